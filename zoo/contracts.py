@@ -1,0 +1,309 @@
+"""What a part must offer: the protocols behind the hooks, and the few values that parts hand to each other.
+
+A part is registered by a string, ``"package.module:Class"``, and imported on first use.
+
+- An **architecture** says *what* is computed.
+- A **quantizer** says *how small* a weight gets.
+- A **target** says *for whom*.
+- A **checkpoint** is where the weights come from.
+
+Only the builder knows all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel
+
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.recipe import Precision, Recipe
+from zoo.declarations.storage import BlockStorage, FloatStorage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CheckpointDType = Literal["F32", "F16", "BF16"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor of a checkpoint, as its header states it."""
+
+    name: str
+    dtype: str
+    """Safetensors' name of the type, ``F32``, ``F16`` or ``BF16`` where it can be built from."""
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+class Checkpoint(Protocol):
+    """An opened source of weights: headers at once, weights by the slab."""
+
+    name: str
+    """A label for messages and for the package: a hub id or the folder's own name; never a path."""
+    config: Mapping[str, Any]
+    """``config.json``."""
+    tensors: Mapping[str, TensorInfo]
+    fingerprint: str
+    """SHA-256 over configuration, tokenizer, tensor headers and file sizes."""
+
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Read rows ``start`` to ``stop`` of a tensor (its first axis), in the stored type.
+
+        BF16 comes as ``uint16`` bit patterns. Safe to call from several threads at once.
+        """
+        ...
+
+    def path(self, filename: str) -> Path | None:
+        """Find a file beside the weights (a tokenizer, a licence), or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPadding:
+    """Widen every head of a projection with zeros, so that a kernel that wants rounder heads computes the same.
+
+    ``size`` values a head become ``padded``. With ``rotary``, the two halves that rotary embedding turns against each
+    other are moved to the halves of the wider head: value i of the second half goes to ``padded / 2 + i``.
+    """
+
+    heads: int
+    size: int
+    padded: int
+    rotary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One checkpoint tensor inside a parameter."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    """The shape that the checkpoint must have it in."""
+    pad_rows: HeadPadding | None = None
+    """Widen heads along the first axis (q, k, v projections and their biases)."""
+    pad_columns: HeadPadding | None = None
+    """Widen heads along the last axis (the attention's output projection)."""
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape after padding."""
+        shape = list(self.shape)
+        if self.pad_rows is not None:
+            shape[0] = self.pad_rows.heads * self.pad_rows.padded
+        if self.pad_columns is not None:
+            shape[-1] = self.pad_columns.heads * self.pad_columns.padded
+        return tuple(shape)
+
+
+ParameterKind = Literal["linear", "embedding", "norm", "bias"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A weight of the graph: one or several checkpoint tensors stacked along the first axis."""
+
+    name: str
+    """Its name in the graph, for example ``model.layers.0.attn.qkv_proj.weight``."""
+    kind: ParameterKind
+    parts: tuple[Part, ...]
+    layer: int | None = None
+    """The decoder layer it belongs to; None outside the layers."""
+    role: str = ""
+    """Its role without the layer number, for example ``attn.qkv_proj``, ``embed_tokens``, ``lm_head``."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(out_features, in_features) of a linear, (vocab, hidden) of an embedding, (size,) of a norm or a bias."""
+        rows = sum(part.stored_shape[0] for part in self.parts)
+        return (rows, *self.parts[0].stored_shape[1:])
+
+
+class GraphOps(Protocol):
+    """The operations an architecture composes; a target implements them. Values are opaque handles.
+
+    Hidden states are float (batch, sequence, hidden). Weights are named by their ``Parameter``; how they are stored is
+    the target's and the quantizer's matter.
+    """
+
+    def tokens(self) -> Any:
+        """The input token ids, int64 (batch, sequence)."""
+        ...
+
+    def embedding(self, name: str, ids: Any, weight: Parameter) -> Any:
+        """Look rows of ``weight`` up: (batch, sequence) → (batch, sequence, hidden)."""
+        ...
+
+    def rms_norm(self, name: str, x: Any, weight: Parameter, eps: float) -> Any:
+        """x / sqrt(mean(x²) + eps) · weight."""
+        ...
+
+    def add_rms_norm(self, name: str, x: Any, residual: Any, weight: Parameter, eps: float) -> tuple[Any, Any]:
+        """Return (rms_norm(x + residual), x + residual)."""
+        ...
+
+    def linear(self, name: str, x: Any, weight: Parameter, bias: Parameter | None = None) -> Any:
+        """x · weightᵀ + bias."""
+        ...
+
+    def attention(
+        self,
+        name: str,
+        qkv: Any,
+        *,
+        layer: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        scale: float,
+        rotary: tuple[NDArray[np.float32], NDArray[np.float32]],
+    ) -> Any:
+        """Causal attention with rotary embedding over packed (q, k, v) and the layer's KV cache.
+
+        ``rotary`` is cosines and sines, float32 (context, head_dim / 2), the halves rotated against each other.
+        """
+        ...
+
+    def activation(self, name: str, kind: str, x: Any) -> Any:
+        """Apply an activation by its ``hidden_act`` name."""
+        ...
+
+    def multiply(self, name: str, a: Any, b: Any) -> Any: ...
+
+    def add(self, name: str, a: Any, b: Any) -> Any: ...
+
+    def last_positions(self, name: str, x: Any) -> Any:
+        """Keep the positions whose logits were asked for: the last one unless the caller says otherwise."""
+        ...
+
+    def logits(self, x: Any) -> None:
+        """Declare the result, float (batch, positions, vocab)."""
+        ...
+
+
+class ArchitecturePart(Protocol):
+    """What a registered architecture class offers; it is used through an instance made without arguments."""
+
+    activations: ClassVar[frozenset[str]]
+
+    def read_config(self, config: Mapping[str, Any]) -> Architecture:
+        """Read a checkpoint's ``config.json``.
+
+        Raises:
+            ZooError: a key says something that the architecture does not compute; the message names the key.
+        """
+        ...
+
+    def tensors(self, arch: Architecture) -> dict[str, tuple[int, ...]]:
+        """Name every tensor that a checkpoint of these numbers holds, with its shape."""
+        ...
+
+    def ignored(self, arch: Architecture, name: str) -> bool:
+        """Tell whether a tensor of a checkpoint carries nothing (a derived buffer) and may stay unread."""
+        ...
+
+    def parameters(self, arch: Architecture) -> list[Parameter]:
+        """List the weights of the graph in the order they are used; together they read every tensor."""
+        ...
+
+    def forward(self, arch: Architecture, ops: GraphOps) -> None:
+        """Compose the computation."""
+        ...
+
+
+class Slab(Protocol):
+    """A few rows of a parameter, in the checkpoint's type until someone asks for numbers."""
+
+    rows: int
+    columns: int
+
+    def float32(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Columns ``start`` to ``stop`` as float32 (rows, stop - start), contiguous; valid until the next call."""
+        ...
+
+
+class LayerActivations(Protocol):
+    """What a calibrated quantizer may ask about the inputs of a parameter."""
+
+    def hessian(self, parameter: Parameter) -> NDArray[np.float32]:
+        """Σ x xᵀ over the calibration tokens, float32 (in_features, in_features)."""
+        ...
+
+
+class Quantizer(Protocol):
+    """What a registered quantizer class offers. An instance is one choice of precision and options."""
+
+    Options: ClassVar[type[BaseModel]]
+    precisions: ClassVar[tuple[Precision, ...]]
+    needs_activations: ClassVar[bool]
+
+    def __init__(self, precision: Precision, options: Any) -> None: ...
+
+    def storage(self, parameter: Parameter) -> FloatStorage | BlockStorage:
+        """Say how a parameter will lie in the package; depends on nothing but the parameter."""
+        ...
+
+    def quantize(
+        self,
+        parameter: Parameter,
+        slab: Slab,
+        out: Mapping[str, NDArray[Any]],
+        activations: LayerActivations | None = None,
+    ) -> None:
+        """Fill ``out``, the slab's rows of each array of ``storage(parameter)``. Safe to call from several threads."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """One array of a stored parameter, placed in the data file."""
+
+    parameter: Parameter
+    array: str
+    """``weight``, ``scales`` or ``zero_points``."""
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+class Target(Protocol):
+    """What a registered target class offers; it is used through an instance made without arguments."""
+
+    Options: ClassVar[type[BaseModel]]
+    precisions: ClassVar[Mapping[Precision, str]]
+    """Precision → the quantizer that the target means by it."""
+    architectures: ClassVar[tuple[str, ...]]
+    emitter_version: ClassVar[int]
+    """Raised when the same recipe would be emitted to other bytes."""
+    needs_weights: ClassVar[bool]
+    """Whether a build reads weights; without, files are written from the declaration alone."""
+    runnable: ClassVar[bool]
+    """Whether the engine opens what it builds."""
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a recipe that the target cannot serve.
+
+        Raises:
+            ZooError: which rule is broken, and why it is one.
+        """
+        ...
+
+    def place(self, parameters: Sequence[Parameter], storages: Mapping[str, FloatStorage | BlockStorage]) -> list[StoredArray]:
+        """Place every stored array in the data file, in writing order."""
+        ...
+
+    def files(
+        self,
+        recipe: Recipe,
+        architecture: ArchitecturePart | None,
+        arrays: Sequence[StoredArray],
+        storages: Mapping[str, FloatStorage | BlockStorage],
+    ) -> Iterable[tuple[str, bytes]]:
+        """Make the files that hold no weights: the graph, the configuration of other runtimes."""
+        ...

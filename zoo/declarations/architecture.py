@@ -1,0 +1,131 @@
+"""The numbers and quirks of a decoder, as data.
+
+Every field is named as in the ``config.json`` that the field's checkpoints carry. A quirk is a field here, never a
+subclass. MHA, GQA and MQA are not stated: they follow from the heads.
+
+    MHA                 GQA                 MQA
+    v v v v             v   v                 v
+    | | | |            / \\ / \\            / / \\ \\
+    q q q q            q q q q            q q q q
+    one K/V a head     one a group        one for all
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, create_model, model_validator
+from pydantic.fields import FieldInfo
+
+from zoo.declarations.base import Name, Value
+
+Size = Annotated[int, Field(gt=0, le=2**31 - 1)]
+Attention = Literal["MHA", "GQA", "MQA"]
+
+
+class RopeScaling(Value):
+    """How rotary frequencies are stretched past the context that the weights were trained on.
+
+    The keys and their meaning are those of transformers' ``rope_scaling`` (``rope_parameters`` in newer files).
+    """
+
+    rope_type: Literal["linear", "dynamic", "llama3", "yarn"]
+    """The formula."""
+    factor: float = Field(default=1.0, ge=1.0)
+    """By how much the context grows."""
+    original_max_position_embeddings: Size | None = None
+    """The context that the weights were trained on, in tokens."""
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    attention_factor: float | None = None
+    beta_fast: float | None = None
+    beta_slow: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool = True
+
+
+class Architecture(Value):
+    """A decoder's complete numbers, resolved and ready to build."""
+
+    type: Name = "decoder"
+    """The registered architecture that computes it."""
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    num_key_value_heads: Size
+    """Heads of keys and values; as many as ``num_attention_heads`` is MHA, one is MQA, between is GQA."""
+    head_dim: Size
+    """Width of a head; by default ``hidden_size / num_attention_heads``."""
+    vocab_size: Size
+    max_position_embeddings: Size
+    """Context length in tokens."""
+    hidden_act: str = "silu"
+    rms_norm_eps: float = Field(default=1e-6, gt=0.0)
+    rope_theta: float = Field(default=10000.0, gt=0.0)
+    rope_scaling: RopeScaling | None = None
+    attention_bias: bool = False
+    """The q, k, v and output projections have biases."""
+    mlp_bias: bool = False
+    tie_word_embeddings: bool = False
+    """The output head is the token embedding."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Fields of an architecture other than ``decoder``, checked by that architecture."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, data: Any) -> Any:
+        """Fill in what follows from other numbers: KV heads from heads, head size from the hidden size."""
+        if not isinstance(data, dict):
+            return data
+        data = {key: value for key, value in data.items() if value is not None or key == "rope_scaling"}
+        heads, hidden = data.get("num_attention_heads"), data.get("hidden_size")
+        if "num_key_value_heads" not in data and heads is not None:
+            data["num_key_value_heads"] = heads
+        if "head_dim" not in data and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+            if hidden % heads:
+                raise ValueError(f"hidden_size {hidden} is not divisible by num_attention_heads {heads}; state head_dim")
+            data["head_dim"] = hidden // heads
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Architecture:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads {self.num_attention_heads} is not divisible by "
+                f"num_key_value_heads {self.num_key_value_heads}"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is odd; rotary embeddings turn pairs")
+        return self
+
+    @property
+    def attention(self) -> Attention:
+        """Name the kind of attention that the heads make."""
+        if self.num_key_value_heads == self.num_attention_heads:
+            return "MHA"
+        return "MQA" if self.num_key_value_heads == 1 else "GQA"
+
+
+SHAPING = frozenset(
+    {
+        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "head_dim", "vocab_size", "attention_bias", "mlp_bias", "tie_word_embeddings",
+    }
+)  # fmt: skip
+"""Fields that shape tensors: a declaration and a checkpoint that disagree on one are an error."""
+
+
+def _optional(field: FieldInfo) -> Any:
+    """Make the same field with the same bounds, but absent by default."""
+    annotation = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    return (annotation | None, Field(default=None, description=field.description))
+
+
+ArchitectureFields: Any = create_model(
+    "ArchitectureFields",
+    __base__=Value,
+    __doc__="Any part of an architecture: what a family states for all its models, or a model for itself.",
+    **{name: _optional(field) for name, field in Architecture.model_fields.items()},
+)

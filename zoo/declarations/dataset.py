@@ -1,0 +1,75 @@
+"""Datasets, declared once under global names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from zoo.declarations.base import HttpUrl, HubId, Name, Sha256, Value
+from zoo.declarations.licence import Licence
+
+RelativePath = Annotated[str, StringConstraints(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[^\\\0]+$", max_length=512)]
+"""A path inside a repository or an archive: never absolute, never through ``..``."""
+
+Purpose = Literal["calibration", "performance", "accuracy"]
+
+
+class DatasetFile(Value):
+    """One file of a dataset."""
+
+    path: RelativePath
+    """Its path in the hub repository, or its name when it comes from an address."""
+    url: HttpUrl | None = None
+    """Where it is when it is not in a hub repository."""
+    sha256: Sha256 | None = None
+    split: str | None = None
+    """Which split it holds, for example ``train`` or ``validation``."""
+
+
+class Dataset(Value):
+    """A named dataset: where its files are, how they read and what they are for."""
+
+    name: Name
+    title: str
+    summary: str | None = None
+    hub: HubId | None = None
+    """The hub dataset repository; absent when every file has its own address."""
+    revision: str = "main"
+    files: Annotated[tuple[DatasetFile, ...], Field(min_length=1)]
+    format: Name
+    """How a row reads: ``text-jsonl``, ``alpaca``, ``ceval``, ``sharegpt``, ``opencompass`` or a plugin's own."""
+    purposes: Annotated[tuple[Purpose, ...], Field(min_length=1)]
+    licence: Licence
+    homepage: HttpUrl | None = None
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Dataset:
+        for file in self.files:
+            if self.hub is None and file.url is None:
+                raise ValueError(f"file {file.path!r} has no url and the dataset names no hub repository")
+        return self
+
+
+class DatasetsFile(Value):
+    """What a dataset YAML holds."""
+
+    datasets: Annotated[tuple[Dataset, ...], Field(min_length=1)]
+
+
+class CalibrationUse(Value):
+    """How a family calibrates with a dataset."""
+
+    dataset: Name
+    samples: int = Field(default=128, ge=1)
+    sequence_length: int = Field(ge=1)
+    """Tokens of a sample."""
+
+
+class DatasetUses(Value):
+    """Which datasets a family uses for what; the first of each is its default."""
+
+    calibration: tuple[CalibrationUse, ...] = ()
+    performance: tuple[Name, ...] = ()
+    accuracy: tuple[Name, ...] = ()

@@ -1,0 +1,120 @@
+"""A model family as its plugin declares it, and the models in it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue, StringConstraints, model_validator
+
+from zoo.declarations.architecture import ArchitectureFields
+from zoo.declarations.base import HttpUrl, HubId, Name, Value
+from zoo.declarations.dataset import DatasetUses
+from zoo.declarations.licence import Licence
+
+ModelType = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w-]*$", max_length=64)]
+
+
+class Paper(Value):
+    """A paper that describes the family."""
+
+    title: str
+    url: HttpUrl
+
+
+class Weights(Value):
+    """Where a model's weights are: a hub repository, or a folder beside the declaration."""
+
+    hub: HubId | None = None
+    revision: str = "main"
+    path: str | None = None
+    """A folder, relative to the declaring file: weights that a plugin ships."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Weights:
+        if (self.hub is None) == (self.path is None):
+            raise ValueError("state either hub or path")
+        return self
+
+
+class Tokens(Value):
+    """Special tokens; what is not stated is the checkpoint's own."""
+
+    bos_token_id: int | None = None
+    eos_token_id: tuple[int, ...] | None = None
+    """Every id that ends a text."""
+    pad_token_id: int | None = None
+    override: str | None = None
+    """Why these ids win over the checkpoint's, where they do; without a reason the checkpoint wins."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_many(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("eos_token_id"), int):
+            data = {**data, "eos_token_id": [data["eos_token_id"]]}
+        return data
+
+
+class Model(Value):
+    """One model: a name, its weights, its numbers and what it changes of the family."""
+
+    name: Name
+    title: str | None = None
+    base: Name | None = None
+    """Another model of this family, whose numbers, tokens and template this one shares: a fine-tune."""
+    weights: Weights
+    architecture: ArchitectureFields = ArchitectureFields()
+    tokens: Tokens | None = None
+    chat_template: str | None = None
+    """Jinja template over ``messages``; absent, the checkpoint's own is used."""
+    chat: bool | None = None
+    """Tuned to converse: scored by what it generates, prompted through its template."""
+    licence: Licence | None = None
+    targets: dict[Name, dict[str, JsonValue]] = Field(default_factory=dict)
+    pretraining_tokens: int | None = Field(default=None, gt=0)
+    note: str | None = None
+    source: str | None = None
+    """Where the numbers come from."""
+
+
+class Family(Value):
+    """A model family, declared once."""
+
+    name: Name
+    title: str
+    organisation: str | None = None
+    summary: str | None = None
+    papers: tuple[Paper, ...] = ()
+    homepage: HttpUrl | None = None
+    pretraining_tokens: int | None = Field(default=None, gt=0)
+    licence: Licence
+    claims: tuple[ModelType, ...] = ()
+    """Values of ``model_type`` in ``config.json`` for which this family speaks when no model was declared."""
+    architecture: ArchitectureFields = ArchitectureFields()
+    tokens: Tokens = Tokens()
+    chat_template: str | None = None
+    datasets: DatasetUses = DatasetUses()
+    targets: dict[Name, dict[str, JsonValue]] = Field(default_factory=dict)
+    """What the family changes of a target's defaults; the target's own options model checks it."""
+    tested_versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of tools and libraries that the family was tested with."""
+    notes: tuple[str, ...] = ()
+    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Family:
+        seen: dict[str, Model] = {}
+        for model in self.models:
+            if model.name in seen:
+                raise ValueError(f"model {model.name!r} is declared twice")
+            if model.base is not None and model.base not in seen:
+                raise ValueError(f"model {model.name!r} is based on {model.base!r}, which is not declared above it")
+            seen[model.name] = model
+        return self
+
+    def lineage(self, model: Model) -> tuple[Model, ...]:
+        """List ``model`` and what it is based on, root first."""
+        by_name = {one.name: one for one in self.models}
+        chain = [model]
+        while chain[-1].base is not None:
+            chain.append(by_name[chain[-1].base])
+        return tuple(reversed(chain))

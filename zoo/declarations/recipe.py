@@ -1,0 +1,83 @@
+"""A recipe: everything that decides the bits of a package, pinned."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.base import HubId, Name, Sha256, Value, digest
+from zoo.declarations.licence import Licence
+
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
+
+
+class WeightsPin(Value):
+    """Which weights, to the byte: a hub revision, or the fingerprint of a folder; never a path."""
+
+    hub: HubId | None = None
+    revision: str | None = None
+    """The commit of a hub repository."""
+    fingerprint: Sha256 | None = None
+    """SHA-256 over configuration, tokenizer, tensor headers and sizes of the files; absent while nothing is on disk."""
+
+
+class TokenIds(Value):
+    """Special token ids as the package will carry them."""
+
+    bos_token_id: int | None = None
+    eos_token_id: tuple[int, ...] = ()
+    pad_token_id: int | None = None
+
+
+class QuantizerChoice(Value):
+    """A quantizer by name, with all its options spelled out."""
+
+    name: Name
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class TargetChoice(Value):
+    """A target by name, with all its options spelled out, and the version of what it emits."""
+
+    name: Name
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    emitter_version: int = 1
+
+
+class CalibrationPin(Value):
+    """Which calibration data, to the token."""
+
+    dataset: str
+    samples: int
+    sequence_length: int
+    seed: int = 0
+    fingerprint: Sha256 | None = None
+    """SHA-256 of the token ids."""
+
+
+class Recipe(Value):
+    """What to build, pinned. ``model``, ``family`` and ``licence`` are labels: they do not enter the hash."""
+
+    format_version: Literal[1] = 1
+    """Version of the package folder's format."""
+    model: str
+    family: Name | None = None
+    licence: Licence
+    weights: WeightsPin
+    architecture: Architecture
+    tokens: TokenIds = TokenIds()
+    chat_template: str | None = None
+    precision: Precision
+    quantizer: QuantizerChoice
+    calibration: CalibrationPin | None = None
+    target: TargetChoice
+
+    @cached_property
+    def hash(self) -> str:
+        """Name the build: 64 hexadecimal digits over everything that decides its bits."""
+        fields: dict[str, Any] = self.model_dump(mode="json", exclude={"model", "family", "licence"})
+        return digest(fields)

@@ -1,0 +1,41 @@
+"""Errors that a user can cause, and the exit codes they end in."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ZooError(Exception):
+    """Report a failed operation in one line that says what is wrong, where, and what to do (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(ZooError):
+    """Report a wrong request: an unknown name, a value outside its choices, options that exclude each other (exit code 2)."""
+
+    exit_code = 2
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
+    """Build the error for a name that nobody declared, offering the nearest ones.
+
+    Args:
+        kind: what the name should have been, for example ``model``.
+        name: what was asked for.
+        known: every name that would have been right.
+        hint: what to do when nothing is near.
+    """
+    choices = sorted(set(known))
+    lowered = {choice.lower(): choice for choice in choices}
+    near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
+    if near:
+        advice = f"did you mean {' or '.join(near)}?"
+    elif choices and len(choices) <= 12:
+        advice = f"known: {', '.join(choices)}"
+    else:
+        advice = hint or "none is known"
+    if near and hint:
+        advice = f"{advice} ({hint})"
+    return UsageError(f"unknown {kind} {name!r}; {advice}")
