@@ -1,0 +1,21 @@
+"""What the core itself brings, registered through the same hooks as anyone's."""
+
+from __future__ import annotations
+
+from zoo.hookspecs import RegisterPart, hookimpl
+
+
+@hookimpl
+def register_architectures(register: RegisterPart) -> None:
+    register("decoder", "zoo.decoder:Decoder")
+
+
+@hookimpl
+def register_quantizers(register: RegisterPart) -> None:
+    register("float", "zoo.quantizers.floats:Float")
+    register("rtn", "zoo.quantizers.rtn:Rtn")
+
+
+@hookimpl
+def register_targets(register: RegisterPart) -> None:
+    register("ort", "zoo.targets.ort:OrtTarget")

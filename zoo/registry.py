@@ -1,0 +1,226 @@
+"""Names → things: what the loaded plugins declared, found by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import ValidationError
+
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.dataset import Dataset
+from zoo.declarations.family import Family, Model, Tokens
+from zoo.declarations.licence import Licence
+from zoo.errors import UsageError, ZooError, unknown
+from zoo.yamlfile import explain
+
+if TYPE_CHECKING:
+    import typer
+
+    from zoo.contracts import ArchitecturePart, Quantizer, Target
+
+
+@dataclass(frozen=True)
+class DeclaredFamily:
+    """A family and where its declaration came from."""
+
+    family: Family
+    plugin: str
+    path: Path | None = None
+    """The declaring YAML, if it is one; weights that a plugin ships are found beside it."""
+
+    @cached_property
+    def models(self) -> tuple[DeclaredModel, ...]:
+        """The family's models, each with all that it inherits."""
+        return tuple(DeclaredModel(self, model) for model in self.family.models)
+
+
+@dataclass(frozen=True)
+class DeclaredModel:
+    """A model with everything it inherits: the family's fields, then those of its bases, then its own."""
+
+    declared_in: DeclaredFamily
+    model: Model
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def family(self) -> Family:
+        return self.declared_in.family
+
+    @property
+    def full_name(self) -> str:
+        """``family/model``, which is never ambiguous."""
+        return f"{self.family.name}/{self.name}"
+
+    @cached_property
+    def _layers(self) -> list[tuple[str, Family | Model]]:
+        """What is inherited from, the most general first, each with the name of its origin."""
+        chain = self.family.lineage(self.model)
+        return [(f"family {self.family.name}", self.family), *((f"model {one.name}", one) for one in chain)]
+
+    @cached_property
+    def stated(self) -> dict[str, tuple[Any, str]]:
+        """Every architecture number that a declaration states: field → (value, origin)."""
+        merged: dict[str, tuple[Any, str]] = {}
+        for origin, layer in self._layers:
+            for name in layer.architecture.model_fields_set:
+                merged[name] = (getattr(layer.architecture, name), origin)
+        return merged
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The complete numbers.
+
+        Raises:
+            ZooError: the declarations together leave a number out, or contradict each other.
+        """
+        try:
+            return Architecture.model_validate({name: value for name, (value, _) in self.stated.items()})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(step) for step in first["loc"]) or "architecture"
+            raise ZooError(f"model {self.full_name}: architecture: {where}: {explain(first)}") from None
+
+    def _last(self, name: str) -> tuple[Any, str | None]:
+        """The most particular statement of a field, with its origin."""
+        found: tuple[Any, str | None] = (None, None)
+        for origin, layer in self._layers:
+            value = getattr(layer, name, None)
+            if value is not None:
+                found = (value, origin)
+        return found
+
+    @property
+    def licence(self) -> Licence:
+        return cast(Licence, self._last("licence")[0])
+
+    @property
+    def chat_template(self) -> str | None:
+        return cast("str | None", self._last("chat_template")[0])
+
+    @property
+    def chat(self) -> bool | None:
+        """Whether the model is tuned to converse, where a declaration says so."""
+        return cast("bool | None", self._last("chat")[0])
+
+    @property
+    def pretraining_tokens(self) -> int | None:
+        return cast("int | None", self._last("pretraining_tokens")[0])
+
+    @property
+    def tokens(self) -> Tokens:
+        """Special tokens, field by field the most particular statement."""
+        merged: dict[str, Any] = {}
+        for _, layer in self._layers:
+            if layer.tokens is not None:
+                merged |= {name: getattr(layer.tokens, name) for name in layer.tokens.model_fields_set}
+        return Tokens.model_validate(merged)
+
+    def target_options(self, target: str) -> dict[str, Any]:
+        """What family and models change of a target's defaults."""
+        merged: dict[str, Any] = {}
+        for _, layer in self._layers:
+            merged |= layer.targets.get(target, {})
+        return merged
+
+    def origin(self, name: str) -> str | None:
+        """Say which declaration a field of the model came from."""
+        return self._last(name)[1]
+
+    @property
+    def weights_folder(self) -> Path | None:
+        """The folder of weights that the plugin ships, if it does."""
+        path, declared = self.model.weights.path, self.declared_in.path
+        if path is None:
+            return None
+        if declared is None:
+            raise ZooError(f"model {self.full_name}: weights.path {path!r} needs a declaration in a file")
+        return declared.parent / path
+
+
+@dataclass
+class Registry:
+    """Everything that the loaded plugins brought."""
+
+    families: dict[str, DeclaredFamily] = field(default_factory=dict)
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    architectures: dict[str, str] = field(default_factory=dict)
+    quantizers: dict[str, str] = field(default_factory=dict)
+    targets: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, str | Path | Mapping[str, Any]] = field(default_factory=dict)
+    commands: dict[str, typer.Typer] = field(default_factory=dict)
+    """Command name → the Typer app of the plugin that brought it."""
+    _parts: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def models(self) -> Iterator[DeclaredModel]:
+        """Go through every declared model, family by family."""
+        for family in self.families.values():
+            yield from family.models
+
+    def find(self, name: str) -> DeclaredModel | None:
+        """Find a declared model by ``model`` or ``family/model``; None where nobody declared it.
+
+        Raises:
+            UsageError: several families declare the bare name.
+        """
+        found = [one for one in self.models() if name in (one.name, one.full_name)]
+        if len(found) > 1:
+            names = " or ".join(one.full_name for one in found)
+            raise UsageError(f"several families declare a model {name!r}; say {names}")
+        return found[0] if found else None
+
+    def model(self, name: str) -> DeclaredModel:
+        """Find a declared model.
+
+        Raises:
+            UsageError: nobody declared it (the nearest names are offered), or several did.
+        """
+        found = self.find(name)
+        if found is None:
+            names = [one.name for one in self.models()] + [one.full_name for one in self.models() if "/" in name]
+            raise unknown("model", name, names, "`zoo list` shows them; a checkpoint folder or a hub id works too")
+        return found
+
+    def claimant(self, model_type: str) -> DeclaredFamily | None:
+        """Find the family that speaks for checkpoints of this ``model_type``."""
+        for family in self.families.values():
+            if model_type in family.family.claims:
+                return family
+        return None
+
+    def dataset(self, name: str) -> Dataset:
+        """Find a declared dataset."""
+        if name not in self.datasets:
+            raise unknown("dataset", name, self.datasets)
+        return self.datasets[name]
+
+    def architecture(self, name: str) -> ArchitecturePart:
+        """Get the architecture part of this name, imported on first use."""
+        return cast("ArchitecturePart", self._part("architecture", self.architectures, name)())
+
+    def quantizer(self, name: str) -> type[Quantizer]:
+        """Get the quantizer class of this name, imported on first use."""
+        return cast("type[Quantizer]", self._part("quantizer", self.quantizers, name))
+
+    def target(self, name: str) -> Target:
+        """Get the target part of this name, imported on first use."""
+        return cast("Target", self._part("target", self.targets, name)())
+
+    def _part(self, kind: str, table: dict[str, str], name: str) -> Any:
+        if name not in table:
+            raise unknown(kind, name, table)
+        key = table[name]
+        if key not in self._parts:
+            module, _, attribute = key.partition(":")
+            try:
+                self._parts[key] = getattr(importlib.import_module(module), attribute)
+            except Exception as error:
+                raise ZooError(f"{kind} {name!r} ({key}) cannot be imported: {type(error).__name__}: {error}") from error
+        return self._parts[key]
