@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from zoo.declarations.base import HttpUrl, HubId, Name, Sha256, Value
 from zoo.declarations.licence import Licence
 
-RelativePath = Annotated[str, StringConstraints(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[^\\\0]+$", max_length=512)]
+
+def _stays_inside(path: str) -> str:
+    if path.startswith("/") or "\\" in path or "\0" in path or not {"..", "."}.isdisjoint(path.split("/")):
+        raise ValueError(f"{path!r} leaves its folder; state a relative path without '..'")
+    return path
+
+
+RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_stays_inside)]
 """A path inside a repository or an archive: never absolute, never through ``..``."""
 
 Purpose = Literal["calibration", "performance", "accuracy"]
