@@ -1,0 +1,21 @@
+"""``python -m zoo`` is ``zoo``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; a plugin that fails under ``ZOO_STRICT_PLUGINS=1`` ends it in one line."""
+    from zoo.errors import ZooError
+
+    try:
+        from zoo.cli import app
+    except ZooError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    app(prog_name="zoo")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The command line: a complete Typer app on import, the plugins' commands included."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zoo.cli.group import ZooGroup
+
+app = typer.Typer(
+    name="zoo",
+    cls=ZooGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Declare a model family once; list, plan, fetch, build, verify, run and measure its models.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from zoo import __version__
+
+        typer.echo(f"zoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use nothing but what is on this machine; works after any command.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command; the group has acted on ``--offline`` already."""
+
+
+def _add_commands() -> None:
+    """Add the core's commands, then those that plugins brought."""
+    from zoo.cli import list as listing
+    from zoo.cli import plugins
+    from zoo.plugins import host
+
+    app.command("list")(listing.list_models)
+    app.command("plugins")(plugins.plugins)
+    brought = {id(one): one for one in host().registry.commands.values()}
+    for plugin_app in brought.values():
+        app.registered_commands += plugin_app.registered_commands
+        app.registered_groups += plugin_app.registered_groups
+
+
+_add_commands()

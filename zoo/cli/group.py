@@ -1,0 +1,62 @@
+"""How every command ends: its errors become one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from zoo.errors import ZooError
+
+
+def _take_offline(args: list[str]) -> list[str]:
+    """Take ``--offline`` out of the arguments, wherever it stands before ``--``, and forbid the network."""
+    end = args.index("--") if "--" in args else len(args)
+    kept = [arg for arg in args[:end] if arg != "--offline"] + args[end:]
+    if len(kept) < len(args):
+        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is first imported
+    return kept
+
+
+class ZooGroup(TyperGroup):
+    """A group of commands whose errors are one line: exit code 1 for a failure, 2 for wrong usage."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the group's own options; ``--offline`` may stand after the command too."""
+        return super().parse_args(ctx, _take_offline(args))
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the group's own options."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except TyperException as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                raise
+            raise _end(error) from None
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except ZooError as error:
+            typer.echo(f"zoo: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except TyperException as error:
+            raise _end(error) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            where = f": {error.filename}" if error.filename else ""
+            typer.echo(f"zoo: {error.strerror or error}{where}", err=True)
+            raise typer.Exit(1) from error
+
+
+def _end(error: TyperException) -> typer.Exit:
+    """Say what was wrong with the command line, in one line."""
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    typer.echo(f"zoo: {' '.join(message.split())}", err=True)
+    return typer.Exit(int(getattr(error, "exit_code", 2)))

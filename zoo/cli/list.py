@@ -1,0 +1,42 @@
+"""``zoo list``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import count_text, print_json, print_table
+
+
+def list_models(
+    pattern: Annotated[str, typer.Argument(metavar="[GLOB]", help="Only models whose name matches.")] = "*",
+    family: Annotated[str | None, typer.Option(help="Only this family (a glob works).")] = None,
+    built: Annotated[bool, typer.Option("--built", help="Only models of which a package is in the store.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the declared models."""
+    from zoo.plugins import host
+    from zoo.stages.listing import list_models as listed
+
+    entries = listed(host().registry, pattern, family, built_only=built)
+    if as_json:
+        print_json(entries)
+        return
+    print_table(
+        ["NAME", "FAMILY", "PARAMS", "ATTENTION", "CONTEXT", "LICENCE", "PRECISIONS", "BUILT"],
+        [
+            (
+                one.name,
+                one.family,
+                count_text(one.parameters),
+                one.attention,
+                str(one.context_length),
+                one.licence,
+                " ".join(one.precisions),
+                " ".join(one.built) or "-",
+            )
+            for one in entries
+        ],
+        right=(2, 4),
+    )

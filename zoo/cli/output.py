@@ -1,0 +1,69 @@
+"""Print results: JSON for programs, tables for people, never wrapped into something that a pipe cannot read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout; pydantic values and lists of them are dumped first."""
+
+    def plain(item: Any) -> Any:
+        return item.model_dump(mode="json") if hasattr(item, "model_dump") else str(item)
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=plain))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> None:
+    """Print a table: drawn by rich on a terminal, aligned plain columns, never cut, in a pipe.
+
+    Args:
+        columns: the titles.
+        rows: the cells, printed as they are.
+        right: indexes of the columns to align to the right.
+    """
+    lines = [tuple(row) for row in rows]
+    aligned = set(right)
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for index, title in enumerate(columns):
+            table.add_column(title, justify="right" if index in aligned else "left", overflow="fold")
+        for line in lines:
+            table.add_row(*(Text(cell) for cell in line))
+        Console().print(table)
+        return
+    widths = [max(len(line[index]) for line in [tuple(columns), *lines]) for index in range(len(columns))]
+    for line in [tuple(columns), *lines]:
+        cells = (
+            cell.rjust(width) if index in aligned else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        typer.echo("  ".join(cells).rstrip())
+
+
+def bytes_text(size: float) -> str:
+    """Write a size with its unit, decimal: 1 kB is 1000 bytes."""
+    for unit in UNITS:
+        if abs(size) < 1000 or unit == UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def count_text(number: int) -> str:
+    """Write a number of parameters the way models are named: 6.7B, 355M, 4.1M."""
+    for limit, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= limit:
+            return f"{number / limit:.1f}{unit}"
+    return str(number)

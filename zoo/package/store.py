@@ -1,0 +1,47 @@
+"""The packages under ``$ZOO_HOME/packages``: which models were built, in which precision."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zoo.declarations.base import Value
+from zoo.home import packages_folder
+
+
+class StoredPackage(Value):
+    """A package in the store, as its ``zoo.json`` names it."""
+
+    model: str
+    family: str | None
+    precision: str
+    target: str
+    recipe_hash: str
+    path: Path
+
+
+def _read(manifest: Path) -> StoredPackage | None:
+    """Read the labels of a package; a folder that is none is passed over, opening it will say why."""
+    try:
+        data: Any = json.loads(manifest.read_bytes())
+        recipe = data["recipe"]
+        return StoredPackage(
+            model=recipe["model"],
+            family=recipe.get("family"),
+            precision=recipe["precision"],
+            target=recipe["target"]["name"],
+            recipe_hash=data["recipe_hash"],
+            path=manifest.parent,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def stored_packages() -> list[StoredPackage]:
+    """List the packages of the store, by folder name."""
+    folder = packages_folder()
+    if not folder.is_dir():
+        return []
+    found = (_read(entry / "zoo.json") for entry in sorted(folder.iterdir()) if not entry.name.startswith("."))
+    return [one for one in found if one is not None]

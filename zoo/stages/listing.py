@@ -1,0 +1,75 @@
+"""List the declared models, with what is known of each."""
+
+from __future__ import annotations
+
+import fnmatch
+
+from zoo.declarations.architecture import Attention
+from zoo.declarations.base import Value
+from zoo.package.store import stored_packages
+from zoo.registry import DeclaredModel, Registry
+
+DEFAULT_TARGET = "ort"
+
+
+class ModelEntry(Value):
+    """A line of the list."""
+
+    name: str
+    family: str
+    parameters: int
+    """Exact number of weights, a tied one counted once."""
+    attention: Attention
+    context_length: int
+    licence: str
+    precisions: tuple[str, ...]
+    """Precisions that the default target builds."""
+    built: tuple[str, ...]
+    """Precisions of which a package is in the store."""
+
+
+def parameter_count(registry: Registry, model: DeclaredModel) -> int:
+    """Count a model's weights from its numbers alone."""
+    architecture = model.architecture
+    total = 0
+    for shape in registry.architecture(architecture.type).tensors(architecture).values():
+        size = 1
+        for length in shape:
+            size *= length
+        total += size
+    return total
+
+
+def precisions(registry: Registry, model: DeclaredModel, target: str = DEFAULT_TARGET) -> tuple[str, ...]:
+    """Name the precisions that a target builds the model in."""
+    part = registry.target(target)
+    return tuple(part.precisions) if model.architecture.type in part.architectures else ()
+
+
+def list_models(
+    registry: Registry, pattern: str = "*", family: str | None = None, *, built_only: bool = False
+) -> list[ModelEntry]:
+    """List declared models whose name, or ``family/name``, matches a glob."""
+    built = stored_packages()
+    entries = []
+    for model in registry.models():
+        if not any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in (model.name, model.full_name)):
+            continue
+        if family is not None and not fnmatch.fnmatchcase(model.family.name, family):
+            continue
+        mine = tuple(one for one in built if one.model == model.name and one.family == model.family.name)
+        if built_only and not mine:
+            continue
+        entries.append(
+            ModelEntry(
+                name=model.name,
+                family=model.family.name,
+                parameters=parameter_count(registry, model),
+                attention=model.architecture.attention,
+                context_length=model.architecture.max_position_embeddings,
+                licence=model.licence.id,
+                precisions=precisions(registry, model),
+                built=tuple(dict.fromkeys(one.precision for one in mine)),
+            )
+        )
+    return entries

@@ -1,0 +1,292 @@
+"""Resolve what was asked for into a recipe: the model, its weights, numbers, tokens, precision, quantizer and target, pinned."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from zoo.declarations.architecture import SHAPING, Architecture
+from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
+from zoo.declarations.recipe import (
+    PRECISIONS,
+    Precision,
+    QuantizerChoice,
+    Recipe,
+    TargetChoice,
+    TokenIds,
+    WeightsPin,
+)
+from zoo.errors import UsageError, ZooError, unknown
+from zoo.registry import DeclaredFamily, DeclaredModel, Registry
+from zoo.stages.subject import Subject, checkpoint_folder, identify, is_hub_id
+from zoo.yamlfile import explain
+
+if TYPE_CHECKING:
+    from zoo.contracts import Checkpoint
+
+log = logging.getLogger("zoo")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks to be built."""
+
+    model: str
+    precision: str = "int8"
+    weights: str | None = None
+    """A folder or a hub id that the weights come from instead of the declared place."""
+    revision: str | None = None
+    quantizer: str | None = None
+    quantizer_options: Mapping[str, Any] = field(default_factory=dict)
+    target: str = "ort"
+    target_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A recipe, and the opened weights it was pinned from (None for a target that needs none)."""
+
+    recipe: Recipe
+    checkpoint: Checkpoint | None
+    subject: Subject
+
+
+def resolve(registry: Registry, request: Request) -> Resolved:
+    """Pin everything that decides the output.
+
+    Raises:
+        UsageError: an unknown model, precision, quantizer, target or option.
+        ZooError: the weights are not there, or contradict the declaration.
+    """
+    target = registry.target(request.target)
+    precision = check_precision(request.precision)
+    if precision not in target.precisions:
+        raise UsageError(f"target {request.target!r} builds {', '.join(target.precisions)}, not {precision}")
+    subject = identify(registry, request.model)
+    checkpoint = open_weights(registry, subject, request, required=target.needs_weights)
+    family = subject.family or (claimed_family(registry, checkpoint) if checkpoint is not None else None)
+    architecture = resolve_architecture(registry, subject.declared, checkpoint)
+    if architecture.type not in target.architectures:
+        raise ZooError(f"target {request.target!r} does not serve the architecture {architecture.type!r}")
+    recipe = Recipe(
+        model=subject.declared.name if subject.declared else subject.label,
+        family=family.family.name if family else None,
+        licence=resolve_licence(subject.declared, checkpoint),
+        weights=pin_weights(subject, request, checkpoint),
+        architecture=architecture,
+        tokens=resolve_tokens(subject.declared, checkpoint),
+        chat_template=subject.declared.chat_template if subject.declared else None,
+        precision=precision,
+        quantizer=choose_quantizer(registry, request, precision),
+        target=TargetChoice(
+            name=request.target,
+            options=target_options(registry, request, subject.declared, family),
+            emitter_version=target.emitter_version,
+        ),
+    )
+    target.check(recipe)
+    return Resolved(recipe, checkpoint, subject)
+
+
+def check_precision(name: str) -> Precision:
+    """Check the name of a precision."""
+    for precision in PRECISIONS:
+        if name == precision:
+            return precision
+    raise unknown("precision", name, PRECISIONS)
+
+
+def open_weights(registry: Registry, subject: Subject, request: Request, *, required: bool) -> Checkpoint | None:
+    """Open the checkpoint that a request means; None where there is none and none is needed."""
+    folder = checkpoint_folder(subject, request.weights, request.revision, required=required)
+    if folder is None:
+        return None
+    from zoo.sources.folder import open_folder
+
+    return open_folder(folder)
+
+
+def claimed_family(registry: Registry, checkpoint: Checkpoint) -> DeclaredFamily:
+    """Find the family that speaks for an undeclared checkpoint."""
+    model_type = checkpoint.config.get("model_type")
+    family = registry.claimant(str(model_type))
+    if family is None:
+        claims = sorted(claim for one in registry.families.values() for claim in one.family.claims)
+        known = f"claimed are {', '.join(claims)}" if claims else "no loaded plugin claims any"
+        raise ZooError(f"{checkpoint.name}: no family claims model_type {model_type!r} of its config.json; {known}")
+    return family
+
+
+def resolve_architecture(
+    registry: Registry, declared: DeclaredModel | None, checkpoint: Checkpoint | None
+) -> Architecture:
+    """Read the numbers from the checkpoint and hold the declaration against them.
+
+    Where they shape tensors a disagreement is an error that names both; elsewhere the checkpoint wins and one warning
+    names both.
+    """
+    if checkpoint is None:
+        if declared is None:
+            raise ZooError("neither a declaration nor a checkpoint says what to build")
+        return declared.architecture
+    kind = declared.architecture.type if declared else _architecture_type(registry, checkpoint)
+    found = registry.architecture(kind).read_config(checkpoint.config)
+    if declared is None:
+        return found
+    for name, (value, origin) in declared.stated.items():
+        actual = getattr(found, name)
+        if name == "type" or actual == value:
+            continue
+        if name in SHAPING:
+            raise ZooError(
+                f"{declared.name}: {origin} declares {name} {value}, but config.json of {checkpoint.name} says {actual}"
+            )
+        log.warning(
+            "%s: %s declares %s %s; config.json of %s says %s, which is used",
+            declared.name, origin, name, value, checkpoint.name, actual,
+        )  # fmt: skip
+    return found
+
+
+def _architecture_type(registry: Registry, checkpoint: Checkpoint) -> str:
+    stated = claimed_family(registry, checkpoint).family.architecture.type
+    return str(stated) if stated is not None else "decoder"
+
+
+def resolve_tokens(declared: DeclaredModel | None, checkpoint: Checkpoint | None) -> TokenIds:
+    """Take special token ids from the checkpoint, and from the declaration what it lacks or overrides."""
+    own = checkpoint_tokens(checkpoint) if checkpoint is not None else TokenIds()
+    if declared is None:
+        return own
+    tokens, result = declared.tokens, own.model_dump()
+    for name in tokens.model_fields_set & own.model_fields_set | tokens.model_fields_set - {"override"}:
+        value, actual = getattr(tokens, name), getattr(own, name)
+        if value is None or value == actual:
+            continue
+        if actual in (None, ()):
+            result[name] = value
+        elif tokens.override:
+            log.warning(
+                "%s: %s %s replaces the checkpoint's %s: %s",
+                declared.name, name, _ids(value), _ids(actual), tokens.override,
+            )  # fmt: skip
+            result[name] = value
+        else:
+            log.warning(
+                "%s: declared %s %s; the checkpoint says %s, which is used",
+                declared.name, name, _ids(value), _ids(actual),
+            )  # fmt: skip
+    return TokenIds.model_validate(result)
+
+
+def _ids(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def checkpoint_tokens(checkpoint: Checkpoint) -> TokenIds:
+    """Read special token ids as generation uses them: ``generation_config.json`` first, then ``config.json``."""
+    from zoo.sources.folder import read_json_object
+
+    sources: list[Mapping[str, Any]] = [checkpoint.config]
+    generation = checkpoint.path("generation_config.json")
+    if generation is not None:
+        sources.insert(0, read_json_object(generation))
+    vocab_size = checkpoint.config.get("vocab_size")
+    result: dict[str, Any] = {}
+    for name in TokenIds.model_fields:
+        for source in sources:
+            value = source.get(name)
+            ids = value if isinstance(value, list) else [] if value is None else [value]
+            if not all(isinstance(one, int) and not isinstance(one, bool) for one in ids):
+                raise ZooError(f"{checkpoint.name}: {name} must be a token id or a list of them, not {value!r}")
+            # -1 means "none" in older files.
+            ids = [one for one in ids if one >= 0]
+            if ids:
+                if isinstance(vocab_size, int) and max(ids) >= vocab_size:
+                    raise ZooError(f"{checkpoint.name}: {name} {max(ids)} is not below vocab_size {vocab_size}")
+                result[name] = tuple(ids) if name == "eos_token_id" else ids[0]
+                break
+    return TokenIds.model_validate(result)
+
+
+def resolve_licence(declared: DeclaredModel | None, checkpoint: Checkpoint | None) -> Licence:
+    """Take the declared licence, or what an undeclared checkpoint's own page states."""
+    if declared is not None:
+        return declared.licence
+    stated = checkpoint_licence(checkpoint) if checkpoint is not None else None
+    return Licence(id=stated) if stated else UNKNOWN_LICENCE
+
+
+def checkpoint_licence(checkpoint: Checkpoint) -> str | None:
+    """Read ``license`` from the metadata block at the head of a checkpoint's ``README.md``."""
+    page = checkpoint.path("README.md")
+    if page is None:
+        return None
+    with page.open("rb") as file:
+        text = file.read(65536).decode("utf-8", "replace")
+    if not text.startswith("---"):
+        return None
+    for line in text.splitlines()[1:]:
+        if line.startswith("---"):
+            return None
+        key, _, value = line.partition(":")
+        if key == "license" and value.strip():
+            return value.strip().strip("\"'")[:100]
+    return None
+
+
+def pin_weights(subject: Subject, request: Request, checkpoint: Checkpoint | None) -> WeightsPin:
+    """Pin the weights by what they are, never by where they lie."""
+    declared_hub = subject.declared.model.weights.hub if subject.declared else None
+    hub = request.weights if request.weights and is_hub_id(request.weights) else subject.hub or declared_hub
+    if request.weights and not is_hub_id(request.weights):
+        hub = None
+    if checkpoint is None:
+        revision = request.revision or (subject.declared.model.weights.revision if subject.declared else None)
+        return WeightsPin(hub=hub, revision=revision)
+    return WeightsPin(fingerprint=checkpoint.fingerprint)
+
+
+def choose_quantizer(registry: Registry, request: Request, precision: Precision) -> QuantizerChoice:
+    """Take the quantizer asked for, or the one that the target means by the precision, with every option spelled out."""
+    name = request.quantizer or registry.target(request.target).precisions[precision]
+    quantizer = registry.quantizer(name)
+    if precision not in quantizer.precisions:
+        raise UsageError(f"quantizer {name!r} makes {', '.join(quantizer.precisions)}, not {precision}")
+    options = check_options(f"quantizer {name!r}", quantizer.Options, request.quantizer_options)
+    spelled_out = quantizer(precision, options).options
+    return QuantizerChoice(name=name, options=spelled_out.model_dump(mode="json"))
+
+
+def target_options(
+    registry: Registry, request: Request, declared: DeclaredModel | None, family: DeclaredFamily | None
+) -> dict[str, Any]:
+    """Merge a target's defaults, the family's departures and what was asked for, checked by the target's own model."""
+    stated: Mapping[str, Any] = {}
+    if declared is not None:
+        stated = declared.target_options(request.target)
+    elif family is not None:
+        stated = family.family.targets.get(request.target, {})
+    model = registry.target(request.target).Options
+    return check_options(f"target {request.target!r}", model, {**stated, **request.target_options}).model_dump(mode="json")
+
+
+def check_options(whose: str, model: Any, options: Mapping[str, Any]) -> Any:
+    """Validate options by their model.
+
+    Raises:
+        UsageError: naming the first option that is unknown or out of range.
+    """
+    try:
+        return model.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(step) for step in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise unknown(f"option of {whose}", name, model.model_fields) from None
+        raise UsageError(f"{whose}: option {name}: {explain(first)}") from None
