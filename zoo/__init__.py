@@ -1,4 +1,4 @@
-"""A model zoo framework: declare a model family once, then list, plan, fetch, build, verify, run, measure and serve it."""
+"""A model zoo framework: declare a model family once; list, plan, fetch, build, verify, run, measure and serve it."""
 
 from zoo.hookspecs import hookimpl
 

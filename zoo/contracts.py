@@ -241,6 +241,8 @@ class Quantizer(Protocol):
     Options: ClassVar[type[BaseModel]]
     precisions: ClassVar[tuple[Precision, ...]]
     needs_activations: ClassVar[bool]
+    options: BaseModel
+    """The options with every default of this precision spelled out; they enter the recipe."""
 
     def __init__(self, precision: Precision, options: Any) -> None: ...
 
@@ -294,7 +296,9 @@ class Target(Protocol):
         """
         ...
 
-    def place(self, parameters: Sequence[Parameter], storages: Mapping[str, FloatStorage | BlockStorage]) -> list[StoredArray]:
+    def place(
+        self, parameters: Sequence[Parameter], storages: Mapping[str, FloatStorage | BlockStorage]
+    ) -> list[StoredArray]:
         """Place every stored array in the data file, in writing order."""
         ...
 

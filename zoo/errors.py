@@ -13,7 +13,7 @@ class ZooError(Exception):
 
 
 class UsageError(ZooError):
-    """Report a wrong request: an unknown name, a value outside its choices, options that exclude each other (exit code 2)."""
+    """Report a wrong request, an unknown name or a value outside its choices, in one line (exit code 2)."""
 
     exit_code = 2
 

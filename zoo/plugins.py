@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
+from pydantic import Field
 
 from zoo import builtin, hookspecs
 from zoo.declarations.base import Value
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 GROUP = "zoo"
 DISTRIBUTION = "zoo-framework"
 CORE_COMMANDS = frozenset(
-    "list show plugins fetch build verify run bench eval report serve doctor new validate catalog rm".split()
+    [
+        *("list", "show", "plugins", "fetch", "build", "verify", "run", "bench", "eval", "report"),
+        *("serve", "doctor", "new", "validate", "catalog", "rm"),
+    ]
 )
 """Commands that no plugin may take; a test compares them with the command line."""
 
@@ -48,7 +52,7 @@ class PluginRecord(Value):
     distribution: str | None
     version: str | None
     hooks: tuple[str, ...] = ()
-    registered: dict[str, tuple[str, ...]] = {}
+    registered: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """What it brought, by kind: families, models, datasets, architectures, quantizers, targets, tasks, commands."""
     status: Literal["loaded", "failed", "disabled"]
     error: str | None = None
@@ -195,10 +199,10 @@ def _command_names(app: typer.Typer) -> list[str]:
         name = command.name or (command.callback.__name__.lower().replace("_", "-") if command.callback else "")
         names.append(name)
     for group in app.registered_groups:
-        name = group.name or (group.typer_instance.info.name if group.typer_instance else None)
-        if not isinstance(name, str):
+        group_name = group.name or (group.typer_instance.info.name if group.typer_instance else None)
+        if not isinstance(group_name, str):
             raise ZooError("register_commands: a group of commands needs a name")
-        names.append(name)
+        names.append(group_name)
     if len(set(names)) < len(names):
         raise ZooError("register_commands: a command is registered twice")
     if names:
@@ -256,7 +260,7 @@ class _Loader:
     def load(self, name: str, distribution: str | None, version: str | None, find: Callable[[], object]) -> None:
         """Load one plugin whole, or note why it failed and leave nothing of it behind."""
         hooks: tuple[str, ...] = ()
-        registered: dict[str, tuple[str, ...]] = {}
+        registered: dict[str, tuple[str, ...]] = Field(default_factory=dict)
         status: Literal["loaded", "failed"] = "loaded"
         message = None
         try:

@@ -88,8 +88,8 @@ class DeclaredModel:
             where = ".".join(str(step) for step in first["loc"]) or "architecture"
             raise ZooError(f"model {self.full_name}: architecture: {where}: {explain(first)}") from None
 
-    def _last(self, name: str) -> tuple[Any, str | None]:
-        """The most particular statement of a field, with its origin."""
+    def last(self, name: str) -> tuple[Any, str | None]:
+        """Find the most particular statement of a field, with its origin; (None, None) where nobody states it."""
         found: tuple[Any, str | None] = (None, None)
         for origin, layer in self._layers:
             value = getattr(layer, name, None)
@@ -99,20 +99,20 @@ class DeclaredModel:
 
     @property
     def licence(self) -> Licence:
-        return cast(Licence, self._last("licence")[0])
+        return cast(Licence, self.last("licence")[0])
 
     @property
     def chat_template(self) -> str | None:
-        return cast("str | None", self._last("chat_template")[0])
+        return cast("str | None", self.last("chat_template")[0])
 
     @property
     def chat(self) -> bool | None:
         """Whether the model is tuned to converse, where a declaration says so."""
-        return cast("bool | None", self._last("chat")[0])
+        return cast("bool | None", self.last("chat")[0])
 
     @property
     def pretraining_tokens(self) -> int | None:
-        return cast("int | None", self._last("pretraining_tokens")[0])
+        return cast("int | None", self.last("pretraining_tokens")[0])
 
     @property
     def tokens(self) -> Tokens:
@@ -130,9 +130,19 @@ class DeclaredModel:
             merged |= layer.targets.get(target, {})
         return merged
 
+    def token_origin(self, name: str) -> str | None:
+        """Say which declaration a special token came from."""
+        return next(
+            (o for o, layer in reversed(self._layers) if layer.tokens and name in layer.tokens.model_fields_set), None
+        )
+
+    def target_origin(self, target: str, option: str) -> str | None:
+        """Say which declaration changed an option of a target."""
+        return next((o for o, layer in reversed(self._layers) if option in layer.targets.get(target, {})), None)
+
     def origin(self, name: str) -> str | None:
         """Say which declaration a field of the model came from."""
-        return self._last(name)[1]
+        return self.last(name)[1]
 
     @property
     def weights_folder(self) -> Path | None:
@@ -222,5 +232,7 @@ class Registry:
             try:
                 self._parts[key] = getattr(importlib.import_module(module), attribute)
             except Exception as error:
-                raise ZooError(f"{kind} {name!r} ({key}) cannot be imported: {type(error).__name__}: {error}") from error
+                raise ZooError(
+                    f"{kind} {name!r} ({key}) cannot be imported: {type(error).__name__}: {error}"
+                ) from error
         return self._parts[key]

@@ -42,10 +42,11 @@ def _options(
 def _add_commands() -> None:
     """Add the core's commands, then those that plugins brought."""
     from zoo.cli import list as listing
-    from zoo.cli import plugins
+    from zoo.cli import plugins, show
     from zoo.plugins import host
 
     app.command("list")(listing.list_models)
+    app.command("show")(show.show)
     app.command("plugins")(plugins.plugins)
     brought = {id(one): one for one in host().registry.commands.values()}
     for plugin_app in brought.values():

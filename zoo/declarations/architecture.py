@@ -85,7 +85,9 @@ class Architecture(Value):
             data["num_key_value_heads"] = heads
         if "head_dim" not in data and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
             if hidden % heads:
-                raise ValueError(f"hidden_size {hidden} is not divisible by num_attention_heads {heads}; state head_dim")
+                raise ValueError(
+                    f"hidden_size {hidden} is not divisible by num_attention_heads {heads}; state head_dim"
+                )
             data["head_dim"] = hidden // heads
         return data
 
@@ -119,7 +121,7 @@ SHAPING = frozenset(
 
 def _optional(field: FieldInfo) -> Any:
     """Make the same field with the same bounds, but absent by default."""
-    annotation = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     return (annotation | None, Field(default=None, description=field.description))
 
 

@@ -38,8 +38,8 @@ class FloatStorage(Value):
 class BlockStorage(Value):
     """A matrix quantized in blocks along its rows, in the layout of onnxruntime's MatMulNBits.
 
-    ``weight`` is uint8 ``(rows, blocks, block_size * bits / 8)``: 4-bit values two to a byte, the even column in the low
-    half. ``scales`` is float32 ``(rows, blocks)``. ``zero_points``, only when ``symmetric`` is false, is uint8
+    ``weight`` is uint8 ``(rows, blocks, block_size * bits / 8)``: 4-bit values two to a byte, the even column in the
+    low half. ``scales`` is float32 ``(rows, blocks)``. ``zero_points``, only when ``symmetric`` is false, is uint8
     ``(rows, ceil(blocks * bits / 8))``. The value is ``scale * (q - zero_point)``; symmetric storage has the implied
     zero point ``2 ** (bits - 1)``. A row whose length is no multiple of the block is padded with zeros.
 

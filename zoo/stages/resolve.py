@@ -1,11 +1,10 @@
-"""Resolve what was asked for into a recipe: the model, its weights, numbers, tokens, precision, quantizer and target, pinned."""
+"""Resolve a request into a recipe: weights, numbers, tokens, precision, quantizer and target, pinned."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -154,8 +153,8 @@ def resolve_architecture(
 
 
 def _architecture_type(registry: Registry, checkpoint: Checkpoint) -> str:
-    stated = claimed_family(registry, checkpoint).family.architecture.type
-    return str(stated) if stated is not None else "decoder"
+    fields: Any = claimed_family(registry, checkpoint).family.architecture
+    return str(fields.type or "decoder")
 
 
 def resolve_tokens(declared: DeclaredModel | None, checkpoint: Checkpoint | None) -> TokenIds:
@@ -253,7 +252,7 @@ def pin_weights(subject: Subject, request: Request, checkpoint: Checkpoint | Non
 
 
 def choose_quantizer(registry: Registry, request: Request, precision: Precision) -> QuantizerChoice:
-    """Take the quantizer asked for, or the one that the target means by the precision, with every option spelled out."""
+    """Take the quantizer asked for, or what the target means by the precision, with every option spelled out."""
     name = request.quantizer or registry.target(request.target).precisions[precision]
     quantizer = registry.quantizer(name)
     if precision not in quantizer.precisions:
@@ -273,7 +272,8 @@ def target_options(
     elif family is not None:
         stated = family.family.targets.get(request.target, {})
     model = registry.target(request.target).Options
-    return check_options(f"target {request.target!r}", model, {**stated, **request.target_options}).model_dump(mode="json")
+    options = check_options(f"target {request.target!r}", model, {**stated, **request.target_options})
+    return dict(options.model_dump(mode="json"))
 
 
 def check_options(whose: str, model: Any, options: Mapping[str, Any]) -> Any:

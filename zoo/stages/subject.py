@@ -63,7 +63,7 @@ def identify(registry: Registry, text: str) -> Subject:
 
 
 def checkpoint_folder(subject: Subject, weights: str | None, revision: str | None, *, required: bool) -> Path | None:
-    """Find the folder of a subject's weights: what ``--weights`` names, a folder, what a plugin ships, or the hub's cache.
+    """Find the folder of a subject's weights: what ``--weights`` names, its own, what a plugin ships, the hub's cache.
 
     Args:
         required: fetch what is missing; otherwise None stands for weights that are not on this machine.

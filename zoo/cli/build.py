@@ -1,0 +1,129 @@
+"""``zoo build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zoo.cli.output import bytes_text, print_json
+from zoo.errors import UsageError
+
+
+def parse_options(pairs: list[str] | None) -> dict[str, Any]:
+    """Read ``name=value`` pairs; a value is read as JSON where it is JSON, else as text."""
+    import json
+
+    options: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"an option is name=value, not {pair!r}")
+        try:
+            options[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            options[name.replace("-", "_")] = value
+    return options
+
+
+def build(
+    model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or a hub id.")],
+    precision: Annotated[str, typer.Option("-p", "--precision", help="fp32, fp16, int8 or int4.")] = "int8",
+    weights: Annotated[
+        str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the declared model's weights are.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub repository.")] = None,
+    quantizer: Annotated[str | None, typer.Option(help="By default what the target means by the precision.")] = None,
+    target: Annotated[str, typer.Option(help="For whom to build.")] = "ort",
+    quantizer_option: Annotated[
+        list[str] | None, typer.Option("--quantizer-option", metavar="NAME=VALUE", help="An option of the quantizer.")
+    ] = None,
+    target_option: Annotated[
+        list[str] | None, typer.Option("--target-option", metavar="NAME=VALUE", help="An option of the target.")
+    ] = None,
+    block_size: Annotated[int | None, typer.Option(help="Weights that share a scale (16 to 256).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="The package folder to make.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=64, help="Worker threads; by default one a core.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan only: read headers, print what it would cost.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a package that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Build a package: quantized weights, graph, tokenizer and manifest in one folder."""
+    from zoo.cli.progress import build_progress
+    from zoo.plugins import host
+    from zoo.stages.build import build as build_package
+    from zoo.stages.build import output_folder
+    from zoo.stages.plan import plan
+    from zoo.stages.resolve import Request, resolve
+
+    options = parse_options(quantizer_option)
+    if block_size is not None:
+        options["block_size"] = block_size
+    registry = host().registry
+    request = Request(
+        model=model,
+        precision=precision,
+        weights=weights,
+        revision=revision,
+        quantizer=quantizer,
+        quantizer_options=options,
+        target=target,
+        target_options=parse_options(target_option),
+    )
+    resolved = resolve(registry, request)
+    folder = output if output is not None else output_folder(resolved.recipe)
+    if dry_run:
+        planned = plan(resolved.recipe, resolved.checkpoint, registry, folder)
+        print_json(planned) if as_json else _print_plan(planned)
+        return
+    with build_progress() as progress:
+        package = build_package(
+            resolved.recipe, resolved.checkpoint, folder, registry, force=force, threads=threads, progress=progress
+        )
+    manifest = package.manifest
+    size = sum(record.size for record in manifest.files.values())
+    if as_json:
+        print_json(
+            {
+                "package": str(package.path),
+                "model": manifest.recipe.model,
+                "precision": manifest.recipe.precision,
+                "recipe_hash": manifest.recipe_hash,
+                "already_built": package.already_built,
+                "parameters": manifest.parameters,
+                "bits_per_weight": manifest.bits_per_weight,
+                "bytes": size,
+            }
+        )
+        return
+    done = "already built" if package.already_built else "built"
+    typer.echo(
+        f"{done} {package.path}: {manifest.recipe.precision}, {bytes_text(size)}, "
+        f"{manifest.bits_per_weight:.2f} bits per weight, recipe {manifest.recipe_hash[:12]}"
+    )
+
+
+def _print_plan(plan: Any) -> None:
+    """Print what a build would do and cost."""
+    rows = [
+        ("output", plan.output),
+        ("recipe", plan.recipe_hash[:12]),
+        ("parameters", f"{plan.parameters:,}"),
+        ("bits per weight", f"{plan.bits_per_weight:.2f}"),
+        ("to download", bytes_text(plan.download_bytes)),
+        ("to read", bytes_text(plan.read_bytes)),
+        ("to write", bytes_text(plan.write_bytes)),
+        ("peak memory", bytes_text(plan.peak_memory_bytes)),
+        ("disk", bytes_text(plan.disk_cache_bytes + plan.disk_output_bytes)),
+        (f"memory to run at {plan.run_context} tokens", bytes_text(plan.run_memory_bytes)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        typer.echo(f"{name.ljust(width)}  {value}")
+    for number, step in enumerate(plan.steps, 1):
+        typer.echo(f"{number}. {step}")

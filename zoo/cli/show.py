@@ -1,0 +1,36 @@
+"""``zoo show``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import print_json, print_table
+
+
+def show(
+    model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or a hub id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show everything known of a model, and where each value came from."""
+    from zoo.plugins import host
+    from zoo.stages.describe import describe
+
+    description = describe(host().registry, model)
+    if as_json:
+        print_json(description)
+        return
+    typer.echo(description.model)
+    for section, fields in description.fields.items():
+        typer.echo(f"\n{section}")
+        print_table(
+            ["  FIELD", "VALUE", "FROM"],
+            [(f"  {name}", _text(field.value), field.origin) for name, field in fields.items()],
+        )
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.replace("\n", "\\n")

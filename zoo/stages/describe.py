@@ -1,0 +1,163 @@
+"""Describe one model: everything resolved, each value with where it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import JsonValue
+
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.base import Value
+from zoo.declarations.family import Tokens
+from zoo.errors import ZooError
+from zoo.registry import DeclaredModel, Registry
+from zoo.stages.listing import parameter_count, precisions
+from zoo.stages.resolve import Request, checkpoint_tokens, open_weights, resolve_architecture, resolve_licence
+from zoo.stages.subject import Subject, find_packages, identify
+
+
+class Field(Value):
+    """A value and its origin."""
+
+    value: JsonValue
+    origin: str
+    """``family NAME``, ``model NAME``, ``config.json``, ``default``, ``computed``, or the plugin that brought it."""
+
+
+class Description(Value):
+    """All that is known of a model before it is built."""
+
+    model: str
+    family: str | None
+    fields: dict[str, dict[str, Field]]
+    """Section → field → value and origin."""
+
+
+def describe(registry: Registry, text: str, weights: str | None = None) -> Description:
+    """Describe a declared model, or an undeclared checkpoint."""
+    subject = identify(registry, text)
+    if subject.declared is not None:
+        return _declared(registry, subject.declared, subject)
+    return _checkpoint(registry, subject, weights)
+
+
+def _jsonable(value: Any) -> Any:
+    return value.model_dump(mode="json", exclude_none=True) if hasattr(value, "model_dump") else value
+
+
+def _architecture_fields(architecture: Architecture, origins: dict[str, str]) -> dict[str, Field]:
+    fields = {}
+    for name in Architecture.model_fields:
+        if name == "options" and not architecture.options:
+            continue
+        derived = name in ("num_key_value_heads", "head_dim")
+        origin = origins.get(name) or ("computed" if derived else "default")
+        fields[name] = Field(value=_jsonable(getattr(architecture, name)), origin=origin)
+    fields["attention"] = Field(value=architecture.attention, origin="computed")
+    return fields
+
+
+def _declared(registry: Registry, model: DeclaredModel, subject: Subject) -> Description:
+    family, own = model.family, f"model {model.name}"
+    in_family = f"family {family.name}"
+    about: dict[str, Field] = {}
+    for name in ("title", "organisation", "summary", "pretraining_tokens", "chat", "note", "source", "homepage"):
+        value, origin = model.last(name)
+        if value is not None and origin is not None:
+            about[name] = Field(value=value, origin=origin)
+    about["papers"] = Field(value=[_jsonable(one) for one in family.papers], origin=in_family)
+    about["notes"] = Field(value=list(family.notes), origin=in_family)
+    about["plugin"] = Field(value=model.declared_in.plugin, origin="computed")
+    tokens = model.tokens
+    sections = {
+        "about": about,
+        "licence": _object(model.licence, model.origin("licence") or in_family),
+        "weights": _object(model.model.weights, own),
+        "architecture": _architecture_fields(
+            model.architecture, {name: origin for name, (_, origin) in model.stated.items()}
+        )
+        | {"parameters": Field(value=parameter_count(registry, model), origin="computed")},
+        "tokens": {
+            name: Field(value=_plain(getattr(tokens, name)), origin=model.token_origin(name) or "checkpoint")
+            for name in Tokens.model_fields
+            if getattr(tokens, name) is not None
+        },
+        "chat_template": {
+            "chat_template": Field(value=model.chat_template, origin=model.origin("chat_template") or "checkpoint")
+        },
+        "datasets": {
+            purpose: Field(value=[_jsonable(use) for use in uses], origin=in_family)
+            for purpose, uses in (
+                ("calibration", family.datasets.calibration),
+                ("performance", family.datasets.performance),
+                ("accuracy", family.datasets.accuracy),
+            )
+            if uses
+        },
+        "tested_versions": {
+            name: Field(value=version, origin=in_family) for name, version in family.tested_versions.items()
+        },
+        **_builds(registry, model, subject),
+    }
+    return Description(model=model.full_name, family=family.name, fields={k: v for k, v in sections.items() if v})
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _object(value: Any, origin: str) -> dict[str, Field]:
+    return {name: Field(value=item, origin=origin) for name, item in _jsonable(value).items()}
+
+
+def _builds(registry: Registry, model: DeclaredModel, subject: Subject) -> dict[str, dict[str, Field]]:
+    """Show each target's options and what it means by each precision, and what has been built."""
+    sections: dict[str, dict[str, Field]] = {}
+    for name in registry.targets:
+        target = registry.target(name)
+        stated = model.target_options(name)
+        options = target.Options.model_validate(stated).model_dump(mode="json")
+        fields = {
+            option: Field(value=value, origin=(model.target_origin(name, option) or f"target {name}"))
+            for option, value in options.items()
+        }
+        built_here = precisions(registry, model, name)
+        for precision, quantizer in target.precisions.items():
+            if precision not in built_here:
+                continue
+            fields[precision] = Field(value=f"quantizer {quantizer}", origin=f"target {name}")
+        sections[f"target {name}"] = fields
+    sections["packages"] = {
+        one.path.name: Field(value=f"{one.precision} for {one.target}", origin=one.recipe_hash[:12])
+        for one in find_packages(model, subject.label)
+    }
+    return sections
+
+
+def _checkpoint(registry: Registry, subject: Subject, weights: str | None) -> Description:
+    checkpoint = open_weights(registry, subject, Request(model=subject.label, weights=weights), required=False)
+    if checkpoint is None:
+        raise ZooError(f"{subject.label} is not declared and its files are not on this machine; fetch it first")
+    architecture = resolve_architecture(registry, None, checkpoint)
+    claimant = registry.claimant(str(checkpoint.config.get("model_type")))
+    parameters = sum(_size(shape) for shape in registry.architecture(architecture.type).tensors(architecture).values())
+    tokens = checkpoint_tokens(checkpoint)
+    sections = {
+        "licence": _object(resolve_licence(None, checkpoint), "README.md"),
+        "architecture": _architecture_fields(architecture, dict.fromkeys(checkpoint.config, "config.json"))
+        | {"parameters": Field(value=parameters, origin="computed")},
+        "tokens": {
+            name: Field(value=value, origin="config.json")
+            for name, value in tokens.model_dump(mode="json").items()
+            if value not in (None, [])
+        },
+    }
+    family = claimant.family.name if claimant else None
+    return Description(model=subject.label, family=family, fields=sections)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
