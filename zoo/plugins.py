@@ -260,7 +260,7 @@ class _Loader:
     def load(self, name: str, distribution: str | None, version: str | None, find: Callable[[], object]) -> None:
         """Load one plugin whole, or note why it failed and leave nothing of it behind."""
         hooks: tuple[str, ...] = ()
-        registered: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+        registered: dict[str, tuple[str, ...]] = {}
         status: Literal["loaded", "failed"] = "loaded"
         message = None
         try:

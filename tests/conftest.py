@@ -1,0 +1,83 @@
+"""What every test stands on: a home of its own, no network, and plugins made on the fly."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from zoo import plugins
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep each test away from the user's zoo, hub cache and network."""
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "zoo-home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("ZOO_PLUGINS", "ZOO_PATH", "ZOO_STRICT_PLUGINS", "ZOO_API_KEY", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    plugins.host.cache_clear()
+    yield
+    plugins.host.cache_clear()
+
+
+@pytest.fixture
+def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Install a plugin the way pip would: a module on the path and a distribution that names its entry point."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+
+    def install(name: str, source: str, *, distribution: str | None = None, **files: str) -> Path:
+        module = f"plugin_{name.replace('-', '_')}"
+        folder = site / module
+        folder.mkdir()
+        (folder / "__init__.py").write_text(textwrap.dedent(source), encoding="utf-8")
+        for file, text in files.items():
+            (folder / file.replace("__", ".")).write_text(textwrap.dedent(text), encoding="utf-8")
+        dist = distribution or f"example-{name}"
+        info = site / f"{dist.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: 1.0\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[zoo]\n{name} = {module}\n", encoding="utf-8")
+        plugins.host.cache_clear()
+        return folder
+
+    return install
+
+
+FAMILY = """
+name: {name}
+title: Example
+licence: {{id: mit}}
+claims: {claims}
+architecture: {{vocab_size: 320, max_position_embeddings: 64}}
+models:
+  - name: {model}
+    weights: {{hub: example/one}}
+    architecture:
+      {{hidden_size: 64, intermediate_size: 128, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2}}
+"""
+
+
+@pytest.fixture
+def family_yaml() -> Callable[..., str]:
+    """Write the YAML of a small family."""
+
+    def write(name: str = "example", model: str = "example-1b", claims: str = "[]") -> str:
+        return FAMILY.format(name=name, model=model, claims=claims)
+
+    return write
+
+
+REGISTER_FAMILY = """
+from pathlib import Path
+from zoo import hookimpl
+
+@hookimpl
+def register_families(register):
+    register(Path(__file__).with_name("family.yaml"))
+"""
