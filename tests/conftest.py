@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.fixture
-def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
     """Install a plugin the way pip would: a module on the path and a distribution that names its entry point."""
     site = tmp_path / "site"
     site.mkdir()
@@ -46,7 +47,9 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         plugins.host.cache_clear()
         return folder
 
-    return install
+    yield install
+    for module in [one for one in sys.modules if one.startswith("plugin_")]:
+        del sys.modules[module]
 
 
 FAMILY = """

@@ -1,7 +1,68 @@
-"""A model zoo framework: declare a model family once; list, plan, fetch, build, verify, run, measure and serve it."""
+"""A model zoo framework: declare a model family once; list, plan, fetch, build, verify, run, measure and serve it.
+
+    import zoo
+
+    package = zoo.build("zoo-tiny", "int8")
+    engine = zoo.open(package.path)
+    print(engine.generate("Once upon a time", max_new_tokens=40).text)
+
+What plugin authors need is exported here too: ``hookimpl``, the declarations, and the contracts behind the hooks.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 from zoo.hookspecs import hookimpl
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "hookimpl"]
+_EXPORTS = {
+    "build": "zoo.api:build",
+    "plan": "zoo.api:plan",
+    "open": "zoo.api:open_package",
+    "Engine": "zoo.engine:Engine",
+    "ZooError": "zoo.errors:ZooError",
+    "UsageError": "zoo.errors:UsageError",
+    "Family": "zoo.declarations.family:Family",
+    "Model": "zoo.declarations.family:Model",
+    "Weights": "zoo.declarations.family:Weights",
+    "Tokens": "zoo.declarations.family:Tokens",
+    "Architecture": "zoo.declarations.architecture:Architecture",
+    "RopeScaling": "zoo.declarations.architecture:RopeScaling",
+    "Dataset": "zoo.declarations.dataset:Dataset",
+    "DatasetFile": "zoo.declarations.dataset:DatasetFile",
+    "Licence": "zoo.declarations.licence:Licence",
+    "Recipe": "zoo.declarations.recipe:Recipe",
+    "Plan": "zoo.declarations.plan:Plan",
+    "Manifest": "zoo.declarations.manifest:Manifest",
+    "FloatStorage": "zoo.declarations.storage:FloatStorage",
+    "BlockStorage": "zoo.declarations.storage:BlockStorage",
+    "ArchitecturePart": "zoo.contracts:ArchitecturePart",
+    "Quantizer": "zoo.contracts:Quantizer",
+    "Target": "zoo.contracts:Target",
+    "Checkpoint": "zoo.contracts:Checkpoint",
+    "GraphOps": "zoo.contracts:GraphOps",
+    "Parameter": "zoo.contracts:Parameter",
+    "Part": "zoo.contracts:Part",
+    "Slab": "zoo.contracts:Slab",
+    "StoredArray": "zoo.contracts:StoredArray",
+    "TensorInfo": "zoo.contracts:TensorInfo",
+}
+
+__all__ = ["__version__", "hookimpl", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    """Import an export on first use, so that ``import zoo`` costs a plugin nothing."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    module, _, attribute = _EXPORTS[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,114 @@
+"""The same things as on the command line, one call each from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.plugins import host
+
+if TYPE_CHECKING:
+    from zoo.declarations.plan import Plan
+    from zoo.engine import Engine
+    from zoo.package import Package
+
+
+def build(
+    model: str | Path,
+    precision: str = "int8",
+    *,
+    output: str | Path | None = None,
+    weights: str | Path | None = None,
+    revision: str | None = None,
+    quantizer: str | None = None,
+    quantizer_options: Mapping[str, Any] | None = None,
+    target: str = "ort",
+    target_options: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Callable[[Any], None] | None = None,
+) -> Package:
+    """Build a package, as ``zoo build`` does.
+
+    Args:
+        model: a declared model, a checkpoint folder or a hub id.
+        precision: ``fp32``, ``fp16``, ``int8`` or ``int4``.
+        output: the package folder to make; by default one under ``$ZOO_HOME/packages``.
+        weights: where a declared model's weights are: a folder or another hub id.
+
+    Raises:
+        ZooError: what is wrong, in one line.
+    """
+    from zoo.stages.build import build as build_package
+    from zoo.stages.build import output_folder
+    from zoo.stages.resolve import resolve
+
+    registry = host().registry
+    request = _request(model, precision, weights, revision, quantizer, quantizer_options, target, target_options)
+    resolved = resolve(registry, request)
+    folder = Path(output) if output is not None else output_folder(resolved.recipe)
+    return build_package(
+        resolved.recipe, resolved.checkpoint, folder, registry, force=force, threads=threads, progress=progress
+    )
+
+
+def plan(
+    model: str | Path,
+    precision: str = "int8",
+    *,
+    output: str | Path | None = None,
+    weights: str | Path | None = None,
+    revision: str | None = None,
+    quantizer: str | None = None,
+    quantizer_options: Mapping[str, Any] | None = None,
+    target: str = "ort",
+    target_options: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Plan a build from headers alone, as ``zoo build --dry-run`` does."""
+    from zoo.stages.build import output_folder
+    from zoo.stages.plan import plan as make_plan
+    from zoo.stages.resolve import resolve
+
+    registry = host().registry
+    request = _request(model, precision, weights, revision, quantizer, quantizer_options, target, target_options)
+    resolved = resolve(registry, request)
+    folder = Path(output) if output is not None else output_folder(resolved.recipe)
+    return make_plan(resolved.recipe, resolved.checkpoint, registry, folder)
+
+
+def open_package(model: str | Path, precision: str | None = None) -> Engine:
+    """Open a package, or the built package of a model, ready to generate.
+
+    Args:
+        model: a package folder, or a model of which a package is in the store.
+        precision: which package, where several are built.
+    """
+    from zoo.engine import Engine
+    from zoo.stages.subject import find_package
+
+    return Engine.open(find_package(host().registry, str(model), precision))
+
+
+def _request(
+    model: str | Path,
+    precision: str,
+    weights: str | Path | None,
+    revision: str | None,
+    quantizer: str | None,
+    quantizer_options: Mapping[str, Any] | None,
+    target: str,
+    target_options: Mapping[str, Any] | None,
+) -> Any:
+    from zoo.stages.resolve import Request
+
+    return Request(
+        model=str(model),
+        precision=precision,
+        weights=None if weights is None else str(weights),
+        revision=revision,
+        quantizer=quantizer,
+        quantizer_options=quantizer_options or {},
+        target=target,
+        target_options=target_options or {},
+    )
