@@ -5,15 +5,51 @@ python docs/generate.py [--check]
 
 from __future__ import annotations
 
+import ast
 import inspect
+import itertools
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = "datasets,llama,llama2,tiny"
+
+
+def field_docs(model: type) -> dict[str, dict[str, str]]:
+    """Read the docstrings under the fields of a model, and of every model it is made of: class → field → text.
+
+    pydantic can do this itself (`use_attribute_docstrings`), but at the price of reading its own source at every start.
+    """
+    docs: dict[str, dict[str, str]] = {}
+    for module in {name for name in sys.modules if name.startswith("zoo.declarations.")}:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+        for node in (one for one in tree.body if isinstance(one, ast.ClassDef)):
+            for field, after in itertools.pairwise(node.body):
+                if (
+                    isinstance(field, ast.AnnAssign)
+                    and isinstance(field.target, ast.Name)
+                    and isinstance(after, ast.Expr)
+                    and isinstance(after.value, ast.Constant)
+                ):
+                    text = inspect.cleandoc(str(after.value.value))
+                    docs.setdefault(node.name, {})[field.target.id] = text
+    docs["ArchitectureFields"] = docs["Architecture"]
+    return docs
+
+
+def schema(model: Any) -> dict[str, Any]:
+    """Make a model's JSON Schema, described by the docstrings of its fields."""
+    made: dict[str, Any] = model.model_json_schema()
+    docs = field_docs(model)
+    for name, one in [(model.__name__, made), *made.get("$defs", {}).items()]:
+        for field, text in docs.get(name, {}).items():
+            if field in one.get("properties", {}):
+                one["properties"][field].setdefault("description", text)
+    return made
 
 
 def schemas() -> dict[str, str]:
@@ -27,7 +63,7 @@ def schemas() -> dict[str, str]:
     models = {"family": Family, "datasets": DatasetsFile, "recipe": Recipe, "plan": Plan, "manifest": Manifest}
     return {
         f"schemas/{name}.schema.json": json.dumps(
-            {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()},
+            {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema(model)},
             indent=2,
             ensure_ascii=False,
         )

@@ -189,12 +189,13 @@ def _ids(value: Any) -> str:
 
 def checkpoint_tokens(checkpoint: Checkpoint) -> TokenIds:
     """Read special token ids as generation uses them: ``generation_config.json`` first, then ``config.json``."""
-    from zoo.sources.folder import read_json_object
+    from zoo.sources.companions import GENERATION, MAX_CONFIG
+    from zoo.sources.jsonfile import read_object
 
     sources: list[Mapping[str, Any]] = [checkpoint.config]
-    generation = checkpoint.path("generation_config.json")
+    generation = checkpoint.path(GENERATION)
     if generation is not None:
-        sources.insert(0, read_json_object(generation))
+        sources.insert(0, read_object(generation, MAX_CONFIG, f"{checkpoint.name}/{GENERATION}"))
     vocab_size = checkpoint.config.get("vocab_size")
     result: dict[str, Any] = {}
     for name in TokenIds.model_fields:
