@@ -1,0 +1,13 @@
+"""The programs that are compared, one a file: how each is installed, builds a package and runs it."""
+
+from backends.base import Backend, Site
+from backends.genai import GENAI
+from backends.llama_cpp import LLAMA_CPP
+from backends.mobius import MOBIUS
+from backends.openvino import OPENVINO
+from backends.zoo import ZOO
+
+PEERS: dict[str, Backend] = {peer.name: peer for peer in (GENAI, LLAMA_CPP, OPENVINO, MOBIUS)}
+BACKENDS: dict[str, Backend] = {ZOO.name: ZOO, **PEERS}
+
+__all__ = ["BACKENDS", "PEERS", "Backend", "Site"]

@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Make a Hugging Face Llama checkpoint folder of a given shape, without torch and in little memory.
+
+    python benchmarks/checkpoints.py llama-33b OUT --fill sparse        # holes instead of data: costs no disk
+    python benchmarks/checkpoints.py tinyllama-1.1b OUT --fill random   # seeded normal(0, 0.02) weights
+
+Sparse files read back as zeros: right for measuring memory, disk traffic and the layout of a build, and useless for
+accuracy.  A tokenizer of the shape's vocabulary lies beside the weights, so that every peer's converter accepts it.
+"""
+
+import argparse
+import json
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from shapes import SHAPES
+from tokenizer_files import write_tokenizer
+
+ITEM = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
+ROWS = 1024
+
+Entry = tuple[str, tuple[int, ...]]
+
+
+def encode(block: NDArray[np.float32], dtype: str) -> bytes:
+    """Return the bytes of `block` in a safetensors type; bfloat16 by dropping the low half of each float32."""
+    if dtype == "bfloat16":
+        return (block.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+    return block.astype(dtype).tobytes()
+
+
+def write_shard(path: Path, entries: list[Entry], dtype: str, rng: np.random.Generator | None) -> None:
+    """Write one safetensors file: ones for norms and normal(0, 0.02) for matrices, or holes where `rng` is None.
+
+    The layout is the one of https://huggingface.co/docs/safetensors: header length, JSON header, data.
+    """
+    tag, size = ITEM[dtype]
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, shape in entries:
+        end = at + math.prod(shape) * size
+        header[name] = {"dtype": tag, "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 8)
+    with open(path, "wb") as out:
+        out.write(struct.pack("<Q", len(raw)) + raw)
+        if rng is None:
+            out.truncate(8 + len(raw) + at)
+            return
+        for _, shape in entries:
+            if len(shape) == 1:
+                out.write(encode(np.ones(shape, np.float32), dtype))
+                continue
+            for row in range(0, shape[0], ROWS):
+                block = rng.standard_normal((min(ROWS, shape[0] - row), shape[1]), np.float32) * np.float32(0.02)
+                out.write(encode(block, dtype))
+
+
+def split(entries: list[Entry], size: int, limit: float) -> list[list[Entry]]:
+    """Cut tensors into shards of at most `limit` bytes, or of one tensor."""
+    shards: list[list[Entry]] = [[]]
+    room = limit
+    for entry in entries:
+        need = math.prod(entry[1]) * size
+        if need > room and shards[-1]:
+            shards.append([])
+            room = limit
+        shards[-1].append(entry)
+        room -= need
+    return shards
+
+
+def make(
+    name: str, out: Path, fill: str = "random", dtype: str = "float16", shard_gb: float = 2.0, seed: int = 0
+) -> int:
+    """Write the checkpoint folder, config.json last, and return the bytes of its tensors."""
+    shape = SHAPES[name]
+    size = ITEM[dtype][1]
+    shards = split(list(shape.tensors()), size, shard_gb * 1e9)
+    out.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed) if fill == "random" else None
+    where: dict[str, str] = {}
+    for number, entries in enumerate(shards, 1):
+        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        write_shard(out / file, entries, dtype, rng)
+        where |= {tensor: file for tensor, _ in entries}
+    total = shape.parameters() * size
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": where}
+        (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+    write_tokenizer(out, shape.vocab, shape.context)
+    generation = {"bos_token_id": 1, "eos_token_id": 2, "do_sample": False}
+    (out / "generation_config.json").write_text(json.dumps(generation, indent=1))
+    (out / "config.json").write_text(json.dumps(shape.config(dtype), indent=1))
+    return total
+
+
+def ensure(cache: Path, name: str, fill: str, dtype: str = "float16") -> Path:
+    """Return the folder of a checkpoint under `cache`, making it where it is absent."""
+    out = cache / "checkpoints" / f"{name}-{fill}-{dtype}"
+    if not (out / "config.json").is_file():
+        make(name, out, fill, dtype)
+    return out
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--fill", choices=["random", "sparse"], default="random")
+    parser.add_argument("--dtype", choices=ITEM, default="float16")
+    parser.add_argument("--shard-gb", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    total = make(args.shape, args.out, args.fill, args.dtype, args.shard_gb, args.seed)
+    parameters = SHAPES[args.shape].parameters()
+    print(f"{args.shape}: {parameters:,} parameters, {total / 1e9:.2f} GB of {args.dtype} ({args.fill})")
+
+
+if __name__ == "__main__":
+    main()
