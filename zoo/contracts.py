@@ -39,6 +39,8 @@ class TensorInfo:
     """Safetensors' name of the type, ``F32``, ``F16`` or ``BF16`` where it can be built from."""
     shape: tuple[int, ...]
     nbytes: int
+    file: str = ""
+    """The file that holds it, by its name inside the checkpoint."""
 
 
 class Checkpoint(Protocol):
@@ -52,15 +54,27 @@ class Checkpoint(Protocol):
     fingerprint: str
     """SHA-256 over configuration, tokenizer, tensor headers and file sizes."""
 
-    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+    def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Read rows ``start`` to ``stop`` of a tensor (its first axis), in the stored type.
 
-        BF16 comes as ``uint16`` bit patterns. Safe to call from several threads at once.
+        BF16 comes as ``uint16`` bit patterns. With ``out``, a flat buffer that is large enough, the rows are read into
+        it and the result is a view of it. Safe to call from several threads at once.
+
+        Raises:
+            ZooError: the file cannot be read, or became shorter.
         """
+        ...
+
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Size and modification time (ns) of every file of weights, to notice a change while or between builds."""
         ...
 
     def path(self, filename: str) -> Path | None:
         """Find a file beside the weights (a tokenizer, a licence), or None."""
+        ...
+
+    def licences(self) -> list[str]:
+        """List the licence texts beside the weights, by file name."""
         ...
 
 
@@ -217,13 +231,36 @@ class ArchitecturePart(Protocol):
 
 
 class Slab(Protocol):
-    """A few rows of a parameter, in the checkpoint's type until someone asks for numbers."""
+    """A few whole rows of a parameter, in the checkpoint's type until someone asks for numbers.
+
+    Rows are handed out a tile at a time; a tile of ``tile_rows`` keeps the work in the cache. What a method returns is
+    valid until the next call on the same thread, and may be overwritten.
+
+    Every method raises ``ZooError`` with the tensor's name where a value is NaN or infinite.
+    """
 
     rows: int
     columns: int
+    tile_rows: int
 
-    def float32(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Columns ``start`` to ``stop`` as float32 (rows, stop - start), contiguous; valid until the next call."""
+    def float32(self, start: int, stop: int, width: int | None = None) -> NDArray[np.float32]:
+        """Rows ``start`` to ``stop``, contiguous (stop - start, width); columns past the last are zeros."""
+        ...
+
+    def absmax(self, start: int, stop: int, block: int) -> NDArray[np.float32]:
+        """The largest magnitude in each block of columns, (stop - start, blocks)."""
+        ...
+
+    def extremes(self, start: int, stop: int, block: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The smallest value or zero, and the largest value or zero, in each block of columns."""
+        ...
+
+    def float16(self, start: int, stop: int) -> NDArray[np.float16]:
+        """Rows ``start`` to ``stop``, rounded where the checkpoint's type is wider.
+
+        Raises:
+            ZooError: a value is too large for float16.
+        """
         ...
 
 
@@ -257,7 +294,10 @@ class Quantizer(Protocol):
         out: Mapping[str, NDArray[Any]],
         activations: LayerActivations | None = None,
     ) -> None:
-        """Fill ``out``, the slab's rows of each array of ``storage(parameter)``. Safe to call from several threads."""
+        """Fill ``out``, the slab's rows of each array of ``storage(parameter)``. Safe to call from several threads.
+
+        Every array of ``out`` begins at the slab's first row: ``(slab.rows, ...)``.
+        """
         ...
 
 
@@ -287,6 +327,8 @@ class Target(Protocol):
     """Whether a build reads weights; without, files are written from the declaration alone."""
     runnable: ClassVar[bool]
     """Whether the engine opens what it builds."""
+    data_file: ClassVar[str]
+    """The file of the package that holds the weights, for example ``model.onnx.data``."""
 
     def check(self, recipe: Recipe) -> None:
         """Refuse a recipe that the target cannot serve.
@@ -299,7 +341,7 @@ class Target(Protocol):
     def place(
         self, parameters: Sequence[Parameter], storages: Mapping[str, FloatStorage | BlockStorage]
     ) -> list[StoredArray]:
-        """Place every stored array in the data file, in writing order."""
+        """Place every stored array in the data file, in writing order: offsets grow, a parameter's arrays follow each other."""
         ...
 
     def files(

@@ -1,0 +1,156 @@
+"""Small checkpoints, and parts that are just large enough to build them: no graph, every shape."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.contracts import HeadPadding, Parameter, Part, StoredArray
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.licence import UNKNOWN_LICENCE
+from zoo.declarations.recipe import QuantizerChoice, Recipe, TargetChoice, WeightsPin
+from zoo.quantizers.rtn import Rtn
+from zoo.registry import Registry
+
+NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
+
+def to_bf16(values: np.ndarray) -> np.ndarray:
+    """Cut float32 down to bfloat16 bit patterns."""
+    return (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+
+
+def write_safetensors(path: Path, tensors: dict[str, tuple[str, np.ndarray]]) -> None:
+    """Write a file of the safetensors format: name → (dtype, stored values)."""
+    header, at = {}, 0
+    for name, (dtype, values) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [at, at + values.nbytes]}
+        at += values.nbytes
+    raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 8)
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + b"".join(values.tobytes() for _, values in tensors.values()))
+
+
+class Flat:
+    """An architecture of an embedding and a stack of linears and norms: every kind of parameter, no computation."""
+
+    activations = frozenset({"silu"})
+
+    def tensors(self, arch: Architecture) -> dict[str, tuple[int, ...]]:
+        return {part.tensor: part.shape for one in self.parameters(arch) for part in one.parts}
+
+    def ignored(self, arch: Architecture, name: str) -> bool:
+        return name.endswith("inv_freq")
+
+    def parameters(self, arch: Architecture) -> list[Parameter]:
+        hidden, size = arch.hidden_size, arch.head_dim
+        heads, kv = arch.num_attention_heads, arch.num_key_value_heads
+        padded = -(-size // 16) * 16
+        q, k = (HeadPadding(n, size, padded, True) if padded != size else None for n in (heads, kv))
+        v, o = (HeadPadding(n, size, padded, False) if padded != size else None for n in (kv, heads))
+        result = [Parameter("embed", "embedding", (Part("embed.weight", (arch.vocab_size, hidden)),), role="embed_tokens")]
+        for layer in range(arch.num_hidden_layers):
+            at = f"layers.{layer}"
+            parts = (
+                Part(f"{at}.q.weight", (heads * size, hidden), pad_rows=q),
+                Part(f"{at}.k.weight", (kv * size, hidden), pad_rows=k),
+                Part(f"{at}.v.weight", (kv * size, hidden), pad_rows=v),
+            )
+            result += [
+                Parameter(f"{at}.norm", "norm", (Part(f"{at}.norm.weight", (hidden,)),), layer, "norm"),
+                Parameter(f"{at}.qkv", "linear", parts, layer, "attn.qkv_proj"),
+                Parameter(
+                    f"{at}.o", "linear", (Part(f"{at}.o.weight", (hidden, heads * size), pad_columns=o),), layer, "attn.o_proj"
+                ),
+            ]
+        result.append(Parameter("head", "linear", (Part("head.weight", (arch.vocab_size, hidden)),), role="lm_head"))
+        return result
+
+
+class FlatTarget:
+    """A target that places arrays end to end, aligned, and writes one small file."""
+
+    Options = Rtn.Options
+    precisions = {"fp32": "float", "fp16": "float", "int8": "rtn", "int4": "rtn"}  # noqa: RUF012
+    architectures = ("flat",)
+    emitter_version = 1
+    needs_weights = True
+    runnable = False
+    data_file = "weights.data"
+
+    def check(self, recipe: Recipe) -> None: ...
+
+    def place(self, parameters: Any, storages: Any) -> list[StoredArray]:
+        placed, at = [], 0
+        for one in parameters:
+            for name, array in storages[one.name].arrays(one.shape).items():
+                at = -(-at // 64) * 64
+                placed.append(StoredArray(one, name, array.dtype, array.shape, at, array.nbytes))
+                at += array.nbytes
+        return placed
+
+    def files(self, recipe: Any, architecture: Any, arrays: Any, storages: Any) -> list[tuple[str, bytes]]:
+        return [("graph.json", json.dumps([[a.parameter.name, a.array, a.offset] for a in arrays]).encode())]
+
+
+def registry() -> Registry:
+    """A registry of the bundled quantizers and the parts of this module."""
+    return Registry(
+        architectures={"flat": "tests.builds:Flat"},
+        quantizers={"rtn": "zoo.quantizers.rtn:Rtn", "float": "zoo.quantizers.floats:Float"},
+        targets={"flat": "tests.builds:FlatTarget"},
+    )
+
+
+def architecture(**numbers: Any) -> Architecture:
+    """Numbers of a small model."""
+    base = dict(
+        type="flat", hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, vocab_size=101, max_position_embeddings=64,
+    )  # fmt: skip
+    return Architecture.model_validate({**base, **numbers})
+
+
+def values_of(arch: Architecture, seed: int = 0) -> dict[str, np.ndarray]:
+    """Seeded float32 values for every tensor, already exact in float16 and bfloat16."""
+    rng = np.random.default_rng(seed)
+    values = {}
+    for name, shape in Flat().tensors(arch).items():
+        drawn = rng.standard_normal(shape).astype(np.float32)
+        values[name] = (to_bf16(drawn).astype(np.uint32) << 16).view(np.float32)
+    return values
+
+
+def write_checkpoint(folder: Path, arch: Architecture, *, dtype: str = "F16", shards: int = 1, seed: int = 0) -> Path:
+    """Write a checkpoint folder of the ``Flat`` architecture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = {}
+    for name, values in values_of(arch, seed).items():
+        stored[name] = (dtype, to_bf16(values) if dtype == "BF16" else values.astype(NUMPY[dtype]))
+    config = {"model_type": "flat", "vocab_size": arch.vocab_size, "bos_token_id": 1, "eos_token_id": 2}
+    (folder / "config.json").write_text(json.dumps(config))
+    if shards == 1:
+        write_safetensors(folder / "model.safetensors", stored)
+        return folder
+    names = list(stored)
+    weight_map = {}
+    for shard in range(shards):
+        file = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
+        mine = names[shard::shards]
+        write_safetensors(folder / file, {name: stored[name] for name in mine})
+        weight_map |= dict.fromkeys(mine, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder
+
+
+def make_recipe(arch: Architecture, precision: str = "int8", fingerprint: str = "0" * 64, **options: Any) -> Recipe:
+    """A recipe of the ``Flat`` parts."""
+    quantizer = "rtn" if precision.startswith("int") else "float"
+    return Recipe(
+        model="small", licence=UNKNOWN_LICENCE, weights=WeightsPin(fingerprint=fingerprint), architecture=arch,
+        precision=precision, quantizer=QuantizerChoice(name=quantizer, options=options), target=TargetChoice(name="flat"),
+    )  # fmt: skip

@@ -1,0 +1,104 @@
+"""Where an ONNX model keeps its weights, read from the graph's bytes without loading graph or weights.
+
+Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, field numbers; protobuf's encoding guide, wire types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo.errors import ZooError
+
+_MODEL, _GRAPH, _NODE, _ATTRIBUTE, _SPARSE, _TENSOR, _ENTRY, _FUNCTION, _TRAINING = range(9)
+# Which fields of a message hold messages that can hold tensors.
+_CHILDREN: dict[int, dict[int, int]] = {
+    _MODEL: {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION},
+    _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
+    _NODE: {5: _ATTRIBUTE},
+    _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
+    _SPARSE: {1: _TENSOR, 2: _TENSOR},
+    _TENSOR: {13: _ENTRY},
+    _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
+    _TRAINING: {1: _GRAPH, 2: _GRAPH},
+}
+_MAX_MODEL = 2**31
+_MAX_DEPTH = 64
+
+
+class _Malformed(ValueError):
+    pass
+
+
+def external_files(path: Path, where: str) -> list[str]:
+    """List the ``location`` of every externally kept tensor of a model, each once.
+
+    Raises:
+        ZooError: the file is no ONNX model.
+    """
+    import mmap
+
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            if size > _MAX_MODEL:
+                raise ZooError(f"{where}: {size} bytes are too many for a graph")
+            if size == 0:
+                return []
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+                return list(dict.fromkeys(_locations(raw, 0, size, _MODEL, 0)))
+    except OSError as error:
+        raise ZooError(f"{where}: {error.strerror or error}") from None
+    except _Malformed as error:
+        raise ZooError(f"{where}: no ONNX model: {error}") from None
+
+
+def fields(raw: bytes | memoryview | object, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Go through a protobuf message: (field number, wire type, start of the value, its end)."""
+    data: bytes = raw  # type: ignore[assignment]
+    at = start
+    while at < stop:
+        tag, at = _varint(data, at, stop)
+        kind = tag & 7
+        if kind == 0:
+            begin = at
+            _, at = _varint(data, at, stop)
+        elif kind in (1, 5):
+            begin, at = at, at + (8 if kind == 1 else 4)
+        elif kind == 2:
+            length, begin = _varint(data, at, stop)
+            at = begin + length
+        else:
+            raise _Malformed(f"wire type {kind} at byte {at}")
+        if at > stop:
+            raise _Malformed(f"a field at byte {begin} runs over its end")
+        yield tag >> 3, kind, begin, at
+
+
+def _varint(data: bytes, at: int, stop: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < stop and shift < 70:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise _Malformed(f"a number at byte {at} does not end")
+
+
+def _locations(raw: object, start: int, stop: int, message: int, depth: int) -> Iterator[str]:
+    if depth > _MAX_DEPTH:
+        raise _Malformed("nested too deep")
+    children = _CHILDREN[message]
+    for number, kind, begin, end in fields(raw, start, stop):
+        child = children.get(number)
+        if child is None or kind != 2:
+            continue
+        if child == _ENTRY:
+            data: bytes = raw  # type: ignore[assignment]
+            entry = {one: data[b:e] for one, wire, b, e in fields(raw, begin, end) if wire == 2}
+            if entry.get(1) == b"location":
+                yield entry.get(2, b"").decode("utf-8", "replace")
+        else:
+            yield from _locations(raw, begin, end, child, depth + 1)

@@ -1,0 +1,81 @@
+"""How much memory a build and a run take, from shapes alone."""
+
+from __future__ import annotations
+
+import math
+import os
+from itertools import islice
+
+from zoo.contracts import Checkpoint
+from zoo.package.layout import READABLE, Layout
+
+SPARE_BUFFERS = 2
+"""Finished slabs that wait to be hashed, beside the one that each thread works on."""
+_THREAD = 2 * 2**20
+"""Stack, allocator arena and numpy's small temporaries of a thread."""
+_RUN_BASE = 110 * 2**20
+"""Resident size of the interpreter with onnxruntime and a tokenizer."""
+
+
+def resident() -> int:
+    """Read the resident set size of this process, bytes; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
+        try:
+            import psutil
+
+            return int(psutil.Process().memory_info().rss)
+        except Exception:
+            return 0
+
+
+def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> tuple[int, int]:
+    """Find the largest slab as it is read (or padded), and as it is stored, bytes."""
+    read = stored = 0
+    for one in layout.placed:
+        row = one.streamed.nbytes // max(1, one.rows)
+        for job in one.jobs(checkpoint.tensors):
+            columns = max(math.prod(job.part.shape[1:]), math.prod(job.part.stored_shape[1:]))
+            item = READABLE[checkpoint.tensors[job.part.tensor].dtype]
+            read = max(read, (job.stop - job.start) * columns * item)
+            stored = max(stored, (job.stop - job.start) * row)
+    return read, stored
+
+
+def build_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
+    """Predict the peak resident set size of a build, bytes.
+
+    What this process holds now, with the parts imported and the graph made, and what building adds: for each thread a
+    slab as read, a tile as float32 and its helpers; the stored slabs; the small arrays (scales, zero points) of the two
+    parameters in work.
+    """
+    import numpy  # noqa: F401  the build needs it, so its memory counts
+
+    _ = layout.files
+    base = resident()
+    if not layout.placed:
+        return base
+    read, stored = slab_bytes(layout, checkpoint)
+    padded = any(part.pad_rows or part.pad_columns for one in layout.placed for part in one.parameter.parts)
+    columns = max(math.prod(one.parameter.shape[1:]) for one in layout.placed)
+    elements = max(min(256 * 1024, read), columns)
+    tile = elements * (4 + 4)
+    sides = sorted((sum(array.nbytes for array in islice(one.arrays, 1, None)) for one in layout.placed), reverse=True)
+    return base + threads * (read * (2 if padded else 1) + tile + _THREAD) + (threads + SPARE_BUFFERS) * stored + sum(sides[:2])
+
+
+def run_memory(layout: Layout, context: int) -> int:
+    """Predict the resident set size of running the package at ``context`` tokens, bytes.
+
+    onnxruntime copies weights when it packs them for its kernels, and has no CPU kernels for float16, so those are held
+    as float32; the KV cache is float32.
+    """
+    arch = layout.recipe.architecture
+    weights = sum(
+        math.prod(one.parameter.shape) * 4 if one.storage.kind == "float" else sum(array.nbytes for array in one.arrays)
+        for one in layout.placed
+    )
+    cache = 2 * arch.num_hidden_layers * arch.num_key_value_heads * arch.head_dim * context * 4
+    return _RUN_BASE + weights + cache

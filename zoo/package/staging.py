@@ -1,0 +1,167 @@
+"""The way from nothing to a package: a lock, a partial folder beside the output, one rename at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zoo.declarations.manifest import Manifest
+from zoo.errors import ZooError
+from zoo.package.folder import MANIFEST, read_manifest
+
+
+def partial_folder(output: Path) -> Path:
+    """Name the folder that a build works in: beside the output, so that one rename finishes it."""
+    return output.parent / f".{output.name}.partial"
+
+
+@contextlib.contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Hold the one lock of an output.
+
+    The system drops the lock of a process that dies, whatever kills it, so a file left behind is no obstacle: it is
+    stale, and taken over.
+
+    Raises:
+        ZooError: another process holds it, named by its id; or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    path = output.parent / f".{output.name}.lock"
+    with guarded(output.parent):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0, is_singleton=False, thread_local=False)
+    for _ in range(100):
+        try:
+            with guarded(path):
+                lock.acquire()
+        except Timeout:
+            raise ZooError(f"{output}: another build is writing it{_holder(path)}; wait for it, or choose another -o") from None
+        # Whoever held it before may have removed the file between our opening and locking it: then ours guards nothing.
+        if _same_file(lock, path):
+            break
+        lock.release(force=True)
+    else:
+        raise ZooError(f"{path}: cannot be locked; its folder is changed all the time")
+    try:
+        with contextlib.suppress(OSError):
+            path.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        # Removed while still held: nobody can lock the name and find it gone.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        with contextlib.suppress(OSError):
+            lock.release(force=True)
+
+
+def _same_file(lock: Any, path: Path) -> bool:
+    descriptor = getattr(getattr(lock, "_context", None), "lock_file_fd", None)
+    if not isinstance(descriptor, int):
+        return True
+    try:
+        return os.path.sameopenfile(descriptor, descriptor) and os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def _holder(path: Path) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        return f" (process {int(path.read_text())})"
+    return ""
+
+
+@contextlib.contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Turn what the system refuses into one line that names the path."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        if error.errno == errno.ENOSPC or error.errno == getattr(errno, "EDQUOT", -1):
+            raise ZooError(f"{where}: no space left; free some, finished work is kept and the same command continues") from None
+        if error.errno == errno.EFBIG:
+            raise ZooError(f"{where}: larger than this system lets a file be (see `ulimit -f`)") from None
+        raise ZooError(f"{where}: {error.strerror or error}") from None
+
+
+def existing(output: Path, recipe_hash: str, *, force: bool) -> Manifest | None:
+    """Look at what stands where a package is to go.
+
+    Returns:
+        The manifest when this very recipe is already there and nothing forces a new build; otherwise None.
+
+    Raises:
+        ZooError: something else stands there that must not be replaced.
+    """
+    if not output.exists() and not output.is_symlink():
+        return None
+    if not output.is_dir() or output.is_symlink():
+        raise ZooError(f"{output}: is there and is no folder; choose another -o")
+    if not any(output.iterdir()):
+        return None
+    if not (output / MANIFEST).exists():
+        raise ZooError(f"{output}: holds something that is no package; choose another -o")
+    try:
+        manifest = read_manifest(output)
+    except ZooError as error:
+        raise ZooError(f"{output}: holds no valid package ({error}); remove it or choose another -o") from None
+    if force:
+        return None
+    if manifest.recipe_hash == recipe_hash:
+        return manifest
+    raise ZooError(
+        f"{output}: holds another build ({manifest.recipe.model} {manifest.recipe.precision}, "
+        f"recipe {manifest.recipe_hash[:12]}); --force replaces it"
+    )
+
+
+def write_file(folder: Path, name: str, content: bytes) -> None:
+    """Write a small file and wait until it is on the disk."""
+    path = folder / name
+    with guarded(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``zoo.json``, the last file of a package."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=False)
+    write_file(folder, MANIFEST, f"{text}\n".encode())
+
+
+def publish(partial: Path, output: Path) -> None:
+    """Give a finished partial folder its name, in one step, and wait until the disk knows it.
+
+    What stood there before, a package that is being replaced, is put aside first and removed after.
+    """
+    aside = output.parent / f".{output.name}.old"
+    with guarded(output):
+        sync_folder(partial)
+        if aside.exists():
+            shutil.rmtree(aside)
+        if output.exists():
+            os.rename(output, aside)
+        os.rename(partial, output)
+        sync_folder(output.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until a folder's entries are on the disk, where the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,216 @@
+"""The streaming of weights: workers that read, quantize and write slabs, each in its place."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zoo.contracts import Checkpoint
+from zoo.errors import ZooError
+from zoo.package.datafile import DataFile
+from zoo.package.journal import Journal
+from zoo.package.layout import Layout, Placed, SlabJob
+from zoo.package.memory import SPARE_BUFFERS, resident, slab_bytes
+from zoo.quantizers.slab import RawSlab, Scratch
+from zoo.sources.rows import RowReader
+
+_NUMPY = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8, "int64": np.int64}
+_TICK = 0.1
+
+
+class Stopped(ZooError):
+    """A build that was asked to stop; its finished work is kept."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("stopped; finished work is kept, the same command continues from there")
+        self.exit_code = 128 + number
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a build is."""
+
+    layer: int | None
+    """The decoder layer in work; None outside the layers."""
+    layers: int
+    parameter: str
+    bytes_done: int
+    """Of the checkpoint's bytes, what an earlier build did included."""
+    bytes_total: int
+    bytes_resumed: int
+    rate: float
+    """Bytes a second of this run."""
+    eta: float | None
+    """Seconds left; None while the rate is unknown."""
+    rss: int
+    """Resident set size of this process, bytes."""
+    seconds: float
+
+
+class Stream:
+    """One pass over the weights that are still to do."""
+
+    def __init__(self, layout: Layout, checkpoint: Checkpoint, data: DataFile, journal: Journal, done: int) -> None:
+        self._layout = layout
+        self._checkpoint = checkpoint
+        self._data = data
+        self._journal = journal
+        todo = [one for one in layout.placed if one.stop > done]
+        self._jobs: list[tuple[Placed, SlabJob]] = [(one, job) for one in todo for job in one.jobs(checkpoint.tensors)]
+        self._sides: dict[str, dict[str, Any]] = {}
+        self._next = 0
+        self._hashed = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._total = sum(self._bytes(one) for one in layout.placed)
+        self._resumed = self._total - sum(self._bytes(one) for one in todo)
+        self._done = self._resumed
+        self._buffers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def run(self, threads: int, progress: Callable[[Progress], None] | None = None) -> None:
+        """Do all slabs with this many workers; the calling thread reports progress and listens for signals.
+
+        Raises:
+            ZooError: the first thing that went wrong, after every worker has stopped.
+        """
+        read, stored = slab_bytes(self._layout, self._checkpoint)
+        for _ in range(threads + SPARE_BUFFERS):
+            self._buffers.put(np.empty(stored, np.uint8))
+        workers = [threading.Thread(target=self._work, args=(read,), name=f"build-{i}") for i in range(threads)]
+        started = time.monotonic()
+        with _signals(self._stop) as received:
+            try:
+                for worker in workers:
+                    worker.start()
+                for worker in workers:
+                    while worker.is_alive():
+                        worker.join(_TICK)
+                        if progress is not None:
+                            progress(self.progress(started))
+            finally:
+                self._stop.set()
+                for worker in workers:
+                    if worker.ident is not None:
+                        worker.join()
+        if self._error is not None:
+            raise self._error
+        if received:
+            raise Stopped(received[0])
+
+    def progress(self, started: float) -> Progress:
+        """Say how far it is now."""
+        seconds = time.monotonic() - started
+        fresh = self._done - self._resumed
+        rate = fresh / seconds if seconds > 0 else 0.0
+        at = min(self._next, len(self._jobs) - 1)
+        parameter = self._jobs[at][0].parameter if self._jobs else None
+        return Progress(
+            layer=parameter.layer if parameter else None,
+            layers=self._layout.recipe.architecture.num_hidden_layers,
+            parameter=parameter.name if parameter else "",
+            bytes_done=self._done,
+            bytes_total=self._total,
+            bytes_resumed=self._resumed,
+            rate=rate,
+            eta=(self._total - self._done) / rate if rate > 0 else None,
+            rss=resident(),
+            seconds=seconds,
+        )
+
+    def _bytes(self, placed: Placed) -> int:
+        return sum(self._checkpoint.tensors[part.tensor].nbytes for part in placed.parameter.parts)
+
+    def _work(self, capacity: int) -> None:
+        try:
+            reader, scratch = RowReader(self._checkpoint, capacity), Scratch()
+            while not self._stop.is_set():
+                # First a buffer, then a job: so the jobs in work are always the lowest ones, and no buffer is held
+                # by one that waits for them.
+                buffer = self._buffers.get()
+                with self._lock:
+                    index = self._next
+                    if index >= len(self._jobs) or self._stop.is_set():
+                        self._buffers.put(buffer)
+                        return
+                    self._next += 1
+                    sides = self._side_arrays(self._jobs[index][0])
+                self._build(index, buffer, sides, reader, scratch)
+        except BaseException as error:
+            with self._lock:
+                self._error = self._error or error
+            self._stop.set()
+            # Whoever waits for a buffer must wake and see that it is over.
+            for _ in range(64):
+                self._buffers.put(None)
+
+    def _side_arrays(self, placed: Placed) -> dict[str, Any]:
+        """The small arrays of a parameter, shared by all its slabs."""
+        name = placed.parameter.name
+        if name not in self._sides:
+            self._sides[name] = {one.array: np.empty(one.shape, _NUMPY[one.dtype]) for one in placed.arrays[1:]}
+        return self._sides[name]
+
+    def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: RowReader, scratch: Scratch) -> None:
+        placed, job = self._jobs[index]
+        info = self._checkpoint.tensors[job.part.tensor]
+        rows = job.stop - job.start
+        slab = RawSlab(reader.read(job.part, job.start, job.stop), info.dtype, job.part.tensor, scratch)
+        streamed = placed.streamed
+        row = streamed.nbytes // placed.rows
+        flat = buffer[: rows * row]
+        out = {name: array[job.row : job.row + rows] for name, array in sides.items()}
+        out[streamed.array] = flat.view(_NUMPY[streamed.dtype]).reshape(rows, *streamed.shape[1:])
+        self._layout.quantizer.quantize(placed.parameter, slab, out)
+        offset = streamed.offset + job.row * row
+        self._data.write(offset, flat)
+        self._data.hash(offset, flat, lambda: self._finished(index, buffer))
+        self._data.advance(self._following)
+
+    def _following(self) -> int | None:
+        """Where the next slab in the file's order begins."""
+        if self._hashed >= len(self._jobs):
+            return None
+        placed, job = self._jobs[self._hashed]
+        return placed.streamed.offset + job.row * (placed.streamed.nbytes // placed.rows)
+
+    def _finished(self, index: int, buffer: Any) -> None:
+        """A slab is hashed: give its buffer back, and close its parameter if it was the last."""
+        self._buffers.put(buffer)
+        placed, job = self._jobs[index]
+        item = self._checkpoint.tensors[job.part.tensor]
+        self._done += item.nbytes * (job.stop - job.start) // max(1, job.part.stored_shape[0])
+        self._hashed = index + 1
+        if index + 1 == len(self._jobs) or self._jobs[index + 1][0] is not placed:
+            sides = self._sides.pop(placed.parameter.name)
+            for array in placed.arrays[1:]:
+                self._data.append(array.offset, sides[array.array])
+            self._journal.mark(placed.stop, self._data.checksum)
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM end the work instead of the process, where this is the main thread."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        received.append(number)
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,181 @@
+"""Rows of a tensor as raw bits, and the fast ways from there to numbers.
+
+numpy casts float16 to float32 one value at a time. Widening the integers is several times as fast: shift exponent and
+fraction to their place in a float32, where the value is too small by the difference of the exponents' biases, 127 - 15,
+and multiply by 2 ** 112. That is exact for every finite value, subnormal ones included. Exponent 31, infinity and NaN,
+comes out as a finite number of at least 65536, so such values are looked for first, in the integers: bit patterns of one
+sign are ordered as their magnitudes.
+
+Source: IEEE 754-2019, 3.4 (binary interchange formats).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import ZooError
+
+TILE = 256 * 1024
+"""Values in a tile: its float32 form stays in the second level cache, and numpy's calls stay long against the GIL's."""
+_SIGN_EXPONENT_FRACTION = np.int32(np.uint32(0x8FFFE000).view(np.int32))
+_REBIAS = np.float32(2.0**112)
+_INFINITY = {"F16": 0x7C00, "BF16": 0x7F80}
+"""Bit pattern of infinity: the first that is not finite."""
+F16_MAX = 65504.0
+
+
+def widen_f16(bits: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+    """Turn finite float16 bit patterns into float32, exactly; both arrays are contiguous and of one shape."""
+    wide = out.view(np.int32)
+    np.copyto(wide, bits.view(np.int16))
+    np.left_shift(wide, 13, out=wide)
+    np.bitwise_and(wide, _SIGN_EXPONENT_FRACTION, out=wide)
+    np.multiply(out, _REBIAS, out=out)
+
+
+def widen_bf16(bits: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+    """Turn bfloat16 bit patterns into float32, exactly: they are the upper half of one."""
+    wide = out.view(np.uint32)
+    np.copyto(wide, bits)
+    np.left_shift(wide, 16, out=wide)
+
+
+_WIDEN = {"F16": widen_f16, "BF16": widen_bf16}
+
+
+class Scratch(threading.local):
+    """Buffers that a thread uses again and again, by name."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, NDArray[np.uint8]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Get a contiguous array of this shape; what it holds is left over."""
+        kind = np.dtype(dtype)
+        size = kind.itemsize
+        for one in shape:
+            size *= one
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.nbytes < size:
+            buffer = self._buffers[name] = np.empty(size, np.uint8)
+        return buffer[:size].view(kind).reshape(shape)
+
+
+class RawSlab:
+    """Rows of one checkpoint tensor, padding included (the ``Slab`` protocol).
+
+    Args:
+        raw: (rows, columns) values as stored: F16, BF16 as uint16 bit patterns, or F32.
+        dtype: F32, F16 or BF16.
+        tensor: the tensor's name, for messages.
+        scratch: the buffers of the calling thread.
+    """
+
+    def __init__(self, raw: NDArray[Any], dtype: str, tensor: str, scratch: Scratch) -> None:
+        self._raw = raw.view(np.uint16) if dtype in _INFINITY else raw
+        self._dtype = dtype
+        self._tensor = tensor
+        self._scratch = scratch
+        self._finite = (0, 0)
+        self.rows, self.columns = raw.shape
+        self.tile_rows = max(1, min(self.rows, TILE // max(1, self.columns)))
+
+    def float32(self, start: int, stop: int, width: int | None = None) -> NDArray[np.float32]:
+        """Rows as float32 (stop - start, width), zeros right of the last column; the caller may overwrite them."""
+        bits = self._bits(start, stop, width or self.columns)
+        if not self._finite[0] <= start <= stop <= self._finite[1]:
+            self._require_finite(start, stop, bits)
+        out = self._scratch.array("float32", bits.shape, np.float32)
+        if self._dtype == "F32":
+            np.copyto(out, bits)
+        else:
+            _WIDEN[self._dtype](bits, out)
+        return cast("NDArray[np.float32]", out)
+
+    def absmax(self, start: int, stop: int, block: int) -> NDArray[np.float32]:
+        """The largest magnitude in each block of columns, (stop - start, blocks)."""
+        bits, blocks = self._blocks(start, stop, block)
+        clear = self._scratch.array("magnitude", bits.shape, bits.dtype)
+        if self._dtype == "F32":
+            np.abs(bits, out=clear)
+            largest = np.maximum.reduceat(clear.reshape(-1), _starts(clear.size, block))
+            self._check(start, stop, bool(np.isfinite(largest).all()))
+        else:
+            np.bitwise_and(bits, 0x7FFF, out=clear)
+            top = np.maximum.reduceat(clear.reshape(-1), _starts(clear.size, block))
+            self._check(start, stop, int(top.max(initial=0)) < _INFINITY[self._dtype])
+            largest = np.empty(top.shape, np.float32)
+            _WIDEN[self._dtype](top, largest)
+        return cast("NDArray[np.float32]", largest.reshape(stop - start, blocks))
+
+    def extremes(self, start: int, stop: int, block: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The smallest value or zero, and the largest value or zero, in each block of columns."""
+        bits, blocks = self._blocks(start, stop, block)
+        flat, starts, shape = bits.reshape(-1), _starts(bits.size, block), (stop - start, blocks)
+        if self._dtype == "F32":
+            low, high = np.minimum.reduceat(flat, starts), np.maximum.reduceat(flat, starts)
+            self._check(start, stop, bool(np.isfinite(low).all() and np.isfinite(high).all()))
+            np.minimum(low, 0.0, out=low)
+            np.maximum(high, 0.0, out=high)
+            return low.reshape(shape), high.reshape(shape)
+        # As signed integers all negative values come last, as unsigned ones they come first and in order of magnitude.
+        top = np.maximum.reduceat(flat.view(np.int16), starts)
+        bottom = np.maximum.reduceat(flat, starts)
+        infinity = _INFINITY[self._dtype]
+        self._check(start, stop, int(top.max(initial=0)) < infinity and int(bottom.max(initial=0)) < 0x8000 + infinity)
+        np.maximum(top, 0, out=top)
+        np.copyto(bottom, 0x8000, where=bottom < 0x8000)
+        low, high = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        _WIDEN[self._dtype](bottom.reshape(shape), low)
+        _WIDEN[self._dtype](top.view(np.uint16).reshape(shape), high)
+        return low, high
+
+    def float16(self, start: int, stop: int) -> NDArray[np.float16]:
+        """Rows as float16: the bits themselves, or rounded from a wider type."""
+        if self._dtype == "F16":
+            bits = self._bits(start, stop, self.columns)
+            self._require_finite(start, stop, bits)
+            return bits.view(np.float16)
+        wide = self.float32(start, stop)
+        largest = float(np.abs(wide, out=self._scratch.array("magnitude32", wide.shape, np.float32)).max(initial=0.0))
+        if largest >= F16_MAX + 16.0:  # from halfway to the next step on, rounding goes to infinity
+            raise ZooError(f"tensor {self._tensor!r} holds {largest:g}, which float16 cannot; build another precision")
+        out = self._scratch.array("float16", wide.shape, np.float16)
+        np.copyto(out, wide, casting="same_kind")
+        return cast("NDArray[np.float16]", out)
+
+    def _bits(self, start: int, stop: int, width: int) -> NDArray[Any]:
+        """The stored rows, widened by zeros where ``width`` asks for it."""
+        rows = self._raw[start:stop]
+        if width == self.columns:
+            return rows
+        padded = self._scratch.array("padded", (stop - start, width), rows.dtype)
+        padded[:, : self.columns] = rows
+        padded[:, self.columns :] = 0
+        return padded
+
+    def _blocks(self, start: int, stop: int, block: int) -> tuple[NDArray[Any], int]:
+        blocks = -(-self.columns // block)
+        return self._bits(start, stop, blocks * block), blocks
+
+    def _require_finite(self, start: int, stop: int, bits: NDArray[Any]) -> None:
+        if self._dtype == "F32":
+            finite = bool(np.isfinite(bits).all())
+        else:
+            infinity = _INFINITY[self._dtype]
+            finite = int(bits.view(np.int16).max(initial=0)) < infinity and int(bits.max(initial=0)) < 0x8000 + infinity
+        self._check(start, stop, finite)
+
+    def _check(self, start: int, stop: int, finite: bool) -> None:
+        if not finite:
+            raise ZooError(f"tensor {self._tensor!r} holds NaN or infinite values; the checkpoint is damaged")
+        self._finite = (start, stop)
+
+
+def _starts(size: int, block: int) -> NDArray[np.intp]:
+    """Where each block of a flat array begins."""
+    return np.arange(0, size, block)

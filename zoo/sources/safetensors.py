@@ -1,0 +1,115 @@
+"""The safetensors format, read as specified: header length, JSON header, then the tensors end to end.
+
+Source: https://github.com/huggingface/safetensors, "Format": 8 bytes of unsigned little-endian header length N, N bytes
+of JSON that begin with ``{`` (trailing spaces allowed), then the byte buffer, which the tensors' offsets cover without holes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.contracts import TensorInfo
+from zoo.errors import ZooError
+from zoo.sources.jsonfile import parse_object
+
+MAX_HEADER = 100_000_000
+BITS: dict[str, int] = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+    "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of one file says."""
+
+    tensors: dict[str, TensorInfo]
+    offsets: dict[str, int]
+    """Where each tensor begins, from the start of the file."""
+    raw: bytes
+    """The JSON itself, for the fingerprint."""
+    file_size: int
+
+
+def read_header(path: Path, label: str | None = None) -> Header:
+    """Read and check the header of a safetensors file.
+
+    Args:
+        path: the file.
+        label: its name in messages; by default the file's own.
+
+    Raises:
+        ZooError: whatever is wrong with it, with the names of file and tensor.
+    """
+    label = label or path.name
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            prefix = file.read(8)
+            if len(prefix) < 8:
+                raise ZooError(f"{label}: {size} bytes are no safetensors file; fetch it again")
+            length = int.from_bytes(prefix, "little")
+            if length > MAX_HEADER:
+                raise ZooError(f"{label}: header of {length} bytes, more than the format's {MAX_HEADER}; no safetensors file")
+            if 8 + length > size:
+                raise ZooError(f"{label}: header of {length} bytes in a file of {size}; truncated, fetch it again")
+            raw = file.read(length)
+    except OSError as error:
+        raise ZooError(f"{label}: {error.strerror or error}") from None
+    if len(raw) < length:
+        raise ZooError(f"{label}: header ends after {len(raw)} of {length} bytes; truncated, fetch it again")
+    if raw[:1] != b"{":
+        raise ZooError(f"{label}: the header does not begin with '{{'; no safetensors file")
+    entries = parse_object(raw, f"{label}: header")
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ZooError(f"{label}: header: __metadata__ must map text to text")
+    body = size - 8 - length
+    spans = []
+    tensors: dict[str, TensorInfo] = {}
+    for name, entry in entries.items():
+        info, start = _tensor(name, entry, label, body)
+        tensors[name] = info
+        spans.append((start, start + info.nbytes, name))
+    spans.sort()
+    at, before = 0, "the header"
+    for start, stop, name in spans:
+        if start != at:
+            problem = "overlap" if start < at else f"leave {start - at} bytes between them"
+            raise ZooError(f"{label}: {before} and tensor {name!r} {problem}; the file is damaged")
+        at, before = stop, f"tensor {name!r}"
+    if at != body:
+        raise ZooError(f"{label}: {body - at} bytes after the last tensor belong to none; the file is damaged")
+    begin = 8 + length
+    return Header(tensors, {name: begin + start for start, _, name in spans}, raw, size)
+
+
+def _tensor(name: str, entry: Any, label: str, body: int) -> tuple[TensorInfo, int]:
+    """Check one entry; return it and where it begins in the byte buffer."""
+    where = f"{label}: tensor {name[:200]!r}"
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ZooError(f"{where}: its header entry must be dtype, shape and data_offsets")
+    dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str):
+        raise ZooError(f"{where}: dtype is no text")
+    if not isinstance(shape, list) or len(shape) > 64 or not all(_count(one) for one in shape):
+        raise ZooError(f"{where}: shape must be a list of sizes")
+    if not isinstance(span, list) or len(span) != 2 or not all(_count(one) for one in span):
+        raise ZooError(f"{where}: data_offsets must be two positions")
+    start, stop = span
+    if start > stop:
+        raise ZooError(f"{where}: data_offsets {start} to {stop} run backwards")
+    if stop > body:
+        raise ZooError(f"{where}: ends at byte {stop} of {body}; the file is truncated, fetch it again")
+    bits = BITS.get(dtype)
+    if bits is not None and math.prod(shape) * bits != (stop - start) * 8:
+        raise ZooError(f"{where}: {dtype} {shape} does not take {stop - start} bytes")
+    return TensorInfo(name=name, dtype=dtype, shape=tuple(shape), nbytes=stop - start, file=label), start
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63

@@ -1,0 +1,184 @@
+"""Recipe → Package: stream every weight from the checkpoint into its place, then publish the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.contracts import Checkpoint
+from zoo.declarations.manifest import FileRecord, Manifest
+from zoo.declarations.recipe import Recipe
+from zoo.errors import ZooError
+from zoo.package.companions import companion_files
+from zoo.package.datafile import DataFile
+from zoo.package.folder import Package, open_package
+from zoo.package.journal import JOURNAL, Journal, identity
+from zoo.package.layout import Layout, account, lay_out
+from zoo.package.staging import existing, guarded, locked, partial_folder, publish, write_file, write_manifest
+from zoo.package.stream import Progress, Stream
+from zoo.stages.plan import default_threads
+
+if TYPE_CHECKING:
+    from zoo.registry import Registry
+
+_TOOLS = ("zoo-framework", "numpy", "onnx", "onnxruntime")
+
+
+def build(
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    output: Path,
+    registry: Registry,
+    *,
+    force: bool = False,
+    threads: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Package:
+    """Build a package, or find it already built, or continue one that was interrupted.
+
+    Args:
+        recipe: what to build.
+        checkpoint: the opened source of weights.
+        output: the package folder to be; absent until it is complete.
+        registry: where the parts come from.
+        force: replace a package that stands there.
+        threads: workers; by default one a core.
+        progress: called several times a second, from the calling thread.
+        warn: called with each line worth showing.
+
+    Raises:
+        ZooError: anything that stops it. What is finished stays in the partial folder beside the output, and the same
+            call continues from there.
+    """
+    output = Path(os.path.abspath(output))
+    warn = warn or logging.getLogger("zoo").warning
+    if existing(output, recipe.hash, force=force):
+        return open_package(output)
+    layout = lay_out(recipe, registry)
+    account(layout, checkpoint)
+    companions, warnings = companion_files(recipe, checkpoint)
+    for line in warnings:
+        warn(line)
+    with locked(output):
+        if existing(output, recipe.hash, force=force):  # another process finished it while this one waited
+            return open_package(output)
+        partial = partial_folder(output)
+        records = _write(layout, checkpoint, partial, companions, threads or default_threads(), progress, warn)
+        manifest = Manifest(
+            recipe=recipe,
+            recipe_hash=recipe.hash,
+            parameters=layout.parameters,
+            bits_per_weight=layout.bits_per_weight,
+            files=dict(sorted(records.items())),
+            versions=_versions(),
+        )
+        write_manifest(partial, manifest)
+        with guarded(partial):
+            (partial / JOURNAL).unlink(missing_ok=True)
+        publish(partial, output)
+    return Package(output, manifest)
+
+
+def _write(
+    layout: Layout,
+    checkpoint: Checkpoint,
+    partial: Path,
+    companions: dict[str, bytes],
+    threads: int,
+    progress: Callable[[Progress], None] | None,
+    warn: Callable[[str], None],
+) -> dict[str, FileRecord]:
+    """Fill the partial folder with everything but the manifest; return what is in it."""
+    small = dict(layout.files) | companions
+    records = {name: FileRecord(size=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in small.items()}
+    if layout.placed:
+        name = layout.target.data_file
+        checksum = _write_data(layout, checkpoint, partial, name, threads, progress, warn)
+        records[name] = FileRecord(size=layout.data_size, sha256=checksum)
+    else:
+        _clear(partial, ())
+    _clear(partial, {JOURNAL, *records})
+    for file, raw in small.items():
+        write_file(partial, file, raw)
+    return records
+
+
+def _write_data(
+    layout: Layout,
+    checkpoint: Checkpoint,
+    partial: Path,
+    name: str,
+    threads: int,
+    progress: Callable[[Progress], None] | None,
+    warn: Callable[[str], None],
+) -> str:
+    """Write the data file, from where an earlier build of the same work got to; return its SHA-256."""
+    stamps = checkpoint.stamps()
+    places = [[one.parameter.name, one.array, one.dtype, one.offset, one.nbytes] for one in layout.arrays]
+    journal = Journal(partial, identity(layout.recipe.hash, places, stamps))
+    path = partial / name
+    if journal.exists() and not journal.matches():
+        warn(f"{partial.name}: unfinished work on another recipe or on weights that changed since; starting over")
+    if not journal.matches():
+        _clear(partial, ())
+    with guarded(partial):
+        done, state = journal.resume(path)
+        _require_space(partial, layout.data_size, path)
+        data = DataFile(path, layout.data_size, done=done, state=state)
+    try:
+        with guarded(partial):
+            journal.begin(keep=done > 0)
+        stream = Stream(layout, checkpoint, data, journal, done)
+        stream.run(threads, progress)
+        if checkpoint.stamps() != stamps:
+            journal.close(remove=True)
+            raise ZooError(f"{checkpoint.name}: its files changed while they were read; build again")
+        return data.finish()
+    finally:
+        journal.close()
+        data.close()
+
+
+def _require_space(partial: Path, size: int, data: Path) -> None:
+    """Refuse a build that the disk cannot hold before it starts."""
+    there = data.stat().st_blocks * 512 if data.exists() and hasattr(os.stat_result, "st_blocks") else 0
+    free = shutil.disk_usage(partial).free
+    if size - there > free:
+        raise ZooError(
+            f"{partial.parent}: {free / 1e9:.2f} GB free, but the package takes {(size - there) / 1e9:.2f} GB more; "
+            "free some, or choose another -o"
+        )
+
+
+def _clear(partial: Path, keep: Sequence[str] | set[str]) -> None:
+    """Make the partial folder, and remove everything in it that does not belong to this build."""
+    with guarded(partial):
+        if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
+            partial.unlink()
+        partial.mkdir(parents=True, exist_ok=True)
+        for entry in partial.iterdir():
+            if entry.name in keep:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in _TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,107 @@
+"""Recipe → Plan: what a build reads, writes and costs, from headers alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.contracts import Checkpoint
+from zoo.declarations.plan import Plan, TensorRead, TensorWrite
+from zoo.declarations.recipe import Recipe
+from zoo.package.companions import companion_files
+from zoo.package.layout import Layout, account, lay_out
+from zoo.package.memory import build_memory, run_memory
+
+if TYPE_CHECKING:
+    from zoo.registry import Registry
+
+RUN_CONTEXT = 2048
+"""Tokens of context that the predicted memory of a run assumes, unless the model has fewer."""
+_MANIFEST_BYTES = 4096
+
+
+def default_threads() -> int:
+    """Count the threads that a build uses: one a core, at most eight, where memory traffic is the limit anyway."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    return max(1, min(8, cores))
+
+
+def plan(
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    registry: Registry,
+    output: Path,
+    *,
+    threads: int | None = None,
+    download_bytes: int = 0,
+) -> Plan:
+    """Work out a build before a weight is read.
+
+    Args:
+        recipe: what to build.
+        checkpoint: the opened source; only its headers and the files beside the weights are read.
+        registry: where the parts come from.
+        output: the package folder to be.
+        threads: as the build will be asked for.
+        download_bytes: what has to be fetched first.
+
+    Raises:
+        ZooError: the target refuses the recipe, or a tensor is missing, unused, misshapen or of an unreadable type.
+    """
+    layout = lay_out(recipe, registry)
+    account(layout, checkpoint)
+    files, _ = companion_files(recipe, checkpoint)
+    small = dict(layout.files) | files
+    written = layout.data_size + sum(len(content) for content in small.values()) + _MANIFEST_BYTES
+    context = min(RUN_CONTEXT, recipe.architecture.max_position_embeddings)
+    reads = _reads(layout, checkpoint)
+    return Plan(
+        recipe=recipe,
+        recipe_hash=recipe.hash,
+        output=output.name,
+        steps=_steps(layout, checkpoint, recipe, download_bytes),
+        reads=tuple(reads),
+        writes=tuple(
+            TensorWrite(
+                name=f"{array.parameter.name}.{array.array}",
+                dtype=array.dtype,
+                shape=array.shape,
+                offset=array.offset,
+                nbytes=array.nbytes,
+            )
+            for array in layout.arrays
+        ),
+        parameters=layout.parameters,
+        bits_per_weight=layout.bits_per_weight,
+        download_bytes=download_bytes,
+        read_bytes=sum(one.nbytes for one in reads),
+        write_bytes=written,
+        peak_memory_bytes=build_memory(layout, checkpoint, threads or default_threads()),
+        disk_cache_bytes=download_bytes,
+        disk_output_bytes=written,
+        run_memory_bytes=run_memory(layout, context),
+        run_context=context,
+    )
+
+
+def _reads(layout: Layout, checkpoint: Checkpoint) -> list[TensorRead]:
+    names: Iterable[str] = dict.fromkeys(part.tensor for one in layout.placed for part in one.parameter.parts)
+    infos = [checkpoint.tensors[name] for name in names]
+    return [TensorRead(name=one.name, dtype=one.dtype, shape=one.shape, nbytes=one.nbytes) for one in infos]
+
+
+def _steps(layout: Layout, checkpoint: Checkpoint, recipe: Recipe, download_bytes: int) -> tuple[str, ...]:
+    steps = []
+    if download_bytes:
+        steps.append(f"download {checkpoint.name}")
+    if layout.placed:
+        steps.append(f"read {len(checkpoint.tensors)} tensors of {checkpoint.name}, slab by slab")
+        steps.append(f"store {len(layout.placed)} weights by {recipe.quantizer.name} as {recipe.precision}")
+    steps.append(f"write {', '.join(name for name, _ in layout.files)} for {recipe.target.name}")
+    steps.append("check and publish the folder")
+    return tuple(steps)
