@@ -138,6 +138,28 @@ class Parameter:
         return (rows, *self.parts[0].stored_shape[1:])
 
 
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """How positions turn the halves of a head against each other.
+
+    Position p turns pair i by the angle p · frequencies[i]; cosines and sines are multiplied by ``magnitude``.
+    """
+
+    frequencies: NDArray[np.float32]
+    """(head_dim / 2,), radians a position; zero where a pair is padding."""
+    exponents: NDArray[np.float32]
+    """(head_dim / 2,): 2i / head size, so that a frequency is θ^-exponent; used when the base grows."""
+    turning: int
+    """Pairs that are no padding."""
+    magnitude: float
+    context: int
+    """Positions to make tables for."""
+    growth: tuple[float, float, int, float] | None = None
+    """Dynamic NTK scaling, (θ, factor, original context, power): at a length n over the original context c,
+    θ becomes θ · (factor · n / c - (factor - 1)) ^ power. Position p is turned as at length p + 1, which is what
+    transformers does to each token that it generates."""
+
+
 class GraphOps(Protocol):
     """The operations an architecture composes; a target implements them. Values are opaque handles.
 
@@ -175,12 +197,9 @@ class GraphOps(Protocol):
         num_kv_heads: int,
         head_dim: int,
         scale: float,
-        rotary: tuple[NDArray[np.float32], NDArray[np.float32]],
+        rotary: Rotary,
     ) -> Any:
-        """Causal attention with rotary embedding over packed (q, k, v) and the layer's KV cache.
-
-        ``rotary`` is cosines and sines, float32 (context, head_dim / 2), the halves rotated against each other.
-        """
+        """Causal attention with rotary embedding over packed (q, k, v) and the layer's KV cache."""
         ...
 
     def activation(self, name: str, kind: str, x: Any) -> Any:
@@ -221,11 +240,15 @@ class ArchitecturePart(Protocol):
         """Tell whether a tensor of a checkpoint carries nothing (a derived buffer) and may stay unread."""
         ...
 
-    def parameters(self, arch: Architecture) -> list[Parameter]:
-        """List the weights of the graph in the order they are used; together they read every tensor."""
+    def parameters(self, arch: Architecture, head_multiple: int = 1) -> list[Parameter]:
+        """List the weights of the graph in the order they are used; together they read every tensor.
+
+        Args:
+            head_multiple: the target's kernels want head sizes that are multiples of it; heads are widened with zeros.
+        """
         ...
 
-    def forward(self, arch: Architecture, ops: GraphOps) -> None:
+    def forward(self, arch: Architecture, ops: GraphOps, head_multiple: int = 1) -> None:
         """Compose the computation."""
         ...
 
@@ -327,6 +350,8 @@ class Target(Protocol):
     """Whether a build reads weights; without, files are written from the declaration alone."""
     runnable: ClassVar[bool]
     """Whether the engine opens what it builds."""
+    head_multiple: ClassVar[int]
+    """Head sizes that the target's kernels take are multiples of this."""
     data_file: ClassVar[str]
     """The file of the package that holds the weights, for example ``model.onnx.data``."""
 

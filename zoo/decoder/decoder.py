@@ -1,0 +1,36 @@
+"""The architecture part ``decoder``: what each of its files does, gathered under the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from zoo.contracts import GraphOps, Parameter
+from zoo.declarations.architecture import Architecture
+from zoo.decoder import config, forward, weights
+
+
+class Decoder:
+    """A pre-norm decoder with rotary positions: RMSNorm, attention, gated MLP (the ``ArchitecturePart`` protocol)."""
+
+    activations: ClassVar[frozenset[str]] = config.ACTIVATIONS
+
+    def read_config(self, config_json: Mapping[str, Any]) -> Architecture:
+        """Read a checkpoint's ``config.json``."""
+        return config.read_config(config_json)
+
+    def tensors(self, arch: Architecture) -> dict[str, tuple[int, ...]]:
+        """Name every tensor that a checkpoint of these numbers holds, with its shape."""
+        return weights.tensors(arch)
+
+    def ignored(self, arch: Architecture, name: str) -> bool:
+        """Tell whether a tensor carries nothing of its own."""
+        return weights.ignored(arch, name)
+
+    def parameters(self, arch: Architecture, head_multiple: int = 1) -> list[Parameter]:
+        """List the weights of the graph, heads widened to a multiple of ``head_multiple``."""
+        return weights.parameters(arch, head_multiple)
+
+    def forward(self, arch: Architecture, ops: GraphOps, head_multiple: int = 1) -> None:
+        """Compose the computation."""
+        forward.forward(arch, ops, head_multiple)

@@ -1,0 +1,118 @@
+"""Which tensors a decoder's checkpoint holds, and how they become the weights of the graph."""
+
+from __future__ import annotations
+
+import fnmatch
+
+from zoo.contracts import HeadPadding, Parameter, Part
+from zoo.declarations.architecture import Architecture
+
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+FINAL_NORM = "model.norm.weight"
+
+# Buffers that older conversions saved: computed from the numbers, never learned.
+_BUFFERS = ("*.rotary_emb.inv_freq", "*.attn.masked_bias", "*.self_attn.bias")
+
+
+def tensors(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    """Name every tensor that a checkpoint of these numbers holds, with its shape."""
+    found: dict[str, tuple[int, ...]] = {}
+    for parameter in parameters(arch, 1):
+        found |= {part.tensor: part.shape for part in parameter.parts}
+    return found
+
+
+def ignored(arch: Architecture, name: str) -> bool:
+    """Tell whether a tensor carries nothing of its own: a derived buffer, or the second copy of a tied embedding."""
+    if name == HEAD:
+        return arch.tie_word_embeddings
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _BUFFERS)
+
+
+def padded_head(arch: Architecture, head_multiple: int) -> int:
+    """Round the head size up to what the target's kernels want."""
+    return -(-arch.head_dim // head_multiple) * head_multiple
+
+
+def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict[str, Parameter]:
+    """List one layer's weights by role, in the order they are used."""
+    hidden, ffn, size = arch.hidden_size, arch.intermediate_size, arch.head_dim
+    heads, kv_heads = arch.num_attention_heads, arch.num_key_value_heads
+    padded = padded_head(arch, head_multiple)
+    prefix = f"model.layers.{layer}."
+
+    def padding(count: int, *, rotary: bool) -> HeadPadding | None:
+        return None if padded == size else HeadPadding(count, size, padded, rotary)
+
+    def parameter(role: str, kind: str, *parts: Part) -> tuple[str, Parameter]:
+        suffix = "bias" if kind == "bias" else "weight"
+        stem = role.removesuffix(".bias")
+        return role, Parameter(f"{prefix}{stem}.{suffix}", kind, parts, layer, role)  # type: ignore[arg-type]
+
+    def projection(role: str, tensor: str, rows: int, columns: int, pad_columns: HeadPadding | None = None) -> Part:
+        return Part(f"{prefix}{tensor}.weight", (rows, columns), None, pad_columns)
+
+    qkv = [("q", heads, True), ("k", kv_heads, True), ("v", kv_heads, False)]
+    listed = [
+        parameter("input_layernorm", "norm", Part(f"{prefix}input_layernorm.weight", (hidden,))),
+        parameter(
+            "attn.qkv_proj",
+            "linear",
+            *(
+                Part(f"{prefix}self_attn.{one}_proj.weight", (count * size, hidden), padding(count, rotary=rotary))
+                for one, count, rotary in qkv
+            ),
+        ),
+    ]
+    if arch.attention_bias:
+        listed.append(
+            parameter(
+                "attn.qkv_proj.bias",
+                "bias",
+                *(
+                    Part(f"{prefix}self_attn.{one}_proj.bias", (count * size,), padding(count, rotary=rotary))
+                    for one, count, rotary in qkv
+                ),
+            )
+        )
+    output = projection("attn.o_proj", "self_attn.o_proj", hidden, heads * size, padding(heads, rotary=False))
+    listed.append(parameter("attn.o_proj", "linear", output))
+    if arch.attention_bias:
+        listed.append(parameter("attn.o_proj.bias", "bias", Part(f"{prefix}self_attn.o_proj.bias", (hidden,))))
+    norm = Part(f"{prefix}post_attention_layernorm.weight", (hidden,))
+    listed.append(parameter("post_attention_layernorm", "norm", norm))
+    for name, rows, columns in (("gate_proj", ffn, hidden), ("up_proj", ffn, hidden), ("down_proj", hidden, ffn)):
+        listed.append(parameter(f"mlp.{name}", "linear", projection(f"mlp.{name}", f"mlp.{name}", rows, columns)))
+        if arch.mlp_bias:
+            listed.append(parameter(f"mlp.{name}.bias", "bias", Part(f"{prefix}mlp.{name}.bias", (rows,))))
+    return dict(listed)
+
+
+def embedding(arch: Architecture) -> Parameter:
+    """The token embedding."""
+    part = Part(EMBEDDING, (arch.vocab_size, arch.hidden_size))
+    return Parameter(EMBEDDING, "embedding", (part,), None, "embed_tokens")
+
+
+def final_norm(arch: Architecture) -> Parameter:
+    """The norm before the output head."""
+    return Parameter(FINAL_NORM, "norm", (Part(FINAL_NORM, (arch.hidden_size,)),), None, "norm")
+
+
+def head(arch: Architecture) -> Parameter:
+    """The output head; tied, it is the very embedding."""
+    if arch.tie_word_embeddings:
+        return embedding(arch)
+    return Parameter(HEAD, "linear", (Part(HEAD, (arch.vocab_size, arch.hidden_size)),), None, "lm_head")
+
+
+def parameters(arch: Architecture, head_multiple: int) -> list[Parameter]:
+    """List the weights of the graph in the order they are used, a tied one once."""
+    listed = [embedding(arch)]
+    for layer in range(arch.num_hidden_layers):
+        listed += layer_parameters(arch, layer, head_multiple).values()
+    listed.append(final_norm(arch))
+    if not arch.tie_word_embeddings:
+        listed.append(head(arch))
+    return listed

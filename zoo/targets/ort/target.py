@@ -1,0 +1,62 @@
+"""The target part ``ort``: packages for ONNX Runtime on CPU, which onnxruntime-genai opens too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Literal
+
+from zoo.contracts import ArchitecturePart, Parameter, StoredArray
+from zoo.declarations.base import Value
+from zoo.declarations.recipe import Precision, Recipe
+from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.targets.ort.placement import place
+
+DATA_FILE = "model.onnx.data"
+
+
+class OrtOptions(Value):
+    """What a package for ONNX Runtime can be built with."""
+
+    accuracy_level: Literal[1, 4] = 4
+    """How MatMulNBits computes: 4 quantizes activations to 8 bits a block, 1 keeps them float32 and is far slower."""
+
+
+class OrtTarget:
+    """ONNX Runtime on CPU (the ``Target`` protocol)."""
+
+    Options: ClassVar[type[OrtOptions]] = OrtOptions
+    precisions: ClassVar[Mapping[Precision, str]] = {"int8": "rtn", "int4": "rtn", "fp16": "float", "fp32": "float"}
+    architectures: ClassVar[tuple[str, ...]] = ("decoder",)
+    emitter_version: ClassVar[int] = 1
+    needs_weights: ClassVar[bool] = True
+    runnable: ClassVar[bool] = True
+    head_multiple: ClassVar[int] = 16
+    """GroupQueryAttention with rotary inside refuses other head sizes."""
+    data_file: ClassVar[str] = DATA_FILE
+
+    def check(self, recipe: Recipe) -> None:
+        """Accept any recipe of a known architecture."""
+
+    def place(
+        self, parameters: Sequence[Parameter], storages: Mapping[str, FloatStorage | BlockStorage]
+    ) -> list[StoredArray]:
+        """Place every stored array in ``model.onnx.data``."""
+        return place(parameters, storages)
+
+    def files(
+        self,
+        recipe: Recipe,
+        architecture: ArchitecturePart | None,
+        arrays: Sequence[StoredArray],
+        storages: Mapping[str, FloatStorage | BlockStorage],
+    ) -> Iterable[tuple[str, bytes]]:
+        """Make ``model.onnx`` and ``genai_config.json``."""
+        from zoo.targets.ort.genai_config import genai_config
+        from zoo.targets.ort.graph import Graph
+
+        assert architecture is not None
+        options = OrtOptions.model_validate(recipe.target.options)
+        graph = Graph(recipe.architecture, arrays, storages, options.accuracy_level, DATA_FILE)
+        architecture.forward(recipe.architecture, graph, self.head_multiple)
+        yield "model.onnx", graph.serialize()
+        yield "genai_config.json", genai_config(recipe, graph.head_size, graph.context)
