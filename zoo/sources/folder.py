@@ -1,13 +1,12 @@
-"""A checkpoint folder on disk: ``config.json``, safetensors files, and what lies beside them."""
+"""A checkpoint folder on disk: ``config.json``, its files of weights, and what lies beside them."""
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
 import os
-import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +16,14 @@ from zoo.declarations.base import digest
 from zoo.errors import ZooError
 from zoo.sources.companions import CONFIG, GENERATION, LICENCES, MAX_COMPANION, MAX_CONFIG, TOKENIZER
 from zoo.sources.jsonfile import read_object
-from zoo.sources.safetensors import MAX_HEADER, Header, read_header
+from zoo.sources.safetensors import MAX_HEADER, Header
+from zoo.sources.weightfiles import absence, check_name, choose, header_of, is_index, read_headers
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 NUMPY: dict[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 _AHEAD = 16 * 2**20
 """How far ahead the system is told to read: some slabs."""
 
@@ -65,7 +63,9 @@ class Shards:
             while done < size:
                 got = os.preadv(file, [view[done:]], offset + done)
                 if got == 0:
-                    raise ZooError(f"{name}: ends at byte {offset + done}, before its tensors do; it changed, fetch it again")
+                    raise ZooError(
+                        f"{name}: ends at byte {offset + done}, before its tensors do; it changed, fetch it again"
+                    )
                 done += got
         except OSError as error:
             raise ZooError(f"{name}: reading at byte {offset + done} failed: {error.strerror or error}") from None
@@ -73,6 +73,22 @@ class Shards:
             _advise(file, offset + size, _AHEAD, "POSIX_FADV_WILLNEED")
             if self._large:
                 _advise(file, offset, size, "POSIX_FADV_DONTNEED")
+
+    def strided(self, info: TensorInfo, offset: int, strides: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Look at a tensor that does not lie row by row, as one transposed before it was saved does not.
+
+        The file is mapped: what is touched is the tensor at most, and the system may drop it again.
+        """
+        import numpy as np
+
+        itemsize = np.dtype(dtype).itemsize
+        span = 1 + sum((size - 1) * stride for size, stride in zip(info.shape, strides, strict=True))
+        if os.fstat(self.descriptor(info.file)).st_size < offset + span * itemsize:
+            raise ZooError(f"{info.file}: ends before its tensors do; it changed, fetch it again")
+        flat = np.memmap(self._paths[info.file], dtype, "r", offset, (span,))
+        steps = tuple(stride * itemsize for stride in strides)
+        view: NDArray[Any] = np.lib.stride_tricks.as_strided(flat, info.shape, steps, writeable=False)
+        return view
 
     def stamps(self) -> dict[str, tuple[int, int]]:
         """Size and modification time (ns) of every file, as the disk says now."""
@@ -98,19 +114,23 @@ class Shards:
 class FolderCheckpoint:
     """An opened checkpoint folder (the ``Checkpoint`` protocol)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, headers: Mapping[str, Header] | None = None) -> None:
         self.folder = folder
         self.name = _label(folder)
         self.config: dict[str, Any] = read_object(_inside(folder, CONFIG), MAX_CONFIG, f"{self.name}/{CONFIG}")
-        headers = dict(_headers(folder))
+        headers = dict(_headers(folder)) if headers is None else headers
         self.tensors: dict[str, TensorInfo] = {}
         self._offsets: dict[str, int] = {}
+        self._strides: dict[str, tuple[int, ...]] = {}
         for file, header in headers.items():
             for name, info in header.tensors.items():
                 if name in self.tensors:
-                    raise ZooError(f"tensor {name!r} is in {self.tensors[name].file} and in {file}; one of them is stale")
+                    raise ZooError(
+                        f"tensor {name!r} is in {self.tensors[name].file} and in {file}; one of them is stale"
+                    )
                 self.tensors[name] = info
-                self._offsets[name] = header.offsets[name]
+            self._offsets |= header.offsets
+            self._strides |= header.strides
         self._weights = {file: [one.file_size, hashlib.sha256(one.raw).hexdigest()] for file, one in headers.items()}
         sizes = {file: header.file_size for file, header in headers.items()}
         self._shards = Shards(folder, sizes, {file: _inside(folder, file) for file in headers})
@@ -150,8 +170,11 @@ class FolderCheckpoint:
         row = info.nbytes // rows if rows else 0
         size = (stop - start) * row
         buffer = np.empty(size, np.uint8) if out is None else out[:size]
-        if size:
-            self._shards.read_into(info.file, self._offsets[name] + start * row, memoryview(buffer))
+        if name in self._strides:
+            view = self._shards.strided(info, self._offsets[name], self._strides[name], NUMPY[info.dtype])
+            buffer[:] = np.ascontiguousarray(view[start:stop]).reshape(-1).view(np.uint8)
+        elif size:
+            self._shards.read_into(info.file, self._offsets[name] + start * row, buffer.data)
         return buffer.view(NUMPY[info.dtype]).reshape(stop - start, *info.shape[1:])
 
     def stamps(self) -> dict[str, tuple[int, int]]:
@@ -180,72 +203,43 @@ def open_folder(path: Path) -> FolderCheckpoint:
 
 
 def _headers(folder: Path) -> Iterator[tuple[str, Header]]:
-    """Read the header of every file of weights, checked against the index where there is one."""
-    label = _label(folder)
-    if (folder / SINGLE).exists():
-        yield SINGLE, read_header(_inside(folder, SINGLE), SINGLE)
-        return
-    if not (folder / INDEX).exists():
-        raise ZooError(f"{label}: {_no_weights(folder)}")
-    index = read_object(_inside(folder, INDEX), MAX_HEADER, INDEX)
-    weight_map = index.get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(one, str) for one in weight_map.values()):
-        raise ZooError(f"{INDEX}: weight_map must map tensors to files")
-    wanted: dict[str, set[str]] = {}
-    for tensor, file in weight_map.items():
-        wanted.setdefault(file, set()).add(tensor)
-    for file, tensors in sorted(wanted.items()):
-        path = _inside(folder, file, f"{INDEX}: ")
+    """Read the header of every file of weights."""
+    names = os.listdir(folder)
+    choice = choose(names)
+    if choice is None:
+        raise ZooError(f"{_label(folder)}: {absence(names)}")
+    index = read_object(_inside(folder, choice), MAX_HEADER, choice) if is_index(choice) else {}
+
+    def open_header(file: str) -> Header:
+        path = _inside(folder, file, f"{choice}: ")
         if not path.exists():
-            raise ZooError(f"{label}: {file} is missing, {INDEX} names it; fetch it again")
-        header = read_header(path, file)
-        absent = sorted(tensors - header.tensors.keys())
-        if absent:
-            raise ZooError(f"{file}: tensor {absent[0]!r} is missing, {INDEX} says it is there{_more(absent)}")
-        extra = sorted(header.tensors.keys() - tensors)
-        if extra:
-            other = weight_map.get(extra[0])
-            says = f"says it is in {other}" if other else "does not name it"
-            raise ZooError(f"{file}: tensor {extra[0]!r} is there, but {INDEX} {says}{_more(extra)}")
-        yield file, header
+            raise ZooError(f"{_label(folder)}: {file} is missing, {choice} names it; fetch it again")
+        return header_of(path, file, choice)
 
-
-def _more(names: list[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-
-
-def _no_weights(folder: Path) -> str:
-    names = sorted(os.listdir(folder))
-    pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
-    if pickled:
-        return f"weights are PyTorch files ({pickled[0]}); only safetensors are read, convert them first"
-    if any(name.endswith(".safetensors") for name in names):
-        return f"no {SINGLE} and no {INDEX}, so which of its safetensors files belong together is not said"
-    return f"holds no weights: no {SINGLE} and no {INDEX}"
+    yield from read_headers(choice, index, open_header)
 
 
 def _inside(folder: Path, name: str, where: str = "") -> Path:
     """Find a file of the folder and refuse one that leads out of it.
 
-    The hub's cache is a special case: its snapshots are links into the ``blobs`` folder of the same repository.
+    The hub's cache is a special case: its snapshots are links into the ``blobs`` folders of the cache.
 
     Raises:
         ZooError: the name is absolute, climbs with ``..``, or is a link that leaves.
     """
-    pure = Path(name)
-    if not name or "\0" in name or pure.is_absolute() or ".." in pure.parts or re.match(r"^[A-Za-z]:|.*\\", name):
-        raise ZooError(f"{where}{name[:200]!r} is no name of a file inside the folder")
+    check_name(name, where)
     try:
         home = folder.resolve()
-        real = (folder / pure).resolve()
+        real = (folder / name).resolve()
     except (OSError, RuntimeError) as error:
         raise ZooError(f"{where}{name[:200]!r} cannot be followed: {error}") from None
     rooms = [home]
     if home.parent.name == "snapshots":
-        rooms.append(home.parent.parent / "blobs")
+        # The library shares files between repositories through a second ``blobs`` folder beside theirs.
+        rooms += [home.parent.parent / "blobs", home.parent.parent.parent / "blobs"]
     if not any(real.is_relative_to(room) for room in rooms):
         raise ZooError(f"{where}{name[:200]!r} is a link that leaves the folder; put the file itself there")
-    return folder / pure
+    return folder / name
 
 
 def _label(folder: Path) -> str:

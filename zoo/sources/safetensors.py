@@ -1,20 +1,19 @@
 """The safetensors format, read as specified: header length, JSON header, then the tensors end to end.
 
 Source: https://github.com/huggingface/safetensors, "Format": 8 bytes of unsigned little-endian header length N, N bytes
-of JSON that begin with ``{`` (trailing spaces allowed), then the byte buffer, which the tensors' offsets cover without holes.
+of JSON that begin with ``{`` (trailing spaces allowed), then the byte buffer; the tensors cover it without holes.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.contracts import TensorInfo
 from zoo.errors import ZooError
 from zoo.sources.jsonfile import parse_object
+from zoo.sources.source import Source
 
 MAX_HEADER = 100_000_000
 BITS: dict[str, int] = {
@@ -33,33 +32,30 @@ class Header:
     raw: bytes
     """The JSON itself, for the fingerprint."""
     file_size: int
+    strides: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Strides, counted in elements, of the tensors that do not lie row by row; safetensors holds none."""
 
 
-def read_header(path: Path, label: str | None = None) -> Header:
+def read_source(source: Source, label: str) -> Header:
     """Read and check the header of a safetensors file.
 
     Args:
-        path: the file.
-        label: its name in messages; by default the file's own.
+        source: the file, here or over the network.
+        label: its name in messages.
 
     Raises:
         ZooError: whatever is wrong with it, with the names of file and tensor.
     """
-    label = label or path.name
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            prefix = file.read(8)
-            if len(prefix) < 8:
-                raise ZooError(f"{label}: {size} bytes are no safetensors file; fetch it again")
-            length = int.from_bytes(prefix, "little")
-            if length > MAX_HEADER:
-                raise ZooError(f"{label}: header of {length} bytes, more than the format's {MAX_HEADER}; no safetensors file")
-            if 8 + length > size:
-                raise ZooError(f"{label}: header of {length} bytes in a file of {size}; truncated, fetch it again")
-            raw = file.read(length)
-    except OSError as error:
-        raise ZooError(f"{label}: {error.strerror or error}") from None
+    size = source.size
+    prefix = source.read_at(0, 8)
+    if len(prefix) < 8:
+        raise ZooError(f"{label}: {size} bytes are no safetensors file; fetch it again")
+    length = int.from_bytes(prefix, "little")
+    if length > MAX_HEADER:
+        raise ZooError(f"{label}: header of {length} bytes, more than the format's {MAX_HEADER}; no safetensors file")
+    if 8 + length > size:
+        raise ZooError(f"{label}: header of {length} bytes in a file of {size}; truncated, fetch it again")
+    raw = source.read_at(8, length)
     if len(raw) < length:
         raise ZooError(f"{label}: header ends after {len(raw)} of {length} bytes; truncated, fetch it again")
     if raw[:1] != b"{":

@@ -87,7 +87,9 @@ def describe(raw: bytes, where: str) -> Any:
         ZooError: it is damaged, too large, or asks for anything but tensors (the message names what).
     """
     if len(raw) > MAX_PICKLE:
-        raise ZooError(f"{where}: a description of {len(raw)} bytes, more than {MAX_PICKLE}, which no list of tensors is")
+        raise ZooError(
+            f"{where}: a description of {len(raw)} bytes, more than {MAX_PICKLE}, which no list of tensors is"
+        )
     try:
         return _Machine(raw, where).run()
     except (IndexError, KeyError, struct.error, UnicodeDecodeError, AttributeError, TypeError):
@@ -109,8 +111,9 @@ class _Machine:
             code = self.raw[self.at]
             self.at += 1
             if code == 0x2E:  # STOP
-                (value,) = self.stack[-1:] if len(self.stack) == 1 else self._bad("it ends with values left over")
-                return value
+                if len(self.stack) != 1:
+                    self._bad("it ends with values left over")
+                return self.stack[0]
             step = _STEPS.get(code)
             if step is None:
                 self._bad(f"opcode 0x{code:02x} has no place in it")
@@ -131,10 +134,11 @@ class _Machine:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
     def line(self) -> str:
-        end = self.raw.index(b"\n", self.at) if b"\n" in self.raw[self.at : self.at + 1024] else self._bad("an endless name")
-        text = self.raw[self.at : end].decode("utf-8")
-        self.at = end + 1
-        return text
+        text, newline, _ = self.raw[self.at : self.at + 1024].partition(b"\n")
+        if not newline:
+            self._bad("an endless name")
+        self.at += len(text) + 1
+        return text.decode("utf-8")
 
     def since_mark(self) -> list[Any]:
         for index in range(len(self.stack) - 1, -1, -1):
@@ -150,9 +154,8 @@ class _Machine:
         known = NAMES.get((module, name))
         if known is None:
             raise ZooError(
-                f"{self.where}: asks for {f'{module}.{name}'[:120]!r}, which no plain file of tensors does and which may "
-                "run code; it is not read. Get these weights as safetensors, or from a source that saves a plain "
-                "state dict"
+                f"{self.where}: asks for {f'{module}.{name}'[:120]!r}, which no plain file of tensors does and which "
+                "could run code; refused. Get these weights as safetensors, or as a plain state dict"
             )
         self.stack.append(known)
 
@@ -163,15 +166,16 @@ class _Machine:
         if function.kind == "dict" and not arguments:
             self.stack.append({})
         elif function.kind == "_rebuild_tensor_v2" and len(arguments) in (6, 7):
-            self.stack.append(self.tensor(*arguments[:4], None))
+            self.stack.append(self.tensor(arguments, None))
         elif function.kind == "_rebuild_tensor_v3" and len(arguments) in (7, 8):
-            self.stack.append(self.tensor(*arguments[:4], arguments[6]))
+            self.stack.append(self.tensor(arguments, arguments[6]))
         elif function.kind == "_rebuild_parameter" and len(arguments) == 3 and isinstance(arguments[0], Tensor):
             self.stack.append(arguments[0])
         else:
             self._bad("a call with other arguments than torch writes")
 
-    def tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, dtype: Any) -> Tensor:
+    def tensor(self, arguments: tuple[Any, ...], dtype: Any) -> Tensor:
+        storage, offset, shape, strides = arguments[:4]
         if dtype is not None and not (isinstance(dtype, _Name) and dtype.kind == "dtype"):
             self._bad("a tensor whose type is no type")
         if not isinstance(storage, Storage) or not _count(offset) or not _sizes(shape) or not _sizes(strides):
@@ -182,13 +186,11 @@ class _Machine:
 
     def storage(self) -> None:
         fields = self.stack.pop()
-        if not isinstance(fields, tuple) or len(fields) != 5 or not isinstance(fields[0], str) or fields[0] != "storage":
+        if not isinstance(fields, tuple) or len(fields) != 5 or not all(isinstance(fields[i], str) for i in (0, 2, 3)):
             self._bad("a persistent id that is no storage")
-        _, kind, key, device, numel = fields
-        if not (isinstance(kind, _Name) and kind.kind == "storage" and isinstance(key, str) and isinstance(device, str)):
-            self._bad("a storage of no known type")
-        if not _count(numel):
-            self._bad("a storage without a size")
+        tag, kind, key, _, numel = fields
+        if tag != "storage" or not isinstance(kind, _Name) or kind.kind != "storage" or not _count(numel):
+            self._bad("a storage without type and size")
         self.stack.append(Storage(key, kind.value, numel))
 
     def put(self, items: list[Any]) -> None:

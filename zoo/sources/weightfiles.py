@@ -1,0 +1,128 @@
+"""Which files hold a checkpoint's weights: one, or shards that an index names; safetensors before ``.bin``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ZooError
+from zoo.sources.safetensors import Header
+from zoo.sources.source import FileSource, Source
+
+CHOICES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""What transformers looks for, in its order."""
+
+
+def choose(names: Collection[str]) -> str | None:
+    """Choose the file to begin with, one of ``CHOICES``; None where there is none."""
+    return next((choice for choice in CHOICES if choice in names), None)
+
+
+def is_index(choice: str) -> bool:
+    """Tell whether a chosen file is an index that names shards."""
+    return choice.endswith(".index.json")
+
+
+def is_pickled(choice: str) -> bool:
+    """Tell whether a chosen file means PyTorch's ``.bin`` format."""
+    return choice.startswith("pytorch_model.bin")
+
+
+def shards(index: Mapping[str, Any], choice: str) -> dict[str, set[str]]:
+    """Map the files that an index names to the tensors they should hold.
+
+    Raises:
+        ZooError: the index is no index, or names a file outside the checkpoint.
+    """
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(one, str) for one in weight_map.values()):
+        raise ZooError(f"{choice}: weight_map must map tensors to files")
+    if not weight_map:
+        raise ZooError(f"{choice}: weight_map is empty")
+    wanted: dict[str, set[str]] = {}
+    for tensor, file in weight_map.items():
+        check_name(file, f"{choice}: ")
+        wanted.setdefault(file, set()).add(tensor)
+    return dict(sorted(wanted.items()))
+
+
+def check_name(name: str, where: str = "") -> None:
+    """Refuse a name that is absolute, climbs with ``..``, or that some system would not take.
+
+    Raises:
+        ZooError: it leads out of the folder.
+    """
+    pure = Path(name)
+    if not name or "\0" in name or pure.is_absolute() or ".." in pure.parts or re.match(r"^[A-Za-z]:|.*\\", name):
+        raise ZooError(f"{where}{name[:200]!r} is no name of a file inside the folder")
+
+
+def read_headers(
+    choice: str, index: Mapping[str, Any], open_header: Callable[[str], Header]
+) -> Iterator[tuple[str, Header]]:
+    """Read the header of every file of weights, checked against the index where there is one.
+
+    Args:
+        choice: one of ``CHOICES``.
+        index: what it holds, if it is an index.
+        open_header: reads the header of a file by its name.
+
+    Raises:
+        ZooError: a file holds other tensors than its index says.
+    """
+    if not is_index(choice):
+        yield choice, open_header(choice)
+        return
+    wanted = shards(index, choice)
+    for file, tensors in wanted.items():
+        header = open_header(file)
+        absent = sorted(tensors - header.tensors.keys())
+        if absent:
+            raise ZooError(f"{file}: tensor {absent[0]!r} is missing, {choice} says it is there{_more(absent)}")
+        extra = sorted(header.tensors.keys() - tensors)
+        if extra:
+            other = index["weight_map"].get(extra[0])
+            says = f"says it is in {other}" if other else "does not name it"
+            raise ZooError(f"{file}: tensor {extra[0]!r} is there, but {choice} {says}{_more(extra)}")
+        yield file, header
+
+
+def header_of(path: Path, file: str, choice: str) -> Header:
+    """Read the header of a file on disk, in the format that ``choice`` means."""
+    try:
+        with path.open("rb") as opened:
+            return header_from(FileSource(opened), file, choice)
+    except OSError as error:
+        raise ZooError(f"{file}: {error.strerror or error}") from None
+
+
+def header_from(source: Source, file: str, choice: str, *, offsets: bool = True) -> Header:
+    """Read a header from any source of bytes; ``offsets`` false spares a distant ``.bin`` many small reads."""
+    from zoo.sources import safetensors, torch_bin
+
+    if is_pickled(choice):
+        return torch_bin.read_source(source, file, offsets=offsets)
+    return safetensors.read_source(source, file)
+
+
+def absence(names: Collection[str]) -> str:
+    """Say why a folder or repository holds no weights that can be read."""
+    named = sorted(names)
+    if any(name.endswith(".safetensors") for name in named):
+        return f"no {CHOICES[0]} and no {CHOICES[1]}, so which of its safetensors files belong together is not said"
+    others = (".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt")
+    other = next((name for name in named if name.endswith(others)), None)
+    if other:
+        return f"its weights ({other}) are in no form that is read; it takes {CHOICES[0]}, {CHOICES[2]} or their index"
+    return f"holds no weights: no {CHOICES[0]}, no {CHOICES[2]} and no index of shards"
+
+
+def _more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
