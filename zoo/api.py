@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.package.store import output_folder
 from zoo.plugins import host
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ def build(
         ZooError: what is wrong, in one line.
     """
     from zoo.stages.build import build as build_package
-    from zoo.stages.build import output_folder
     from zoo.stages.resolve import resolve
 
     registry = host().registry
@@ -66,7 +66,6 @@ def plan(
     target_options: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Plan a build from headers alone, as ``zoo build --dry-run`` does."""
-    from zoo.stages.build import output_folder
     from zoo.stages.plan import plan as make_plan
     from zoo.stages.resolve import resolve
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.documents import build_documents
+from zoo.cli.options import GIVEN
 from zoo.cli.output import bytes_text, print_json
 from zoo.errors import UsageError
 
@@ -28,6 +30,7 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def build(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or a hub id.")],
     precision: Annotated[str, typer.Option("-p", "--precision", help="fp32, fp16, int8 or int4.")] = "int8",
     weights: Annotated[
@@ -35,7 +38,12 @@ def build(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub repository.")] = None,
     quantizer: Annotated[str | None, typer.Option(help="By default what the target means by the precision.")] = None,
-    target: Annotated[str, typer.Option(help="For whom to build.")] = "ort",
+    calibration: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="What a calibrated quantizer sees; the family's first.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="For whom to build; `--target NAME --help` shows the target's own options too.")
+    ] = "ort",
     quantizer_option: Annotated[
         list[str] | None, typer.Option("--quantizer-option", metavar="NAME=VALUE", help="An option of the quantizer.")
     ] = None,
@@ -55,9 +63,10 @@ def build(
 ) -> None:
     """Build a package: quantized weights, graph, tokenizer and manifest in one folder."""
     from zoo.cli.progress import build_progress
+    from zoo.package.folder import MANIFEST
+    from zoo.package.store import output_folder
     from zoo.plugins import host
     from zoo.stages.build import build as build_package
-    from zoo.stages.build import output_folder
     from zoo.stages.plan import plan
     from zoo.stages.resolve import Request, resolve
 
@@ -72,15 +81,24 @@ def build(
         revision=revision,
         quantizer=quantizer,
         quantizer_options=options,
+        calibration=calibration,
         target=target,
-        target_options=parse_options(target_option),
+        target_options={**parse_options(target_option), **ctx.meta.get(GIVEN, {})},
     )
     resolved = resolve(registry, request)
     folder = output if output is not None else output_folder(resolved.recipe)
+    if not registry.target(target).needs_weights:
+        build_documents(resolved, folder, registry, force=force, dry_run=dry_run, as_json=as_json)
+        return
+    from zoo.stages.build import build as build_package
+    from zoo.stages.plan import plan
+
     if dry_run:
         planned = plan(resolved.recipe, resolved.checkpoint, registry, folder)
         print_json(planned) if as_json else _print_plan(planned)
         return
+    # A build refuses another recipe's package, so what stands there without --force is this very one.
+    already_built = (folder / MANIFEST).is_file() and not force
     with build_progress() as progress:
         package = build_package(
             resolved.recipe, resolved.checkpoint, folder, registry, force=force, threads=threads, progress=progress
@@ -94,14 +112,14 @@ def build(
                 "model": manifest.recipe.model,
                 "precision": manifest.recipe.precision,
                 "recipe_hash": manifest.recipe_hash,
-                "already_built": package.already_built,
+                "already_built": already_built,
                 "parameters": manifest.parameters,
                 "bits_per_weight": manifest.bits_per_weight,
                 "bytes": size,
             }
         )
         return
-    done = "already built" if package.already_built else "built"
+    done = "already built" if already_built else "built"
     typer.echo(
         f"{done} {package.path}: {manifest.recipe.precision}, {bytes_text(size)}, "
         f"{manifest.bits_per_weight:.2f} bits per weight, recipe {manifest.recipe_hash[:12]}"

@@ -118,7 +118,7 @@ def lay_out(recipe: Recipe, registry: Registry) -> Layout:
     if not target.needs_weights:
         return Layout(recipe, None, quantizer, target, ())
     architecture = registry.architecture(recipe.architecture.type)
-    parameters = architecture.parameters(recipe.architecture)
+    parameters = architecture.parameters(recipe.architecture, target.head_multiple)
     storages = {one.name: quantizer.storage(one) for one in parameters}
     grouped: dict[str, list[StoredArray]] = {}
     at = 0

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.declarations.base import Value
+from zoo.declarations.recipe import Recipe
+from zoo.declarations.recipe import Recipe
 from zoo.home import packages_folder
 
 
@@ -38,6 +40,12 @@ def _read(manifest: Path) -> StoredPackage | None:
         return None
 
 
+def output_folder(recipe: Recipe) -> Path:
+    """Name the folder that a build goes to unless told otherwise: readable, and one for each recipe."""
+    target = "" if recipe.target.name == "ort" else f"-{recipe.target.name}"
+    return packages_folder() / f"{recipe.model}-{recipe.precision}{target}-{recipe.hash[:12]}"
+
+
 def stored_packages() -> list[StoredPackage]:
     """List the packages of the store, by folder name."""
     folder = packages_folder()
@@ -45,3 +53,8 @@ def stored_packages() -> list[StoredPackage]:
         return []
     found = (_read(entry / "zoo.json") for entry in sorted(folder.iterdir()) if not entry.name.startswith("."))
     return [one for one in found if one is not None]
+
+
+def output_folder(recipe: Recipe) -> Path:
+    """Name the folder of the store that a recipe is built into."""
+    return packages_folder() / f"{recipe.model}-{recipe.precision}-{recipe.hash[:12]}"

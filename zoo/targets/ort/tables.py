@@ -26,12 +26,12 @@ def rotary_tables(graph: Graph, rotary: Rotary) -> tuple[str, str]:
     else:
         frequencies = _growing(graph, rotary, positions)
     angles = graph.node("Mul", [positions, frequencies], f"{NAME}/angles")
+    cos, sin = (graph.node(op, [angles], f"{NAME}/{op.lower()}") for op in ("Cos", "Sin"))
+    if rotary.magnitude == 1:
+        return cos, sin
     magnitude = graph.constant(f"{NAME}/magnitude", rotary.magnitude, np.float32)
-    tables = []
-    for op, table in (("Cos", "cos"), ("Sin", "sin")):
-        values = graph.node(op, [angles], f"{NAME}/{table}")
-        tables.append(values if rotary.magnitude == 1 else graph.node("Mul", [values, magnitude], f"{NAME}/{table}/Mul"))
-    return tables[0], tables[1]
+    cos, sin = (graph.node("Mul", [one, magnitude], f"{one}/Mul") for one in (cos, sin))
+    return cos, sin
 
 
 def _growing(graph: Graph, rotary: Rotary, positions: str) -> str:
