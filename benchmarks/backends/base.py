@@ -38,11 +38,14 @@ class Load:
 class Backend:
     """One compared program.
 
-    `build(site, checkpoint, out, precision)` gives the commands that make the package, in order; `run(site, package,
-    load)` the command that measures it and `read(stdout, stderr)` its figures: load_s, prefill_tok_s and decode_tok_s
-    (lists, one entry a repeat).  `formats` says in words what a precision becomes; one that is absent is not offered.
-    `remove` names distributions that come along and do not work beside torch's CPU build.
-    `work` names folders under `out` that the build leaves behind and that are no part of the package.
+    `build(site, checkpoint, out, precision)` gives the commands that make the package, in order.  `run(site, package,
+    load)` is the command that measures it and `read(stdout, stderr)` finds its figures: load_s, prefill_tok_s and
+    decode_tok_s (lists, one entry a repeat).  `logits(site, package, tokens, out)` is the command that reads token ids
+    [windows, length] and writes what the package predicts after each, float32 [windows, length, vocab], both as .npy.
+
+    `formats` says in words what a precision becomes; one that is absent is not offered.  `remove` names distributions
+    that pip brings along and that do not work beside torch's CPU build, `work` folders under `out` that the build
+    leaves behind and that are no part of the package.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Backend:
     formats: dict[str, str]
     build: Callable[[Site, Path, Path, str], list[list[str]]]
     run: Callable[[Site, Path, Load], list[str]]
+    logits: Callable[[Site, Path, str, str], list[str]]
     requirements: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()

@@ -16,6 +16,11 @@ def run(site: Site, package: Path, load: Load) -> list[str]:
     return [str(site.python), str(RUNNERS / "genai_runner.py"), str(package), *load.argv()]
 
 
+def logits(site: Site, package: Path, tokens: str, out: str) -> list[str]:
+    """Run the graph itself: logits are the same whoever samples from them."""
+    return [str(site.python), str(RUNNERS / "logits_onnx.py"), str(package), tokens, out]
+
+
 GENAI = Backend(
     name="onnxruntime-genai",
     distribution="onnxruntime-genai",
@@ -27,6 +32,7 @@ GENAI = Backend(
     versions=("onnxruntime-genai", "onnxruntime", "onnx-ir", "torch", "transformers"),
     build=build,
     run=run,
+    logits=logits,
     work=("cache",),
     notes="its builder's default options",
 )

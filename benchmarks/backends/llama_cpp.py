@@ -8,9 +8,9 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from backends.base import Backend, Load, Site
+from backends.base import RUNNERS, Backend, Load, Site
 
-TARGETS = ("llama-batched-bench", "llama-bench", "llama-quantize", "llama-perplexity")
+TARGETS = ("llama-batched-bench", "llama-quantize", "llama-server")
 QUANTIZED = {"int8": "q8_0", "int4": "Q4_0", "fp32": "f32", "fp16": "f16"}
 
 
@@ -65,6 +65,19 @@ def run(site: Site, package: Path, load: Load) -> list[str]:
             "--output-format", "jsonl", "-lv", "4"]  # fmt: skip
 
 
+def logits(site: Site, package: Path, tokens: str, out: str) -> list[str]:
+    """Ask llama.cpp's server for the probabilities of all tokens."""
+    server = native(site) / "bin" / "llama-server"
+    return [
+        str(site.python),
+        str(RUNNERS / "logits_llama_cpp.py"),
+        str(server),
+        str(package / "model.gguf"),
+        tokens,
+        out,
+    ]
+
+
 def read(stdout: str, stderr: str) -> dict[str, Any]:
     """Read the JSON lines and the load time among llama.cpp's timings, which ends with a first short decode."""
     rows = [json.loads(line) for line in (stdout + "\n" + stderr).splitlines() if line.startswith("{")]
@@ -85,6 +98,7 @@ LLAMA_CPP = Backend(
     prepare=prepare,
     build=build,
     run=run,
+    logits=logits,
     read=read,
     work=("work",),
     notes="sources of llama-cpp-python's sdist, GGML_NATIVE=ON",

@@ -16,6 +16,11 @@ def run(site: Site, package: Path, load: Load) -> list[str]:
     return [str(site.python), str(RUNNERS / "genai_runner.py"), str(package), *load.argv()]
 
 
+def logits(site: Site, package: Path, tokens: str, out: str) -> list[str]:
+    """Run the graph itself: logits are the same whoever samples from them."""
+    return [str(site.python), str(RUNNERS / "logits_onnx.py"), str(package), tokens, out]
+
+
 MOBIUS = Backend(
     name="mobius-onnx",
     distribution="mobius-onnx",
@@ -27,5 +32,6 @@ MOBIUS = Backend(
     versions=("mobius-onnx", "onnxruntime-genai", "onnxruntime", "torch", "transformers"),
     build=build,
     run=run,
+    logits=logits,
     notes="fp32 whatever precision the table is about: it has no quantizer",
 )

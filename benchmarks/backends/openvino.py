@@ -16,6 +16,11 @@ def run(site: Site, package: Path, load: Load) -> list[str]:
     return [str(site.python), str(RUNNERS / "openvino_runner.py"), str(package), *load.argv()]
 
 
+def logits(site: Site, package: Path, tokens: str, out: str) -> list[str]:
+    """Run the model itself in OpenVINO's runtime."""
+    return [str(site.python), str(RUNNERS / "logits_openvino.py"), str(package), tokens, out]
+
+
 OPENVINO = Backend(
     name="openvino",
     distribution="openvino-genai",
@@ -25,5 +30,6 @@ OPENVINO = Backend(
     versions=("openvino-genai", "openvino", "optimum-intel", "nncf", "torch", "transformers"),
     build=build,
     run=run,
+    logits=logits,
     notes="optimum-intel's defaults for each weight format",
 )

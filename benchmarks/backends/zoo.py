@@ -15,6 +15,11 @@ def run(site: Site, package: Path, load: Load) -> list[str]:
     return [str(site.python), str(RUNNERS / "zoo_runner.py"), str(package), *load.argv()]
 
 
+def logits(site: Site, package: Path, tokens: str, out: str) -> list[str]:
+    """Ask the project's engine."""
+    return [str(site.python), str(RUNNERS / "logits_zoo.py"), str(package), tokens, out]
+
+
 ZOO = Backend(
     name="zoo",
     distribution="zoo-framework",
@@ -22,4 +27,5 @@ ZOO = Backend(
     versions=("zoo-framework", "onnxruntime", "numpy"),
     build=build,
     run=run,
+    logits=logits,
 )

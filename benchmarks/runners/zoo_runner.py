@@ -1,0 +1,40 @@
+"""Time loading, prefill and decode of a package in zoo's own engine.
+
+    zoo_runner.py PACKAGE PROMPT NEW REPEATS THREADS VOCAB
+
+Prefill ends with the first new token; decode is the tokens after it.
+"""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+
+import zoo
+
+package, (prompt, new, repeats, _, vocab) = sys.argv[1], map(int, sys.argv[2:7])
+
+
+def tokens(engine: Any, ids: list[int]) -> Iterator[Any]:
+    """Generate greedily, token by token, past any end token: the one place that knows the engine's interface."""
+    yield from engine.stream(ids, max_new_tokens=new, ignore_eos=True)
+
+
+start = time.perf_counter()
+engine = zoo.open(package)
+load = time.perf_counter() - start
+prefill, decode = [], []
+for seed in range(repeats):
+    ids = random.Random(seed).choices(range(300, vocab), k=prompt)
+    start = time.perf_counter()
+    times = [time.perf_counter() for _ in tokens(engine, ids)]
+    if len(times) != new:
+        raise SystemExit(f"{len(times)} new tokens instead of {new}")
+    prefill.append(prompt / (times[0] - start))
+    decode.append((new - 1) / (times[-1] - times[0]))
+rss = psutil.Process().memory_info().rss / 1e6
+print(json.dumps({"load_s": load, "prefill_tok_s": prefill, "decode_tok_s": decode, "rss_mb": rss}))
