@@ -1,0 +1,253 @@
+"""The engine: an opened package, ready to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.engine.chat import Message, find_template, render, special_tokens
+from zoo.engine.generation import Generation, Limits, Piece, generate
+from zoo.engine.sampling import Sampling
+from zoo.engine.session import CHUNK, Session
+from zoo.engine.text import Tokenizer
+from zoo.errors import UsageError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.package.folder import Package
+
+
+class Engine:
+    """An opened package. One conversation at a time; not for several threads at once.
+
+    Attributes:
+        package: the folder and its manifest.
+        tokenizer: None for a package without one, which takes token ids only.
+        chat_template: None for a base model.
+    """
+
+    def __init__(self, package: Package, threads: int | None = None) -> None:
+        self.package = package
+        folder = package.path
+        self._session = Session(folder, threads)
+        self.tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
+        self.chat_template = find_template(folder)
+        self._tokens = special_tokens(folder)
+        self.stop_token_ids = frozenset(package.manifest.recipe.tokens.eos_token_id)
+        self._sequence: list[int] = []
+        """Ids whose keys and values the cache holds."""
+
+    @classmethod
+    def open(cls, path: str | Path, *, threads: int | None = None) -> Engine:
+        """Open a package folder.
+
+        Raises:
+            ZooError: it is no package, a file is missing or changed, or it was built for something else to run.
+        """
+        from zoo.package.folder import open_package
+        from zoo.plugins import host
+
+        package = open_package(Path(path))
+        target = package.manifest.recipe.target.name
+        if target not in host().registry.targets or not host().registry.target(target).runnable:
+            raise ZooError(f"{package.path.name} was built for the target {target!r}, which this engine does not run")
+        _check_small_files(package)
+        return cls(package, threads)
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return self._session.context
+
+    @property
+    def vocab_size(self) -> int:
+        return self._session.vocab_size
+
+    @property
+    def load_seconds(self) -> float:
+        """How long onnxruntime took to open the package."""
+        return self._session.load_seconds
+
+    def encode(self, text: str) -> list[int]:
+        """Turn a prompt into ids, as the model was trained to see it."""
+        return self._require_tokenizer().encode(text)
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Turn a conversation into ids through the model's chat template.
+
+        Raises:
+            ZooError: a base model, which has no template.
+        """
+        if self.chat_template is None:
+            raise ZooError(f"{self.package.path.name} has no chat template: it is a base model; prompt it without --chat")
+        text = render(self.chat_template, messages, self._tokens)
+        # A template writes its own special tokens.
+        return self._require_tokenizer().encode(text, special=False)
+
+    def _require_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise ZooError(f"{self.package.path.name} has no tokenizer; give token ids instead of text")
+        return self.tokenizer
+
+    def generate(
+        self,
+        prompt: str | Sequence[int] | None = None,
+        *,
+        messages: Sequence[Message] | None = None,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        stop_token_ids: Sequence[int] = (),
+        ignore_eos: bool = False,
+    ) -> Generation:
+        """Answer a prompt, and return the answer when it is finished.
+
+        Args:
+            prompt: text, or token ids.
+            messages: a conversation instead, ``[{"role": "user", "content": "…"}]``.
+            temperature: 0 is greedy.
+            stop: strings that end the answer and are not part of it.
+            stop_token_ids: further tokens that end it.
+            ignore_eos: go on past the model's own end of text.
+
+        Raises:
+            UsageError: a value out of range.
+            ZooError: the prompt does not fit the context.
+        """
+        generation, pieces = self._start(
+            prompt, messages, max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop,
+            stop_token_ids, ignore_eos,
+        )  # fmt: skip
+        for _ in pieces:
+            pass
+        return generation
+
+    def stream(
+        self,
+        prompt: str | Sequence[int] | None = None,
+        *,
+        messages: Sequence[Message] | None = None,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        stop_token_ids: Sequence[int] = (),
+        ignore_eos: bool = False,
+    ) -> Stream:
+        """Answer a prompt piece by piece; the arguments are those of ``generate``.
+
+        Returns:
+            An iterator of pieces, whose ``generation`` holds all that came so far.
+        """
+        return Stream(
+            *self._start(
+                prompt, messages, max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop,
+                stop_token_ids, ignore_eos,
+            )
+        )  # fmt: skip
+
+    def _start(
+        self,
+        prompt: str | Sequence[int] | None,
+        messages: Sequence[Message] | None,
+        max_new_tokens: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        repetition_penalty: float,
+        seed: int | None,
+        stop: Sequence[str],
+        stop_token_ids: Sequence[int],
+        ignore_eos: bool,
+    ) -> tuple[Generation, Iterator[Piece]]:
+        if max_new_tokens < 1:
+            raise UsageError(f"max-new-tokens must be 1 or more, not {max_new_tokens}")
+        sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+        ids = self._prompt_ids(prompt, messages)
+        ends = frozenset(stop_token_ids) | (frozenset() if ignore_eos else self.stop_token_ids)
+        limits = Limits(max_new_tokens, tuple(stop), ends)
+        generation = Generation(ids)
+        generation.timings.load_s = self.load_seconds
+        return generation, self._run(generation, limits, sampling)
+
+    def _prompt_ids(self, prompt: str | Sequence[int] | None, messages: Sequence[Message] | None) -> list[int]:
+        if (prompt is None) == (messages is None):
+            raise UsageError("give either a prompt or messages")
+        if messages is not None:
+            ids = self.encode_chat(messages)
+        elif isinstance(prompt, str):
+            ids = self.encode(prompt)
+        else:
+            ids = [int(one) for one in prompt or ()]
+        if not ids:
+            bos = self.package.manifest.recipe.tokens.bos_token_id
+            if bos is None:
+                raise UsageError("the prompt is empty, and the model has no token that begins a text")
+            ids = [bos]
+        wrong = next((one for one in ids if not 0 <= one < self.vocab_size), None)
+        if wrong is not None:
+            raise UsageError(f"token id {wrong} is not below the vocabulary of {self.vocab_size}")
+        limit = self._prompt_limit()
+        if len(ids) >= limit:
+            raise ZooError(f"the prompt has {len(ids)} tokens; the model takes at most {limit - 1} and answers within it")
+        return ids
+
+    def _prompt_limit(self) -> int:
+        """Find how long a prompt may be, exclusive: the context, or less where frequencies depend on the prompt."""
+        scaling = self.package.manifest.recipe.architecture.rope_scaling
+        if scaling is not None and scaling.rope_type == "dynamic":
+            # A prompt past this is turned at its own length as a whole, which no table of positions can say.
+            return min(self.context_length, self.package.manifest.recipe.architecture.max_position_embeddings + 1)
+        return self.context_length
+
+    def _run(self, generation: Generation, limits: Limits, sampling: Sampling) -> Iterator[Piece]:
+        yield from generate(self._session, self.tokenizer, generation, limits, sampling)
+
+    def logits(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """Compute the logits of every position of a text, chunk by chunk so that memory stays bounded.
+
+        Yields:
+            float32 (positions, vocab), in order; together one row a token.
+        """
+        self._session.reset()
+        chunk = max(1, min(CHUNK, 2**26 // self.vocab_size))
+        for start in range(0, len(token_ids), chunk):
+            part = token_ids[start : start + chunk]
+            yield self._session.step(part, keep=len(part)).copy()
+
+
+class Stream:
+    """The pieces of an answer, one by one; ``generation`` holds all that came so far."""
+
+    def __init__(self, generation: Generation, pieces: Iterator[Piece]) -> None:
+        self.generation = generation
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self._pieces
+
+    def __next__(self) -> Piece:
+        return next(self._pieces)
+
+
+def _check_small_files(package: Package) -> None:
+    """Compare the hashes of everything but the weights: it costs nothing, and a changed graph computes something else."""
+    import hashlib
+
+    for name, record in package.manifest.files.items():
+        if name.endswith(".data") or record.size > 2**26:
+            continue
+        if hashlib.sha256((package.path / name).read_bytes()).hexdigest() != record.sha256:
+            raise ZooError(f"{package.path.name}/{name} was changed after the build; build the package again")
+
+
