@@ -23,6 +23,7 @@ _EXPORTS = {
     "plan": "zoo.api:plan",
     "open": "zoo.api:open_package",
     "Engine": "zoo.engine:Engine",
+    "host": "zoo.plugins:host",
     "ZooError": "zoo.errors:ZooError",
     "UsageError": "zoo.errors:UsageError",
     "Family": "zoo.declarations.family:Family",
@@ -33,6 +34,8 @@ _EXPORTS = {
     "RopeScaling": "zoo.declarations.architecture:RopeScaling",
     "Dataset": "zoo.declarations.dataset:Dataset",
     "DatasetFile": "zoo.declarations.dataset:DatasetFile",
+    "DatasetUses": "zoo.declarations.dataset:DatasetUses",
+    "CalibrationUse": "zoo.declarations.dataset:CalibrationUse",
     "Licence": "zoo.declarations.licence:Licence",
     "Recipe": "zoo.declarations.recipe:Recipe",
     "Plan": "zoo.declarations.plan:Plan",
@@ -49,6 +52,13 @@ _EXPORTS = {
     "Slab": "zoo.contracts:Slab",
     "StoredArray": "zoo.contracts:StoredArray",
     "TensorInfo": "zoo.contracts:TensorInfo",
+    "YamlDocument": "zoo.yamlfile:Document",
+    "TargetContext": "zoo.toolchain:TargetContext",
+    "DocumentTarget": "zoo.toolchain:DocumentTarget",
+    "Probing": "zoo.toolchain:Probing",
+    "Probe": "zoo.toolchain:Probe",
+    "Tool": "zoo.toolchain:Tool",
+    "ToolCommand": "zoo.toolchain:ToolCommand",
 }
 
 __all__ = ["__version__", "hookimpl", *_EXPORTS]

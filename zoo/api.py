@@ -41,13 +41,19 @@ def build(
     Raises:
         ZooError: what is wrong, in one line.
     """
-    from zoo.stages.build import build as build_package
     from zoo.stages.resolve import resolve
 
     registry = host().registry
     request = _request(model, precision, weights, revision, quantizer, quantizer_options, target, target_options)
     resolved = resolve(registry, request)
     folder = Path(output) if output is not None else output_folder(resolved.recipe)
+    if not registry.target(target).needs_weights:
+        from zoo.stages.documents import write_documents
+
+        return write_documents(resolved, folder, registry, force=force).package
+    from zoo.stages.build import build as build_package
+
+    assert resolved.checkpoint is not None  # the target needs weights, so they were opened
     return build_package(
         resolved.recipe, resolved.checkpoint, folder, registry, force=force, threads=threads, progress=progress
     )

@@ -46,13 +46,25 @@ class TensorInfo:
 class Checkpoint(Protocol):
     """An opened source of weights: headers at once, weights by the slab."""
 
-    name: str
-    """A label for messages and for the package: a hub id or the folder's own name; never a path."""
-    config: Mapping[str, Any]
-    """``config.json``."""
-    tensors: Mapping[str, TensorInfo]
-    fingerprint: str
-    """SHA-256 over configuration, tokenizer, tensor headers and file sizes."""
+    @property
+    def name(self) -> str:
+        """A label for messages and for the package: a hub id or the folder's own name; never a path."""
+        ...
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """``config.json``."""
+        ...
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor, by name."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over configuration, tokenizer, tensor headers and file sizes."""
+        ...
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Read rows ``start`` to ``stop`` of a tensor (its first axis), in the stored type.

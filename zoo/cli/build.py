@@ -66,8 +66,6 @@ def build(
     from zoo.package.folder import MANIFEST
     from zoo.package.store import output_folder
     from zoo.plugins import host
-    from zoo.stages.build import build as build_package
-    from zoo.stages.plan import plan
     from zoo.stages.resolve import Request, resolve
 
     options = parse_options(quantizer_option)
@@ -93,6 +91,7 @@ def build(
     from zoo.stages.build import build as build_package
     from zoo.stages.plan import plan
 
+    assert resolved.checkpoint is not None  # the target needs weights, so they were opened
     if dry_run:
         planned = plan(resolved.recipe, resolved.checkpoint, registry, folder)
         print_json(planned) if as_json else _print_plan(planned)

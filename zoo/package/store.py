@@ -8,7 +8,6 @@ from typing import Any
 
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Recipe
-from zoo.declarations.recipe import Recipe
 from zoo.home import packages_folder
 
 
@@ -38,12 +37,6 @@ def _read(manifest: Path) -> StoredPackage | None:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-
-
-def output_folder(recipe: Recipe) -> Path:
-    """Name the folder that a build goes to unless told otherwise: readable, and one for each recipe."""
-    target = "" if recipe.target.name == "ort" else f"-{recipe.target.name}"
-    return packages_folder() / f"{recipe.model}-{recipe.precision}{target}-{recipe.hash[:12]}"
 
 
 def stored_packages() -> list[StoredPackage]:

@@ -12,7 +12,14 @@ from zoo.declarations.family import Tokens
 from zoo.errors import ZooError
 from zoo.registry import DeclaredModel, Registry
 from zoo.stages.listing import parameter_count, precisions
-from zoo.stages.resolve import Request, checkpoint_tokens, open_weights, resolve_architecture, resolve_licence
+from zoo.stages.resolve import (
+    Request,
+    check_options,
+    checkpoint_tokens,
+    open_weights,
+    resolve_architecture,
+    resolve_licence,
+)
 from zoo.stages.subject import Subject, find_packages, identify
 
 
@@ -116,7 +123,7 @@ def _builds(registry: Registry, model: DeclaredModel, subject: Subject) -> dict[
     for name in registry.targets:
         target = registry.target(name)
         stated = model.target_options(name)
-        options = target.Options.model_validate(stated).model_dump(mode="json")
+        options = check_options(f"target {name!r}", target.Options, stated, model.architecture).model_dump(mode="json")
         fields = {
             option: Field(value=value, origin=(model.target_origin(name, option) or f"target {name}"))
             for option, value in options.items()

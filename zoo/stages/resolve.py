@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from zoo.declarations.architecture import SHAPING, Architecture
+from zoo.declarations.dataset import CalibrationUse
 from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
 from zoo.declarations.recipe import (
     PRECISIONS,
+    CalibrationPin,
     Precision,
     QuantizerChoice,
     Recipe,
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zoo")
 
+DEFAULT_SEQUENCE_LENGTH = 512
+"""Tokens of a calibration sample from a dataset for which the family states no length."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -42,8 +48,27 @@ class Request:
     revision: str | None = None
     quantizer: str | None = None
     quantizer_options: Mapping[str, Any] = field(default_factory=dict)
+    calibration: str | None = None
+    """The dataset that a quantizer which needs activations calibrates with; by default the family's first."""
     target: str = "ort"
     target_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where weights come from, for messages and for other tools; it does not enter the recipe."""
+
+    hub: str | None
+    revision: str
+    folder: Path | None
+    """Where they are on this machine, if they are."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the hub id, or the folder's own name."""
+        if self.hub is not None:
+            return self.hub.rsplit("/", 1)[-1]
+        return (self.folder.resolve().name if self.folder else "") or "model"
 
 
 @dataclass(frozen=True)
@@ -53,10 +78,15 @@ class Resolved:
     recipe: Recipe
     checkpoint: Checkpoint | None
     subject: Subject
+    source: WeightsSource
 
 
-def resolve(registry: Registry, request: Request) -> Resolved:
+def resolve(registry: Registry, request: Request, *, fetch: bool = True) -> Resolved:
     """Pin everything that decides the output.
+
+    Args:
+        fetch: download weights that the target needs and this machine lacks; without, the recipe is pinned as far as
+            the declaration goes.
 
     Raises:
         UsageError: an unknown model, precision, quantizer, target or option.
@@ -67,11 +97,12 @@ def resolve(registry: Registry, request: Request) -> Resolved:
     if precision not in target.precisions:
         raise UsageError(f"target {request.target!r} builds {', '.join(target.precisions)}, not {precision}")
     subject = identify(registry, request.model)
-    checkpoint = open_weights(registry, subject, request, required=target.needs_weights)
+    checkpoint = open_weights(registry, subject, request, required=target.needs_weights and fetch)
     family = subject.family or (claimed_family(registry, checkpoint) if checkpoint is not None else None)
     architecture = resolve_architecture(registry, subject.declared, checkpoint)
     if architecture.type not in target.architectures:
         raise ZooError(f"target {request.target!r} does not serve the architecture {architecture.type!r}")
+    quantizer = choose_quantizer(registry, request, precision)
     recipe = Recipe(
         model=subject.declared.name if subject.declared else subject.label,
         family=family.family.name if family else None,
@@ -81,15 +112,16 @@ def resolve(registry: Registry, request: Request) -> Resolved:
         tokens=resolve_tokens(subject.declared, checkpoint),
         chat_template=subject.declared.chat_template if subject.declared else None,
         precision=precision,
-        quantizer=choose_quantizer(registry, request, precision),
+        quantizer=quantizer,
+        calibration=choose_calibration(registry, request, quantizer, family),
         target=TargetChoice(
             name=request.target,
-            options=target_options(registry, request, subject.declared, family),
+            options=target_options(registry, request, subject.declared, family, architecture),
             emitter_version=target.emitter_version,
         ),
     )
     target.check(recipe)
-    return Resolved(recipe, checkpoint, subject)
+    return Resolved(recipe, checkpoint, subject, weights_source(subject, request, checkpoint))
 
 
 def check_precision(name: str) -> Precision:
@@ -105,9 +137,18 @@ def open_weights(registry: Registry, subject: Subject, request: Request, *, requ
     folder = checkpoint_folder(subject, request.weights, request.revision, required=required)
     if folder is None:
         return None
+    if not required and not holds_weights(folder):
+        from zoo.sources.configonly import ConfigOnly
+
+        return ConfigOnly(folder)
     from zoo.sources.folder import open_folder
 
     return open_folder(folder)
+
+
+def holds_weights(folder: Path) -> bool:
+    """Tell whether a folder holds files of weights, whatever their format."""
+    return any(name.suffix in (".safetensors", ".bin", ".pt", ".pth") for name in folder.iterdir())
 
 
 def claimed_family(registry: Registry, checkpoint: Checkpoint) -> DeclaredFamily:
@@ -252,6 +293,19 @@ def pin_weights(subject: Subject, request: Request, checkpoint: Checkpoint | Non
     return WeightsPin(fingerprint=checkpoint.fingerprint)
 
 
+def weights_source(subject: Subject, request: Request, checkpoint: Checkpoint | None) -> WeightsSource:
+    """Say where the weights come from, on the hub and on this machine."""
+    declared = subject.declared.model.weights if subject.declared else None
+    hub = subject.hub or (declared.hub if declared else None)
+    revision = request.revision or (declared.revision if declared else "main")
+    if request.weights is not None:
+        hub, revision = (request.weights if is_hub_id(request.weights) else None), request.revision or "main"
+    folder = None
+    if checkpoint is not None:
+        folder = checkpoint_folder(subject, request.weights, request.revision, required=False)
+    return WeightsSource(hub, revision, folder)
+
+
 def choose_quantizer(registry: Registry, request: Request, precision: Precision) -> QuantizerChoice:
     """Take the quantizer asked for, or what the target means by the precision, with every option spelled out."""
     name = request.quantizer or registry.target(request.target).precisions[precision]
@@ -263,8 +317,40 @@ def choose_quantizer(registry: Registry, request: Request, precision: Precision)
     return QuantizerChoice(name=name, options=spelled_out.model_dump(mode="json"))
 
 
+def choose_calibration(
+    registry: Registry, request: Request, quantizer: QuantizerChoice, family: DeclaredFamily | None
+) -> CalibrationPin | None:
+    """Take the calibration data asked for, or the family's first, for a quantizer that needs activations.
+
+    Raises:
+        UsageError: a dataset that nobody declared, or that is not for calibration, or for a quantizer that needs none.
+    """
+    name = request.calibration
+    if not registry.quantizer(quantizer.name).needs_activations:
+        if name is not None:
+            raise UsageError(f"quantizer {quantizer.name!r} needs no calibration data; leave --calibration out")
+        return None
+    uses = family.family.datasets.calibration if family else ()
+    if name is None:
+        return _calibration(uses[0]) if uses else None
+    for use in uses:
+        if use.dataset == name:
+            return _calibration(use)
+    if "calibration" not in registry.dataset(name).purposes:
+        raise UsageError(f"dataset {name!r} is not for calibration")
+    return _calibration(CalibrationUse(dataset=name, sequence_length=DEFAULT_SEQUENCE_LENGTH))
+
+
+def _calibration(use: CalibrationUse) -> CalibrationPin:
+    return CalibrationPin(dataset=use.dataset, samples=use.samples, sequence_length=use.sequence_length)
+
+
 def target_options(
-    registry: Registry, request: Request, declared: DeclaredModel | None, family: DeclaredFamily | None
+    registry: Registry,
+    request: Request,
+    declared: DeclaredModel | None,
+    family: DeclaredFamily | None,
+    architecture: Architecture,
 ) -> dict[str, Any]:
     """Merge a target's defaults, the family's departures and what was asked for, checked by the target's own model."""
     stated: Mapping[str, Any] = {}
@@ -273,18 +359,19 @@ def target_options(
     elif family is not None:
         stated = family.family.targets.get(request.target, {})
     model = registry.target(request.target).Options
-    options = check_options(f"target {request.target!r}", model, {**stated, **request.target_options})
+    whose = f"target {request.target!r}"
+    options = check_options(whose, model, {**stated, **request.target_options}, architecture)
     return dict(options.model_dump(mode="json"))
 
 
-def check_options(whose: str, model: Any, options: Mapping[str, Any]) -> Any:
-    """Validate options by their model.
+def check_options(whose: str, model: Any, options: Mapping[str, Any], architecture: Architecture | None = None) -> Any:
+    """Validate options by their model; its validators find the model's numbers in ``info.context["architecture"]``.
 
     Raises:
         UsageError: naming the first option that is unknown or out of range.
     """
     try:
-        return model.model_validate(dict(options))
+        return model.model_validate(dict(options), context={"architecture": architecture})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(step) for step in first["loc"])

@@ -1,0 +1,46 @@
+"""``zoo doctor``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import print_json, print_table
+from zoo.errors import UsageError
+
+
+def doctor(
+    model: Annotated[str | None, typer.Argument(help="What the machine should be able to build and run.")] = None,
+    target: Annotated[str, typer.Option(help="For whom the model is to be built.")] = "ort",
+    precision: Annotated[
+        str | None, typer.Option("-p", "--precision", help="In which precision; by default int8.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the declared model's weights are.")
+    ] = None,
+    requirements: Annotated[
+        bool, typer.Option("--requirements", help="Print the family's tested versions as pinned lines, and end.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check this machine: packages, kernels, memory, disk, hub, plugins, tools; exit 1 where MODEL lacks something."""
+    from zoo.plugins import host
+    from zoo.stages.doctor import diagnose, pinned_requirements
+
+    if requirements:
+        if model is None:
+            raise UsageError("--requirements needs a MODEL, whose family was tested with those versions")
+        for line in pinned_requirements(host().registry, model):
+            typer.echo(line)
+        return
+    found = diagnose(host(), model, target, precision=precision, weights=weights)
+    if as_json:
+        print_json({"model": model, "target": target, "ok": found.ok, "findings": found.model_dump()["findings"]})
+    else:
+        print_table(
+            ["CHECK", "SUBJECT", "STATUS", "FOUND", "MEND"],
+            [(one.check, one.subject, one.status, one.found, one.mend or "") for one in found.findings],
+        )
+    if not found.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,108 @@
+"""``zoo build`` for a target that writes documents: show the files, and run or show the commands that take them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from zoo.cli.output import print_json
+from zoo.toolchain import ToolCommand
+
+if TYPE_CHECKING:
+    from zoo.registry import Registry
+    from zoo.stages.resolve import Resolved
+
+
+def build_documents(
+    resolved: Resolved, folder: Path, registry: Registry, *, force: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Write the documents; run the tools where they are on the PATH, and end with the exit code of one that failed."""
+    from zoo.stages.documents import document_target, target_context, write_documents
+    from zoo.stages.tools import available, run_commands
+
+    recipe = resolved.recipe
+    if dry_run:
+        target, context = document_target(registry, recipe.target.name), target_context(registry, resolved)
+        names = [name for name, _ in target.documents(recipe, context)]
+        _report(folder, names, target.commands(recipe, context), recipe, as_json, heading="would write")
+        return
+    written = write_documents(resolved, folder, registry, force=force)
+    path, names = written.package.path, list(written.package.manifest.files)
+    runs = available(written.commands)
+    if not runs:
+        heading = "already built" if written.already_built else "built"
+        _report(path, names, written.commands, recipe, as_json, heading=heading)
+        return
+    missing = [one for one in written.commands if not one.run]
+    for one in missing:
+        typer.echo(f"zoo: not on this machine: {one.purpose} with: {command_line(one)}", err=True)
+    for one in written.commands:
+        if one.run:
+            typer.echo(f"zoo: in {path}: {command_line(one)}", err=True)
+    code = run_commands(written.commands, path)
+    if code:
+        failed = f"{_programs(written.commands)} failed with exit code {code}"
+        typer.echo(f"zoo: {failed}; its files are in {path}, and the same command tries again", err=True)
+        raise typer.Exit(code)
+    heading = "already built" if written.already_built else "built"
+    _report(path, names, written.commands, recipe, as_json, heading=heading, ran=True)
+
+
+def command_line(command: ToolCommand) -> str:
+    """Write a command as one would type it in a shell."""
+    variables = [f"{name}={shlex.quote(value)}" for name, value in command.environment.items()]
+    return " ".join([*variables, shlex.join(command.argv)])
+
+
+def _programs(commands: Sequence[ToolCommand]) -> str:
+    return ", ".join(dict.fromkeys(one.argv[0] for one in commands if one.run))
+
+
+def _report(
+    folder: Path,
+    names: list[str],
+    commands: Sequence[ToolCommand],
+    recipe: Any,
+    as_json: bool,
+    *,
+    heading: str,
+    ran: bool = False,
+) -> None:
+    if as_json:
+        print_json(
+            {
+                "package": str(folder),
+                "model": recipe.model,
+                "precision": recipe.precision,
+                "target": recipe.target.name,
+                "recipe_hash": recipe.hash,
+                "already_built": heading == "already built",
+                "files": names,
+                "commands": [
+                    {
+                        "argv": list(one.argv),
+                        "environment": dict(one.environment),
+                        "purpose": one.purpose,
+                        "ran": ran and one.run,
+                    }
+                    for one in commands
+                ],
+            }
+        )
+        return
+    typer.echo(f"{heading} {folder}: {recipe.precision} for {recipe.target.name}, recipe {recipe.hash[:12]}")
+    for name in names:
+        typer.echo(f"  {name}")
+    if ran:
+        typer.echo(f"{_programs(commands)} ran")
+        return
+    programs = _programs(commands)
+    lead = f"{programs} is not on the PATH, so nothing was run. Where it is:" if programs else "Commands:"
+    typer.echo(lead)
+    typer.echo(f"  cd {shlex.quote(str(folder))}")
+    for one in commands:
+        typer.echo(f"  {command_line(one)}")

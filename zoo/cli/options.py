@@ -1,0 +1,192 @@
+"""Options of ``zoo build`` that come from the chosen target's own options model.
+
+A field ``batch_size`` is ``--batch-size VALUE``; a yes-or-no field is ``--name/--no-name``; a list is written
+``1024,2048``; a field of choices whose ``json_schema_extra`` says ``{"flags": True}`` is one flag a choice.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
+
+from zoo.errors import UsageError
+
+GIVEN = "zoo.target_options"
+"""Where the context keeps what was given: field → value, for the options model to check."""
+DEFAULT_TARGET = "ort"
+
+
+class TargetCommand(TyperCommand):
+    """A command that takes, beside its own options, those of the target that ``--target`` names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Learn the target first, then parse with its options among the command's own."""
+        named = chosen_target(args)
+        asks_help = any(one in ctx.help_option_names for one in args)
+        ctx.meta["zoo.extra"] = [] if named is None and asks_help else self._extra(named or DEFAULT_TARGET)
+        return super().parse_args(ctx, args)
+
+    def _extra(self, target: str) -> list[Any]:
+        from zoo.plugins import host
+
+        taken = {opt for one in self.params for opt in (*one.opts, *one.secondary_opts)}
+        return target_parameters(host().registry.target(target).Options, target, taken)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the command's own parameters and the target's."""
+        return [*super().get_params(ctx), *ctx.meta.get("zoo.extra", [])]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Put what was given for the target aside, and run."""
+        extra = ctx.meta.get("zoo.extra", [])
+        values = {one.name: ctx.params.pop(one.name) for one in extra}
+        if extra:
+            ctx.meta[GIVEN] = read_values(extra[0].zoo_options, values)
+        return super().invoke(ctx)
+
+
+def chosen_target(args: Sequence[str]) -> str | None:
+    """Find what ``--target`` says, before anything else is parsed."""
+    found = None
+    for index, one in enumerate(args):
+        if one == "--":
+            break
+        if one == "--target" and index + 1 < len(args):
+            found = args[index + 1]
+        elif one.startswith("--target="):
+            found = one.partition("=")[2]
+    return found
+
+
+def target_parameters(options: type[BaseModel], target: str, taken: set[str]) -> list[Any]:
+    """Make the command line parameters of an options model; one whose name the command has itself is left out."""
+    signature = []
+    for name, field in options.model_fields.items():
+        for parameter, flag, kind in _spellings(name, field):
+            if flag.split("/")[0] in taken:
+                continue
+            option = typer.Option(
+                flag,
+                help=_help(field, parameter, name),
+                metavar=None if kind is bool else _metavar(field),
+                rich_help_panel=f"Options of the target {target}",
+            )
+            annotation: Any = Annotated[kind | None, option]
+            signature.append(
+                inspect.Parameter(parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            )
+
+    def command(**values: Any) -> None: ...
+
+    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in signature}
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    made = typer.main.get_command(app).params
+    for one in made:
+        one.zoo_options = options  # type: ignore[attr-defined]
+    return list(made)
+
+
+def read_values(options: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    """Turn what the command line gave into fields of the options model, unchecked.
+
+    Raises:
+        UsageError: two flags of one field, or text that is no JSON where a field needs it.
+    """
+    result: dict[str, Any] = {}
+    for name, field in options.model_fields.items():
+        given = [(flag, choice) for choice, flag in _flags(field).items() if values.get(_identifier(choice))]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(flag for flag, _ in given)} exclude each other")
+        if given:
+            result[name] = given[0][1]
+        elif values.get(name) is not None:
+            result[name] = _read(name, field, values[name])
+    return result
+
+
+def _read(name: str, field: FieldInfo, value: Any) -> Any:
+    kind = _shape(field)
+    if kind in (tuple, list) and isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    if kind is dict:
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise UsageError(f"--{name.replace('_', '-')} takes JSON, for example '{{\"key\": 1}}'") from None
+    return value
+
+
+def _spellings(name: str, field: FieldInfo) -> list[tuple[str, str, Any]]:
+    """List a field's parameters: (parameter, flag, bool or str)."""
+    flags = _flags(field)
+    if flags:
+        return [(_identifier(choice), flag, bool) for choice, flag in flags.items()]
+    option = name.replace("_", "-")
+    if _shape(field) is bool:
+        return [(name, f"--{option}/--no-{option}", bool)]
+    return [(name, f"--{option}", str)]
+
+
+def _flags(field: FieldInfo) -> dict[str, str]:
+    extra = field.json_schema_extra
+    if not isinstance(extra, dict) or not extra.get("flags"):
+        return {}
+    return {choice: f"--{choice.replace('_', '-')}" for choice in _choices(field)}
+
+
+def _identifier(choice: str) -> str:
+    return choice.replace("-", "_")
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Take a union apart, without None, and annotations off."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
+        return [found for one in get_args(annotation) if one is not type(None) for found in _alternatives(one)]
+    return [annotation]
+
+
+def _shape(field: FieldInfo) -> Any:
+    """Find how a field's value is written: bool, tuple, list, dict, or another type for plain text."""
+    kinds = _alternatives(field.annotation)
+    return (get_origin(kinds[0]) or kinds[0]) if len(kinds) == 1 else str
+
+
+def _choices(field: FieldInfo) -> list[str]:
+    return [
+        choice
+        for kind in _alternatives(field.annotation)
+        if get_origin(kind) is Literal
+        for choice in get_args(kind)
+        if isinstance(choice, str)
+    ]
+
+
+def _metavar(field: FieldInfo) -> str:
+    kind = _shape(field)
+    if kind in (tuple, list):
+        return "A,B,..."
+    if kind is dict:
+        return "JSON"
+    choices = _choices(field)
+    return "|".join(choices) if choices else {int: "N", float: "X"}.get(kind, "TEXT")
+
+
+def _help(field: FieldInfo, parameter: str, name: str) -> str:
+    text = field.description or ""
+    if parameter != name:
+        return f"{name} {parameter}. {text}" if text else f"{name} {parameter}"
+    if field.default is None or field.is_required() or field.default_factory is not None:
+        return text
+    shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    return f"{text} [default: {shown}]".strip()

@@ -1,0 +1,117 @@
+"""Run the commands that take a folder of documents further: output streamed, exit code kept, interrupts passed on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.toolchain import ToolCommand
+
+RECORD = "tools.json"
+"""What the commands did, beside the documents: the manifest does not list it, a new build of the folder drops it."""
+_GRACE = 10.0
+"""Seconds that an interrupted tool has to end by itself."""
+
+
+def available(commands: Sequence[ToolCommand]) -> bool:
+    """Tell whether there is something to run and every program that it needs is on the PATH."""
+    programs = [one.argv[0] for one in commands if one.run]
+    return bool(programs) and all(shutil.which(program) for program in programs)
+
+
+def run_commands(commands: Sequence[ToolCommand], folder: Path) -> int:
+    """Run the commands that a build runs, in their order, until one fails.
+
+    What a tool prints goes to this process's stderr as it comes. Commands that an earlier call finished are not run
+    again. An interrupt or a termination of this process is passed on, and the tool waited for.
+
+    Returns:
+        The exit code of the command that failed, 128 + its number for a signal, 130 after an interrupt; else 0.
+    """
+    record = _read(folder)
+    for command in commands:
+        if not command.run or any(one["argv"] == list(command.argv) and one["exit_code"] == 0 for one in record):
+            continue
+        began = time.monotonic()
+        code = _run(command, folder)
+        entry = {"argv": list(command.argv), "exit_code": code, "seconds": round(time.monotonic() - began, 1)}
+        record = [one for one in record if one["argv"] != list(command.argv)] + [entry]
+        _write(folder, record)
+        if code:
+            return code
+    return 0
+
+
+def _run(command: ToolCommand, folder: Path) -> int:
+    program = shutil.which(command.argv[0]) or command.argv[0]
+    sys.stderr.flush()
+    # Its own process group: an interrupt from the terminal comes here alone and is passed on once, not twice.
+    process = subprocess.Popen(
+        [program, *command.argv[1:]],
+        cwd=folder,
+        env={**os.environ, **command.environment},
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        stderr=2,
+        process_group=0,
+    )
+    with _passing_on(process):
+        code = process.wait()
+    return 128 - code if code < 0 else code
+
+
+@contextlib.contextmanager
+def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM on to a tool; a second one, or ten seconds without an end, kill it.
+
+    Raises:
+        KeyboardInterrupt: after an interrupt, once the tool has ended.
+        SystemExit: 143 after a termination, once the tool has ended.
+    """
+    received: list[int] = []
+
+    def forward(number: int, frame: object) -> None:
+        received.append(number)
+        _send(process, number if len(received) == 1 else signal.SIGKILL)
+        signal.setitimer(signal.ITIMER_REAL, _GRACE)
+
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, lambda number, frame: _send(process, signal.SIGKILL))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received and received[0] == signal.SIGTERM:
+        raise SystemExit(128 + signal.SIGTERM)
+    if received:
+        raise KeyboardInterrupt
+
+
+def _send(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _read(folder: Path) -> list[dict[str, Any]]:
+    try:
+        found = json.loads((folder / RECORD).read_bytes())
+        return [one for one in found if isinstance(one["argv"], list) and isinstance(one["exit_code"], int)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _write(folder: Path, record: list[dict[str, Any]]) -> None:
+    partial = folder / f".{RECORD}.partial"
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / RECORD)

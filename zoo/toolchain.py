@@ -1,0 +1,107 @@
+"""What a target may offer beyond ``Target``: documents for another tool chain, the tools it calls, probes for `doctor`.
+
+A target whose ``needs_weights`` is false is a ``DocumentTarget``: instead of placing weights and emitting a graph it
+writes the input files of other programs, and says which commands take them from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.dataset import Dataset, DatasetUses
+from zoo.declarations.recipe import Precision, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class TargetContext:
+    """What documents may say beyond the recipe: names, and places on this machine. None of it enters the recipe."""
+
+    weights_name: str
+    """The weights by the last part of their hub id, or by their folder's name."""
+    weights: Path | None
+    """The folder of the weights, where they are on this machine."""
+    hub: str | None
+    """The repository to fetch them from, where one is known."""
+    revision: str
+    parameters: int
+    """Exact number of weights, a tied one counted once."""
+    chat: bool = False
+    """The model is tuned to converse."""
+    uses: DatasetUses = field(default_factory=DatasetUses)
+    """Which datasets the family uses for what."""
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    """Those of them that are declared, by name."""
+    dataset_folders: Mapping[str, Path] = field(default_factory=dict)
+    """The folders of those that are on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCommand:
+    """A command that takes the documents further, run in their folder."""
+
+    argv: tuple[str, ...]
+    purpose: str
+    """What it does, in a few words."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What it needs in the environment."""
+    run: bool = False
+    """The build runs it where the program is on the PATH; otherwise it is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program that a target's commands call."""
+
+    name: str
+    purpose: str
+    install: str
+    """How to get it, in one line."""
+    minimum: tuple[int, ...] | None = None
+    """The oldest version that reads the documents."""
+    version_argv: tuple[str, ...] = ("--version",)
+    """Arguments that make it print its version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A small trial of something that a build or its package needs; ``run`` raises where it does not work."""
+
+    name: str
+    run: Callable[[], None]
+
+
+@runtime_checkable
+class DocumentTarget(Protocol):
+    """What a target offers that writes documents for other tools, beside what ``Target`` states for every target."""
+
+    tools: ClassVar[Sequence[Tool]]
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a recipe that breaks a rule of the tools; raises ``ZooError`` with rule and reason."""
+        ...
+
+    def documents(self, recipe: Recipe, context: TargetContext) -> Iterable[tuple[str, bytes]]:
+        """Make the files, by their names in the folder."""
+        ...
+
+    def commands(self, recipe: Recipe, context: TargetContext) -> Sequence[ToolCommand]:
+        """List the commands that take the files further, in order."""
+        ...
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """What a target offers whose kernels can be tried on this machine, for ``zoo doctor``."""
+
+    def probes(self, architecture: Architecture | None, precisions: Sequence[Precision]) -> Iterable[Probe]:
+        """List a trial of each operator and bit width that builds of these precisions use.
+
+        Args:
+            architecture: the model's numbers; None asks for what models use in general.
+            precisions: those to be built.
+        """
+        ...
