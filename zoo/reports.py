@@ -1,0 +1,139 @@
+"""Reports under ``$ZOO_HOME/reports/<recipe hash>/``: written once, whole or not at all, never changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from zoo.declarations.manifest import Manifest
+from zoo.declarations.report import MachineKind, Report, ReportKind
+from zoo.errors import ZooError
+from zoo.home import reports_folder
+
+_MAX_REPORT = 64 * 2**20
+
+
+def make_report(
+    kind: ReportKind,
+    manifest: Manifest,
+    settings: dict[str, Any],
+    measured: dict[str, Any],
+    *,
+    passed: bool | None = None,
+    libraries: Iterable[str] = (),
+) -> Report:
+    """Write down a measurement of a package, with this machine and the libraries' versions.
+
+    Args:
+        manifest: of the package that was measured.
+        libraries: distributions that took part, by name.
+    """
+    from zoo import __version__
+
+    return Report(
+        kind=kind,
+        recipe_hash=manifest.recipe_hash,
+        model=manifest.recipe.model,
+        family=manifest.recipe.family,
+        precision=manifest.recipe.precision,
+        measured_at=datetime.now(UTC).replace(microsecond=0),
+        settings=settings,
+        measured=measured,
+        passed=passed,
+        machine=machine_kind(),
+        versions=_versions(libraries),
+        zoo_version=__version__,
+    )
+
+
+def keep_report(report: Report) -> Path:
+    """Write a report to its place.
+
+    Raises:
+        ZooError: the place cannot be written to.
+    """
+    folder = reports_folder(report.recipe_hash)
+    stem = f"{report.kind}-{report.measured_at:%Y%m%dT%H%M%SZ}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(report.model_dump_json(indent=2).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            for number in range(1, 10_000):
+                path = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
+                with contextlib.suppress(FileExistsError):
+                    os.link(part, path)  # unlike a rename, it never replaces another report
+                    return path
+            raise ZooError(f"{folder}: too many reports of one second")
+        finally:
+            os.unlink(part)
+    except OSError as error:
+        raise ZooError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
+
+
+def reports(recipe_hash: str, kind: ReportKind | None = None) -> list[Report]:
+    """List the reports on a build, oldest first; a file that is none is passed over."""
+    folder = reports_folder(recipe_hash)
+    found = []
+    for path in sorted(folder.glob(f"{kind or '*'}-*.json")) if folder.is_dir() else ():
+        with contextlib.suppress(OSError, ValidationError):
+            if path.stat().st_size <= _MAX_REPORT:
+                found.append(Report.model_validate_json(path.read_bytes()))
+    return sorted(found, key=lambda one: one.measured_at)
+
+
+def verification(recipe_hash: str) -> Report | None:
+    """Find the report that says whether a build is verified: the latest full one, else the latest quick one."""
+    found = reports(recipe_hash, "verify")
+    full = [one for one in found if not one.settings.get("quick")]
+    return (full or found or [None])[-1]
+
+
+def is_verified(recipe_hash: str) -> bool:
+    """Tell whether a build was verified and passed."""
+    report = verification(recipe_hash)
+    return report is not None and report.passed is True
+
+
+def machine_kind() -> MachineKind:
+    """Describe this machine without naming it."""
+    import psutil
+
+    affinity = getattr(os, "sched_getaffinity", None)
+    return MachineKind(
+        cpu=_cpu_name(),
+        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def _cpu_name() -> str:
+    """The model name that the system gives its processor, or the instruction set."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Hardware") and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _versions(libraries: Iterable[str]) -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in libraries:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

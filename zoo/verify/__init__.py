@@ -1,0 +1,1 @@
+"""Verification: a package against transformers on the original weights, layer by layer."""

@@ -1,0 +1,117 @@
+"""The outcome of a verification, and how it is judged."""
+
+from __future__ import annotations
+
+import math
+
+from zoo.declarations.base import Value
+from zoo.verify.tolerances import Tolerance
+
+
+class Place(Value):
+    """How far the package is off after one step of the computation."""
+
+    name: str
+    """``embedding``, ``layer 0``, ``layer 1``, ..., ``head``."""
+    carried: float | None
+    """Relative RMS error of the hidden states (of the logits, for the head), errors of earlier steps included."""
+    own: float | None
+    """Error that this step makes on the reference's input, relative to what it adds to the hidden states."""
+
+
+class Greedy(Value):
+    """A prompt continued by the likeliest token on both sides, each going its own way."""
+
+    prompt: str
+    tokens: int
+    equal: int
+    """Tokens from the start that are the same."""
+
+
+class Figures(Value):
+    """What was measured; a number that is not finite is None."""
+
+    positions: int
+    text_tokens: int
+    """Tokens whose likelihood makes the perplexities; 0 where no tokenizer could read the text."""
+    top1: float
+    top1_but_ties: float
+    kl_mean: float | None
+    kl_worst: float | None
+    largest_logit_difference: float | None
+    logit_difference: float | None
+    """The same in standard deviations of the reference's logits at a position."""
+    perplexity_reference: float | None
+    perplexity: float | None
+    not_finite: int
+    """Positions at which the package gave a logit that is no finite number."""
+    places: tuple[Place, ...]
+    greedy: tuple[Greedy, ...] | None = None
+    """None where the model does not fit into memory whole."""
+
+
+class Check(Value):
+    """A figure against its limit."""
+
+    name: str
+    value: float | None
+    limit: float
+    at_least: bool = False
+    """The limit is the smallest allowed value, not the largest."""
+    passed: bool
+
+
+class Verdict(Value):
+    """Figures, judged."""
+
+    figures: Figures
+    checks: tuple[Check, ...]
+    passed: bool
+    diverging: str | None
+    """The first place past the tolerance of a place; None if the figures pass, or if none is."""
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where it is no finite number."""
+    return value if math.isfinite(value) else None
+
+
+def judge(figures: Figures, tolerance: Tolerance) -> Verdict:
+    """Hold figures against a precision's limits; what is not finite fails."""
+    checks = [
+        _check("positions with logits that are not finite", float(figures.not_finite), 0.0),
+        _check("mean KL, nats", figures.kl_mean, tolerance.kl_mean),
+        _check("top-1 agreement, near ties aside", figures.top1_but_ties, tolerance.top1, at_least=True),
+    ]
+    if tolerance.logit_difference is not None:
+        checks.append(_check("largest logit difference, deviations", figures.logit_difference, tolerance.logit_difference))
+    if figures.text_tokens:
+        checks.append(_check("perplexity, relative difference", _perplexity_change(figures), tolerance.perplexity))
+    passed = all(check.passed for check in checks)
+    return Verdict(
+        figures=figures,
+        checks=tuple(checks),
+        passed=passed,
+        diverging=None if passed else _first_past(figures, tolerance.layer),
+    )
+
+
+def _check(name: str, value: float | None, limit: float, *, at_least: bool = False) -> Check:
+    good = value is not None and (value >= limit if at_least else value <= limit)
+    return Check(name=name, value=value, limit=limit, at_least=at_least, passed=good)
+
+
+def _perplexity_change(figures: Figures) -> float | None:
+    if figures.perplexity is None or not figures.perplexity_reference:
+        return None
+    return abs(figures.perplexity / figures.perplexity_reference - 1)
+
+
+def _first_past(figures: Figures, limit: float) -> str | None:
+    """Name the first place whose own error is past the limit, or else the first whose carried error is."""
+    for kind in ("own", "carried"):
+        for place in figures.places:
+            value = getattr(place, kind)
+            if value is None or value > limit:
+                return place.name
+    return None

@@ -1,0 +1,122 @@
+"""The fixed texts that packages are verified on, as token ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WINDOW = 512
+"""Tokens of a window of text; less where the model's context is shorter."""
+LONG = 1024
+"""Tokens of the long prompt, at most."""
+QUICK_PROMPTS = 5
+QUICK_LENGTH = 64
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A token sequence."""
+
+    name: str
+    ids: NDArray[np.int64]
+    """(length,)"""
+    text: bool = False
+    """A window of the text whose perplexity is measured; otherwise a prompt."""
+
+
+Encode = Callable[[str, bool], list[int]]
+"""Text, and whether special tokens (bos) are added → token ids."""
+
+
+def make_samples(folder: Path, vocab: int, context: int, *, quick: bool = False, text: str | None = None) -> list[Sample]:
+    """Tokenize the bundled prompts and text with a package's own tokenizer.
+
+    Args:
+        folder: the package.
+        vocab: size of the vocabulary, which seeded random tokens are drawn from where there is no tokenizer.
+        context: the model's context length in tokens; nothing is longer.
+        quick: some prompts, cut short, and one short window of text.
+        text: the text to measure perplexity on, instead of the bundled one.
+
+    Returns:
+        Prompts, then windows of text.
+    """
+    encode = _tokenizer(folder)
+    data = files("zoo.verify") / "data"
+    passage = text if text is not None else (data / "passage.txt").read_text(encoding="utf-8")
+    if encode is None:
+        return _random(vocab, context, quick=quick)
+    prompts: list[dict[str, str]] = json.loads((data / "prompts.json").read_text(encoding="utf-8"))
+    if quick:
+        # Every third one, so that languages, code and signs are all among them.
+        prompts = prompts[:: -(-len(prompts) // QUICK_PROMPTS)]
+    limit = min(context, QUICK_LENGTH if quick else LONG)
+    named = [(one["name"], one["text"]) for one in prompts]
+    if not quick:
+        named.append(("long", (data / "passage.txt").read_text(encoding="utf-8")))
+    found = [Sample(name, _array(encode(prompt, True)[:limit])) for name, prompt in named]
+    return [one for one in found if len(one.ids)] + _windows(encode, passage, context, quick=quick)
+
+
+def _windows(encode: Encode, passage: str, context: int, *, quick: bool) -> list[Sample]:
+    """Cut a text into windows, each led by what the tokenizer puts before a text."""
+    lead = encode("", True)
+    length = min(context, WINDOW)
+    body = length - len(lead)
+    if body < 2:
+        return []
+    ids = encode(passage, False)
+    if quick:
+        ids = ids[: min(body, WINDOW // 2)]
+    pieces = [ids[start : start + body] for start in range(0, len(ids), body)]
+    return [
+        Sample(f"text-{index}", _array([*lead, *piece]), text=True)
+        for index, piece in enumerate(pieces)
+        if len(piece) > 1
+    ]
+
+
+def _random(vocab: int, context: int, *, quick: bool) -> list[Sample]:
+    import numpy as np
+
+    rng = np.random.default_rng(SEED)
+    lengths = (1, 7, 33, 64) if quick else (1, 2, 7, 33, 64, 128, 257, 512)
+    sizes = list(dict.fromkeys(min(one, context) for one in lengths))
+    return [Sample(f"random-{size}", rng.integers(0, vocab, size, dtype=np.int64)) for size in sizes]
+
+
+def _array(ids: list[int]) -> Any:
+    import numpy as np
+
+    return np.array(ids, np.int64)
+
+
+def _tokenizer(folder: Path) -> Encode | None:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ZooError(f"{folder.name}/tokenizer.json: {' '.join(str(error).split())[:200]}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def encode(text: str, special: bool) -> list[int]:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=special).ids
+        return ids
+
+    return encode

@@ -1,0 +1,36 @@
+"""How far a package may be from the original weights, by precision: all limits in one place.
+
+Measured on the bundled small model (``docs/accuracy.md``); README of the numbers: float32 differs only by the order of
+sums, float16 weights are mostly the checkpoint's own numbers, 8-bit and 4-bit weights are rounded, and their kernels
+round activations to 8 bits too.
+"""
+
+from __future__ import annotations
+
+from zoo.declarations.base import Value
+from zoo.declarations.recipe import Precision
+
+
+class Tolerance(Value):
+    """The limits of a precision. What is None is measured and not judged."""
+
+    logit_difference: float | None
+    """Largest logit difference, in standard deviations of the logits at a position."""
+    kl_mean: float
+    """Mean KL(reference ‖ package), nats."""
+    top1: float
+    """Smallest share of positions with the same likeliest token, near ties counting as the same."""
+    perplexity: float
+    """Largest relative difference of the two perplexities."""
+    layer: float
+    """Largest error of one layer on the reference's input, relative to what the layer adds to the hidden states."""
+    tie: float
+    """Nats under which the reference's preference for its top token over another is a near tie."""
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(logit_difference=1e-3, kl_mean=1e-6, top1=0.999, perplexity=1e-4, layer=1e-3, tie=1e-3),
+    "fp16": Tolerance(logit_difference=2e-2, kl_mean=1e-4, top1=0.995, perplexity=1e-3, layer=1e-2, tie=5e-3),
+    "int8": Tolerance(logit_difference=None, kl_mean=1e-2, top1=0.99, perplexity=5e-3, layer=5e-2, tie=2e-2),
+    "int4": Tolerance(logit_difference=None, kl_mean=0.3, top1=0.85, perplexity=0.2, layer=0.5, tie=5e-2),
+}
