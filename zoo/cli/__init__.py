@@ -42,7 +42,7 @@ def _options(
 
 def _add_commands() -> None:
     """Add the core's commands, then those that plugins brought."""
-    from zoo.cli import build, doctor, plugins, show
+    from zoo.cli import build, doctor, plugins, run, show
     from zoo.cli import list as listing
     from zoo.cli.options import TargetCommand
     from zoo.plugins import host
@@ -52,6 +52,7 @@ def _add_commands() -> None:
     app.command("plugins")(plugins.plugins)
     app.command("build", cls=TargetCommand)(build.build)
     app.command("doctor")(doctor.doctor)
+    app.command("run")(run.run)
     brought = {id(one): one for one in host().registry.commands.values()}
     for plugin_app in brought.values():
         app.registered_commands += plugin_app.registered_commands

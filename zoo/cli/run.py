@@ -1,0 +1,208 @@
+"""``zoo run``: the continuation of a prompt on stdout and nothing else, or a prompt loop on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.output import print_json
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.engine import Engine, Generation
+
+INTERRUPTED = 130
+"""Exit code after an interrupt: 128 and the number of SIGINT, as shells count."""
+
+
+def run(
+    model: Annotated[str, typer.Argument(metavar="MODEL|PACKAGE", help="A model that was built, or a package folder.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="Without one: a prompt loop on a terminal, else the prompt is read from stdin.")
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Converse through the model's chat template.")] = False,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="The system message of a conversation.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens of the answer at most.")] = 256,
+    temperature: Annotated[float, typer.Option(metavar="T", help="0 is greedy.")] = 0.0,
+    top_k: Annotated[int, typer.Option(metavar="K", help="Sample among the K likeliest; 0 is all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(metavar="P", help="Sample among the likeliest that have P together; 1 is all.")
+    ] = 1.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(metavar="R", help="Above 1 makes tokens that came already less likely.")
+    ] = 1.0,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Makes sampling repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="End before this text; may be given several times.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("-p", "--precision", help="Which package, where a model has several.")
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Print load, prefill and decode times to stderr.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run a package: print the continuation of a prompt as it is generated, and nothing else."""
+    from zoo.engine import Engine, Sampling
+    from zoo.plugins import host
+    from zoo.stages.subject import find_package
+
+    if max_new_tokens < 1:
+        raise UsageError(f"--max-new-tokens must be 1 or more, not {max_new_tokens}")
+    if "" in (stop or ()):
+        raise UsageError("--stop takes a text that is not empty")
+    if system is not None and not chat:
+        raise UsageError("--system is a part of a conversation: give --chat too")
+    Sampling(temperature, top_k, top_p, repetition_penalty, seed)  # refuse what is out of range before anything loads
+    for given in (prompt, system, *(stop or ())):
+        _require_text(given)
+    options = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": tuple(stop or ()),
+    }
+    folder = find_package(host().registry, model, precision)
+    loop = prompt is None and sys.stdin is not None and sys.stdin.isatty()
+    if prompt is None and not loop:
+        prompt = _read_stdin()
+    try:
+        answers = Answers(Engine.open(folder), options, verbose=verbose, as_json=as_json)
+        if loop:
+            from zoo.cli.prompt_loop import prompt_loop
+
+            prompt_loop(answers, chat=chat, system=system)
+        elif chat:
+            answers.answer(messages=[*_system(system), {"role": "user", "content": prompt}])
+        else:
+            answers.answer(prompt=prompt)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader has had enough. What is buffered must not be written again when the interpreter ends.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        raise typer.Exit(0) from None
+
+
+@dataclass
+class Answers:
+    """Generates answers and writes them to stdout as they come."""
+
+    engine: Engine
+    options: Mapping[str, Any]
+    verbose: bool = False
+    as_json: bool = False
+
+    def answer(
+        self, *, prompt: str | Sequence[int] | None = None, messages: Sequence[Mapping[str, Any]] | None = None
+    ) -> Generation:
+        """Write one answer.
+
+        Raises:
+            KeyboardInterrupt: interrupted; what had come so far was written.
+        """
+        stream = self.engine.stream(prompt, messages=messages, **self.options)
+        write = _raw_writer()
+        try:
+            for piece in stream:
+                if not self.as_json:
+                    write(piece.text)
+        except KeyboardInterrupt:
+            self._close(stream.generation)
+            raise
+        self._close(stream.generation)
+        return stream.generation
+
+    def _close(self, generation: Generation) -> None:
+        if self.as_json:
+            print_json(describe(generation))
+        elif sys.stdout.isatty() and not generation.text.endswith("\n"):
+            # The line is ended for whoever looks at the terminal; stdout keeps to the continuation.
+            print(file=sys.stderr, flush=True)
+        if self.verbose:
+            print(timings_text(generation), file=sys.stderr, flush=True)
+
+
+def describe(generation: Generation) -> dict[str, Any]:
+    """Tell everything about an answer, as plain values."""
+    timings = generation.timings
+    return {
+        "text": generation.text,
+        "token_ids": generation.token_ids,
+        "prompt_tokens": len(generation.prompt_ids),
+        "completion_tokens": len(generation.token_ids),
+        "finish_reason": generation.finish_reason,
+        "timings": {
+            "load_s": timings.load_s,
+            "prefill_s": timings.prefill_s,
+            "decode_s": timings.decode_s,
+            "prefill_tokens": timings.prefill_tokens,
+            "decode_tokens": timings.decode_tokens,
+            "prefill_tokens_per_s": timings.prefill_tokens_per_s,
+            "decode_tokens_per_s": timings.decode_tokens_per_s,
+        },
+    }
+
+
+def timings_text(generation: Generation) -> str:
+    """Write where the time of an answer went."""
+    timings = generation.timings
+    cached = len(generation.prompt_ids) - timings.prefill_tokens
+    return "\n".join(
+        (
+            f"load     {timings.load_s:.2f} s",
+            f"prefill  {timings.prefill_s:.2f} s, {timings.prefill_tokens} tokens, "
+            f"{timings.prefill_tokens_per_s:.1f} tokens/s" + (f" ({cached} more from the cache)" if cached > 0 else ""),
+            f"decode   {timings.decode_s:.2f} s, {timings.decode_tokens} tokens, "
+            f"{timings.decode_tokens_per_s:.1f} tokens/s ({generation.finish_reason or 'unfinished'})",
+        )
+    )
+
+
+def _system(text: str | None) -> list[dict[str, str]]:
+    return [] if text is None else [{"role": "system", "content": text}]
+
+
+def _raw_writer() -> Any:
+    """Make a function that writes text to stdout as it is, at once, whatever the locale can encode."""
+    out = sys.stdout
+    if hasattr(out, "reconfigure"):
+        out.reconfigure(errors="replace", newline="")
+
+    def write(text: str) -> None:
+        if text:
+            out.write(text)
+            out.flush()
+
+    return write
+
+
+def _read_stdin() -> str:
+    """Read the whole of stdin as UTF-8; one newline at its end belongs to whoever typed it, not to the prompt."""
+    if sys.stdin is None:
+        raise UsageError("no prompt: stdin is closed")
+    raw = sys.stdin.buffer.read()
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the prompt on stdin is not UTF-8: byte {error.start}") from None
+    if not text:
+        raise UsageError("no prompt: stdin is empty")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _require_text(text: str | None) -> None:
+    """Refuse what came from bytes that are no text in the locale's encoding."""
+    try:
+        (text or "").encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{text!r} is no text: its character {error.start} came from bytes that are not UTF-8") from None
