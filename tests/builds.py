@@ -46,13 +46,15 @@ class Flat:
     def ignored(self, arch: Architecture, name: str) -> bool:
         return name.endswith("inv_freq")
 
-    def parameters(self, arch: Architecture) -> list[Parameter]:
+    def parameters(self, arch: Architecture, head_multiple: int = 1) -> list[Parameter]:
         hidden, size = arch.hidden_size, arch.head_dim
         heads, kv = arch.num_attention_heads, arch.num_key_value_heads
-        padded = -(-size // 16) * 16
+        padded = -(-size // head_multiple) * head_multiple
         q, k = (HeadPadding(n, size, padded, True) if padded != size else None for n in (heads, kv))
         v, o = (HeadPadding(n, size, padded, False) if padded != size else None for n in (kv, heads))
-        result = [Parameter("embed", "embedding", (Part("embed.weight", (arch.vocab_size, hidden)),), role="embed_tokens")]
+        result = [
+            Parameter("embed", "embedding", (Part("embed.weight", (arch.vocab_size, hidden)),), role="embed_tokens")
+        ]
         for layer in range(arch.num_hidden_layers):
             at = f"layers.{layer}"
             parts = (
@@ -64,7 +66,11 @@ class Flat:
                 Parameter(f"{at}.norm", "norm", (Part(f"{at}.norm.weight", (hidden,)),), layer, "norm"),
                 Parameter(f"{at}.qkv", "linear", parts, layer, "attn.qkv_proj"),
                 Parameter(
-                    f"{at}.o", "linear", (Part(f"{at}.o.weight", (hidden, heads * size), pad_columns=o),), layer, "attn.o_proj"
+                    f"{at}.o",
+                    "linear",
+                    (Part(f"{at}.o.weight", (hidden, heads * size), pad_columns=o),),
+                    layer,
+                    "attn.o_proj",
                 ),
             ]
         result.append(Parameter("head", "linear", (Part("head.weight", (arch.vocab_size, hidden)),), role="lm_head"))
@@ -81,6 +87,7 @@ class FlatTarget:
     needs_weights = True
     runnable = False
     data_file = "weights.data"
+    head_multiple = 16
 
     def check(self, recipe: Recipe) -> None: ...
 
@@ -108,10 +115,10 @@ def registry() -> Registry:
 
 def architecture(**numbers: Any) -> Architecture:
     """Numbers of a small model."""
-    base = dict(
-        type="flat", hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, vocab_size=101, max_position_embeddings=64,
-    )  # fmt: skip
+    base = {
+        "type": "flat", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 101, "max_position_embeddings": 64,
+    }  # fmt: skip
     return Architecture.model_validate({**base, **numbers})
 
 
@@ -152,5 +159,6 @@ def make_recipe(arch: Architecture, precision: str = "int8", fingerprint: str = 
     quantizer = "rtn" if precision.startswith("int") else "float"
     return Recipe(
         model="small", licence=UNKNOWN_LICENCE, weights=WeightsPin(fingerprint=fingerprint), architecture=arch,
-        precision=precision, quantizer=QuantizerChoice(name=quantizer, options=options), target=TargetChoice(name="flat"),
+        precision=precision, quantizer=QuantizerChoice(name=quantizer, options=options),
+        target=TargetChoice(name="flat"),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from zoo.sources.jsonfile import parse_object, read_bytes
 COPIED = ("special_tokens_map.json", "added_tokens.json")
 
 
-def companion_files(recipe: Recipe, checkpoint: Checkpoint) -> tuple[dict[str, bytes], list[str]]:
+def companion_files(recipe: Recipe, checkpoint: Checkpoint | None) -> tuple[dict[str, bytes], list[str]]:
     """Make the files that a package takes from the checkpoint, by name, and the warnings to show.
 
     Raises:
@@ -22,13 +22,15 @@ def companion_files(recipe: Recipe, checkpoint: Checkpoint) -> tuple[dict[str, b
     """
     files: dict[str, bytes] = {}
     warnings: list[str] = []
+    if checkpoint is None:
+        return files, warnings
     config = _read(checkpoint, CONFIG)
     if config is not None:
         files[CONFIG] = _with_tokens(config, recipe, CONFIG, checkpoint)
     generation = _read(checkpoint, GENERATION)
     if generation is not None:
         files[GENERATION] = _with_tokens(generation, recipe, GENERATION, checkpoint, only_present=True)
-    tokenizer = _tokenizer(checkpoint, warnings)
+    tokenizer = _tokenizer(checkpoint)
     if tokenizer is None:
         warnings.append(f"{checkpoint.name} has no tokenizer: the package builds, but takes no text")
     else:
@@ -51,7 +53,7 @@ def _read(checkpoint: Checkpoint, name: str) -> bytes | None:
     return None if path is None else read_bytes(path, MAX_COMPANION, f"{checkpoint.name}/{name}")
 
 
-def _tokenizer(checkpoint: Checkpoint, warnings: list[str]) -> bytes | None:
+def _tokenizer(checkpoint: Checkpoint) -> bytes | None:
     """The checkpoint's ``tokenizer.json``, or one converted from ``tokenizer.model``."""
     raw = _read(checkpoint, "tokenizer.json")
     if raw is not None:
@@ -61,9 +63,13 @@ def _tokenizer(checkpoint: Checkpoint, warnings: list[str]) -> bytes | None:
         return None
     from zoo.sources.sentencepiece import convert
 
-    settings = _read(checkpoint, "tokenizer_config.json")
-    where = f"{checkpoint.name}/tokenizer.model"
-    return convert(model, parse_object(settings, "tokenizer_config.json", duplicates=True) if settings else {}, where)
+    settings, added = (_object(checkpoint, name) for name in ("tokenizer_config.json", "added_tokens.json"))
+    return convert(model, settings, added, f"{checkpoint.name}/tokenizer.model")
+
+
+def _object(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+    raw = _read(checkpoint, name)
+    return {} if raw is None else parse_object(raw, f"{checkpoint.name}/{name}", duplicates=True)
 
 
 def _check_size(tokenizer: bytes, recipe: Recipe, checkpoint: Checkpoint) -> None:
@@ -88,9 +94,7 @@ def _check_size(tokenizer: bytes, recipe: Recipe, checkpoint: Checkpoint) -> Non
         )
 
 
-def _with_tokens(
-    raw: bytes, recipe: Recipe, name: str, checkpoint: Checkpoint, *, only_present: bool = False
-) -> bytes:
+def _with_tokens(raw: bytes, recipe: Recipe, name: str, checkpoint: Checkpoint, *, only_present: bool = False) -> bytes:
     """The file with the recipe's token ids, byte for byte as it was where they agree."""
     data = parse_object(raw, f"{checkpoint.name}/{name}")
     changed = False

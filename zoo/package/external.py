@@ -1,14 +1,16 @@
 """Where an ONNX model keeps its weights, read from the graph's bytes without loading graph or weights.
 
-Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, field numbers; protobuf's encoding guide, wire types.
+Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, field numbers.
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
 from zoo.errors import ZooError
+from zoo.protobuf import BYTES, Malformed, Raw, fields
 
 _MODEL, _GRAPH, _NODE, _ATTRIBUTE, _SPARSE, _TENSOR, _ENTRY, _FUNCTION, _TRAINING = range(9)
 # Which fields of a message hold messages that can hold tensors.
@@ -26,18 +28,12 @@ _MAX_MODEL = 2**31
 _MAX_DEPTH = 64
 
 
-class _Malformed(ValueError):
-    pass
-
-
 def external_files(path: Path, where: str) -> list[str]:
     """List the ``location`` of every externally kept tensor of a model, each once.
 
     Raises:
         ZooError: the file is no ONNX model.
     """
-    import mmap
-
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -49,55 +45,20 @@ def external_files(path: Path, where: str) -> list[str]:
                 return list(dict.fromkeys(_locations(raw, 0, size, _MODEL, 0)))
     except OSError as error:
         raise ZooError(f"{where}: {error.strerror or error}") from None
-    except _Malformed as error:
+    except Malformed as error:
         raise ZooError(f"{where}: no ONNX model: {error}") from None
 
 
-def fields(raw: bytes | memoryview | object, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """Go through a protobuf message: (field number, wire type, start of the value, its end)."""
-    data: bytes = raw  # type: ignore[assignment]
-    at = start
-    while at < stop:
-        tag, at = _varint(data, at, stop)
-        kind = tag & 7
-        if kind == 0:
-            begin = at
-            _, at = _varint(data, at, stop)
-        elif kind in (1, 5):
-            begin, at = at, at + (8 if kind == 1 else 4)
-        elif kind == 2:
-            length, begin = _varint(data, at, stop)
-            at = begin + length
-        else:
-            raise _Malformed(f"wire type {kind} at byte {at}")
-        if at > stop:
-            raise _Malformed(f"a field at byte {begin} runs over its end")
-        yield tag >> 3, kind, begin, at
-
-
-def _varint(data: bytes, at: int, stop: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < stop and shift < 70:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise _Malformed(f"a number at byte {at} does not end")
-
-
-def _locations(raw: object, start: int, stop: int, message: int, depth: int) -> Iterator[str]:
+def _locations(raw: Raw, start: int, stop: int, message: int, depth: int) -> Iterator[str]:
     if depth > _MAX_DEPTH:
-        raise _Malformed("nested too deep")
+        raise Malformed("nested too deep")
     children = _CHILDREN[message]
     for number, kind, begin, end in fields(raw, start, stop):
         child = children.get(number)
-        if child is None or kind != 2:
+        if child is None or kind != BYTES:
             continue
         if child == _ENTRY:
-            data: bytes = raw  # type: ignore[assignment]
-            entry = {one: data[b:e] for one, wire, b, e in fields(raw, begin, end) if wire == 2}
+            entry = {one: raw[b:e] for one, wire, b, e in fields(raw, begin, end) if wire == BYTES}
             if entry.get(1) == b"location":
                 yield entry.get(2, b"").decode("utf-8", "replace")
         else:

@@ -51,7 +51,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise ZooError(f"{where}: its recipe does not have the hash it states; it was edited, build it again")
     for name in manifest.files:
         pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not pure.parts or name == MANIFEST:
+        if (
+            pure.is_absolute()
+            or ".." in pure.parts
+            or "\\" in name
+            or "\0" in name
+            or not pure.parts
+            or name == MANIFEST
+        ):
             raise ZooError(f"{where}: {name[:200]!r} is no name of a file inside the package")
     return manifest
 
@@ -85,7 +92,7 @@ def open_package(path: Path, *, hashes: bool = False) -> Package:
             for external in external_files(file, f"{path.name}/{name}"):
                 if external not in manifest.files:
                     raise ZooError(
-                        f"{path.name}/{name}: keeps weights in {external[:200]!r}, which is no file of the package; refused"
+                        f"{path.name}/{name}: keeps weights in {external[:200]!r}, no file of the package; refused"
                     )
     if hashes:
         check_hashes(path, manifest)

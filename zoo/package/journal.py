@@ -22,7 +22,9 @@ _PIECE = 4 * 2**20
 
 def identity(recipe_hash: str, places: Any, stamps: Mapping[str, tuple[int, int]]) -> str:
     """Name a piece of work: what is built, where each array goes, and the state of the input files."""
-    return digest({"recipe": recipe_hash, "places": places, "inputs": {name: list(one) for name, one in stamps.items()}})
+    return digest(
+        {"recipe": recipe_hash, "places": places, "inputs": {name: list(one) for name, one in stamps.items()}}
+    )
 
 
 class Journal:

@@ -153,7 +153,7 @@ def make_quantizer(recipe: Recipe, registry: Registry) -> Quantizer:
     return quantizer
 
 
-def account(layout: Layout, checkpoint: Checkpoint) -> None:
+def account(layout: Layout, checkpoint: Checkpoint | None) -> None:
     """Check that the checkpoint holds every tensor that the build reads, in its shape, and none that nobody reads.
 
     Raises:
@@ -161,12 +161,16 @@ def account(layout: Layout, checkpoint: Checkpoint) -> None:
     """
     if layout.architecture is None:
         return
+    if checkpoint is None:
+        raise ZooError(f"{layout.recipe.model}: its weights are not on this machine; fetch them, or pass --weights")
     arch, found = layout.recipe.architecture, checkpoint.tensors
     wanted = layout.architecture.tensors(arch)
     for name, shape in wanted.items():
         info = found.get(name)
         if info is None:
-            raise ZooError(f"{checkpoint.name}: tensor {name!r} of shape {list(shape)} is missing{_instead(name, found)}")
+            raise ZooError(
+                f"{checkpoint.name}: tensor {name!r} of shape {list(shape)} is missing{_instead(name, found)}"
+            )
         if info.shape != shape:
             raise ZooError(
                 f"{checkpoint.name}/{info.file}: tensor {name!r} has shape {list(info.shape)}, "

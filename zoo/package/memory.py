@@ -44,7 +44,7 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> tuple[int, int]:
     return read, stored
 
 
-def build_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
+def build_memory(layout: Layout, checkpoint: Checkpoint | None, threads: int) -> int:
     """Predict the peak resident set size of a build, bytes.
 
     What this process holds now, with the parts imported and the graph made, and what building adds: for each thread a
@@ -55,7 +55,7 @@ def build_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
 
     _ = layout.files
     base = resident()
-    if not layout.placed:
+    if checkpoint is None or not layout.placed:
         return base
     read, stored = slab_bytes(layout, checkpoint)
     padded = any(part.pad_rows or part.pad_columns for one in layout.placed for part in one.parameter.parts)
@@ -63,7 +63,12 @@ def build_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
     elements = max(min(256 * 1024, read), columns)
     tile = elements * (4 + 4)
     sides = sorted((sum(array.nbytes for array in islice(one.arrays, 1, None)) for one in layout.placed), reverse=True)
-    return base + threads * (read * (2 if padded else 1) + tile + _THREAD) + (threads + SPARE_BUFFERS) * stored + sum(sides[:2])
+    return (
+        base
+        + threads * (read * (2 if padded else 1) + tile + _THREAD)
+        + (threads + SPARE_BUFFERS) * stored
+        + sum(sides[:2])
+    )
 
 
 def run_memory(layout: Layout, context: int) -> int:

@@ -42,7 +42,9 @@ def locked(output: Path) -> Iterator[None]:
             with guarded(path):
                 lock.acquire()
         except Timeout:
-            raise ZooError(f"{output}: another build is writing it{_holder(path)}; wait for it, or choose another -o") from None
+            raise ZooError(
+                f"{output}: another build is writing it{_holder(path)}; wait for it, or choose another -o"
+            ) from None
         # Whoever held it before may have removed the file between our opening and locking it: then ours guards nothing.
         if _same_file(lock, path):
             break
@@ -85,7 +87,9 @@ def guarded(path: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or path
         if error.errno == errno.ENOSPC or error.errno == getattr(errno, "EDQUOT", -1):
-            raise ZooError(f"{where}: no space left; free some, finished work is kept and the same command continues") from None
+            raise ZooError(
+                f"{where}: no space left; free some, finished work is kept and the same command continues"
+            ) from None
         if error.errno == errno.EFBIG:
             raise ZooError(f"{where}: larger than this system lets a file be (see `ulimit -f`)") from None
         raise ZooError(f"{where}: {error.strerror or error}") from None

@@ -4,7 +4,8 @@
 its sign, so scale = -x_extreme / 8 and the sixteen levels are all used; the squared error is about a fifth lower than
 with max|x| / 7. Asymmetric: scale = (max - min) / (2**bits - 1) with zero always among the levels.
 
-Source of the storage's meaning, ``scale * (q - zero_point)``: onnxruntime, docs/ContribOperators.md, com.microsoft.MatMulNBits.
+Source of the storage's meaning, ``scale * (q - zero_point)``: onnxruntime, docs/ContribOperators.md,
+com.microsoft.MatMulNBits.
 """
 
 from __future__ import annotations
@@ -62,15 +63,14 @@ class Rtn:
     def storage(self, parameter: Parameter) -> FloatStorage | BlockStorage:
         """Cut linears, the head and the embedding into blocks; keep vectors as they are."""
         options = self.options
-        bits: Bits | None = self.bits
+        if parameter.kind not in ("linear", "embedding"):
+            return FloatStorage(dtype="float32")
+        bits: Any = self.bits
         if parameter.kind == "embedding":
             bits = options.embedding_bits
         elif parameter.role == "lm_head":
             bits = options.head_bits
-        elif parameter.kind != "linear":
-            return FloatStorage(dtype="float32")
-        assert bits is not None and options.block_size is not None
-        block = fitting_block(options.block_size, parameter.shape[-1])
+        block = fitting_block(options.block_size or 128, parameter.shape[-1])
         return BlockStorage(bits=bits, block_size=block, symmetric=options.symmetric)
 
     def quantize(
@@ -92,7 +92,9 @@ class Rtn:
             else:
                 self._asymmetric(storage, slab, start, stop, out)
 
-    def _symmetric(self, storage: BlockStorage, slab: Slab, start: int, stop: int, out: Mapping[str, NDArray[Any]]) -> None:
+    def _symmetric(
+        self, storage: BlockStorage, slab: Slab, start: int, stop: int, out: Mapping[str, NDArray[Any]]
+    ) -> None:
         import numpy as np
 
         block, bits = storage.block_size, storage.bits
@@ -107,7 +109,9 @@ class Rtn:
         np.add(blocks, middle, out=blocks)
         self._store(blocks, bits, out["weight"][start:stop])
 
-    def _asymmetric(self, storage: BlockStorage, slab: Slab, start: int, stop: int, out: Mapping[str, NDArray[Any]]) -> None:
+    def _asymmetric(
+        self, storage: BlockStorage, slab: Slab, start: int, stop: int, out: Mapping[str, NDArray[Any]]
+    ) -> None:
         import numpy as np
 
         block, bits = storage.block_size, storage.bits

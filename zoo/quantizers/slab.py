@@ -3,8 +3,8 @@
 numpy casts float16 to float32 one value at a time. Widening the integers is several times as fast: shift exponent and
 fraction to their place in a float32, where the value is too small by the difference of the exponents' biases, 127 - 15,
 and multiply by 2 ** 112. That is exact for every finite value, subnormal ones included. Exponent 31, infinity and NaN,
-comes out as a finite number of at least 65536, so such values are looked for first, in the integers: bit patterns of one
-sign are ordered as their magnitudes.
+comes out as a finite number of at least 65536, so such values are looked for first, in the integers: bit patterns of
+one sign are ordered as their magnitudes.
 
 Source: IEEE 754-2019, 3.4 (binary interchange formats).
 """
@@ -62,7 +62,8 @@ class Scratch(threading.local):
         buffer = self._buffers.get(name)
         if buffer is None or buffer.nbytes < size:
             buffer = self._buffers[name] = np.empty(size, np.uint8)
-        return buffer[:size].view(kind).reshape(shape)
+        array: NDArray[Any] = buffer[:size].view(kind).reshape(shape)
+        return array
 
 
 class RawSlab:

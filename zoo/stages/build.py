@@ -31,7 +31,7 @@ _TOOLS = ("zoo-framework", "numpy", "onnx", "onnxruntime")
 
 def build(
     recipe: Recipe,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | None,
     output: Path,
     registry: Registry,
     *,
@@ -44,7 +44,7 @@ def build(
 
     Args:
         recipe: what to build.
-        checkpoint: the opened source of weights.
+        checkpoint: the opened source of weights; None where the target needs none.
         output: the package folder to be; absent until it is complete.
         registry: where the parts come from.
         force: replace a package that stands there.
@@ -87,7 +87,7 @@ def build(
 
 def _write(
     layout: Layout,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | None,
     partial: Path,
     companions: dict[str, bytes],
     threads: int,
@@ -97,7 +97,7 @@ def _write(
     """Fill the partial folder with everything but the manifest; return what is in it."""
     small = dict(layout.files) | companions
     records = {name: FileRecord(size=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in small.items()}
-    if layout.placed:
+    if checkpoint is not None and layout.placed:
         name = layout.target.data_file
         checksum = _write_data(layout, checkpoint, partial, name, threads, progress, warn)
         records[name] = FileRecord(size=layout.data_size, sha256=checksum)

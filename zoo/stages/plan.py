@@ -33,7 +33,7 @@ def default_threads() -> int:
 
 def plan(
     recipe: Recipe,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | None,
     registry: Registry,
     output: Path,
     *,
@@ -89,17 +89,19 @@ def plan(
     )
 
 
-def _reads(layout: Layout, checkpoint: Checkpoint) -> list[TensorRead]:
+def _reads(layout: Layout, checkpoint: Checkpoint | None) -> list[TensorRead]:
+    if checkpoint is None:
+        return []
     names: Iterable[str] = dict.fromkeys(part.tensor for one in layout.placed for part in one.parameter.parts)
     infos = [checkpoint.tensors[name] for name in names]
     return [TensorRead(name=one.name, dtype=one.dtype, shape=one.shape, nbytes=one.nbytes) for one in infos]
 
 
-def _steps(layout: Layout, checkpoint: Checkpoint, recipe: Recipe, download_bytes: int) -> tuple[str, ...]:
+def _steps(layout: Layout, checkpoint: Checkpoint | None, recipe: Recipe, download_bytes: int) -> tuple[str, ...]:
     steps = []
     if download_bytes:
-        steps.append(f"download {checkpoint.name}")
-    if layout.placed:
+        steps.append(f"download {recipe.weights.hub or recipe.model}")
+    if checkpoint is not None and layout.placed:
         steps.append(f"read {len(checkpoint.tensors)} tensors of {checkpoint.name}, slab by slab")
         steps.append(f"store {len(layout.placed)} weights by {recipe.quantizer.name} as {recipe.precision}")
     steps.append(f"write {', '.join(name for name, _ in layout.files)} for {recipe.target.name}")

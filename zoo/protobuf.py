@@ -1,0 +1,52 @@
+"""Protobuf's wire format, as far as looking for a few fields takes.
+
+Source: https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+Raw = bytes | mmap.mmap
+
+
+class Malformed(ValueError):
+    """Bytes that are no protobuf message."""
+
+
+def fields(raw: Raw, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Go through a message: (field number, wire type, start of the value, its end)."""
+    at = start
+    while at < stop:
+        tag, at = varint(raw, at, stop)
+        kind = tag & 7
+        begin = at
+        if kind == VARINT:
+            _, at = varint(raw, at, stop)
+        elif kind == FIXED64:
+            at += 8
+        elif kind == FIXED32:
+            at += 4
+        elif kind == BYTES:
+            length, begin = varint(raw, at, stop)
+            at = begin + length
+        else:
+            raise Malformed(f"wire type {kind} at byte {at}")
+        if at > stop:
+            raise Malformed(f"a field at byte {begin} runs over its end")
+        yield tag >> 3, kind, begin, at
+
+
+def varint(raw: Raw, at: int, stop: int) -> tuple[int, int]:
+    """Read a number; return it and where the next value begins."""
+    value = shift = 0
+    while at < stop and shift < 70:
+        byte = raw[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise Malformed(f"a number at byte {at} does not end")
