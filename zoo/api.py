@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import UsageError
 from zoo.package.store import output_folder
 from zoo.plugins import host
 
@@ -79,6 +80,8 @@ def plan(
     request = _request(model, precision, weights, revision, quantizer, quantizer_options, target, target_options)
     resolved = resolve(registry, request)
     folder = Path(output) if output is not None else output_folder(resolved.recipe)
+    if resolved.checkpoint is None:
+        raise UsageError(f"target {target!r} reads no weights, so there is nothing to plan")
     return make_plan(resolved.recipe, resolved.checkpoint, registry, folder)
 
 

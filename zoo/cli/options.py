@@ -122,7 +122,8 @@ def _read(name: str, field: FieldInfo, value: Any) -> Any:
             return json.loads(value)
         except ValueError:
             raise UsageError(f"--{name.replace('_', '-')} takes JSON, for example '{{\"key\": 1}}'") from None
-    return value
+    # A choice of numbers is no choice of texts to pydantic.
+    return next((choice for choice in _choices(field) if str(choice) == value), value)
 
 
 def _spellings(name: str, field: FieldInfo) -> list[tuple[str, str, Any]]:
@@ -162,14 +163,9 @@ def _shape(field: FieldInfo) -> Any:
     return (get_origin(kinds[0]) or kinds[0]) if len(kinds) == 1 else str
 
 
-def _choices(field: FieldInfo) -> list[str]:
-    return [
-        choice
-        for kind in _alternatives(field.annotation)
-        if get_origin(kind) is Literal
-        for choice in get_args(kind)
-        if isinstance(choice, str)
-    ]
+def _choices(field: FieldInfo) -> list[Any]:
+    kinds = _alternatives(field.annotation)
+    return [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
 
 
 def _metavar(field: FieldInfo) -> str:
@@ -179,7 +175,7 @@ def _metavar(field: FieldInfo) -> str:
     if kind is dict:
         return "JSON"
     choices = _choices(field)
-    return "|".join(choices) if choices else {int: "N", float: "X"}.get(kind, "TEXT")
+    return "|".join(map(str, choices)) if choices else {int: "N", float: "X"}.get(kind, "TEXT")
 
 
 def _help(field: FieldInfo, parameter: str, name: str) -> str:

@@ -22,7 +22,7 @@ class StoredPackage(Value):
     path: Path
 
 
-def _read(manifest: Path) -> StoredPackage | None:
+def read_labels(manifest: Path) -> StoredPackage | None:
     """Read the labels of a package; a folder that is none is passed over, opening it will say why."""
     try:
         data: Any = json.loads(manifest.read_bytes())
@@ -44,7 +44,7 @@ def stored_packages() -> list[StoredPackage]:
     folder = packages_folder()
     if not folder.is_dir():
         return []
-    found = (_read(entry / "zoo.json") for entry in sorted(folder.iterdir()) if not entry.name.startswith("."))
+    found = (read_labels(entry / "zoo.json") for entry in sorted(folder.iterdir()) if not entry.name.startswith("."))
     return [one for one in found if one is not None]
 
 

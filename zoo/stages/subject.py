@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import UsageError, ZooError, unknown
-from zoo.package.store import StoredPackage, stored_packages
+from zoo.package.store import StoredPackage, read_labels, stored_packages
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
@@ -107,11 +107,17 @@ def find_packages(model: DeclaredModel | None, label: str) -> list[StoredPackage
 def find_package(registry: Registry, text: str, precision: str | None = None) -> Path:
     """Find the package that MODEL means, to open it.
 
+    This is the one door through which packages are opened to be run, measured, evaluated, verified or served.
+
     Raises:
-        ZooError: none is built (the message gives the command), or several are and no precision says which.
+        ZooError: none is built (the message gives the command), several are and no precision says which, or it was
+            built for a target whose packages other tools run.
     """
     subject = identify(registry, text)
     if subject.package is not None:
+        labels = read_labels(subject.package / "zoo.json")
+        if labels is not None:
+            require_runnable(registry, labels)
         return subject.package
     packages = find_packages(subject.declared, subject.label)
     if precision is not None:
@@ -123,8 +129,33 @@ def find_package(registry: Registry, text: str, precision: str | None = None) ->
     if not packages:
         option = f" --precision {precision}" if precision else ""
         raise ZooError(f"no package of {text} is built; build one: zoo build {text}{option}")
+    runnable = [one for one in packages if is_runnable(registry, one.target)]
+    if not runnable:
+        require_runnable(registry, packages[0])
+    packages = runnable
     if len(packages) > 1:
         names = ", ".join(f"{one.precision} ({one.path.name})" for one in packages)
         advice = "name the folder" if len({one.precision for one in packages}) == 1 else "choose with -p"
         raise UsageError(f"several packages of {text} are built: {names}; {advice}")
     return packages[0].path
+
+
+def is_runnable(registry: Registry, target: str) -> bool:
+    """Tell whether the engine opens what a target builds."""
+    return target in registry.targets and registry.target(target).runnable
+
+
+def require_runnable(registry: Registry, package: StoredPackage) -> None:
+    """Refuse a package that the engine does not open.
+
+    Raises:
+        ZooError: its target writes for other tools, or no loaded plugin brings it.
+    """
+    name, target = package.path.name, package.target
+    if target not in registry.targets:
+        raise ZooError(f"{name} was built for target {target!r}, which no loaded plugin brings; see `zoo plugins`")
+    if not registry.target(target).runnable:
+        raise ZooError(
+            f"{name} was built for target {target!r}, whose files other tools run, not zoo; "
+            f"build one that runs here: zoo build {package.model} -p {package.precision}"
+        )

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from zoo.contracts import ArchitecturePart, Parameter, StoredArray
+from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.targets.ort.placement import place
+from zoo.toolchain import Probe
 
 DATA_FILE = "model.onnx.data"
 
@@ -60,3 +62,9 @@ class OrtTarget:
         architecture.forward(recipe.architecture, graph, self.head_multiple)
         yield "model.onnx", graph.serialize()
         yield "genai_config.json", genai_config(recipe, graph.head_size, graph.context)
+
+    def probes(self, architecture: Architecture | None, precisions: Sequence[Precision]) -> Iterable[Probe]:
+        """List one-node trials of the kernels that builds of these precisions use."""
+        from zoo.targets.ort.probes import probes
+
+        return probes(architecture, precisions, self.head_multiple)

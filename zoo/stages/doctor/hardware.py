@@ -1,0 +1,133 @@
+"""CPU features, kernels, memory and disk."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.plan import Plan
+from zoo.declarations.recipe import Precision
+from zoo.home import packages_folder
+from zoo.registry import Registry
+from zoo.stages.doctor.findings import Finding, Status
+from zoo.toolchain import Probing
+
+_FEATURES = {
+    "x86_64": (("avx2",), ("avx512_vnni", "avx_vnni")),
+    "amd64": (("avx2",), ("avx512_vnni", "avx_vnni")),
+    "aarch64": (("asimd",), ("asimddp",)),
+    "arm64": (("asimd",), ("asimddp",)),
+}
+"""Machine → features that the kernels count on, and features of which one makes 8-bit products fast."""
+
+
+def cpu_flags() -> frozenset[str] | None:
+    """Read the CPU's features; None where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return None
+
+
+def cpu() -> Iterator[Finding]:
+    """Check the features that the quantized kernels use."""
+    machine, flags = platform.machine().lower(), cpu_flags()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    needed, fast = _FEATURES.get(machine, ((), ()))
+    found = f"{machine}, {cores} cores"
+    if flags is None or not needed:
+        yield Finding(check="cpu", subject="features", status="note", found=f"{found}; its features are not known here")
+        return
+    lacking = [one for one in needed if one not in flags]
+    quick = [one for one in fast if one in flags]
+    if lacking:
+        mend = "run on a CPU that has it; onnxruntime falls back to slow kernels here"
+        yield Finding(check="cpu", subject="features", status="warning", found=f"{found}, no {lacking[0]}", mend=mend)
+    elif not quick:
+        mend = f"a CPU with {' or '.join(fast)} multiplies 8-bit weights several times as fast"
+        yield Finding(check="cpu", subject="features", status="note", found=f"{found}, {' '.join(needed)}", mend=mend)
+    else:
+        yield Finding(check="cpu", subject="features", status="ok", found=f"{found}, {' '.join((*needed, *quick))}")
+
+
+def kernels(
+    registry: Registry, target: str, architecture: Architecture | None, precisions: Sequence[Precision]
+) -> Iterator[Finding]:
+    """Try each operator that a build for the target would use."""
+    part: object = registry.target(target)
+    if not isinstance(part, Probing):
+        return
+    mend = "pip install --upgrade --force-reinstall onnxruntime"
+    for probe in part.probes(architecture, precisions):
+        try:
+            probe.run()
+        except Exception as error:
+            text = " ".join(str(error).split())[:200] or type(error).__name__
+            yield Finding(check="kernel", subject=probe.name, status="missing", found=text, mend=mend)
+        else:
+            yield Finding(check="kernel", subject=probe.name, status="ok", found="computes")
+
+
+def memory_limit() -> tuple[int, int]:
+    """Read this machine's memory, or the container's where that is less: (total, available), bytes."""
+    import psutil
+
+    machine = psutil.virtual_memory()
+    total, available = int(machine.total), int(machine.available)
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limit = int(Path(path).read_text())
+        except (OSError, ValueError):
+            continue
+        return min(total, limit), min(available, limit)
+    return total, available
+
+
+def memory(plan: Plan, model: str) -> Iterator[Finding]:
+    """Hold the memory against what building and running take."""
+    total, available = memory_limit()
+    for subject, needed in (
+        ("build", plan.peak_memory_bytes),
+        (f"run at {plan.run_context} tokens", plan.run_memory_bytes),
+    ):
+        status: Status = "missing" if needed > total else "warning" if needed > available else "ok"
+        found = f"needs {_gb(needed)}, {_gb(available)} of {_gb(total)} free"
+        mend = None
+        if status == "missing":
+            smaller = f"zoo build {model} -p int4, or " if plan.recipe.precision != "int4" else ""
+            mend = f"{smaller}a machine with more memory"
+        elif status == "warning":
+            mend = "close other programs first"
+        yield Finding(check="memory", subject=subject, status=status, found=found, mend=mend)
+
+
+def disk(plan: Plan, cache: Path) -> Iterator[Finding]:
+    """Hold the free disk against what downloading and building take; one file system is asked for the sum."""
+    wanted = [("packages", packages_folder(), plan.disk_output_bytes, "ZOO_HOME")]
+    if plan.disk_cache_bytes:
+        wanted.append(("hub cache", cache, plan.disk_cache_bytes, "HF_HOME"))
+    taken: dict[int, int] = {}
+    for subject, folder, needed, variable in wanted:
+        there = folder
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        device = there.stat().st_dev
+        taken[device] = taken.get(device, 0) + needed
+        status = os.statvfs(there)
+        free = status.f_bavail * status.f_frsize
+        enough = taken[device] <= free
+        found = f"needs {_gb(taken[device])}, {_gb(free)} free"
+        mend = None if enough else f"free {_gb(taken[device] - free)}, or set {variable} to a folder on another disk"
+        yield Finding(check="disk", subject=subject, status="ok" if enough else "missing", found=found, mend=mend)
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -1,0 +1,134 @@
+"""Python, packages, plugins and external tools."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+
+from zoo.plugins import DISTRIBUTION, Host
+from zoo.registry import Registry
+from zoo.stages.doctor.findings import Finding
+from zoo.toolchain import DocumentTarget, Tool
+
+MINIMUM_PYTHON = (3, 11)
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+_PATIENCE = 20
+"""Seconds that a tool has to say its version."""
+
+
+def installed(package: str) -> str | None:
+    """Find the version of an installed distribution."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def python_and_packages() -> Iterator[Finding]:
+    """Check the interpreter and what the zoo itself depends on."""
+    version = platform.python_version()
+    wanted = ".".join(map(str, MINIMUM_PYTHON))
+    if sys.version_info >= MINIMUM_PYTHON:
+        yield Finding(check="python", subject="python", status="ok", found=version)
+    else:
+        mend = f"install Python {wanted} or newer"
+        yield Finding(check="python", subject="python", status="missing", found=f"{version}, needs {wanted}", mend=mend)
+    from packaging.requirements import Requirement
+
+    for text in metadata.requires(DISTRIBUTION) or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found, mend = installed(requirement.name), f"pip install '{requirement.name}{requirement.specifier}'"
+        subject = requirement.name
+        if found is None:
+            yield Finding(check="package", subject=subject, status="missing", found="not installed", mend=mend)
+        elif not requirement.specifier.contains(found, prereleases=True):
+            there = f"{found}, needs {requirement.specifier}"
+            yield Finding(check="package", subject=subject, status="missing", found=there, mend=mend)
+        else:
+            yield Finding(check="package", subject=subject, status="ok", found=found)
+
+
+def tested_versions(tested: Mapping[str, str], model: str) -> Iterator[Finding]:
+    """Compare installed packages with those that the declaration says the family was tested with."""
+    mend = f"in an environment of its own: zoo doctor {model} --requirements > tested.txt && pip install -r tested.txt"
+    for package, version in tested.items():
+        found = installed(package)
+        if found == version:
+            yield Finding(check="tested version", subject=package, status="ok", found=found)
+            continue
+        there = f"{found or 'not installed'}; the family was tested with {version}"
+        yield Finding(check="tested version", subject=package, status="note", found=there, mend=mend)
+
+
+def plugins(host: Host, family_plugin: str | None) -> Iterator[Finding]:
+    """Show the plugins that failed, and that the model's own is loaded."""
+    for one in host.records:
+        if one.status == "failed":
+            mend = f"pip install --upgrade {one.distribution}" if one.distribution else f"zoo validate {one.name}"
+            yield Finding(check="plugin", subject=one.name, status="warning", found=one.error or "failed", mend=mend)
+        elif one.name == family_plugin or (family_plugin is None and one.status == "loaded"):
+            yield Finding(
+                check="plugin", subject=one.name, status="ok", found=f"{one.status} {one.version or ''}".strip()
+            )
+
+
+def tools(registry: Registry, chosen: str, *, needed: bool) -> Iterator[Finding]:
+    """Check the programs of the chosen target, and name those of the others.
+
+    Args:
+        chosen: the target that the model is to be built for.
+        needed: a model was named, so the chosen target's programs are needed.
+    """
+    for name in registry.targets:
+        target: object = registry.target(name)
+        if isinstance(target, DocumentTarget):
+            for tool in target.tools:
+                yield _tool(tool, name, needed=needed and name == chosen)
+
+
+def _tool(tool: Tool, target: str, *, needed: bool) -> Finding:
+    path = shutil.which(tool.name)
+    purpose = f"{tool.purpose}, for the target {target}"
+    bad = "missing" if needed else "note"
+    if path is None:
+        found = f"not on the PATH; {purpose}"
+        return Finding.model_validate(
+            {"check": "tool", "subject": tool.name, "status": bad, "found": found, "mend": tool.install}
+        )
+    if tool.minimum is None:
+        return Finding(check="tool", subject=tool.name, status="ok", found=f"on the PATH; {purpose}")
+    version, wanted = tool_version(path, tool), ".".join(map(str, tool.minimum))
+    if version is None:
+        found = f"on the PATH, but prints no version; v{wanted} or newer is needed"
+        return Finding(check="tool", subject=tool.name, status="warning", found=found, mend=tool.install)
+    shown = ".".join(map(str, version))
+    if version < tool.minimum:
+        found = f"v{shown}; v{wanted} or newer is needed"
+        return Finding.model_validate(
+            {"check": "tool", "subject": tool.name, "status": bad, "found": found, "mend": tool.install}
+        )
+    return Finding(check="tool", subject=tool.name, status="ok", found=f"v{shown}; {purpose}")
+
+
+def tool_version(path: str, tool: Tool) -> tuple[int, ...] | None:
+    """Ask a program for its version; None where it does not say."""
+    try:
+        done = subprocess.run(
+            [path, *tool.version_argv],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = _VERSION.search(f"{done.stdout}\n{done.stderr}")
+    return tuple(int(part) for part in found[0].split(".")) if found else None

@@ -1,0 +1,67 @@
+"""The model's weights: here, on the hub, or out of reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo.errors import ZooError
+from zoo.stages.doctor.findings import Finding, Status
+from zoo.stages.resolve import Resolved
+
+
+def token() -> Iterator[Finding]:
+    """Say whether a token is set; never which."""
+    from huggingface_hub import get_token
+
+    if get_token():
+        yield Finding(check="hub", subject="token", status="ok", found="set")
+    else:
+        found = "none; gated and private repositories stay closed"
+        yield Finding(check="hub", subject="token", status="note", found=found, mend="hf auth login")
+
+
+def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding]:
+    """Find the weights, and where they are not here, ask the hub whether it would hand them out.
+
+    Args:
+        needed: the target reads weights; otherwise their absence is only noted.
+    """
+    bad: Status = "missing" if needed else "note"
+    if resolved.checkpoint is not None and resolved.source.folder is not None:
+        found = "on this machine" if resolved.checkpoint.tensors else "config.json only"
+        yield Finding(check="weights", subject=resolved.source.name, status="ok", found=found)
+        return
+    from zoo.sources import hub
+    from zoo.sources.repository import inspect
+
+    repository, revision = resolved.source.hub, resolved.source.revision
+    if repository is None:
+        found, mend = "not on this machine, and no hub id is known", f"zoo build {model} --weights DIR"
+        yield Finding(check="weights", subject=resolved.source.name, status=bad, found=found, mend=mend)
+        return
+    fetch = f"zoo fetch {model}"
+    if hub.is_offline():
+        found, mend = "not on this machine, and the network is off", f"with the network on: {fetch}"
+        yield Finding(check="weights", subject=repository, status=bad, found=found, mend=mend)
+        return
+    subject = resolved.subject.declared
+    gated = subject is not None and subject.licence.gated
+    try:
+        remote = inspect(repository, revision, hub.storage_folder(repository))
+        # The listing of a gated repository is open; a file of it is not.
+        remote.describe("config.json")
+    except ZooError as error:
+        mend = f"hf auth login, and accept the terms at https://huggingface.co/{repository}" if gated else fetch
+        yield Finding(check="hub", subject=repository, status=bad, found=str(error), mend=mend)
+        return
+    yield Finding(check="hub", subject=repository, status="ok", found=f"reachable, commit {remote.commit[:12]}")
+    found = "not on this machine; a build fetches them"
+    yield Finding(check="weights", subject=repository, status="note", found=found, mend=fetch)
+
+
+def cache_folder() -> Path:
+    """Find where downloads go."""
+    from zoo.sources import hub
+
+    return hub.cache_folder()
