@@ -97,7 +97,8 @@ def verification(recipe_hash: str) -> Report | None:
     """Find the report that says whether a build is verified: the latest full one, else the latest quick one."""
     found = reports(recipe_hash, "verify")
     full = [one for one in found if not one.settings.get("quick")]
-    return (full or found or [None])[-1]
+    chosen = full or found
+    return chosen[-1] if chosen else None
 
 
 def is_verified(recipe_hash: str) -> bool:

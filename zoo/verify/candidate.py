@@ -46,7 +46,7 @@ class Candidate:
         """Send every sequence through the next layer.
 
         Args:
-            given: hidden states (length, hidden) of some sequences, as another implementation has them before the layer.
+            given: hidden states (length, hidden) of some sequences, as the other side has them before the layer.
 
         Returns:
             What this layer makes of ``given``.
@@ -94,7 +94,7 @@ class Candidate:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = False  # what a layer took goes back before the next one
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self._folder.resolve()))
+        options.add_session_config_entry(_DATA_FOLDER, str(self._folder.resolve()))
         try:
             return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own classes share no other base
@@ -124,7 +124,8 @@ class Candidate:
                 feeds[value.name] = np.zeros((1, value.shape[1], 0, value.shape[3]), np.float32)
             else:
                 raise ZooError(f"{self._folder.name}/{GRAPH}: input {value.name!r} is not known; it cannot be verified")
-        feeds |= {name.name: np.array([0], np.int64) for name in session.get_overridable_initializers() if name.name == _KEEP}
+        if any(value.name == _KEEP for value in session.get_overridable_initializers()):
+            feeds[_KEEP] = np.array([0], np.int64)
         try:
             found = session.run(list(outputs), feeds)
         except Exception as error:
@@ -132,6 +133,8 @@ class Candidate:
         return dict(zip(outputs, found, strict=True))
 
 
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+"""Where a model given as bytes finds its data file."""
 _KEEP = "num_logits_to_keep"
 """0 asks for the logits of all positions."""
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import ZooError
 from zoo.verify.candidate import Candidate
-from zoo.verify.metrics import LogitFigures, TextFigures, relative_error, root_ratio
+from zoo.verify.metrics import Continuation, LogitFigures, TextFigures, relative_error, root_ratio
 from zoo.verify.reference import Reference
-from zoo.verify.result import Figures, Place, finite
+from zoo.verify.result import Figures, Greedy, Place, finite
 from zoo.verify.samples import Sample
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ def compare(
         places.append(Place(name=f"layer {layer}", carried=finite(carried), own=finite(own)))
     say("head", total - 1, total)
     logits, text, error, wanted = LogitFigures(), TextFigures(), 0.0, 0.0
+    continued = []
     for index, sample in enumerate(samples):
+        first = len(sample.ids) - sample.continued - 1  # the position before the first token of the package's own
+        continuation = Continuation(sample.name)
         for start in range(0, len(sample.ids), SLICE):
             stop = min(start + SLICE, len(sample.ids))
             right, found = reference.logits(index, start, stop), candidate.logits(index, start, stop)
@@ -76,6 +79,12 @@ def compare(
             if sample.text:
                 following = sample.ids[start + 1 : stop + 1]
                 text.add(right[: len(following)], found[: len(following)], following)
+            if sample.continued and stop > first:
+                begin = max(first, start)
+                chosen = sample.ids[begin + 1 : stop + 1]
+                continuation.add(right[begin - start : begin - start + len(chosen)], chosen)
+        if sample.continued:
+            continued.append(continuation)
     own = _head(reference, candidate, [len(samples[index].ids) for index in probed])
     places.append(Place(name="head", carried=finite(root_ratio(error, wanted)), own=finite(own)))
     return Figures(
@@ -91,6 +100,10 @@ def compare(
         perplexity=finite(text.perplexity(text.package)),
         not_finite=logits.not_finite,
         places=tuple(places),
+        greedy=tuple(
+            Greedy(prompt=one.prompt, tokens=one.tokens, equal=one.equal, worst=one.worst) for one in continued
+        )
+        or None,
     )
 
 
@@ -117,8 +130,6 @@ def _head(reference: Reference, candidate: Candidate, lengths: Sequence[int]) ->
     error = wanted = 0.0
     for index, length in enumerate(lengths):
         stop = min(length, PROBE_LENGTH)
-        part = relative_error(
-            candidate.head(reference.states(index)[:stop]), reference.logits(index, 0, stop)
-        )
+        part = relative_error(candidate.head(reference.states(index)[:stop]), reference.logits(index, 0, stop))
         error, wanted = error + part[0], wanted + part[1]
     return root_ratio(error, wanted)

@@ -1,8 +1,8 @@
 """Cut a package's graph into one model a decoder layer, without reading a weight.
 
-Nodes that depend on ``input_ids`` belong to the layer that their name states (``/model/layers.7/mlp/...``), to what stands
-before the first layer, or to what follows the last. Everything else (lengths, rotary tables, casts of weights) is
-repeated in each piece that uses it. Weights stay where they are: a piece keeps the reference into the data file.
+Nodes that depend on ``input_ids`` belong to the layer that their name states (``/model/layers.7/mlp/...``), to what
+stands before the first layer, or to what follows the last. Everything else (lengths, rotary tables, casts of weights)
+is repeated in each piece that uses it. Weights stay where they are: a piece keeps the reference into the data file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CutGraph:
 
     def __init__(self, path: Path) -> None:
         import onnx
-        from google.protobuf.message import DecodeError
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
         self._where = f"{path.parent.name}/{path.name}"
         try:
@@ -66,7 +66,7 @@ class CutGraph:
             found = _LAYER.search(node.name)
             group = int(found[1]) if found else (-1 if max(upstream) < 0 else self._last)
             if group < max(upstream):
-                raise ZooError(f"{self._where}: node {node.name!r} of layer {group} reads from a later layer; it cannot be cut")
+                raise ZooError(f"{self._where}: node {node.name!r} reads from a later layer; it cannot be cut")
             groups.append(group)
             of_value.update((name, group) for name in node.output if name)
         return groups

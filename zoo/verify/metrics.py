@@ -128,3 +128,26 @@ class TextFigures:
             return math.exp(total / self.tokens) if self.tokens else math.nan
         except OverflowError:
             return math.inf
+
+
+@dataclass
+class Continuation:
+    """Greedy tokens of the package, seen by the reference on the same prefix."""
+
+    prompt: str
+    tokens: int = 0
+    equal: int = 0
+    worst: float = 0.0
+
+    def add(self, reference: NDArray[np.float32], chosen: NDArray[np.int64]) -> None:
+        """Take the reference's logits of some positions, in order, and the token that the package put after each."""
+        import numpy as np
+
+        log_probabilities = log_softmax(reference)
+        best = log_probabilities.max(axis=-1)
+        lost = best - log_probabilities[np.arange(len(chosen)), chosen]
+        wrong = np.flatnonzero(lost > 0)
+        if self.equal == self.tokens:
+            self.equal += int(wrong[0]) if len(wrong) else len(chosen)
+        self.tokens += len(chosen)
+        self.worst = max(self.worst, float(lost.max(initial=0.0)))

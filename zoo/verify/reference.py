@@ -37,7 +37,8 @@ def require_reference() -> None:
         raise ZooError(
             f"the reference needs {error.name}, which is not installed; install it with: pip install '.[verify]'"
         ) from None
-    transformers.logging.set_verbosity_error()
+    logging: Any = transformers.logging
+    logging.set_verbosity_error()
 
 
 class Reference:
@@ -52,14 +53,15 @@ class Reference:
         import torch
         from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+        maker: Any = AutoModelForCausalLM
         self._checkpoint = checkpoint
         kind = str(checkpoint.config.get("model_type"))
         if kind not in CONFIG_MAPPING:
-            raise ZooError(f"{checkpoint.name}: transformers does not know model_type {kind!r}, so there is no reference")
+            raise ZooError(f"{checkpoint.name}: transformers does not know model_type {kind!r}: there is no reference")
         try:
             config = CONFIG_MAPPING[kind].from_dict(dict(checkpoint.config))
             with torch.device("meta"):
-                self._model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+                self._model: Any = maker.from_config(config, dtype=torch.float32)
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             line = " ".join(str(error).split())[:300]
             raise ZooError(f"{checkpoint.name}: transformers refuses its config.json: {line}") from None
@@ -103,8 +105,8 @@ class Reference:
                     self._model.base_model(input_ids=torch.from_numpy(ids)[None], use_cache=False)
                 if len(calls) != self.num_layers:
                     raise ZooError(
-                        f"{self._checkpoint.name}: transformers' {type(self._model).__name__} called {len(calls)} of its "
-                        f"{self.num_layers} layers; zoo cannot cut it"
+                        f"{self._checkpoint.name}: transformers' {type(self._model).__name__} called {len(calls)} of "
+                        f"its {self.num_layers} layers; zoo cannot cut it"
                     )
                 self._arguments.append(calls)
                 self._hidden.append(first[0])
@@ -140,26 +142,6 @@ class Reference:
             found = self._model(inputs_embeds=hidden, use_cache=False, logits_to_keep=keep).logits
         array: NDArray[np.float32] = found[0].float().numpy()
         return array
-
-    def fill(self) -> None:
-        """Read all weights, to generate; takes four bytes a weight."""
-        self._fill_around()
-        for module in (self._embed, *self._layers, self._head):
-            self._fill(module)
-
-    def greedy(self, prompt: NDArray[np.int64], count: int) -> list[int]:
-        """Continue a prompt by the likeliest token ``count`` times, past any end token; needs ``fill``."""
-        import torch
-
-        tokens: list[int] = []
-        ids, cache = torch.from_numpy(prompt)[None], None
-        with torch.inference_mode():
-            for _ in range(count):
-                out = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-                cache = out.past_key_values
-                tokens.append(int(out.logits[0, -1].argmax()))
-                ids = torch.tensor([[tokens[-1]]])
-        return tokens
 
     def _find_layers(self) -> list[Any]:
         """Find the list of decoder layers inside the model."""
@@ -220,8 +202,8 @@ class Reference:
                     setattr(one, name, fresh[name])
             except (TypeError, AttributeError, KeyError):
                 raise ZooError(
-                    f"{self._checkpoint.name}: transformers' {type(one).__name__} computes {computed[0]!r} in a way that "
-                    "zoo cannot repeat"
+                    f"{self._checkpoint.name}: transformers' {type(one).__name__} computes {computed[0]!r} in a way "
+                    "that zoo cannot repeat"
                 ) from None
 
     def _empty(self, module: Any) -> None:

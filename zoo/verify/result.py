@@ -20,12 +20,14 @@ class Place(Value):
 
 
 class Greedy(Value):
-    """A prompt continued by the likeliest token on both sides, each going its own way."""
+    """A prompt that the package's engine continued by its likeliest tokens."""
 
     prompt: str
     tokens: int
     equal: int
-    """Tokens from the start that are the same."""
+    """Tokens from the start that the reference would have chosen too."""
+    worst: float
+    """Nats by which the reference preferred its own token on the same prefix, at worst; 0 where all are equal."""
 
 
 class Figures(Value):
@@ -47,7 +49,7 @@ class Figures(Value):
     """Positions at which the package gave a logit that is no finite number."""
     places: tuple[Place, ...]
     greedy: tuple[Greedy, ...] | None = None
-    """None where the model does not fit into memory whole."""
+    """None where the package does not fit into memory whole, or its engine cannot run it."""
 
 
 class Check(Value):
@@ -84,9 +86,14 @@ def judge(figures: Figures, tolerance: Tolerance) -> Verdict:
         _check("top-1 agreement, near ties aside", figures.top1_but_ties, tolerance.top1, at_least=True),
     ]
     if tolerance.logit_difference is not None:
-        checks.append(_check("largest logit difference, deviations", figures.logit_difference, tolerance.logit_difference))
+        checks.append(
+            _check("largest logit difference, deviations", figures.logit_difference, tolerance.logit_difference)
+        )
     if figures.text_tokens:
         checks.append(_check("perplexity, relative difference", _perplexity_change(figures), tolerance.perplexity))
+    if figures.greedy:
+        worst = max(one.worst for one in figures.greedy)
+        checks.append(_check("worst greedy token, nats behind the reference's", worst, tolerance.greedy))
     passed = all(check.passed for check in checks)
     return Verdict(
         figures=figures,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from zoo.engine import Engine
+
 WINDOW = 512
 """Tokens of a window of text; less where the model's context is shorter."""
 LONG = 1024
 """Tokens of the long prompt, at most."""
 QUICK_PROMPTS = 5
 QUICK_LENGTH = 64
+CONTINUED = (6, 24)
+"""Prompts that are continued, and by how many tokens each."""
+QUICK_CONTINUED = (2, 8)
+LONGEST_CONTINUED = 256
 SEED = 1
 
 
@@ -33,13 +39,17 @@ class Sample:
     """(length,)"""
     text: bool = False
     """A window of the text whose perplexity is measured; otherwise a prompt."""
+    continued: int = 0
+    """Tokens at the end that the package's engine chose itself, by greedy decoding."""
 
 
 Encode = Callable[[str, bool], list[int]]
 """Text, and whether special tokens (bos) are added → token ids."""
 
 
-def make_samples(folder: Path, vocab: int, context: int, *, quick: bool = False, text: str | None = None) -> list[Sample]:
+def make_samples(
+    folder: Path, vocab: int, context: int, *, quick: bool = False, text: str | None = None
+) -> list[Sample]:
     """Tokenize the bundled prompts and text with a package's own tokenizer.
 
     Args:
@@ -67,6 +77,25 @@ def make_samples(folder: Path, vocab: int, context: int, *, quick: bool = False,
         named.append(("long", (data / "passage.txt").read_text(encoding="utf-8")))
     found = [Sample(name, _array(encode(prompt, True)[:limit])) for name, prompt in named]
     return [one for one in found if len(one.ids)] + _windows(encode, passage, context, quick=quick)
+
+
+def continue_prompts(samples: list[Sample], engine: Engine, context: int, *, quick: bool = False) -> list[Sample]:
+    """Let the package's engine continue some of the prompts greedily, past any end token.
+
+    The tokens become part of the samples, so that the reference is asked about each of them on the very same prefix.
+    """
+    prompts, count = QUICK_CONTINUED if quick else CONTINUED
+    result = []
+    for sample in samples:
+        room = context - len(sample.ids)
+        if sample.text or prompts == 0 or len(sample.ids) > LONGEST_CONTINUED or room < 1:
+            result.append(sample)
+            continue
+        prompts -= 1
+        answer = engine.generate(sample.ids.tolist(), max_new_tokens=min(count, room), ignore_eos=True)
+        ids = _array([*sample.ids.tolist(), *answer.token_ids])
+        result.append(replace(sample, ids=ids, continued=len(answer.token_ids)))
+    return result
 
 
 def _windows(encode: Encode, passage: str, context: int, *, quick: bool) -> list[Sample]:

@@ -1,0 +1,140 @@
+"""``zoo verify``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from zoo.stages.verify import Verification
+    from zoo.verify.result import Check, Figures
+
+
+def verify(
+    model: Annotated[str, typer.Argument(help="A package folder, or a model that is built.")],
+    precision: Annotated[
+        str | None, typer.Option("-p", "--precision", help="Which package, where several are built.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the original weights are.")] = None,
+    files: Annotated[
+        bool, typer.Option("--files", help="Only compare every file with the SHA-256 in zoo.json.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter texts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Hold a package against transformers on the original weights; exit code 1 past the tolerance."""
+    from zoo.plugins import host
+    from zoo.stages.verify import verify as verify_package
+
+    if files:
+        _files(model, precision, as_json=as_json)
+        return
+    with _progress() as progress:
+        done = verify_package(host().registry, model, precision, weights=weights, quick=quick, progress=progress)
+    if as_json:
+        print_json(done.report)
+    else:
+        _print(done)
+    if not done.verdict.passed:
+        raise typer.Exit(1)
+
+
+def _files(model: str, precision: str | None, *, as_json: bool) -> None:
+    from zoo.plugins import host
+    from zoo.stages.subject import find_package
+    from zoo.stages.verify import bad_files
+
+    folder = find_package(host().registry, model, precision)
+    manifest, bad = bad_files(folder)
+    if as_json:
+        print_json({"package": str(folder), "files": len(manifest.files), "bad": bad})
+    elif bad:
+        for line in bad:
+            typer.echo(line)
+    else:
+        typer.echo(f"{folder.name}: {len(manifest.files)} files, all as they were built")
+    if bad:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Say on a terminal's stderr which step is being compared."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+
+    def say(what: str, done: int, total: int) -> None:
+        sys.stderr.write(f"\r\x1b[K{what} ({done} of {total})")
+        sys.stderr.flush()
+
+    try:
+        yield say
+    finally:
+        sys.stderr.write("\r\x1b[K")
+
+
+def _print(done: Verification) -> None:
+    report, verdict = done.report, done.verdict
+    figures = verdict.figures
+    name = f"{report.family}/{report.model}" if report.family else report.model
+    typer.echo(
+        f"{name} {report.precision}, recipe {report.recipe_hash[:12]}, against transformers "
+        f"{report.versions.get('transformers', '')} at {figures.positions} positions"
+    )
+    typer.echo()
+    print_table(
+        ["CHECK", "MEASURED", "LIMIT", ""],
+        [(one.name, _value(one, one.value), _limit(one), "ok" if one.passed else "FAILED") for one in verdict.checks],
+        right=(1, 2),
+    )
+    typer.echo()
+    for line in _also(figures):
+        typer.echo(line)
+    typer.echo(f"report: {done.path}")
+    if verdict.passed:
+        typer.echo("verified")
+        return
+    typer.echo()
+    if verdict.diverging is None:
+        typer.echo("not verified; no single layer is past its tolerance, the errors add up")
+    else:
+        typer.echo(f"not verified; the first that diverges: {verdict.diverging}")
+    print_table(
+        ["PLACE", "ERROR SO FAR", "ITS OWN"],
+        [(one.name, _number(one.carried), _number(one.own)) for one in figures.places],
+        right=(1, 2),
+    )
+
+
+def _also(figures: Figures) -> Iterator[str]:
+    yield f"top-1 agreement {figures.top1:.2%}, worst KL {_number(figures.kl_worst)} nats"
+    yield (
+        f"largest logit difference {_number(figures.largest_logit_difference)} "
+        f"({_number(figures.logit_difference)} standard deviations)"
+    )
+    if figures.text_tokens:
+        yield f"perplexity {_number(figures.perplexity, 6)}, reference {_number(figures.perplexity_reference, 6)}"
+    if figures.greedy is None:
+        yield "greedy tokens: not compared, the package does not fit into memory whole"
+    else:
+        equal, tokens = sum(one.equal for one in figures.greedy), sum(one.tokens for one in figures.greedy)
+        yield f"greedy tokens: {equal} of {tokens} equal up to the first other one of each prompt"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "not finite" if value is None else f"{value:.{digits}g}"
+
+
+def _value(check: Check, value: float | None) -> str:
+    return f"{value:.2%}" if check.at_least and value is not None else _number(value)
+
+
+def _limit(check: Check) -> str:
+    return f"{'≥' if check.at_least else '≤'} {_value(check, check.limit)}"

@@ -1,0 +1,158 @@
+"""Package → Report: hold a package against transformers on the original weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.contracts import Checkpoint
+from zoo.declarations.manifest import Manifest
+from zoo.declarations.report import Report
+from zoo.errors import ZooError
+from zoo.package.folder import Package, check_hashes, open_package, read_manifest
+from zoo.registry import Registry
+from zoo.reports import keep_report, make_report
+from zoo.stages.subject import Subject, checkpoint_folder, find_package, identify
+
+if TYPE_CHECKING:
+    from zoo.verify.compare import Progress
+    from zoo.verify.result import Verdict
+    from zoo.verify.samples import Sample
+
+_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime")
+_FOLDED = {"fp16": 3.0}
+"""Memory of an opened package in its own sizes: float16 weights are widened to float32 and kept beside."""
+_OPENED = 1.3
+_SHARE = 0.8
+"""Share of the free memory that a whole package may take."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification found, and the report that keeps it."""
+
+    verdict: Verdict
+    report: Report
+    path: Path
+    """Where the report is."""
+
+
+def verify(
+    registry: Registry,
+    model: str,
+    precision: str | None = None,
+    *,
+    weights: str | None = None,
+    quick: bool = False,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare a package with its reference, judge it and keep a report.
+
+    Args:
+        model: a package folder, or a model of which a package is in the store.
+        precision: which package, where several are built.
+        weights: a folder or hub id of the original weights, where the package's own declaration does not lead to them.
+        quick: fewer and shorter texts.
+        progress: called before each step.
+
+    Raises:
+        ZooError: there is no package or no weights, they do not belong together, or the reference cannot be run.
+    """
+    from zoo.verify.candidate import Candidate
+    from zoo.verify.compare import compare
+    from zoo.verify.reference import Reference, require_reference
+    from zoo.verify.result import judge
+    from zoo.verify.samples import make_samples
+    from zoo.verify.tolerances import TOLERANCES
+
+    package = open_package(find_package(registry, model, precision))
+    recipe = package.manifest.recipe
+    if not registry.target(recipe.target.name).runnable:
+        raise ZooError(f"{package.path.name} was built for the target {recipe.target.name!r}, which zoo cannot run")
+    require_reference()
+    checkpoint = original_weights(registry, package, identify(registry, model), weights)
+    tolerance = TOLERANCES[recipe.precision]
+    context = recipe.architecture.max_position_embeddings
+    samples = make_samples(package.path, recipe.architecture.vocab_size, context, quick=quick)
+    if fits(package):
+        samples = _continued(package, samples, context, quick=quick, progress=progress)
+    figures = compare(Reference(checkpoint), Candidate(package.path), samples, tolerance.tie, progress)
+    verdict = judge(figures, tolerance)
+    report = make_report(
+        "verify",
+        package.manifest,
+        {"quick": quick, "sequences": len(samples), "tolerance": tolerance.model_dump(mode="json")},
+        verdict.model_dump(mode="json", exclude={"passed"}),
+        passed=verdict.passed,
+        libraries=_LIBRARIES,
+    )
+    return Verification(verdict, report, keep_report(report))
+
+
+def original_weights(registry: Registry, package: Package, subject: Subject, weights: str | None) -> Checkpoint:
+    """Open the checkpoint that a package was built from; a package itself remembers no place.
+
+    Raises:
+        ZooError: it is not on this machine, or it is another one.
+    """
+    from zoo.sources.folder import open_folder
+
+    recipe = package.manifest.recipe
+    if subject.package is not None:
+        declared = registry.find(f"{recipe.family}/{recipe.model}") if recipe.family else None
+        subject = Subject(recipe.model, declared=declared, hub=recipe.weights.hub)
+    folder = None
+    if weights is not None or subject.declared or subject.folder or subject.hub:
+        folder = checkpoint_folder(subject, weights, recipe.weights.revision, required=weights is not None)
+    if folder is None:
+        fetch = f"fetch them with zoo fetch {subject.label}, or " if subject.declared or subject.hub else ""
+        raise ZooError(
+            f"the weights that {package.path.name} was built from are not known to be on this machine; "
+            f"{fetch}name their folder with --weights"
+        )
+    checkpoint = open_folder(folder)
+    if checkpoint.fingerprint != recipe.weights.fingerprint:
+        raise ZooError(
+            f"{checkpoint.name} is not what {package.path.name} was built from: its fingerprint is "
+            f"{checkpoint.fingerprint[:12]}, the package's recipe says {(recipe.weights.fingerprint or 'none')[:12]}; "
+            "name the right folder with --weights"
+        )
+    return checkpoint
+
+
+def fits(package: Package) -> bool:
+    """Tell whether a package can be opened whole beside what runs now."""
+    import psutil
+
+    size = sum(record.size for record in package.manifest.files.values())
+    needed = size * _FOLDED.get(package.manifest.recipe.precision, _OPENED)
+    return bool(needed < psutil.virtual_memory().available * _SHARE)
+
+
+def bad_files(folder: Path) -> tuple[Manifest, list[str]]:
+    """Compare every file of a package with the SHA-256 in its manifest.
+
+    Returns:
+        The manifest, and one line for each file that is missing or changed.
+    """
+    manifest = read_manifest(folder)
+    lines = []
+    for name, record in manifest.files.items():
+        try:
+            check_hashes(folder, manifest.model_copy(update={"files": {name: record}}))
+        except ZooError as error:
+            lines.append(str(error))
+    return manifest, lines
+
+
+def _continued(
+    package: Package, samples: Sequence[Sample], context: int, *, quick: bool, progress: Progress | None
+) -> list[Sample]:
+    from zoo.engine import Engine
+    from zoo.verify.samples import continue_prompts
+
+    if progress is not None:
+        progress("greedy continuations", 0, 1)
+    return continue_prompts(list(samples), Engine.open(package.path), context, quick=quick)
