@@ -34,7 +34,7 @@ def list_models(
                 str(one.context_length),
                 one.licence,
                 " ".join(one.precisions),
-                " ".join(one.built) or "-",
+                " ".join(f"{name} (verified)" if name in one.verified else name for name in one.built) or "-",
             )
             for one in entries
         ],

@@ -11,6 +11,7 @@ from zoo.declarations.base import Value
 from zoo.declarations.family import Tokens
 from zoo.errors import ZooError
 from zoo.registry import DeclaredModel, Registry
+from zoo.reports import verification
 from zoo.stages.listing import parameter_count, precisions
 from zoo.stages.resolve import (
     Request,
@@ -135,10 +136,19 @@ def _builds(registry: Registry, model: DeclaredModel, subject: Subject) -> dict[
             fields[precision] = Field(value=f"quantizer {quantizer}", origin=f"target {name}")
         sections[f"target {name}"] = fields
     sections["packages"] = {
-        one.path.name: Field(value=f"{one.precision} for {one.target}", origin=one.recipe_hash[:12])
+        one.path.name: Field(value=f"{one.precision} for {one.target}{_verification(one.recipe_hash)}", origin=one.recipe_hash[:12])
         for one in find_packages(model, subject.label)
     }
     return sections
+
+
+def _verification(recipe_hash: str) -> str:
+    """Say whether a build was held against its reference, and how that ended."""
+    report = verification(recipe_hash)
+    if report is None:
+        return ""
+    outcome = "verified" if report.passed else "past the tolerance of its verification"
+    return f", {outcome} {report.measured_at:%Y-%m-%d}{' (quick)' if report.settings.get('quick') else ''}"
 
 
 def _checkpoint(registry: Registry, subject: Subject, weights: str | None) -> Description:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 
+from pydantic import Field
+
 from zoo.declarations.architecture import Attention
 from zoo.declarations.base import Value
-from zoo.package.store import stored_packages
+from zoo.package.store import StoredPackage, stored_packages
 from zoo.registry import DeclaredModel, Registry
+from zoo.reports import is_verified
 
 DEFAULT_TARGET = "ort"
 
@@ -26,6 +29,8 @@ class ModelEntry(Value):
     """Precisions that the default target builds."""
     built: tuple[str, ...]
     """Precisions of which a package is in the store."""
+    verified: tuple[str, ...] = Field(default=(), exclude=True)
+    """Those of which every package in the store was verified; no part of the JSON."""
 
 
 def parameter_count(registry: Registry, model: DeclaredModel) -> int:
@@ -70,6 +75,14 @@ def list_models(
                 licence=model.licence.id,
                 precisions=precisions(registry, model),
                 built=tuple(dict.fromkeys(one.precision for one in mine)),
+                verified=_verified(mine),
             )
         )
     return entries
+
+
+def _verified(packages: tuple[StoredPackage, ...]) -> tuple[str, ...]:
+    passed = {one.precision: True for one in packages}
+    for one in packages:
+        passed[one.precision] &= is_verified(one.recipe_hash)
+    return tuple(precision for precision, good in passed.items() if good)

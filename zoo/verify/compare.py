@@ -98,6 +98,7 @@ def compare(
         logit_difference=finite(logits.difference),
         perplexity_reference=finite(text.perplexity(text.reference)),
         perplexity=finite(text.perplexity(text.package)),
+        perplexity_chance=finite(text.chance),
         not_finite=logits.not_finite,
         places=tuple(places),
         greedy=tuple(

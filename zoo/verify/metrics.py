@@ -112,6 +112,7 @@ class TextFigures:
     tokens: int = 0
     reference: float = 0.0
     package: float = 0.0
+    _squares: float = 0.0
 
     def add(self, reference: NDArray[np.float32], package: NDArray[np.float32], following: NDArray[np.int64]) -> None:
         """Take logits of some positions and the token that follows each."""
@@ -119,8 +120,18 @@ class TextFigures:
 
         rows = np.arange(len(following))
         self.tokens += len(following)
-        self.reference -= float(log_softmax(reference)[rows, following].sum())
-        self.package -= float(log_softmax(package)[rows, following].sum())
+        right, found = log_softmax(reference)[rows, following], log_softmax(package)[rows, following]
+        self.reference -= float(right.sum())
+        self.package -= float(found.sum())
+        self._squares += float(np.square(found - right).sum())
+
+    @property
+    def chance(self) -> float:
+        """Standard error of the relative difference of the two perplexities: what so few tokens leave to chance."""
+        if self.tokens < 2:
+            return math.inf
+        mean = (self.reference - self.package) / self.tokens
+        return math.sqrt(max(0.0, self._squares / self.tokens - mean**2) / (self.tokens - 1))
 
     def perplexity(self, total: float) -> float:
         """exp of the mean negative log-likelihood; infinite where it is past what a float holds."""
