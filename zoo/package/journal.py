@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -61,11 +60,11 @@ class Journal:
 
     def _marks(self) -> list[tuple[int, str]]:
         """Read the lines of the same work, up to the first that makes no sense (the last one may be torn)."""
+        marks: list[tuple[int, str]] = []
         try:
             with self._path.open(encoding="utf-8", errors="replace") as file:
                 if json.loads(file.readline()) != {"work": self._work}:
                     return []
-                marks: list[tuple[int, str]] = []
                 for line in file:
                     entry = json.loads(line)
                     stop, checksum = entry["stop"], entry["sha256"]
@@ -73,7 +72,7 @@ class Journal:
                         break
                     marks.append((stop, str(checksum)))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return marks if "marks" in locals() else []
+            pass
         return marks
 
     def exists(self) -> bool:
@@ -88,17 +87,13 @@ class Journal:
         except (OSError, ValueError, RecursionError):
             return False
 
-    def begin(self, keep: bool) -> None:
-        """Open for appending; without ``keep``, or when what is there is of other work, start over."""
-        fresh = not (keep and self.matches())
-        if not fresh:
-            # A torn last line would swallow the next one.
-            text = self._path.read_bytes()
-            if not text.endswith(b"\n"):
-                self._path.write_bytes(text[: text.rfind(b"\n") + 1])
-        self._file = self._path.open("w" if fresh else "a", encoding="utf-8")
-        if fresh:
-            self._line({"work": self._work})
+    def begin(self, done: int) -> None:
+        """Open for writing, keeping only what is known to be right: the lines up to ``done``."""
+        marks = [one for one in self._marks() if one[0] <= done]
+        self._file = self._path.open("w", encoding="utf-8")
+        self._line({"work": self._work})
+        for stop, checksum in marks:
+            self.mark(stop, checksum)
 
     def mark(self, stop: int, checksum: str) -> None:
         """Record that the data file is right up to ``stop``."""
@@ -116,11 +111,3 @@ class Journal:
             self._file = None
         if remove:
             self._path.unlink(missing_ok=True)
-
-
-def truncated_size(path: Path) -> int:
-    """Size of a file, or 0 where there is none."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

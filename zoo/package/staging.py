@@ -38,13 +38,12 @@ def locked(output: Path) -> Iterator[None]:
         output.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0, is_singleton=False, thread_local=False)
     for _ in range(100):
-        try:
-            with guarded(path):
+        with guarded(path):
+            try:
                 lock.acquire()
-        except Timeout:
-            raise ZooError(
-                f"{output}: another build is writing it{_holder(path)}; wait for it, or choose another -o"
-            ) from None
+            except Timeout:
+                holder = _holder(path)
+                raise ZooError(f"{output}: another build is writing it{holder}; wait for it, or choose -o") from None
         # Whoever held it before may have removed the file between our opening and locking it: then ours guards nothing.
         if _same_file(lock, path):
             break

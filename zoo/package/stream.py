@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import queue
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from zoo.contracts import Checkpoint
-from zoo.errors import ZooError
 from zoo.package.datafile import DataFile
 from zoo.package.journal import Journal
 from zoo.package.layout import Layout, Placed, SlabJob
 from zoo.package.memory import SPARE_BUFFERS, resident, slab_bytes
+from zoo.package.signals import Signals
 from zoo.quantizers.slab import RawSlab, Scratch
 from zoo.sources.rows import RowReader
 
 _NUMPY = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8, "int64": np.int64}
 _TICK = 0.1
-
-
-class Stopped(ZooError):
-    """A build that was asked to stop; its finished work is kept."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__("stopped; finished work is kept, the same command continues from there")
-        self.exit_code = 128 + number
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +48,9 @@ class Progress:
 class Stream:
     """One pass over the weights that are still to do."""
 
-    def __init__(self, layout: Layout, checkpoint: Checkpoint, data: DataFile, journal: Journal, done: int) -> None:
+    def __init__(
+        self, layout: Layout, checkpoint: Checkpoint, data: DataFile, journal: Journal, done: int, signals: Signals
+    ) -> None:
         self._layout = layout
         self._checkpoint = checkpoint
         self._data = data
@@ -69,7 +61,8 @@ class Stream:
         self._next = 0
         self._hashed = 0
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._signals = signals
+        self._stop = signals.stop
         self._error: BaseException | None = None
         self._total = sum(self._bytes(one) for one in layout.placed)
         self._resumed = self._total - sum(self._bytes(one) for one in todo)
@@ -77,34 +70,35 @@ class Stream:
         self._buffers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def run(self, threads: int, progress: Callable[[Progress], None] | None = None) -> None:
-        """Do all slabs with this many workers; the calling thread reports progress and listens for signals.
+        """Do all slabs with this many workers; the calling thread reports progress.
 
         Raises:
-            ZooError: the first thing that went wrong, after every worker has stopped.
+            ZooError: the first thing that went wrong, after every worker has stopped; or a signal asked to stop.
         """
         read, stored = slab_bytes(self._layout, self._checkpoint)
         for _ in range(threads + SPARE_BUFFERS):
             self._buffers.put(np.empty(stored, np.uint8))
         workers = [threading.Thread(target=self._work, args=(read,), name=f"build-{i}") for i in range(threads)]
         started = time.monotonic()
-        with _signals(self._stop) as received:
-            try:
-                for worker in workers:
-                    worker.start()
-                for worker in workers:
-                    while worker.is_alive():
-                        worker.join(_TICK)
-                        if progress is not None:
-                            progress(self.progress(started))
-            finally:
-                self._stop.set()
-                for worker in workers:
-                    if worker.ident is not None:
-                        worker.join()
+        try:
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                while worker.is_alive():
+                    worker.join(_TICK)
+                    if progress is not None:
+                        progress(self.progress(started))
+        finally:
+            self._stop.set()
+            for worker in workers:
+                if worker.ident is not None:
+                    worker.join()
         if self._error is not None:
             raise self._error
-        if received:
-            raise Stopped(received[0])
+        if self._hashed < len(self._jobs):
+            raise self._signals.error()
+        if progress is not None:
+            progress(self.progress(started))
 
     def progress(self, started: float) -> Progress:
         """Say how far it is now."""
@@ -194,23 +188,3 @@ class Stream:
             for array in placed.arrays[1:]:
                 self._data.append(array.offset, sides[array.array])
             self._journal.mark(placed.stop, self._data.checksum)
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM end the work instead of the process, where this is the main thread."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        received.append(number)
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

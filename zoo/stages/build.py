@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from zoo.package.datafile import DataFile
 from zoo.package.folder import Package, open_package
 from zoo.package.journal import JOURNAL, Journal, identity
 from zoo.package.layout import Layout, account, lay_out
+from zoo.package.signals import Signals, listening
 from zoo.package.staging import existing, guarded, locked, partial_folder, publish, write_file, write_manifest
 from zoo.package.stream import Progress, Stream
 from zoo.stages.plan import default_threads
@@ -65,11 +67,12 @@ def build(
     companions, warnings = companion_files(recipe, checkpoint)
     for line in warnings:
         warn(line)
-    with locked(output):
+    with locked(output), listening() as signals:
         if existing(output, recipe.hash, force=force):  # another process finished it while this one waited
             return open_package(output)
         partial = partial_folder(output)
-        records = _write(layout, checkpoint, partial, companions, threads or default_threads(), progress, warn)
+        work = _Work(layout, partial, threads or default_threads(), signals, warn, progress)
+        records = _write(work, checkpoint, companions)
         manifest = Manifest(
             recipe=recipe,
             recipe_hash=recipe.hash,
@@ -85,21 +88,26 @@ def build(
     return Package(output, manifest)
 
 
-def _write(
-    layout: Layout,
-    checkpoint: Checkpoint | None,
-    partial: Path,
-    companions: dict[str, bytes],
-    threads: int,
-    progress: Callable[[Progress], None] | None,
-    warn: Callable[[str], None],
-) -> dict[str, FileRecord]:
+@dataclass(frozen=True)
+class _Work:
+    """What every step of a build needs."""
+
+    layout: Layout
+    partial: Path
+    threads: int
+    signals: Signals
+    warn: Callable[[str], None]
+    progress: Callable[[Progress], None] | None
+
+
+def _write(work: _Work, checkpoint: Checkpoint | None, companions: dict[str, bytes]) -> dict[str, FileRecord]:
     """Fill the partial folder with everything but the manifest; return what is in it."""
+    layout, partial = work.layout, work.partial
     small = dict(layout.files) | companions
     records = {name: FileRecord(size=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in small.items()}
     if checkpoint is not None and layout.placed:
         name = layout.target.data_file
-        checksum = _write_data(layout, checkpoint, partial, name, threads, progress, warn)
+        checksum = _write_data(work, checkpoint, name)
         records[name] = FileRecord(size=layout.data_size, sha256=checksum)
     else:
         _clear(partial, ())
@@ -109,22 +117,15 @@ def _write(
     return records
 
 
-def _write_data(
-    layout: Layout,
-    checkpoint: Checkpoint,
-    partial: Path,
-    name: str,
-    threads: int,
-    progress: Callable[[Progress], None] | None,
-    warn: Callable[[str], None],
-) -> str:
+def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> str:
     """Write the data file, from where an earlier build of the same work got to; return its SHA-256."""
+    layout, partial = work.layout, work.partial
     stamps = checkpoint.stamps()
     places = [[one.parameter.name, one.array, one.dtype, one.offset, one.nbytes] for one in layout.arrays]
     journal = Journal(partial, identity(layout.recipe.hash, places, stamps))
     path = partial / name
     if journal.exists() and not journal.matches():
-        warn(f"{partial.name}: unfinished work on another recipe or on weights that changed since; starting over")
+        work.warn(f"{partial.name}: unfinished work on another recipe or on weights that changed since; starting over")
     if not journal.matches():
         _clear(partial, ())
     with guarded(partial):
@@ -133,9 +134,9 @@ def _write_data(
         data = DataFile(path, layout.data_size, done=done, state=state)
     try:
         with guarded(partial):
-            journal.begin(keep=done > 0)
-        stream = Stream(layout, checkpoint, data, journal, done)
-        stream.run(threads, progress)
+            journal.begin(done)
+        stream = Stream(layout, checkpoint, data, journal, done, work.signals)
+        stream.run(work.threads, work.progress)
         if checkpoint.stamps() != stamps:
             journal.close(remove=True)
             raise ZooError(f"{checkpoint.name}: its files changed while they were read; build again")
