@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class ConfigOnly:
     """A checkpoint whose weights are elsewhere (the ``Checkpoint`` protocol, without tensors)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "") -> None:
         self.folder = folder
-        self.name = folder.resolve().name or "model"
+        self.name = name or folder.resolve().name or "model"
         self.config: dict[str, Any] = read_object(folder / CONFIG, MAX_CONFIG, f"{self.name}/{CONFIG}")
         self.tensors: dict[str, TensorInfo] = {}
 

@@ -136,7 +136,9 @@ def open_weights(registry: Registry, subject: Subject, request: Request, *, requ
     """Open the checkpoint that a request means; None where there is none and none is needed."""
     folder = checkpoint_folder(subject, request.weights, request.revision, required=required)
     if folder is None:
-        return None
+        repository = request.weights if request.weights and is_hub_id(request.weights) else subject.hub
+        # Nobody declared its numbers, so the repository's own configuration is needed, but no weights.
+        return hub_configuration(repository, request.revision) if repository is not None and not required else None
     if not required and not holds_weights(folder):
         from zoo.sources.configonly import ConfigOnly
 
@@ -144,6 +146,19 @@ def open_weights(registry: Registry, subject: Subject, request: Request, *, requ
     from zoo.sources.folder import open_folder
 
     return open_folder(folder)
+
+
+def hub_configuration(repository: str, revision: str | None) -> Checkpoint | None:
+    """Bring a repository's small files alone; None with the network off."""
+    from zoo.sources import hub
+    from zoo.sources.configonly import ConfigOnly
+    from zoo.sources.repository import inspect
+
+    if hub.is_offline():
+        return None
+    remote = inspect(repository, revision or "main", hub.storage_folder(repository))
+    hub.bring_companions(remote)
+    return ConfigOnly(remote.snapshot, repository)
 
 
 def holds_weights(folder: Path) -> bool:
