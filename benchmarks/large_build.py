@@ -43,8 +43,8 @@ def one_round(site: Site, checkpoint: Path, work: Path, precision: str, written:
     finally:
         shutil.rmtree(out, ignore_errors=True)
     write.append(disk.write_seconds(work / "noise", size))
-    row = {"wall_s": done.wall, "write_s": statistics.mean(write), "read_s": read, "peak_rss_mb": done.peak_rss / 1e6,
-           "package_gb": size / 1e9, "others_cpu": done.others}  # fmt: skip
+    row = {"wall_s": done.wall, "cpu_s": done.cpu, "write_s": statistics.mean(write), "read_s": read,
+           "peak_rss_mb": done.peak_rss / 1e6, "package_gb": size / 1e9, "others_cpu": done.others}  # fmt: skip
     row["ratio"] = row["wall_s"] / (row["write_s"] + row["read_s"])
     log(", ".join(f"{key} {value:.2f}" for key, value in row.items()))
     return row

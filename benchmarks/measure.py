@@ -20,13 +20,15 @@ class Measured:
     `peak_rss` is the larger of two figures: the highest sum over the tree seen at one moment (sampled every 20 ms) and
     the highest resident size that the kernel recorded for any one of its processes, which catches what falls between
     samples.  `peak_anonymous` counts pages that no file backs: mapped checkpoints are in the first and not in this.
-    `others` is the share of the machine's processor time that went to anything but this command, from 0 to 1.
+    `cpu` is the processor seconds that the tree took, `others` the share of the machine's processor time, from 0 to 1,
+    that went to anything else.
     """
 
     code: int
     wall: float
     peak_rss: int
     peak_anonymous: int
+    cpu: float
     others: float
     stdout: str
     stderr: str
@@ -109,10 +111,11 @@ def measure(command: list[str], env: dict[str, str] | None = None, cwd: Path | N
     wall = time.perf_counter() - start
     sampler.done.set()
     sampler.join()
-    foreign = (busy_seconds() - busy) - (own_seconds() - own)
+    own = own_seconds() - own
+    foreign = busy_seconds() - busy - own
     others = max(0.0, foreign) / (wall * (psutil.cpu_count() or 1))
     peak = max(sampler.sum, sampler.single)
-    return Measured(process.returncode, wall, peak, sampler.anonymous, others, stdout, stderr)
+    return Measured(process.returncode, wall, peak, sampler.anonymous, own, others, stdout, stderr)
 
 
 def folder_bytes(folder: Path, without: tuple[str, ...] = ()) -> int:

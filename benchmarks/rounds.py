@@ -61,13 +61,14 @@ def build_once(name: str, site: Site, checkpoint: Path, out: Path, precision: st
             made.mkdir(parents=True)
     read_through(checkpoint)
     os.sync()
-    wall = others = 0.0
+    wall = cpu = others = 0.0
     rss = anonymous = 0
     for command in backend.build(site, checkpoint, out, precision):
         done = measure(command, environment(site))
         if done.code:
             raise RuntimeError(failure(done.stderr or done.stdout))
         wall += done.wall
+        cpu += done.cpu
         rss, anonymous = max(rss, done.peak_rss), max(anonymous, done.peak_anonymous)
         others = max(others, done.others)
     start = time.perf_counter()
@@ -75,8 +76,9 @@ def build_once(name: str, site: Site, checkpoint: Path, out: Path, precision: st
     durable = wall + time.perf_counter() - start
     for folder in backend.work:
         shutil.rmtree(out / folder, ignore_errors=True)
-    return {"wall_s": wall, "durable_s": durable, "peak_rss_mb": rss / 1e6, "peak_anonymous_mb": anonymous / 1e6,
-            "package_mb": folder_bytes(out) / 1e6, "others_cpu": others}  # fmt: skip
+    return {"wall_s": wall, "durable_s": durable, "cpu_s": cpu, "peak_rss_mb": rss / 1e6,
+            "peak_anonymous_mb": anonymous / 1e6, "package_mb": folder_bytes(out) / 1e6,
+            "others_cpu": others}  # fmt: skip
 
 
 def run_once(name: str, site: Site, package: Path, load: Load) -> dict[str, Any]:

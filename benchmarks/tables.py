@@ -6,6 +6,7 @@ from typing import Any
 BUILD = (
     ("durable_s", "wall until on disk, s", "less"),
     ("wall_s", "wall, s", "less"),
+    ("cpu_s", "processor, s", "less"),
     ("peak_rss_mb", "peak RSS, MB", "less"),
     ("package_mb", "package, MB", "less"),
 )

@@ -21,7 +21,8 @@ package, (prompt, new, repeats, _, vocab) = sys.argv[1], map(int, sys.argv[2:7])
 
 def tokens(engine: Any, ids: list[int]) -> Iterator[Any]:
     """Generate greedily, token by token, past any end token: the one place that knows the engine's interface."""
-    yield from engine.stream(ids, max_new_tokens=new, ignore_eos=True)
+    pieces = engine.stream(ids, max_new_tokens=new, ignore_eos=True)
+    yield from (piece for piece in pieces if piece.token_id is not None)
 
 
 start = time.perf_counter()
