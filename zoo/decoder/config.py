@@ -1,12 +1,11 @@
 """Read ``config.json`` into numbers, and refuse by name what the decoder does not compute.
 
-Keys, and what stands where a key is absent, are those of transformers' ``LlamaConfig``-like configurations.
+What stands where a key is absent is what transformers puts there; sizes have no default.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,38 +25,48 @@ _SIZES = (
 _FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings")
 _DEFAULT_CONTEXT = 2048
 
-# Keys that change what is computed, each with the values at which they change nothing.
+_MOST_LAYERS = 10_000
+"""More is a mistake in the file; the list of their tensors alone would fill the memory."""
+
+# Keys that change what is computed, each with the values, besides null and false, at which they change nothing.
 _TRIVIAL: dict[str, tuple[Any, ...]] = {
-    "quantization_config": (None,),
-    "partial_rotary_factor": (None, 1, 1.0),
-    "rotary_pct": (None, 1, 1.0),
-    "sliding_window": (None, 0),
-    "attn_logit_softcapping": (None, 0),
-    "final_logit_softcapping": (None, 0),
-    "query_pre_attn_scalar": (None,),
-    "qk_norm": (None, False),
-    "use_qk_norm": (None, False),
-    "qk_layernorm": (None, False),
-    "embedding_multiplier": (None, 1),
-    "residual_multiplier": (None, 1),
-    "attention_multiplier": (None,),
-    "logits_scaling": (None, 1),
-    "logit_scale": (None, 1),
-    "num_experts": (None, 0, 1),
-    "num_local_experts": (None, 0, 1),
-    "n_routed_experts": (None, 0, 1),
-    "alibi": (None, False),
-    "parallel_attn": (None, False),
-    "use_parallel_residual": (None, False),
-    "is_encoder_decoder": (None, False),
-    "add_cross_attention": (None, False),
-    "clip_qkv": (None,),
-    "rope_interleaved": (None, False),
-    "rope_ratio": (None, 1),
-    "no_rope_layers": (None, []),
-    "attention_sink": (None, False),
+    "quantization_config": (),
+    "partial_rotary_factor": (1,),
+    "rotary_pct": (1,),
+    "rotary_percent": (1,),
+    "position_embedding_type": ("rotary", "rope"),
+    "alibi": (),
+    "no_rope_layers": ([],),
+    "rope_interleave": (),
+    "rope_interleaved": (),
+    "rope_ratio": (1,),
+    "sliding_window": (0,),
+    "attn_logit_softcapping": (0,),
+    "final_logit_softcapping": (0,),
+    "query_pre_attn_scalar": (),
+    "attention_multiplier": (),
+    "attention_sink": (),
+    "clip_qkv": (),
+    "qk_norm": (),
+    "use_qk_norm": (),
+    "qk_layernorm": (),
+    "embedding_multiplier": (1,),
+    "residual_multiplier": (1,),
+    "logits_scaling": (1,),
+    "logit_scale": (1,),
+    "scale_emb": (1,),
+    "scale_depth": (),
+    "num_experts": (0, 1),
+    "num_local_experts": (0, 1),
+    "n_routed_experts": (0, 1),
+    "parallel_attn": (),
+    "use_parallel_residual": (),
+    "is_encoder_decoder": (),
+    "add_cross_attention": (),
 }
-_ROPE_KEYS = frozenset(RopeScaling.model_fields) | {"type", "rope_theta", "partial_rotary_factor"}
+_ROPE_TYPES = ("linear", "dynamic", "llama3", "yarn")
+_ROPE_KEYS = frozenset(RopeScaling.model_fields) | {"type", "rope_theta", "partial_rotary_factor", "finetuned"}
+_FALSY_IS_ABSENT = frozenset({"beta_fast", "beta_slow", "mscale", "mscale_all_dim"})
 
 # Keys that carry nothing for the computation of logits.
 _SILENT = frozenset(
@@ -70,7 +79,7 @@ _SILENT = frozenset(
         "_attn_implementation", "attn_implementation", "use_sliding_window", "max_window_layers",
         "tokenizer_class", "return_dict", "output_attentions", "output_hidden_states", "chunk_size_feed_forward",
         "id2label", "label2id", "problem_type", "task_specific_params", "finetuning_task", "gradient_checkpointing",
-        "unsloth_version", "unsloth_fixed", "rope_interleave", "original_max_position_embeddings",
+        "unsloth_version", "unsloth_fixed", "original_max_position_embeddings",
     }
 )  # fmt: skip
 
@@ -96,8 +105,10 @@ def read_config(config: Mapping[str, Any]) -> Architecture:
             raise ZooError(f"config.json: {name} must be true or false, not {_shown(value)}")
         numbers[name] = bool(value)
     numbers["rms_norm_eps"] = _number(config, "rms_norm_eps", 1e-6)
+    if numbers["num_hidden_layers"] > _MOST_LAYERS:
+        raise ZooError(f"config.json: num_hidden_layers {numbers['num_hidden_layers']} is more than {_MOST_LAYERS}")
     activation = config.get("hidden_act", "silu")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ZooError(
             f"config.json: hidden_act {_shown(activation)} is not computed; known: {', '.join(sorted(ACTIVATIONS))}"
         )
@@ -113,96 +124,119 @@ def read_config(config: Mapping[str, Any]) -> Architecture:
 
 
 def _refuse(config: Mapping[str, Any]) -> None:
+    """Stop at a key that says something else than what is computed; warn of keys that nobody knows."""
     for name, trivial in _TRIVIAL.items():
         value = config.get(name)
-        if name == "sliding_window" and config.get("use_sliding_window") is False:
+        if value is None or value is False or (value is not True and value in trivial):
             continue
-        if not any(value is one or (type(value) is not bool and value == one) for one in trivial):
-            if name == "sliding_window" and _covers(value, config):
-                continue
-            raise ZooError(f"config.json: {name} {_shown(value)} is not computed by this decoder")
-    kinds = config.get("layer_types")
-    if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
-        odd = next(kind for kind in kinds if kind != "full_attention")
-        raise ZooError(f"config.json: layer_types {_shown(odd)} is not computed by this decoder")
+        if name == "sliding_window" and _hides_nothing(value, config):
+            continue
+        raise ZooError(f"config.json: {name} {_shown(value)} is not computed by this decoder")
+    kinds = config.get("layer_types") or []
+    for kind in kinds if isinstance(kinds, list) else [kinds]:
+        if kind != "full_attention":
+            raise ZooError(f"config.json: layer_types {_shown(kind)} is not computed by this decoder")
     if config.get("auto_map"):
         log.warning("config.json names code of its own (auto_map); a checkpoint's code is never run")
+    known = _SILENT | _TRIVIAL.keys()
     unknown = sorted(
-        name
-        for name, value in config.items()
-        if name not in _SILENT and name not in _TRIVIAL and value not in (None, False, 0, "", [], {})
+        name for name, value in config.items() if name not in known and value not in (None, False, 0, "", [], {})
     )
     if unknown:
-        log.warning("config.json: keys that are not known are not used: %s", ", ".join(unknown)[:300])
+        log.warning("config.json: keys that are not known are not used: %s", _shortened(", ".join(unknown), 300))
 
 
-def _covers(window: Any, config: Mapping[str, Any]) -> bool:
-    """Tell whether a sliding window is as wide as the context, so that it hides nothing."""
-    context = config.get("max_position_embeddings")
-    return isinstance(window, int) and isinstance(context, int) and window >= context
+def _hides_nothing(window: Any, config: Mapping[str, Any]) -> bool:
+    """Tell whether a sliding window is switched off, or as wide as the context."""
+    context = config.get("max_position_embeddings", _DEFAULT_CONTEXT)
+    wide = isinstance(window, int) and isinstance(context, int) and window >= context
+    return config.get("use_sliding_window") is False or wide
 
 
 def _rope(config: Mapping[str, Any], context: int) -> dict[str, Any]:
-    """Read rotary base and scaling from the newer ``rope_parameters``, or ``rope_theta`` and ``rope_scaling``."""
+    """Read rotary base and scaling from the newer ``rope_parameters``, or ``rope_theta`` and ``rope_scaling``.
+
+    Which one wins where both are there, and what stands for absent keys: transformers, ``modeling_rope_utils``.
+    """
     theta = _number(config, "rope_theta", 10000.0)
-    newer, older = config.get("rope_parameters"), config.get("rope_scaling")
-    where = "rope_parameters" if newer is not None else "rope_scaling"
-    stated = newer if newer is not None else older
-    if stated is None:
+    where = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    stated = config.get(where)
+    if not stated:
         return {"rope_theta": theta}
     if not isinstance(stated, dict):
         raise ZooError(f"config.json: {where} must be an object, not {_shown(stated)}")
-    if stated.get("rope_theta") is not None:
-        theta = _number(stated, "rope_theta", theta)
-    kind = stated.get("rope_type", stated.get("type", "default"))
-    if stated.get("partial_rotary_factor") not in (None, 1, 1.0):
-        raise ZooError(f"config.json: {where}: partial_rotary_factor is not computed by this decoder")
-    if kind in ("default", None):
-        return {"rope_theta": theta}
-    if kind not in ("linear", "dynamic", "llama3", "yarn"):
+    kind = stated.get("rope_type", stated.get("type")) or "default"
+    if kind != "default" and kind not in _ROPE_TYPES:
         raise ZooError(f"config.json: {where}: rope_type {_shown(kind)} is not computed by this decoder")
-    unknown = sorted(set(stated) - _ROPE_KEYS)
+    unknown = sorted(str(name) for name in stated.keys() - _ROPE_KEYS if stated[name] is not None)
     if unknown:
-        raise ZooError(f"config.json: {where}: {unknown[0]} is not computed by this decoder")
-    fields = {name: stated[name] for name in RopeScaling.model_fields if stated.get(name) is not None}
-    fields["rope_type"] = kind
-    for name, value in fields.items():
-        if name not in ("rope_type", "truncate"):
-            _number(stated, name, 1.0)
-    original = fields.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")
+        raise ZooError(f"config.json: {where}: {_shortened(unknown[0])} is not computed by this decoder")
+    if stated.get("partial_rotary_factor") not in (None, 1):
+        raise ZooError(f"config.json: {where}: partial_rotary_factor is not computed by this decoder")
+    theta = _number(stated, "rope_theta", theta, where)
+    if kind == "default":
+        return {"rope_theta": theta}
+    return {"rope_theta": theta, "rope_scaling": _scaling(config, stated, kind, where, context)}
+
+
+def _scaling(
+    config: Mapping[str, Any], stated: Mapping[str, Any], kind: str, where: str, context: int
+) -> dict[str, Any]:
+    """Gather the numbers that a kind of scaling needs, and check that it has them."""
+    fields: dict[str, Any] = {"rope_type": kind}
+    for name in sorted(RopeScaling.model_fields.keys() - {"rope_type", "truncate"}):
+        value = stated.get(name)
+        if value is None or (name in _FALSY_IS_ABSENT and value == 0 and value is not False):
+            continue
+        if name == "original_max_position_embeddings":
+            fields[name] = _integer(stated, name, where)
+        else:
+            fields[name] = _number(stated, name, 1.0, where)
+    if not isinstance(stated.get("truncate"), bool | None):
+        raise ZooError(f"config.json: {where}: truncate must be true or false, not {_shown(stated['truncate'])}")
+    fields["truncate"] = stated.get("truncate") is not False
     if kind in ("yarn", "llama3"):
-        fields["original_max_position_embeddings"] = original or context
-        if kind == "yarn" and "factor" not in fields:
-            fields["factor"] = context / fields["original_max_position_embeddings"]
-    if "factor" not in fields:
-        raise ZooError(f"config.json: {where}: factor is missing")
-    if kind == "llama3":
-        for name in ("low_freq_factor", "high_freq_factor"):
-            if name not in fields:
-                raise ZooError(f"config.json: {where}: {name} is missing")
-        if fields["low_freq_factor"] <= 0 or fields["low_freq_factor"] >= fields["high_freq_factor"]:
-            raise ZooError(f"config.json: {where}: low_freq_factor must be above 0 and below high_freq_factor")
-    return {"rope_theta": theta, "rope_scaling": fields}
+        if config.get("original_max_position_embeddings") is not None:
+            fields["original_max_position_embeddings"] = _integer(config, "original_max_position_embeddings")
+        fields.setdefault("original_max_position_embeddings", context)
+    if kind == "yarn":
+        fields.setdefault("factor", context / fields["original_max_position_embeddings"])
+    needed = ("factor", "low_freq_factor", "high_freq_factor") if kind == "llama3" else ("factor",)
+    for name in needed:
+        if name not in fields:
+            raise ZooError(f"config.json: {where}: {name} is missing")
+    if kind == "llama3" and fields["low_freq_factor"] >= fields["high_freq_factor"]:
+        raise ZooError(f"config.json: {where}: low_freq_factor must be below high_freq_factor")
+    if fields["factor"] * context >= 2**31:
+        raise ZooError(f"config.json: {where}: factor {_shown(fields['factor'])} makes no sensible context")
+    return fields
 
 
-def _integer(config: Mapping[str, Any], name: str) -> int:
-    value = config[name]
+def _integer(values: Mapping[str, Any], name: str, where: str = "") -> int:
+    value = values[name]
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-        raise ZooError(f"config.json: {name} must be a whole number above 0, not {_shown(value)}")
+        raise ZooError(f"config.json: {_at(where)}{name} must be a whole number above 0, not {_shown(value)}")
     return value
 
 
-def _number(config: Mapping[str, Any], name: str, default: float) -> float:
-    value = config.get(name)
+def _number(values: Mapping[str, Any], name: str, default: float, where: str = "") -> float:
+    value = values.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ZooError(f"config.json: {name} must be a number, not {_shown(value)}")
-    if not 0 < value < 1e30 or not math.isfinite(value):
-        raise ZooError(f"config.json: {name} must be a number above 0, not {_shown(value)}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
+        raise ZooError(f"config.json: {_at(where)}{name} must be a number above 0, not {_shown(value)}")
     return float(value)
 
 
+def _at(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return _shortened(repr(value))
+
+
+def _shortened(text: str, length: int = 60) -> str:
+    """Keep a message on one line, and short."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 3]}..."

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from zoo.contracts import GraphOps, Parameter
 from zoo.declarations.architecture import Architecture
-from zoo.decoder import config, forward, weights
+from zoo.decoder import config, weights
 
 
 class Decoder:
@@ -33,4 +33,6 @@ class Decoder:
 
     def forward(self, arch: Architecture, ops: GraphOps, head_multiple: int = 1) -> None:
         """Compose the computation."""
+        from zoo.decoder import forward  # needs numpy, which lists of models do without
+
         forward.forward(arch, ops, head_multiple)

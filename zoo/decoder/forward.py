@@ -35,6 +35,10 @@ def forward(arch: Architecture, ops: GraphOps, head_multiple: int) -> None:
             scale=arch.head_dim**-0.5,
             rotary=turns,
         )
+        if layer == arch.num_hidden_layers - 1:
+            # Nothing after the last attention looks at other positions: the rest is computed where logits are wanted.
+            x = ops.last_positions(f"{name}/last_positions/attn", x)
+            residual = ops.last_positions(f"{name}/last_positions/residual", residual)
         x = ops.linear(f"{name}/attn/o_proj", x, by_role["attn.o_proj"], by_role.get("attn.o_proj.bias"))
 
         norm = by_role["post_attention_layernorm"]
@@ -44,6 +48,5 @@ def forward(arch: Architecture, ops: GraphOps, head_multiple: int) -> None:
         gate = ops.activation(f"{name}/mlp/act_fn", arch.hidden_act, gate)
         x = ops.multiply(f"{name}/mlp/Mul", gate, up)
         x = ops.linear(f"{name}/mlp/down_proj", x, by_role["mlp.down_proj"], by_role.get("mlp.down_proj.bias"))
-    x = ops.last_positions("/model/last_positions", ops.add("/model/Add", x, residual))
-    x = ops.rms_norm("/model/norm", x, weights.final_norm(arch), arch.rms_norm_eps)
+    x, _ = ops.add_rms_norm("/model/norm", x, residual, weights.final_norm(arch), arch.rms_norm_eps)
     ops.logits(ops.linear("/lm_head", x, weights.head(arch)))

@@ -1,8 +1,8 @@
 """Rotary frequencies: how fast each pair of a head's values turns with the position, and how scaling slows it.
 
-Base: RoFormer, arXiv 2104.09864. ``linear``: position interpolation, arXiv 2306.15595. ``dynamic``: the NTK-aware base that
-grows with the sequence, as transformers computes it. ``yarn``: arXiv 2309.00071. ``llama3``: the frequency bands of Llama 3.1
-(arXiv 2407.21783). Parity with transformers' ``modeling_rope_utils`` is tested.
+Base: RoFormer, arXiv 2104.09864. ``linear``: position interpolation, arXiv 2306.15595. ``dynamic``: the NTK-aware base
+that grows with the sequence (arXiv 2309.00071, section 3.3), as transformers computes it. ``yarn``: arXiv 2309.00071.
+``llama3``: the frequency bands of Llama 3.1 (arXiv 2407.21783). Parity with transformers is tested.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def context_length(arch: Architecture) -> int:
 def _frequencies(theta: float, size: int) -> Frequencies:
     """θ^(-2i / size) for each pair i."""
     exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    return (np.float32(1) / np.power(np.float32(theta), exponents)).astype(np.float32)
+    frequencies: Frequencies = np.float32(1) / np.power(np.float32(theta), exponents)
+    return frequencies
 
 
 def _bands(arch: Architecture, scaling: RopeScaling, base: Frequencies) -> Frequencies:

@@ -118,7 +118,7 @@ class Candidate:
         for value in session.get_inputs():
             if value.name in given:
                 feeds[value.name] = given[value.name]
-            elif value.name == "attention_mask":
+            elif value.name in (TOKENS, "attention_mask"):  # of the tokens, only their number
                 feeds[value.name] = np.ones((1, length), np.int64)
             elif value.name.startswith("past_key_values."):
                 feeds[value.name] = np.zeros((1, value.shape[1], 0, value.shape[3]), np.float32)

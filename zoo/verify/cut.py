@@ -60,7 +60,7 @@ class CutGraph:
         groups: list[int | None] = []
         for node in self._nodes:
             upstream = [of_value[name] for name in node.input if name in of_value]
-            if not upstream:
+            if not upstream or node.op_type == "Shape":  # how many tokens there are says nothing of which
                 groups.append(None)
                 continue
             found = _LAYER.search(node.name)

@@ -12,9 +12,7 @@ LINE = 64
 """Small arrays start on a cache line; whole pages would be mostly empty."""
 
 
-def place(
-    parameters: Sequence[Parameter], storages: Mapping[str, FloatStorage | BlockStorage]
-) -> list[StoredArray]:
+def place(parameters: Sequence[Parameter], storages: Mapping[str, FloatStorage | BlockStorage]) -> list[StoredArray]:
     """Lay the parameters' arrays one behind the other, large ones on a page of their own so that they can be mapped."""
     placed: list[StoredArray] = []
     offset = 0

@@ -1,7 +1,13 @@
-"""Cosine and sine tables, as a few nodes over constants: ONNX Runtime folds them once at load, so no file carries them."""
+"""Cosine and sine tables, as nodes of the graph, so that no file carries them.
+
+Where the tables are small and the same for every call, they are made of constants, and ONNX Runtime folds them once at
+load. Tables of very long contexts, and those of a base that grows with the sequence, are made in each call, for the
+positions that the call reaches.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,50 +18,70 @@ if TYPE_CHECKING:
     from zoo.targets.ort.graph import Graph
 
 NAME = "/model/rotary"
+FOLDED = 1 << 22
+"""Entries of a table that may be folded, 16 MB; a longer context would hold memory for positions nobody reaches."""
 
 
 def rotary_tables(graph: Graph, rotary: Rotary) -> tuple[str, str]:
-    """Add the tables of all positions, each float32 (context, head_dim / 2)."""
-    bounds = [graph.constant(f"{NAME}/{key}", value, np.float32) for key, value in (("0", 0), ("1", 1))]
-    context = graph.constant(f"{NAME}/context", rotary.context, np.float32)
-    steps = graph.node("Range", [bounds[0], context, bounds[1]], f"{NAME}/Range")
-    column = graph.constant(f"{NAME}/column", [-1, 1], np.int64)
-    positions = graph.node("Reshape", [steps, column], f"{NAME}/positions")
+    """Add the tables, each float32 (positions, head_dim / 2), and return the names of cosine and sine."""
+    folded = rotary.growth is None and rotary.context * len(rotary.frequencies) <= FOLDED
+    positions = _positions(graph, rotary.context if folded else None)
     if rotary.growth is None:
         frequencies = graph.constant(f"{NAME}/frequencies", rotary.frequencies[None], np.float32)
     else:
-        frequencies = _growing(graph, rotary, positions)
+        frequencies = _growing(graph, rotary, rotary.growth, positions)
     angles = graph.node("Mul", [positions, frequencies], f"{NAME}/angles")
-    cos, sin = (graph.node(op, [angles], f"{NAME}/{op.lower()}") for op in ("Cos", "Sin"))
-    if rotary.magnitude == 1:
-        return cos, sin
-    magnitude = graph.constant(f"{NAME}/magnitude", rotary.magnitude, np.float32)
-    cos, sin = (graph.node("Mul", [one, magnitude], f"{one}/Mul") for one in (cos, sin))
-    return cos, sin
+    tables = [graph.node(op, [angles], f"{NAME}/{op.lower()}") for op in ("Cos", "Sin")]
+    if rotary.magnitude != 1:
+        magnitude = graph.constant(f"{NAME}/magnitude", rotary.magnitude, np.float32)
+        tables = [
+            graph.node("Mul", [table, magnitude], f"{NAME}/{name}/Mul")
+            for name, table in zip(("cos", "sin"), tables, strict=True)
+        ]
+    return tables[0], tables[1]
 
 
-def _growing(graph: Graph, rotary: Rotary, positions: str) -> str:
-    """Frequencies of a base that grows with the length, one row a position."""
-    assert rotary.growth is not None
-    theta, factor, original, power = rotary.growth
-    constants = {
-        "one": 1.0,
-        "original": original,
-        "factor": factor,
-        "offset": factor - 1,
-        "power": power,
-        "theta": theta,
-    }
-    const = {key: graph.constant(f"{NAME}/growth/{key}", value, np.float32) for key, value in constants.items()}
-    length = graph.node("Add", [positions, const["one"]], f"{NAME}/growth/Add")
-    length = graph.node("Max", [length, const["original"]], f"{NAME}/growth/Max")
-    stretch = graph.node("Mul", [length, const["factor"]], f"{NAME}/growth/Mul")
-    stretch = graph.node("Div", [stretch, const["original"]], f"{NAME}/growth/Div")
-    stretch = graph.node("Sub", [stretch, const["offset"]], f"{NAME}/growth/Sub")
-    raised = graph.node("Pow", [stretch, const["power"]], f"{NAME}/growth/Pow")
-    bases = graph.node("Mul", [raised, const["theta"]], f"{NAME}/growth/theta/Mul")
-    exponents = graph.constant(f"{NAME}/growth/exponents", -rotary.exponents[None], np.float32)
-    frequencies = graph.node("Pow", [bases, exponents], f"{NAME}/growth/frequencies")
+def _positions(graph: Graph, count: int | None) -> str:
+    """Positions from 0 as a float32 column: ``count`` of them, or as many as the call's sequences are long."""
+    if count is None:
+        stop = graph.as_float(graph.length("attention_mask"))
+    else:
+        stop = graph.constant(f"{NAME}/context", count, np.float32)
+    start, step = (graph.constant(f"{NAME}/{value}", value, np.float32) for value in (0, 1))
+    row = graph.node("Range", [start, stop, step], f"{NAME}/Range")
+    column = graph.constant(f"{NAME}/column", [-1, 1], np.int64)
+    return graph.node("Reshape", [row, column], f"{NAME}/positions")
+
+
+def _growing(graph: Graph, rotary: Rotary, growth: tuple[float, float, int, float], positions: str) -> str:
+    """Frequencies of a base that grows with the length, one row a position.
+
+    A position is turned as at its own length, which is how generation reaches it. A prompt that begins the sequence is
+    turned as at the prompt's length, all of it: transformers makes its frequencies once a call.
+    """
+    theta, factor, original, power = growth
+    name = f"{NAME}/growth"
+
+    def const(key: str, value: float) -> str:
+        return graph.constant(f"{name}/{key}", value, np.float32)
+
+    tokens = graph.length("input_ids")
+    begins = graph.node("Equal", [tokens, graph.length("attention_mask")], f"{name}/begins")
+    begins = graph.as_int(begins, f"{name}/begins/Cast")
+    prompt = graph.as_float(graph.node("Mul", [tokens, begins], f"{name}/prompt"))
+    own = graph.node("Add", [positions, const("one", 1)], f"{name}/own")
+    length = graph.node("Max", [own, prompt, const("original", original)], f"{name}/length")
+    stretch = graph.node("Mul", [length, const("factor", factor)], f"{name}/factor/Mul")
+    stretch = graph.node("Div", [stretch, const("context", original)], f"{name}/Div")
+    stretch = graph.node("Sub", [stretch, const("offset", factor - 1)], f"{name}/Sub")
+    # base ^ -exponent; a logarithm a position and an exponential a pair cost a tenth of a power a pair.
+    grown = graph.node("Mul", [graph.node("Log", [stretch], f"{name}/Log"), const("power", power)], f"{name}/power/Mul")
+    logarithm = graph.node("Add", [grown, const("theta", math.log(theta))], f"{name}/base")
+    exponents = graph.constant(f"{name}/exponents", -rotary.exponents[None], np.float32)
+    exponent = graph.node("Mul", [logarithm, exponents], f"{name}/exponent")
+    frequencies = graph.node("Exp", [exponent], f"{name}/Exp")
     turning = np.arange(len(rotary.exponents)) < rotary.turning
-    mask = graph.constant(f"{NAME}/growth/turning", turning[None], np.float32)
-    return graph.node("Mul", [frequencies, mask], f"{NAME}/growth/turning/Mul")
+    if turning.all():
+        return frequencies
+    mask = graph.constant(f"{name}/turning", turning[None], np.float32)
+    return graph.node("Mul", [frequencies, mask], f"{name}/turning/Mul")

@@ -55,13 +55,15 @@ class OrtTarget:
         """Make ``model.onnx`` and ``genai_config.json``."""
         from zoo.targets.ort.genai_config import genai_config
         from zoo.targets.ort.graph import Graph
+        from zoo.targets.ort.ops import Operations
 
-        assert architecture is not None
+        assert architecture is not None  # ``architectures`` names what this target takes
         options = OrtOptions.model_validate(recipe.target.options)
-        graph = Graph(recipe.architecture, arrays, storages, options.accuracy_level, DATA_FILE)
-        architecture.forward(recipe.architecture, graph, self.head_multiple)
+        graph = Graph(arrays, DATA_FILE)
+        operations = Operations(graph, storages, options.accuracy_level)
+        architecture.forward(recipe.architecture, operations, self.head_multiple)
         yield "model.onnx", graph.serialize()
-        yield "genai_config.json", genai_config(recipe, graph.head_size, graph.context)
+        yield "genai_config.json", genai_config(recipe, operations.head_size, operations.context)
 
     def probes(self, architecture: Architecture | None, precisions: Sequence[Precision]) -> Iterable[Probe]:
         """List one-node trials of the kernels that builds of these precisions use."""

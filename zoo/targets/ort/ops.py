@@ -1,0 +1,202 @@
+"""The operations that an architecture composes, as ONNX Runtime's CPU kernels offer them.
+
+Operators and their attributes: onnxruntime, docs/ContribOperators.md (domain com.microsoft).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from zoo.contracts import Parameter, Rotary
+from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.targets.ort.graph import MS, Graph
+from zoo.targets.ort.tables import rotary_tables
+
+NUM_LOGITS = "num_logits_to_keep"
+
+
+class Operations:
+    """Adds nodes to a graph (the ``GraphOps`` protocol); a value is the name of a tensor.
+
+    Args:
+        graph: what grows.
+        storages: how each weight is stored.
+        accuracy_level: of MatMulNBits.
+    """
+
+    head_size: int
+    """Width of a head in the graph, padding included; known once attention is composed."""
+    context: int
+    """Positions that the graph serves."""
+
+    def __init__(self, graph: Graph, storages: Mapping[str, FloatStorage | BlockStorage], accuracy_level: int) -> None:
+        self._graph = graph
+        self._storages = storages
+        self._accuracy_level = accuracy_level
+        self._widths: dict[str, int] = {}
+        self._lengths: tuple[str, str] | None = None
+        self._kept: tuple[str, str, str] | None = None
+        self._tables: tuple[str, str] | None = None
+        graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
+        graph.input("attention_mask", "int64", ["batch_size", "total_sequence_length"])
+
+    def tokens(self) -> str:
+        """The input ``input_ids``."""
+        return "input_ids"
+
+    def embedding(self, name: str, ids: str, weight: Parameter) -> str:
+        """Gather rows, from floats or from blocks."""
+        graph, storage = self._graph, self._storages[weight.name]
+        if isinstance(storage, FloatStorage):
+            rows = graph.node("Gather", [graph.external(weight, "weight"), ids], f"{name}/Gather")
+            return rows if storage.dtype == "float32" else graph.as_float(rows)
+        vocab, hidden = weight.shape
+        width = storage.blocks(hidden) * storage.block_size
+        # The same bytes as MatMulNBits' (rows, blocks, bytes), where the embedding is the output head too.
+        flat = graph.external(weight, "weight", shape=[vocab, width * storage.bits // 8], view="_rows")
+        rows = graph.node(
+            f"{MS}::GatherBlockQuantized",
+            [flat, ids, *self._levels(weight, storage)],
+            f"{name}/GatherBlockQuantized",
+            bits=storage.bits,
+            block_size=storage.block_size,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+        if hidden == width:
+            return rows
+        # Rows are stored in whole blocks; what lies past the hidden size is padding.
+        bounds = {"start": 0, "end": hidden, "axis": 2}
+        slices = [graph.constant(f"{name}/{key}", [value], np.int64) for key, value in bounds.items()]
+        return graph.node("Slice", [rows, *slices], f"{name}/Slice")
+
+    def _levels(self, weight: Parameter, storage: BlockStorage) -> list[str]:
+        """The scales of a weight in blocks, and its zero points where it has some."""
+        arrays = ["scales"] if storage.symmetric else ["scales", "zero_points"]
+        return [self._graph.external(weight, array) for array in arrays]
+
+    def rms_norm(self, name: str, x: str, weight: Parameter, eps: float) -> str:
+        """SimplifiedLayerNormalization is ONNX Runtime's RMSNorm."""
+        return self._graph.node(
+            "SimplifiedLayerNormalization",
+            [x, self._graph.floats(weight)],
+            f"{name}/LayerNorm",
+            axis=-1,
+            epsilon=eps,
+            stash_type=1,
+        )
+
+    def add_rms_norm(self, name: str, x: str, residual: str, weight: Parameter, eps: float) -> tuple[str, str]:
+        """Add and normalize in one node."""
+        outputs = [f"{name}/SkipLayerNorm/output_0", "", "", f"{name}/SkipLayerNorm/output_3"]
+        self._graph.node(
+            f"{MS}::SkipSimplifiedLayerNormalization",
+            [residual, x, self._graph.floats(weight)],
+            f"{name}/SkipLayerNorm",
+            outputs,
+            epsilon=eps,
+        )
+        return outputs[0], outputs[3]
+
+    def linear(self, name: str, x: str, weight: Parameter, bias: Parameter | None = None) -> str:
+        """Multiply by a matrix in the checkpoint's own (out, in) order, from floats or from blocks."""
+        graph, storage = self._graph, self._storages[weight.name]
+        if isinstance(storage, FloatStorage):
+            y = graph.node(f"{MS}::FusedMatMul", [x, graph.floats(weight)], f"{name}/MatMul", transB=1)
+        else:
+            rows, columns = weight.shape
+            y = graph.node(
+                f"{MS}::MatMulNBits",
+                [x, graph.external(weight, "weight"), *self._levels(weight, storage)],
+                f"{name}/MatMul",
+                K=columns,
+                N=rows,
+                bits=storage.bits,
+                block_size=storage.block_size,
+                accuracy_level=self._accuracy_level,
+            )
+        self._widths[y] = weight.shape[0]
+        return y if bias is None else graph.node("Add", [y, graph.floats(bias)], f"{name}/Add")
+
+    def attention(
+        self,
+        name: str,
+        qkv: str,
+        *,
+        layer: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        scale: float,
+        rotary: Rotary,
+    ) -> str:
+        """GroupQueryAttention, rotary inside, over packed q, k, v and this layer's KV cache."""
+        self.head_size, self.context = head_dim, rotary.context
+        graph = self._graph
+        if self._tables is None:
+            self._tables = rotary_tables(graph, rotary)
+        cache: dict[str, list[str]] = {"past": [], "present": []}
+        for part in ("key", "value"):
+            for when, prefix in (("past", "past_key_values"), ("present", "present")):
+                length = "past_sequence_length" if when == "past" else "total_sequence_length"
+                declare = graph.input if when == "past" else graph.output
+                shape: list[str | int] = ["batch_size", num_kv_heads, length, head_dim]
+                cache[when].append(declare(f"{prefix}.{layer}.{part}", "float32", shape))
+        return graph.node(
+            f"{MS}::GroupQueryAttention",
+            [qkv, "", "", *cache["past"], *self._sequence_lengths(), *self._tables],
+            f"{name}/GroupQueryAttention",
+            [f"{name}/GroupQueryAttention/output_0", *cache["present"]],
+            num_heads=num_heads,
+            kv_num_heads=num_kv_heads,
+            scale=scale,
+            do_rotary=1,
+            rotary_interleaved=0,
+        )
+
+    def activation(self, name: str, kind: str, x: str) -> str:
+        """SiLU is QuickGelu with alpha 1: x · sigmoid(x), in one node."""
+        if kind == "silu":
+            return self._graph.node(f"{MS}::QuickGelu", [x], name, alpha=1.0)
+        if kind == "relu":
+            return self._graph.node("Relu", [x], name)
+        return self._graph.node("Gelu", [x], name, approximate="none" if kind == "gelu" else "tanh")
+
+    def multiply(self, name: str, a: str, b: str) -> str:
+        """Multiply element by element."""
+        return self._graph.node("Mul", [a, b], name)
+
+    def add(self, name: str, a: str, b: str) -> str:
+        """Add element by element."""
+        return self._graph.node("Add", [a, b], name)
+
+    def last_positions(self, name: str, x: str) -> str:
+        """Keep the last ``num_logits_to_keep`` positions: an input with the default 1; 0 keeps all."""
+        graph = self._graph
+        if self._kept is None:
+            graph.input(graph.constant(NUM_LOGITS, [1], np.int64), "int64", [1])
+            start = graph.node("Neg", [NUM_LOGITS], "/model/last_positions/Neg")
+            end = graph.constant("/model/last_positions/end", [2**63 - 1], np.int64)
+            self._kept = start, end, graph.constant("/model/last_positions/axis", [1], np.int64)
+        return graph.node("Slice", [x, *self._kept], name)
+
+    def logits(self, x: str) -> None:
+        """Name the result.
+
+        Its declared length is 1, what onnxruntime-genai expects; ONNX Runtime returns more where more is asked for.
+        """
+        self._graph.rename(x, "logits")
+        self._graph.output("logits", "float32", ["batch_size", 1, self._widths[x]], first=True)
+
+    def _sequence_lengths(self) -> tuple[str, str]:
+        """What attention asks of the mask: each sequence's length less one, and the length of the longest."""
+        if self._lengths is None:
+            graph, name = self._graph, "/model/attention_mask"
+            axis = graph.constant(f"{name}/axis", [1], np.int64)
+            counted = graph.node("ReduceSum", ["attention_mask", axis], f"{name}/ReduceSum", keepdims=0)
+            less = graph.node("Sub", [counted, graph.constant(f"{name}/one", 1, np.int64)], f"{name}/Sub")
+            longest = graph.length("attention_mask")
+            self._lengths = graph.as_int(less, f"{name}/Cast", 32), graph.as_int(longest, f"{name}/length/Cast", 32)
+        return self._lengths
