@@ -42,7 +42,7 @@ def _options(
 
 def _add_commands() -> None:
     """Add the core's commands, then those that plugins brought."""
-    from zoo.cli import build, doctor, plugins, run, show, verify
+    from zoo.cli import build, doctor, fetch, plugins, run, show, verify
     from zoo.cli import list as listing
     from zoo.cli.options import TargetCommand
     from zoo.plugins import host
@@ -50,6 +50,7 @@ def _add_commands() -> None:
     app.command("list")(listing.list_models)
     app.command("show")(show.show)
     app.command("plugins")(plugins.plugins)
+    app.command("fetch")(fetch.fetch)
     app.command("build", cls=TargetCommand)(build.build)
     app.command("verify")(verify.verify)
     app.command("doctor")(doctor.doctor)

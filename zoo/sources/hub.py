@@ -98,7 +98,7 @@ def locate(repository: str, revision: str = "main", *, offline: bool = False) ->
     """
     check_id(repository)
     check_revision(revision)
-    snapshot = _cached_snapshot(storage_folder(repository), revision)
+    snapshot = cached_snapshot(storage_folder(repository), revision)
     if snapshot is None:
         return None
     files = _build_files(snapshot)
@@ -197,7 +197,7 @@ def weight_files(remote: Repository) -> list[str]:
 def _from_cache(repository: str, revision: str, licence: Licence | None) -> Fetched:
     snapshot = locate(repository, revision, offline=True)
     if snapshot is None:
-        partly = " (only part of it is)" if _cached_snapshot(storage_folder(repository), revision) else ""
+        partly = " (only part of it is)" if cached_snapshot(storage_folder(repository), revision) else ""
         raise ZooError(
             f"{repository} at {revision} is not on this machine{partly}, and the network is off (--offline or "
             f"HF_HUB_OFFLINE); run `zoo fetch {repository}` with the network on"
@@ -207,7 +207,7 @@ def _from_cache(repository: str, revision: str, licence: Licence | None) -> Fetc
     return Fetched(snapshot, repository, snapshot.name, licence, sizes, 0)
 
 
-def _cached_snapshot(storage: Path, revision: str) -> Path | None:
+def cached_snapshot(storage: Path, revision: str) -> Path | None:
     """Find the snapshot that a revision meant when it was last asked for."""
     try:
         commit = (storage / "refs" / revision).read_text(encoding="utf-8").strip()

@@ -39,6 +39,11 @@ class Place:
         return re.sub(r"^https?://([^@/]*@)?([^/?#]+).*$", r"\2", self.endpoint)
 
     @property
+    def elsewhere(self) -> str:
+        """What else to try, where another server may have the same."""
+        return "" if self.kind == "address" else ", or set HF_ENDPOINT to a mirror"
+
+    @property
     def page(self) -> str:
         """Where people read and accept the terms."""
         return f"{_HOME}/{'datasets/' if self.kind == 'dataset' else ''}{self.repository}"
@@ -98,7 +103,7 @@ def explain(error: Exception, place: Place) -> ZooError:
     import httpx2
     from huggingface_hub import errors
 
-    name, host = place.repository, place.host
+    name, host, elsewhere = place.repository, place.host, place.elsewhere
     if isinstance(error, errors.HFValidationError):
         return UsageError(f"{name!r} is no hub id; a hub id is organisation/name")
     if isinstance(error, errors.OfflineModeIsEnabled):
@@ -107,13 +112,15 @@ def explain(error: Exception, place: Place) -> ZooError:
     if status is not None:
         return _explain_status(error, status, place)
     if isinstance(error, httpx2.TimeoutException):
-        return ZooError(f"{name}: {host} did not answer in time; try again, or set HF_ENDPOINT to a mirror")
+        return ZooError(f"{name}: {host} did not answer in time; try again{elsewhere}")
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
+        if place.kind == "address":
+            return ZooError(f"{name}: {place.endpoint[:200]!r} is no address of the web")
         return UsageError(f"HF_ENDPOINT must be an address such as https://hf-mirror.com, not {host!r}")
     if isinstance(error, httpx2.TransportError):
         return ZooError(
-            f"{name}: {host} cannot be reached ({_first_line(error)}); check the network, set HF_ENDPOINT to a mirror, "
-            "or give --offline to use what is on this machine"
+            f"{name}: {host} cannot be reached ({_first_line(error)}); check the network{elsewhere}, or "
+            "give --offline to use what is on this machine"
         )
     return ZooError(f"{name}: {host} answered what no hub does ({_first_line(error)}); is HF_ENDPOINT right?")
 
@@ -123,6 +130,8 @@ def _explain_status(error: Exception, status: int, place: Place) -> ZooError:
     from huggingface_hub import errors
 
     name, revision = place.repository, place.revision or "main"
+    if place.kind == "address" and status in (401, 403, 404, 410):
+        return ZooError(f"{name}: {place.host} does not hand it out ({status}); is the declared address still right?")
     declared_gated = place.licence is not None and place.licence.gated
     if isinstance(error, errors.GatedRepoError) or (status in (401, 403) and declared_gated):
         licence = f" under the licence {describe_licence(place.licence)}" if place.licence else ""
@@ -151,7 +160,7 @@ def _explain_status(error: Exception, status: int, place: Place) -> ZooError:
     if status >= 500:
         return ZooError(
             f"{name}: {place.host} has a problem of its own ({status}{_server_says(error)}), {TRIES} tries; try again "
-            "later, or set HF_ENDPOINT to a mirror"
+            f"later{place.elsewhere}"
         )
     return ZooError(f"{name}: {place.host} answered {status}{_server_says(error)}")
 

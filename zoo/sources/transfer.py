@@ -102,8 +102,8 @@ def bring(wanted: Wanted, partial: Path, tally: Tally, place: Place) -> str:
                 break
     partial.unlink(missing_ok=True)
     raise ZooError(
-        f"{place.repository}: {wanted.name} arrived wrong ({problem}) and was discarded. Try again; if it stays, the "
-        f"copy at {place.host} is damaged: try another mirror (HF_ENDPOINT)"
+        f"{place.repository}: {wanted.name} arrived wrong ({problem}) and was discarded. Try again; if it stays so, "
+        f"the copy at {place.host} is damaged{place.elsewhere}"
     )
 
 

@@ -1,0 +1,91 @@
+"""``zoo fetch``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.cli.output import bytes_text, print_json
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.sources.transfer import Arrival
+
+
+def fetch(
+    model: Annotated[str | None, typer.Argument(help="A declared model or a hub id.")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", metavar="NAME", help="A declared dataset; may be given again.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the weights, instead of the declared one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bring weights and datasets to this machine: resumed where it broke off, checked before it counts."""
+    from zoo.plugins import host
+    from zoo.stages.fetch import fetch_dataset, fetch_weights
+
+    if model is None and not dataset:
+        raise UsageError("say what to fetch: a model, or --dataset NAME")
+    if model is None and revision is not None:
+        raise UsageError("--revision is of a model's weights; name the model")
+    registry = host().registry
+    # An unknown name must not show only after hours of downloading the first one.
+    for name in dataset or []:
+        registry.dataset(name)
+    weights = None
+    if model is not None:
+        with fetch_progress() as progress:
+            weights = fetch_weights(registry, model, revision=revision, progress=progress)
+        if not as_json:
+            origin = f" of {weights.repository} at {weights.commit[:12]}" if weights.commit else ""
+            _print(f"{weights.folder}: weights{origin}", len(weights.files), weights.bytes, weights.downloaded_bytes)
+    datasets = []
+    for name in dataset or []:
+        with fetch_progress() as progress:
+            datasets.append(fetch_dataset(registry, name, progress=progress))
+        one = datasets[-1]
+        if not as_json:
+            _print(f"{one.files[0].name}: dataset {name}", len(one.files), one.bytes, one.downloaded_bytes)
+    if as_json:
+        print_json({"weights": weights, "datasets": datasets})
+
+
+def _print(what: str, files: int, size: int, downloaded: int) -> None:
+    came = f"{bytes_text(downloaded)} downloaded" if downloaded else "already here"
+    typer.echo(f"{what}, {files} file{'s' if files != 1 else ''}, {bytes_text(size)}, {came}")
+
+
+@contextmanager
+def fetch_progress() -> Iterator[Callable[[Arrival], None] | None]:
+    """Give the callback that a download reports to; it draws on stderr, and only on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    bar = Progress(
+        BarColumn(bar_width=24),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=1.0)
+
+        def report(arrival: Arrival) -> None:
+            left = f"  {arrival.eta:.0f} s left" if arrival.eta is not None else ""
+            bar.update(
+                task,
+                completed=arrival.bytes_done / arrival.bytes_total if arrival.bytes_total else 0.0,
+                description=f"{bytes_text(arrival.bytes_done)} of {bytes_text(arrival.bytes_total)}  "
+                f"{bytes_text(arrival.rate)}/s{left}  {arrival.file}",
+            )
+
+        yield report
