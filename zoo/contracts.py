@@ -286,6 +286,10 @@ class Slab(Protocol):
         """The largest magnitude in each block of columns, (stop - start, blocks)."""
         ...
 
+    def extreme(self, start: int, stop: int, block: int) -> NDArray[np.float32]:
+        """The value of largest magnitude, with its sign, in each block of columns, (stop - start, blocks)."""
+        ...
+
     def extremes(self, start: int, stop: int, block: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The smallest value or zero, and the largest value or zero, in each block of columns."""
         ...

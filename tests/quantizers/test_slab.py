@@ -44,11 +44,19 @@ def test_blocks_have_the_extremes_that_numpy_finds(dtype, columns):
     assert np.array_equal(high, np.maximum(blocks.max(-1), 0)[1:6])
     assert np.array_equal(slab.absmax(1, 6, 32), np.abs(blocks).max(-1)[1:6])
     assert np.array_equal(slab.float32(1, 6, padded.shape[1]), padded[1:6])
+    for block in (16, 32, 128):
+        wide = np.zeros((7, -(-columns // block) * block), np.float32)
+        wide[:, :columns] = values
+        cut = wide.reshape(7, -1, block)
+        largest = np.take_along_axis(cut, np.abs(cut).argmax(-1)[..., None], -1)[..., 0]
+        assert np.array_equal(np.abs(slab.extreme(1, 6, block)), np.abs(largest)[1:6])
+        clear = np.abs(cut.min(-1)) != np.abs(cut.max(-1))
+        assert np.array_equal(slab.extreme(0, 7, block)[clear], largest[clear])
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan, -np.nan])
 @pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
-@pytest.mark.parametrize("method", ["float32", "float16", "absmax", "extremes"])
+@pytest.mark.parametrize("method", ["float32", "float16", "absmax", "extreme", "extremes"])
 def test_a_value_that_is_not_finite_is_refused_with_the_name(bad, dtype, method):
     values = np.ones((4, 32), np.float32)
     values[2, 5] = bad

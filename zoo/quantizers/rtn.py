@@ -102,8 +102,7 @@ class Rtn:
         if bits == 8:
             np.divide(slab.absmax(start, stop, block), np.float32(127), out=scales)
         else:
-            low, high = slab.extremes(start, stop, block)
-            np.divide(np.where(high > -low, high, low), np.float32(-8), out=scales)
+            np.divide(slab.extreme(start, stop, block), np.float32(-8), out=scales)
         middle = np.float32(2 ** (bits - 1) + 0.5)
         blocks = _divide_by(slab, start, stop, block, scales)
         np.add(blocks, middle, out=blocks)

@@ -113,6 +113,52 @@ class RawSlab:
             _WIDEN[self._dtype](top, largest)
         return cast("NDArray[np.float32]", largest.reshape(stop - start, blocks))
 
+    def extreme(self, start: int, stop: int, block: int) -> NDArray[np.float32]:
+        """The value of largest magnitude, with its sign, in each block of columns, (stop - start, blocks)."""
+        bits, blocks = self._blocks(start, stop, block)
+        if self._dtype == "F32":
+            low, high = self.extremes(start, stop, block)
+            return cast("NDArray[np.float32]", np.where(high > -low, high, low))
+        # Turned left by one, the sign is the lowest bit: the largest number is the largest magnitude.
+        keys = self._scratch.array("magnitude", bits.shape, np.uint16)
+        sign = self._scratch.array("sign", bits.shape, np.uint16)
+        np.left_shift(bits, 1, out=keys)
+        np.right_shift(bits, 15, out=sign)
+        np.bitwise_or(keys, sign, out=keys)
+        top = self._block_maxima(keys.reshape(-1), block)
+        self._check(start, stop, int(top.max(initial=0)) >> 1 < _INFINITY[self._dtype])
+        value = np.empty(top.shape, np.float32)
+        _WIDEN[self._dtype]((top >> 1) | (top << 15), value)
+        return value.reshape(stop - start, blocks)
+
+    def _block_maxima(self, keys: NDArray[np.uint16], block: int) -> NDArray[np.uint16]:
+        """The maximum of each block of uint16; ``block`` is a power of two, at least 4.
+
+        A reduction costs some 30 ns a block however short it is. Short blocks are folded instead: two neighbours are the
+        halves of a 32-bit number, two of those of a 64-bit one, each in a few passes over everything.
+        """
+        if block > 64:
+            return cast("NDArray[np.uint16]", np.maximum.reduceat(keys, _starts(keys.size, block)))
+        left = block
+        while left > 1:
+            step = 4 if left >= 4 else 2
+            pairs = keys.view(np.uint32)
+            high = self._scratch.array("high", pairs.shape, np.uint32)
+            low = self._scratch.array("low", pairs.shape, np.uint32)
+            np.right_shift(pairs, 16, out=high)
+            np.bitwise_and(pairs, 0xFFFF, out=low)
+            np.maximum(high, low, out=low)
+            if step == 4:
+                wide, spare = low.view(np.uint64), high.view(np.uint64)
+                np.right_shift(wide, 32, out=spare)
+                np.bitwise_and(wide, 0xFFFFFFFF, out=wide)
+                np.maximum(wide, spare, out=wide)
+                keys = wide.astype(np.uint16)
+            else:
+                keys = low.astype(np.uint16)
+            left //= step
+        return keys
+
     def extremes(self, start: int, stop: int, block: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The smallest value or zero, and the largest value or zero, in each block of columns."""
         bits, blocks = self._blocks(start, stop, block)
