@@ -110,7 +110,7 @@ class Answers:
         Raises:
             KeyboardInterrupt: interrupted; what had come so far was written.
         """
-        stream = self.engine.stream(prompt, messages=messages, **self.options)
+        stream = self.engine.stream(prompt, messages=messages, continued=messages is not None, **self.options)
         write = _raw_writer()
         try:
             for piece in stream:
@@ -205,4 +205,5 @@ def _require_text(text: str | None) -> None:
     try:
         (text or "").encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UsageError(f"{text!r} is no text: its character {error.start} came from bytes that are not UTF-8") from None
+        where = f"character {error.start}"
+        raise UsageError(f"{text!r} is no text: its {where} came from bytes that are not UTF-8") from None

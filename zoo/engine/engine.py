@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.engine.chat import Message, find_template, render, special_tokens
-from zoo.engine.generation import Generation, Limits, Piece, generate
+from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
 from zoo.engine.sampling import Sampling
-from zoo.engine.session import CHUNK, Session
+from zoo.engine.session import Session
 from zoo.engine.text import Tokenizer
 from zoo.errors import UsageError, ZooError
 
@@ -37,8 +37,7 @@ class Engine:
         self.chat_template = find_template(folder)
         self._tokens = special_tokens(folder)
         self.stop_token_ids = frozenset(package.manifest.recipe.tokens.eos_token_id)
-        self._sequence: list[int] = []
-        """Ids whose keys and values the cache holds."""
+        self._cache = self._session.new_cache()
 
     @classmethod
     def open(cls, path: str | Path, *, threads: int | None = None) -> Engine:
@@ -82,7 +81,7 @@ class Engine:
             ZooError: a base model, which has no template.
         """
         if self.chat_template is None:
-            raise ZooError(f"{self.package.path.name} has no chat template: it is a base model; prompt it without --chat")
+            raise ZooError(f"{self.package.path.name} has no chat template: it is a base model; leave --chat out")
         text = render(self.chat_template, messages, self._tokens)
         # A template writes its own special tokens.
         return self._require_tokenizer().encode(text, special=False)
@@ -143,8 +142,12 @@ class Engine:
         stop: Sequence[str] = (),
         stop_token_ids: Sequence[int] = (),
         ignore_eos: bool = False,
+        continued: bool = False,
     ) -> Stream:
         """Answer a prompt piece by piece; the arguments are those of ``generate``.
+
+        Args:
+            continued: take over what the last request computed of this prompt's beginning, as in a conversation.
 
         Returns:
             An iterator of pieces, whose ``generation`` holds all that came so far.
@@ -152,7 +155,7 @@ class Engine:
         return Stream(
             *self._start(
                 prompt, messages, max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop,
-                stop_token_ids, ignore_eos,
+                stop_token_ids, ignore_eos, continued,
             )
         )  # fmt: skip
 
@@ -169,6 +172,7 @@ class Engine:
         stop: Sequence[str],
         stop_token_ids: Sequence[int],
         ignore_eos: bool,
+        continued: bool = False,
     ) -> tuple[Generation, Iterator[Piece]]:
         if max_new_tokens < 1:
             raise UsageError(f"max-new-tokens must be 1 or more, not {max_new_tokens}")
@@ -178,7 +182,11 @@ class Engine:
         limits = Limits(max_new_tokens, tuple(stop), ends)
         generation = Generation(ids)
         generation.timings.load_s = self.load_seconds
-        return generation, self._run(generation, limits, sampling)
+        request = Request(generation, limits, sampling, self.context_length, self.tokenizer)
+        if not continued:
+            # What a cache holds depends a little on how it came there, and the same request deserves the same answer.
+            self._cache.keep(0)
+        return generation, run_request(self._session, self._cache, request)
 
     def _prompt_ids(self, prompt: str | Sequence[int] | None, messages: Sequence[Message] | None) -> list[int]:
         if (prompt is None) == (messages is None):
@@ -194,13 +202,18 @@ class Engine:
             if bos is None:
                 raise UsageError("the prompt is empty, and the model has no token that begins a text")
             ids = [bos]
-        wrong = next((one for one in ids if not 0 <= one < self.vocab_size), None)
-        if wrong is not None:
-            raise UsageError(f"token id {wrong} is not below the vocabulary of {self.vocab_size}")
         limit = self._prompt_limit()
         if len(ids) >= limit:
-            raise ZooError(f"the prompt has {len(ids)} tokens; the model takes at most {limit - 1} and answers within it")
-        return ids
+            raise ZooError(
+                f"the prompt has {len(ids)} tokens; this model takes at most {limit - 1}, to leave room for an answer"
+            )
+        return self._check_ids(ids)
+
+    def _check_ids(self, ids: Sequence[int]) -> list[int]:
+        for one in ids:
+            if not 0 <= one < self.vocab_size:
+                raise UsageError(f"token id {one} is not in the vocabulary of {self.vocab_size}")
+        return list(ids)
 
     def _prompt_limit(self) -> int:
         """Find how long a prompt may be, exclusive: the context, or less where frequencies depend on the prompt."""
@@ -210,20 +223,40 @@ class Engine:
             return min(self.context_length, self.package.manifest.recipe.architecture.max_position_embeddings + 1)
         return self.context_length
 
-    def _run(self, generation: Generation, limits: Limits, sampling: Sampling) -> Iterator[Piece]:
-        yield from generate(self._session, self.tokenizer, generation, limits, sampling)
+    def logits(self, token_ids: Sequence[int], positions: int | Literal["all"] = "all") -> NDArray[np.float32]:
+        """Compute the logits of a text's last positions, float32 (positions, vocab): one row a token.
 
-    def logits(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-        """Compute the logits of every position of a text, chunk by chunk so that memory stays bounded.
+        Args:
+            positions: how many of the last, or all.
+
+        Raises:
+            ZooError: the text does not fit the context.
+        """
+        count = len(token_ids) if positions == "all" else min(positions, len(token_ids))
+        result = np.empty((count, self.vocab_size), np.float32)
+        at = 0
+        for block in self.logit_blocks(token_ids, skip=len(token_ids) - count):
+            result[at : at + len(block)] = block
+            at += len(block)
+        return result
+
+    def logit_blocks(self, token_ids: Sequence[int], *, skip: int = 0) -> Iterator[NDArray[np.float32]]:
+        """Compute the logits of a text block by block, so that memory stays bounded whatever its length.
+
+        Args:
+            skip: how many positions at the beginning need none.
 
         Yields:
-            float32 (positions, vocab), in order; together one row a token.
+            float32 (positions, vocab), in order, together one row a token; each is valid until the next.
         """
-        self._session.reset()
-        chunk = max(1, min(CHUNK, 2**26 // self.vocab_size))
-        for start in range(0, len(token_ids), chunk):
-            part = token_ids[start : start + chunk]
-            yield self._session.step(part, keep=len(part)).copy()
+        ids = self._check_ids(token_ids)
+        if len(ids) > self.context_length:
+            raise ZooError(f"the text has {len(ids)} tokens; the model takes at most {self.context_length}")
+        cache = self._cache
+        cache.keep(0)
+        if skip:
+            self._session.prefill(cache, ids[:skip])
+        yield from self._session.all_logits(cache, ids[skip:])
 
 
 class Stream:
@@ -241,7 +274,7 @@ class Stream:
 
 
 def _check_small_files(package: Package) -> None:
-    """Compare the hashes of everything but the weights: it costs nothing, and a changed graph computes something else."""
+    """Compare the hashes of everything but the weights: it costs little, and a changed graph computes anything."""
     import hashlib
 
     for name, record in package.manifest.files.items():
@@ -249,5 +282,3 @@ def _check_small_files(package: Package) -> None:
             continue
         if hashlib.sha256((package.path / name).read_bytes()).hexdigest() != record.sha256:
             raise ZooError(f"{package.path.name}/{name} was changed after the build; build the package again")
-
-

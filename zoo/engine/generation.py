@@ -1,18 +1,27 @@
-"""The generation of one answer: prefill, then a token a step, until something ends it."""
+"""One answer: its own sampler, stops, text and timings, advanced by one step's logits at a time.
+
+A ``Request`` knows no session: whoever runs it, alone or among others, hands it logits and takes its next token.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from zoo.engine.sampling import Sampler, Sampling
-from zoo.engine.session import Session
 from zoo.engine.text import StopStrings, Tokenizer
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zoo.engine.cache import KVCache
+    from zoo.engine.session import Session
+
+AHEAD = 512
+"""Tokens of an answer for which the cache makes room at once."""
 FinishReason = Literal["stop", "length", "interrupt"]
 
 
@@ -31,8 +40,10 @@ class Timings:
 
     load_s: float = 0.0
     prefill_s: float = 0.0
+    """From the request to the first token: TTFT."""
     decode_s: float = 0.0
     prefill_tokens: int = 0
+    """Tokens of the prompt that were computed; the others came from the cache."""
     decode_tokens: int = 0
     """Steps after the first token."""
 
@@ -61,84 +72,92 @@ class Generation:
 class Piece:
     """What one step brought."""
 
-    token_id: int
+    token_id: int | None
+    """None for text that was held back until the answer ended."""
     text: str
     """Text that became certain with it; may be empty."""
 
 
-def generate(
-    session: Session,
-    tokenizer: Tokenizer | None,
-    generation: Generation,
-    limits: Limits,
-    sampling: Sampling,
-    *,
-    cached: int = 0,
-) -> Iterator[Piece]:
-    """Run one answer step by step, filling ``generation`` as it goes.
+class Request:
+    """An answer in the making.
 
     Args:
-        cached: how many of the prompt's tokens the session's cache holds already.
+        generation: filled as the answer grows.
+        context: tokens that prompt and answer may have together.
+        tokenizer: None where no text is wanted.
     """
-    timings = generation.timings
-    sampler = Sampler(sampling)
-    stream = tokenizer.stream(generation.prompt_ids) if tokenizer is not None else None
-    stops = StopStrings(limits.stop)
-    seen = _Seen(generation.prompt_ids) if sampling.repetition_penalty != 1.0 else None
-    session.reset(cached)
-    started = time.perf_counter()
-    try:
-        logits = session.prefill(generation.prompt_ids[cached:])
-        timings.prefill_tokens = len(generation.prompt_ids) - cached
-        room = min(limits.max_new_tokens, session.context - len(generation.prompt_ids))
-        while True:
-            token = sampler.choose(logits, seen.ids if seen is not None else None)
-            if timings.prefill_s == 0.0:
-                timings.prefill_s = time.perf_counter() - started
-                started = time.perf_counter()
-            if token in limits.stop_token_ids:
-                generation.finish_reason = "stop"
-                break
-            generation.token_ids.append(token)
-            if seen is not None:
-                seen.add(token)
-            text = stops.add(stream.add(token)) if stream is not None else ""
-            generation.text += text
-            yield Piece(token, text)
-            if stops.found:
-                generation.finish_reason = "stop"
-                break
-            if len(generation.token_ids) >= room:
-                generation.finish_reason = "length"
-                break
-            logits = session.step([token])[0]
-            timings.decode_tokens += 1
-    except (KeyboardInterrupt, GeneratorExit):
-        generation.finish_reason = "interrupt"
-        raise
-    finally:
-        if timings.prefill_s:
-            timings.decode_s = time.perf_counter() - started
-    if stream is not None:
-        rest = stops.add(stream.rest()) + stops.rest()
-        if rest:
-            generation.text += rest
-            yield Piece(-1, rest)
 
-
-class _Seen:
-    """Ids of prompt and answer, in one growing array."""
-
-    def __init__(self, ids: Sequence[int]) -> None:
-        self._ids = np.array(ids, np.int64)
-        self._size = len(ids)
-
-    def add(self, token: int) -> None:
-        if self._size == len(self._ids):
-            self._ids = np.concatenate([self._ids, np.empty(max(64, self._size), np.int64)])
-        self._ids[self._size] = token
-        self._size += 1
+    def __init__(
+        self, generation: Generation, limits: Limits, sampling: Sampling, context: int, tokenizer: Tokenizer | None
+    ) -> None:
+        prompt = generation.prompt_ids
+        self.generation = generation
+        self._ends = limits.stop_token_ids
+        self.room = min(limits.max_new_tokens, context - len(prompt))
+        self._sampler = Sampler(sampling, prompt)
+        self._stream = tokenizer.stream(prompt) if tokenizer is not None else None
+        self._stops = StopStrings(limits.stop)
 
     @property
-    def ids(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return self._ids[: self._size]
+    def finished(self) -> bool:
+        return self.generation.finish_reason is not None
+
+    def accept(self, logits: NDArray[np.float32]) -> Piece:
+        """Choose the next token from the last position's logits, float32 (vocab,); it may finish the answer."""
+        generation = self.generation
+        token = self._sampler.choose(logits)
+        if token in self._ends:
+            return self._finish("stop", None, "")
+        generation.token_ids.append(token)
+        text = self._stops.add(self._stream.add(token)) if self._stream is not None else ""
+        if self._stops.found:
+            return self._finish("stop", token, text)
+        if len(generation.token_ids) >= self.room:
+            return self._finish("length", token, text)
+        generation.text += text
+        return Piece(token, text)
+
+    def interrupt(self) -> None:
+        """End the answer as it is; what was held back becomes part of its text."""
+        if not self.finished:
+            self._finish("interrupt", None, "")
+
+    def _finish(self, reason: FinishReason, token: int | None, text: str) -> Piece:
+        if self._stream is not None and not self._stops.found:
+            text += self._stops.add(self._stream.rest())
+            text += self._stops.rest()
+            if self._stops.found:
+                reason = "stop"
+        self.generation.text += text
+        self.generation.finish_reason = reason
+        return Piece(token, text)
+
+
+def run_request(session: Session, cache: KVCache, request: Request) -> Iterator[Piece]:
+    """Run one request by itself: the prompt, then a token a step, until something ends it.
+
+    Whatever the cache holds of the prompt's beginning is not computed again.
+
+    Raises:
+        KeyboardInterrupt: interrupted; the answer so far stands in the request, finished as ``interrupt``.
+    """
+    generation, started = request.generation, time.perf_counter()
+    timings, prompt = generation.timings, generation.prompt_ids
+    # At least the last token is computed: its logits are wanted.
+    cache.keep(min(cache.common(prompt), len(prompt) - 1))
+    timings.prefill_tokens = len(prompt) - len(cache)
+    try:
+        cache.reserve(min(cache.context, len(prompt) + min(request.room, AHEAD)))
+        piece = request.accept(session.prefill(cache, prompt[len(cache) :])[0])
+        timings.prefill_s = time.perf_counter() - started
+        while not request.finished:
+            yield piece
+            started = time.perf_counter()
+            piece = request.accept(session.forward(cache, generation.token_ids[-1:])[0])
+            timings.decode_tokens += 1
+            timings.decode_s += time.perf_counter() - started
+        if piece.token_id is not None or piece.text:
+            yield piece
+    except (KeyboardInterrupt, GeneratorExit):
+        request.interrupt()
+        raise

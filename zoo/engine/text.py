@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
+
+_BYTE = re.compile(r"^<0x([0-9A-F]{2})>$")
+WINDOW = 8
+"""Tokens before a new one that decide how it reads (a leading space, the bytes before it)."""
+LONG_RUN = 32
+"""Byte tokens in a row after which their text is handed out although the run goes on."""
 
 
 class Tokenizer:
@@ -18,12 +25,24 @@ class Tokenizer:
         path = folder / "tokenizer.json"
         try:
             self._library: Any = Library.from_file(str(path))
-        except Exception as error:
+        except Exception as error:  # the library raises bare exceptions
             raise ZooError(f"{folder.name}/tokenizer.json: {' '.join(str(error).split())[:200]}") from None
+        # What a training script left switched on would cut prompts short.
+        self._library.no_truncation()
+        self._library.no_padding()
+        added = self._library.get_added_tokens_decoder()
+        self.special_ids = frozenset(index for index, token in added.items() if token.special)
+        self._bytes: dict[int, int] = {}
+        for token, index in self._library.get_vocab(with_added_tokens=False).items():
+            if match := _BYTE.match(token):
+                self._bytes[index] = int(match[1], 16)
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Turn text into ids; ``special`` adds what the tokenizer puts around a text, such as bos."""
-        return list(self._library.encode(text, add_special_tokens=special).ids)
+        try:
+            return list(self._library.encode(text, add_special_tokens=special).ids)
+        except UnicodeEncodeError as error:
+            raise UsageError(f"the prompt is no valid text: character {error.start} is half of a pair") from None
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Turn ids into text."""
@@ -33,48 +52,118 @@ class Tokenizer:
         """Name a token."""
         return None if token_id is None else self._library.id_to_token(token_id)
 
-    def stream(self, prompt: Sequence[int]) -> TokenStream:
+    def stream(self, prompt: Sequence[int] = ()) -> TokenStream:
         """Start to decode what follows a prompt."""
-        return TokenStream(self._library, prompt)
+        return TokenStream(self, prompt)
 
 
 class TokenStream:
-    """Decodes token by token: a piece comes out when it can change no more."""
+    """Decodes token by token: a piece comes out when it can change no more.
 
-    def __init__(self, library: Any, prompt: Sequence[int]) -> None:
-        from tokenizers.decoders import DecodeStream
+    Together the pieces are what decoding prompt and answer at once gives after the prompt's text. Two things make text
+    change when tokens follow: a character whose bytes are not all there, and, where the tokenizer falls back to byte
+    tokens, a run of them, which becomes text only if all of it is UTF-8. Such a run is held until it ends, or is longer
+    than ``LONG_RUN`` and whole.
+    """
 
-        self._library = library
-        # The prompt's end decides whether the first piece keeps its leading space.
-        self._stream = DecodeStream(ids=list(prompt[-8:]), skip_special_tokens=True)
-        self._pending: list[int] = []
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._bytes = tokenizer._bytes
+        self._run = bytearray()
+        self._broken = False
+        """The run of byte tokens is not UTF-8, whatever follows."""
+        self._held = 0
+        """Bytes of the run that are not handed out."""
+        window = [token for token in prompt[-4 * WINDOW :] if token not in tokenizer.special_ids]
+        for token in window:
+            self._count_run(token)
+        self._ids = window
+        text = tokenizer.decode(window)
+        # The prompt's last character may wait for its other bytes.
+        self._sent = len(text.rstrip("\ufffd"))
+        """Characters of the window's text that are handed out."""
 
-    def add(self, token_id: int) -> str:
+    def add(self, token: int) -> str:
         """Take a token; return the text that it completes, possibly none."""
-        try:
-            piece = self._stream.step(self._library, token_id)
-        except Exception:
-            piece = None
-        if piece is None:
-            self._pending.append(token_id)
+        tokenizer = self._tokenizer
+        if token in tokenizer.special_ids or tokenizer.token(token) is None:
             return ""
-        self._pending.clear()
-        return str(piece)
+        self._count_run(token)
+        if token in self._bytes:
+            self._held += 1
+            if self._broken:
+                return self._give_up_run()
+            self._ids.append(token)
+            if len(self._run) < LONG_RUN or _judge(self._run) != "whole":
+                return ""
+            return self._cut_run()
+        self._held = 0
+        self._ids.append(token)
+        text = tokenizer.decode(self._ids)
+        end = len(text)
+        if text.endswith("\ufffd"):
+            end -= 1  # the beginning of a character whose other bytes are still to come
+        piece, self._sent = text[self._sent : end], max(end, self._sent)
+        if end == len(text) and len(self._ids) > 2 * WINDOW:
+            self._shorten(WINDOW)
+        return piece
 
     def rest(self) -> str:
-        """Return what was held back because a character is incomplete."""
-        if not self._pending:
-            return ""
-        text = str(self._library.decode(self._pending, skip_special_tokens=True))
-        self._pending.clear()
-        return text
+        """Return what was held back, incomplete as it is."""
+        text = self._tokenizer.decode(self._ids)
+        piece, self._sent = text[self._sent :], len(text)
+        return piece
+
+    def _count_run(self, token: int) -> None:
+        """Follow the run of byte tokens that a token belongs to, or ends."""
+        if token in self._bytes:
+            self._run.append(self._bytes[token])
+            self._broken = self._broken or _judge(self._run) == "broken"
+        elif self._run:
+            self._run.clear()
+            self._broken = False
+
+    def _give_up_run(self) -> str:
+        """Hand out a broken run: each of its bytes is a replacement character."""
+        piece = "\ufffd" * self._held
+        waiting = self._held - 1  # the last was not appended to the window
+        if waiting:
+            del self._ids[-waiting:]
+        self._held = 0
+        return piece
+
+    def _cut_run(self) -> str:
+        """Hand out a long run that is whole so far, and begin it anew with its last character."""
+        text = self._tokenizer.decode(self._ids)
+        piece = text[self._sent :]
+        last = len(self._run.decode("utf-8")[-1].encode("utf-8"))
+        del self._run[:-last]
+        self._held = 0
+        self._shorten(last)
+        return piece
+
+    def _shorten(self, tokens: int) -> None:
+        """Keep the last tokens of a window that is handed out."""
+        self._ids = self._ids[-tokens:]
+        self._sent = len(self._tokenizer.decode(self._ids))
+
+
+def _judge(run: bytes | bytearray) -> str:
+    """Tell whether bytes are UTF-8: "whole", "open" where more bytes may complete them, or "broken"."""
+    try:
+        run.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return "open" if error.reason == "unexpected end of data" else "broken"
+    return "whole"
 
 
 class StopStrings:
     """Finds the first stop string in a stream, and holds back what might become one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stop for stop in stops if stop)
+        if "" in stops:
+            raise UsageError("a stop string must not be empty")
+        self._stops = tuple(stops)
         self._held = ""
         self.found = False
 

@@ -1,0 +1,73 @@
+"""How many cores a computation may count on: affinity and cgroup limits respected, hyperthreads counted once."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+
+def usable_cores() -> int:
+    """Count the physical cores that this process may use, at least one.
+
+    Two threads on one core share the units that a matrix product is limited by, so siblings count once.
+    """
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # not on this platform
+        return _physical() or os.cpu_count() or 1
+    cores = len({_siblings(cpu) for cpu in allowed})
+    limit = _cgroup_limit()
+    return max(1, min(cores, limit) if limit else cores)
+
+
+def _siblings(cpu: int) -> str:
+    """The hardware threads of a CPU's core, as the kernel lists them; the CPU alone where it does not."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(cpu)
+
+
+def _cgroup_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """The CPU quota of this process's control group, in whole cores; None where there is none.
+
+    Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (``cpu.max``) and scheduler/sched-bwc.rst.
+    """
+    try:
+        group = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    unified = next((line.split("::", 1)[1] for line in group if line.startswith("0::")), "/").strip("/")
+    limits = []
+    folder = root / unified
+    for one in (folder, *folder.parents):
+        if one == root.parent:
+            break
+        quota = _quota(one)
+        if quota is not None:
+            limits.append(quota)
+    return max(1, math.floor(min(limits))) if limits else None
+
+
+def _quota(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (folder / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    try:
+        cores = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return cores if cores > 0 else None
+
+
+def _physical() -> int | None:
+    import psutil
+
+    count = psutil.cpu_count(logical=False)
+    return int(count) if count else None
