@@ -20,7 +20,12 @@ LLAMA70 = {
 
 
 def compile_file(
-    checkpoint: str = "/path/to/Llama-2-7b-hf", precision: str = "fp16", *, tp: int = 4, name: str | None = None, **changes
+    checkpoint: str = "/path/to/Llama-2-7b-hf",
+    precision: str = "fp16",
+    *,
+    tp: int = 4,
+    name: str | None = None,
+    **changes,
 ) -> dict:
     """Write a file as people wrote them."""
     shapes = changes.pop("shapes", [1024, 2048])
@@ -198,7 +203,10 @@ BROKEN = {
     "heads": (compile_file(tp=3), "does not divide the 32 attention heads"),
     "align missing": (compile_file("/x/Llama-2-70b-hf", tp=16), "align_qkv is missing"),
     "align for nothing": (compile_file(model_kwargs={"align_qkv": True}), "nothing to align"),
-    "int8 unquantized": (compile_file(backend={"dtype": "int8"}, name="Llama-2-7b-hf-int8-tp4-1024-2048"), "w8a16_gptq"),
+    "int8 unquantized": (
+        compile_file(backend={"dtype": "int8"}, name="Llama-2-7b-hf-int8-tp4-1024-2048"),
+        "w8a16_gptq",
+    ),
     "unknown dtype": (compile_file(precision="int4"), "dtype int4"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -121,12 +122,16 @@ def disk(plan: Plan, cache: Path) -> Iterator[Finding]:
             there = there.parent
         device = there.stat().st_dev
         taken[device] = taken.get(device, 0) + needed
-        status = os.statvfs(there)
-        free = status.f_bavail * status.f_frsize
+        free = free_space(there)
         enough = taken[device] <= free
         found = f"needs {_gb(taken[device])}, {_gb(free)} free"
         mend = None if enough else f"free {_gb(taken[device] - free)}, or set {variable} to a folder on another disk"
         yield Finding(check="disk", subject=subject, status="ok" if enough else "missing", found=found, mend=mend)
+
+
+def free_space(folder: Path) -> int:
+    """Read how many bytes the folder's file system has left for this user."""
+    return shutil.disk_usage(folder).free
 
 
 def _gb(size: int) -> str:
