@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from zoo.sources import hub_errors, repository, transfer
 from zoo.sources.folder import open_folder
 from zoo.sources.hub import cache_folder, check_id, download, fetch, locate, storage_folder
 from zoo.sources.hub_remote import RemoteCheckpoint, remote_checkpoint
+from zoo.sources.parallel import each
 
 NAME = "example/tiny-model"
 COMPANIONS = {
@@ -567,3 +570,47 @@ def test_the_hub_is_imported_only_when_it_is_asked(tmp_path: Path) -> None:
         "sys.exit(any(one in sys.modules for one in ('huggingface_hub', 'numpy', 'torch', 'httpx2')))"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"), [(b"<html>portal</html>", "text/html"), (b"[]", "application/json"), (b"{}", "application/json")]
+)
+def test_a_server_that_is_no_hub(server: HubServer, body: bytes, kind: str) -> None:
+    def portal(handler: Any, request: Any) -> bool:
+        handler.send(200, body, {"Content-Type": kind})
+        return True
+
+    server.faults = [portal]
+    assert "is HF_ENDPOINT right?" in refusal()
+
+
+def test_an_interrupt_ends_at_once_and_keeps_what_came(server: HubServer, model: dict[str, bytes]) -> None:
+    server.faults = [break_off("model.safetensors", 200_000), slow("model.safetensors", 20)]
+    environment = {**os.environ, "HF_HUB_DOWNLOAD_TIMEOUT": "20", "ZOO_PLUGINS": ""}
+    process = subprocess.Popen([sys.executable, "-m", "zoo", "fetch", NAME], env=environment, stderr=subprocess.PIPE)
+    while len(server.asked("GET", "model.safetensors")) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=15)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    assert [path.stat().st_size for path in partials()] == [200_000]
+
+
+def test_work_side_by_side() -> None:
+    assert each(lambda one: one * one, [3, 1, 2]) == [9, 1, 4]
+    assert each(str, []) == []
+    stop = threading.Event()
+
+    def work(one: int) -> int:
+        if one == 2:
+            raise ZooError("two")
+        return int(stop.wait(10))
+
+    began = time.monotonic()
+    with pytest.raises(ZooError, match="two"):
+        each(work, list(range(20)), stop)
+    assert time.monotonic() - began < 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from zoo.declarations.licence import Licence
 from zoo.errors import UsageError, ZooError
 
 T = TypeVar("T")
+log = logging.getLogger("zoo")
 
 TRIES = 4
 FIRST_WAIT = 0.5
@@ -70,7 +72,9 @@ def attempt(call: Callable[[], T], place: Place, stop: threading.Event | None = 
 
 
 def rest(seconds: float, stop: threading.Event | None) -> None:
-    """Wait, unless told to stop."""
+    """Wait, unless told to stop; a wait that a user would notice is announced."""
+    if seconds > 4 * FIRST_WAIT:
+        log.warning("waiting %.0f s, as the server asks", seconds)
     (stop or threading.Event()).wait(seconds)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ from zoo.sources.folder import FolderCheckpoint, open_folder
 from zoo.sources.hub import bring_companions, check_id, check_revision, is_offline, locate, storage_folder, weight_files
 from zoo.sources.hub_errors import Place, attempt
 from zoo.sources.jsonfile import read_object
-from zoo.sources.repository import PARALLEL, Repository, inspect
+from zoo.sources.parallel import each
+from zoo.sources.repository import Repository, inspect
 from zoo.sources.safetensors import MAX_HEADER, Header
 from zoo.sources.transfer import Arrival, Wanted
 from zoo.sources.weightfiles import choose, header_from, is_index, read_headers
@@ -85,8 +85,7 @@ def remote_checkpoint(
         wanted = remote.describe(file).wanted
         return header_from(RangeSource(wanted, local, remote.place), file, choice, offsets=False)
 
-    with ThreadPoolExecutor(PARALLEL, "zoo-header") as pool:
-        headers = dict(zip(names, pool.map(open_header, names), strict=True))
+    headers = dict(zip(names, each(open_header, names), strict=True))
     index = read_object(remote.snapshot / choice, MAX_HEADER, choice) if is_index(choice) else {}
     checked = dict(read_headers(choice, index, headers.__getitem__))
     return RemoteCheckpoint(remote, checked, sum(one.wanted.size or 0 for one in remote.missing(names)))

@@ -9,7 +9,6 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from typing import Any
 from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
 from zoo.errors import ZooError
 from zoo.sources.hub_errors import Place, attempt, describe_licence
+from zoo.sources.parallel import each
 from zoo.sources.transfer import Arrival, Stopped, Tally, Wanted, bring
 
 log = logging.getLogger("zoo")
 
-PARALLEL = 4
-"""Files on their way at once."""
 _SPARE = 64 * 2**20
 """Bytes that a download leaves free on the disk."""
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
@@ -80,8 +78,7 @@ class Repository:
 
     def missing(self, names: Iterable[str]) -> list[RemoteFile]:
         """List the files that the cache does not hold whole."""
-        with ThreadPoolExecutor(PARALLEL, "zoo-ask") as pool:
-            described = list(pool.map(self.describe, names))
+        described = each(self.describe, list(names))
         return [one for one in described if not self._is_here(one.wanted)]
 
     def _is_here(self, wanted: Wanted) -> bool:
@@ -116,13 +113,7 @@ class Repository:
         tally = Tally(sum(one.wanted.size or 0 for one in described), progress)
         # The largest first: it takes longest.
         described.sort(key=lambda one: -(one.wanted.size or 0))
-        pool = ThreadPoolExecutor(PARALLEL, "zoo-fetch")
-        try:
-            for future in as_completed([pool.submit(self._bring, one, tally) for one in described]):
-                future.result()
-        finally:
-            tally.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+        each(lambda one: self._bring(one, tally), described, tally.stop)
         return tally.arrived
 
     def keep_revision(self) -> None:

@@ -172,6 +172,8 @@ def _fill(growing: _Growing, wanted: Wanted, tally: Tally, place: Place) -> None
         if wait is None:
             raise explain(problem, place)
         rest(wait, tally.stop)
+        if tally.stop.is_set():
+            raise Stopped
         failures += 1
 
 
