@@ -242,12 +242,12 @@ UNREADABLE = {
     "no mapping": "- 1",
     "another file": "version: 3",
     "a key twice": "frontend: 1\nfrontend: 2\nbackend: 3",
-    "no shape": yaml.safe_dump({"name": "a", "frontend": {"checkpoint": "a", "model_kwargs": {}}, "backend": {"dtype": "fp16"}}),
-    "three shapes": yaml.safe_dump({**compile_file(), "frontend": {**compile_file()["frontend"], "shape": {"input_ids": [[1], [2], [3]]}}}),
+    "no shape": "name: a\nfrontend: {checkpoint: a, model_kwargs: {}}\nbackend: {dtype: fp16}",
+    "three shapes": yaml.safe_dump(compile_file(frontend={"shape": {"input_ids": [[16], [32], [48]]}})),
     "no tp": yaml.safe_dump(compile_file(model_kwargs={"tp": "four"})),
     "odd dataset": yaml.safe_dump({**quant_file("c4", 128), "dataset": {"name": "Not A Name", "seqlen": 1}}),
     "odd workers": yaml.safe_dump(compile_file(workspace={"workers": "many"})),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
