@@ -12,10 +12,10 @@ from zoo.declarations.family import Tokens
 from zoo.errors import ZooError
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import verification
+from zoo.stages.choices import check_options
 from zoo.stages.listing import parameter_count, precisions
 from zoo.stages.resolve import (
     Request,
-    check_options,
     checkpoint_tokens,
     open_weights,
     resolve_architecture,
@@ -136,7 +136,9 @@ def _builds(registry: Registry, model: DeclaredModel, subject: Subject) -> dict[
             fields[precision] = Field(value=f"quantizer {quantizer}", origin=f"target {name}")
         sections[f"target {name}"] = fields
     sections["packages"] = {
-        one.path.name: Field(value=f"{one.precision} for {one.target}{_verification(one.recipe_hash)}", origin=one.recipe_hash[:12])
+        one.path.name: Field(
+            value=f"{one.precision} for {one.target}{_verification(one.recipe_hash)}", origin=one.recipe_hash[:12]
+        )
         for one in find_packages(model, subject.label)
     }
     return sections

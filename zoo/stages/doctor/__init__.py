@@ -9,10 +9,11 @@ from zoo.declarations.recipe import Precision
 from zoo.errors import ZooError
 from zoo.plugins import Host
 from zoo.registry import DeclaredFamily, Registry
+from zoo.stages.choices import check_precision
 from zoo.stages.doctor import hardware, software
 from zoo.stages.doctor import weights as places
 from zoo.stages.doctor.findings import Diagnosis, Finding
-from zoo.stages.resolve import Request, Resolved, check_precision, claimed_family, open_weights, resolve
+from zoo.stages.resolve import Request, Resolved, claimed_family, open_weights, resolve
 from zoo.stages.subject import identify
 
 __all__ = ["Diagnosis", "Finding", "diagnose", "pinned_requirements"]
