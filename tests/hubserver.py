@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,11 @@ class HubServer(ThreadingHTTPServer):
         }  # fmt: skip
         self.repos[name] = Repo(found | (files or {}), **options)
         return self.repos[name]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def asked(self, method: str, part: str) -> list[Request]:
         """List the requests of a method whose path holds a text."""
