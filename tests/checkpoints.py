@@ -30,7 +30,8 @@ def make_checkpoint(folder: Path, *, dtype: str = "float32", seed: int = 0, **nu
             if values.ndim == 1:
                 torch.nn.init.normal_(values, 0.0 if name.endswith("bias") else 1.0, 0.1)
     model.to(getattr(torch, dtype)).save_pretrained(folder)
-    return model.float()
+    # Opened again: casting a model there and back rounds its rotary frequencies too.
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
