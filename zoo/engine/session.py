@@ -149,6 +149,7 @@ class _Binding:
         self._ids = np.zeros((1, 0), np.int64)
         self._one = np.zeros((1, 1), np.int64)
         self._logits = np.zeros((0, 0), np.float32)
+        self._bound = 0
         self._keep: NDArray[np.int64] | None = None
         if session._keep_shape is not None:
             import onnxruntime as ort
@@ -164,12 +165,14 @@ class _Binding:
             self._binding.bind_cpu_input("input_ids", self._ids)
         self._ids[0] = ids
         self._binding.bind_input("attention_mask", "cpu", 0, np.int64, (1, length), self._mask_address)
-        if keep != self._logits.shape[0]:
+        if keep != self._bound:
             self._bind_logits(keep)
         try:
             self._session._session.run_with_iobinding(self._binding, self._session._run_options)
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self._session.name}: onnxruntime failed at token {length}: {_line(error)}") from None
+        if keep != 1:
+            self._logits = self._binding.get_outputs()[-1].numpy()[0]  # bound last
         return self._logits
 
     def _bind_logits(self, keep: int) -> None:
@@ -177,9 +180,14 @@ class _Binding:
             self._keep[...] = keep
         elif keep != 1:
             raise ZooError(f"{self._session.name}: its graph gives logits of the last position only (no input {KEEP})")
+        self._bound = keep
+        if keep != 1:
+            # onnxruntime refuses a buffer of another length than the graph declares; its own is as long as needed.
+            self._binding.bind_output("logits", "cpu")
+            return
         vocab = self._session.vocab_size
-        self._logits = aligned((keep, vocab), np.float32)
-        self._binding.bind_output("logits", "cpu", 0, np.float32, (1, keep, vocab), self._logits.ctypes.data)
+        self._logits = aligned((1, vocab), np.float32)
+        self._binding.bind_output("logits", "cpu", 0, np.float32, (1, 1, vocab), self._logits.ctypes.data)
 
 
 def _options(threads: int) -> Any:
