@@ -118,7 +118,8 @@ def table(result: dict[str, Any]) -> list[str]:
             kept = one["top1"] >= TOP1 and change <= PERPLEXITY
             lines += [
                 f"int8 with the default block: top-1 agreement {one['top1']:.2%} (wanted: at least {TOP1:.0%}), "
-                f"perplexity off by {change:.3%} (wanted: at most {PERPLEXITY:.1%}): {'kept' if kept else '**not kept**'}.",
+                f"perplexity off by {change:.3%} (wanted: at most {PERPLEXITY:.1%}): "
+                f"{'kept' if kept else '**not kept**'}.",
                 "",
             ]
     return lines
@@ -133,11 +134,11 @@ def page(results: list[dict[str, Any]], command: str) -> str:
         "<!-- Written by benchmarks/quantizers.py; do not edit. -->",
         "",
         "What rounding weights costs, measured against the original weights computed by transformers in float32. Both",
-        "sides see the same held-out text, cut into windows, and every position counts. KL is KL(reference ‖ package) in",
-        "nats; top-1 is the share of positions at which both prefer the same token, near ties not set aside; change is",
-        "that of the perplexity. Bits per weight count scales and zero points; head bits are those of output head and",
-        "token embedding. Defaults are bold. The models are small, which makes them the harder case: a wider model rounds",
-        "the same but averages over more.",
+        "sides see the same held-out text, cut into windows, and every position counts. KL is KL(reference ‖ package),",
+        "in nats; top-1 is the share of positions at which both prefer the same token, near ties not set aside; change",
+        "is that of the perplexity. Bits per weight count scales and zero points; head bits are those of output head",
+        "and token embedding. Defaults are bold. The models are small, which makes them the harder case: a wider model",
+        "rounds the same but averages over more.",
         "",
         f"    {command}",
         "",

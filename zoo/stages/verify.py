@@ -76,10 +76,16 @@ def verify(
     tolerance = TOLERANCES[recipe.precision]
     context = recipe.architecture.max_position_embeddings
     samples = make_samples(package.path, recipe.architecture.vocab_size, context, quick=quick)
+    refusal = None
     if fits(package):
-        samples = _continued(package, samples, context, quick=quick, progress=progress)
+        try:
+            samples = _continued(package, samples, context, quick=quick, progress=progress)
+        except ZooError as error:  # numbers that are not finite, for one; the comparison will say where they begin
+            refusal = error
     figures = compare(Reference(checkpoint), Candidate(package.path), samples, tolerance.tie, progress)
     verdict = judge(figures, tolerance)
+    if refusal is not None and verdict.passed:
+        raise refusal
     report = make_report(
         "verify",
         package.manifest,

@@ -1,15 +1,17 @@
 """The reference: transformers' own modules over the original weights in float32, one decoder layer in memory at a time.
 
-The model is made on PyTorch's meta device, where weights take no memory. Its own ``forward`` then runs twice with every
-layer replaced by a stub: once to learn what each layer is called with (masks, rotary angles), once to turn the last
-hidden states into logits. In between each layer is filled with its weights, called as its model would call it, and
-emptied again. So whatever a model does around its layers (scaled embeddings, windows, soft caps) is what it does here.
+The model is made with its weights on PyTorch's meta device, where they take no memory. Its own ``forward`` then runs
+with every layer replaced by a stub: once to learn what each layer is called with (masks, rotary angles), and at the end
+to turn the last hidden states into logits. In between each layer is filled with its weights, called as its model would
+call it, and emptied again. So whatever a model does around its layers (scaled embeddings, windows, soft caps) is what
+it does here.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import Checkpoint
@@ -41,6 +43,30 @@ def require_reference() -> None:
     logging.set_verbosity_error()
 
 
+@contextmanager
+def _weightless() -> Iterator[None]:
+    """Put every weight that a module registers on the meta device at once; what modules compute stays real."""
+    from torch.nn import Module
+
+    patched: Any = Module
+    original = patched.register_parameter
+
+    def register(self: Any, name: str, weight: Any) -> None:
+        original(self, name, None if weight is None else _on_meta(weight))
+
+    patched.register_parameter = register
+    try:
+        yield
+    finally:
+        patched.register_parameter = original
+
+
+def _on_meta(weight: Any) -> Any:
+    from torch.nn import Parameter
+
+    return Parameter(weight.detach().to("meta"), requires_grad=False)
+
+
 class Reference:
     """transformers' model of a checkpoint, its weights read only while they are needed.
 
@@ -60,9 +86,9 @@ class Reference:
             raise ZooError(f"{checkpoint.name}: transformers does not know model_type {kind!r}: there is no reference")
         try:
             config = CONFIG_MAPPING[kind].from_dict(dict(checkpoint.config))
-            with torch.device("meta"):
+            with _weightless():
                 self._model: Any = maker.from_config(config, dtype=torch.float32)
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        except Exception as error:  # whatever a model's own code makes of the file
             line = " ".join(str(error).split())[:300]
             raise ZooError(f"{checkpoint.name}: transformers refuses its config.json: {line}") from None
         self._model.eval()
@@ -156,21 +182,16 @@ class Reference:
             "zoo cannot cut it"
         )
 
-    def _stubbed(self, stub: Any) -> Any:
+    @contextmanager
+    def _stubbed(self, stub: Any) -> Iterator[None]:
         """Replace what the layers do while the model runs around them."""
-        from contextlib import contextmanager
-
-        @contextmanager
-        def replaced() -> Any:
+        for layer in self._layers:
+            layer.forward = stub
+        try:
+            yield
+        finally:
             for layer in self._layers:
-                layer.forward = stub
-            try:
-                yield
-            finally:
-                for layer in self._layers:
-                    del layer.forward
-
-        return replaced()
+                del layer.forward
 
     def _fill_around(self) -> None:
         """Fill what is neither layer nor embedding nor head: final norm, position tables."""
@@ -179,35 +200,27 @@ class Reference:
         for module in self._model.modules():
             if id(module) in inside:
                 continue
-            own = [name for name, _ in module.named_parameters(recurse=False)]
-            own += [name for name, _ in module.named_buffers(recurse=False)]
-            if own and any(one.is_meta for one in (*module.parameters(recurse=False), *module.buffers(recurse=False))):
-                self._fill(module)
+            if any(weight.is_meta for weight in module.parameters(recurse=False)):
+                self._fill(module, inside=False)
 
-    def _fill(self, module: Any) -> None:
-        """Read a module's weights, and compute again what it computes when it is made."""
-        prefix = self._names[id(module)]
-        state = {
-            name: self._tensor(f"{prefix}.{name}" if prefix else name, tuple(value.shape))
-            for name, value in module.state_dict().items()
-        }
-        module.load_state_dict(state, assign=True)
-        for one in module.modules():
-            computed = [name for name, value in one.named_buffers(recurse=False) if value.is_meta]
-            if not computed:
+    def _fill(self, module: Any, *, inside: bool = True) -> None:
+        """Read a module's weights, those of the modules inside it included.
+
+        A value that the checkpoint need not hold, since the module computed it, stays as it is.
+        """
+        prefix, state = self._names[id(module)], {}
+        for name, value in module.state_dict().items():
+            if "." in name and not inside:
                 continue
-            try:
-                fresh = dict(type(one)(self._model.config).named_buffers(recurse=False))
-                for name in computed:
-                    setattr(one, name, fresh[name])
-            except (TypeError, AttributeError, KeyError):
-                raise ZooError(
-                    f"{self._checkpoint.name}: transformers' {type(one).__name__} computes {computed[0]!r} in a way "
-                    "that zoo cannot repeat"
-                ) from None
+            full = f"{prefix}.{name}" if prefix else name
+            if value.is_meta or self._stored_name(full) in self._checkpoint.tensors:
+                state[name] = self._tensor(full, tuple(value.shape))
+        module.load_state_dict(state, assign=True, strict=False)
 
     def _empty(self, module: Any) -> None:
-        module.to_empty(device="meta")
+        for one in module.modules():
+            for name, weight in one.named_parameters(recurse=False):
+                one.register_parameter(name, _on_meta(weight))
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Any:
         """Read a weight as float32, by the name that transformers gives it."""

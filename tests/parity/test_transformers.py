@@ -1,0 +1,119 @@
+"""Random checkpoints over the whole space of the decoder's fields: built, opened, and compared with transformers."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import zoo
+from tests.checkpoints import make_checkpoint
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+CONTEXT = 96
+"""Positions that the checkpoints serve."""
+
+
+@st.composite
+def rotary(draw: st.DrawFn) -> dict[str, Any]:
+    """Rotary base and scaling, every type that the decoder knows."""
+    theta = draw(st.sampled_from([100.0, 10000.0, 500000.0]))
+    kind = draw(st.sampled_from(["default", "linear", "dynamic", "llama3", "yarn"]))
+    found: dict[str, Any] = {"rope_type": kind, "rope_theta": theta}
+    if kind != "default":
+        found["factor"] = draw(st.sampled_from([2.0, 8.0]))
+    if kind in ("llama3", "yarn"):
+        found["original_max_position_embeddings"] = draw(st.sampled_from([16, 32]))
+    if kind == "llama3":
+        found |= {"low_freq_factor": draw(st.sampled_from([1.0, 2.0])), "high_freq_factor": 4.0}
+    if kind == "yarn":
+        found |= draw(
+            st.sampled_from([{}, {"beta_fast": 16.0, "beta_slow": 2.0}, {"attention_factor": 0.7}, {"truncate": False}])
+        )
+    return found
+
+
+@st.composite
+def numbers(draw: st.DrawFn) -> dict[str, Any]:
+    """Any combination of the decoder's fields, sizes that divide nothing among them."""
+    heads = draw(st.sampled_from([1, 2, 3, 4, 6]))
+    kv_heads = draw(st.sampled_from([one for one in (1, 2, 3, 4, 6) if heads % one == 0]))
+    return {
+        # transformers wants the heads to divide it, whatever their size.
+        "hidden_size": heads * draw(st.sampled_from([5, 8, 13, 16, 20])),
+        "intermediate_size": draw(st.sampled_from([16, 30, 57, 128])),
+        "num_hidden_layers": draw(st.integers(1, 3)),
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": draw(st.sampled_from([2, 6, 8, 10, 16, 20, 32, 48])),
+        "vocab_size": draw(st.sampled_from([7, 64, 259])),
+        "max_position_embeddings": CONTEXT,
+        "hidden_act": draw(st.sampled_from(["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"])),
+        "rms_norm_eps": draw(st.sampled_from([1e-6, 1e-5, 1e-3])),
+        "attention_bias": draw(st.booleans()),
+        "mlp_bias": draw(st.booleans()),
+        "tie_word_embeddings": draw(st.booleans()),
+        "rope_parameters": draw(rotary()),
+        "dtype": draw(st.sampled_from(["float32", "float16", "bfloat16"])),
+        "seed": draw(st.integers(0, 1000)),
+    }
+
+
+def logits(folder: Path, fields: dict[str, Any], precision: str, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of every position by transformers on the checkpoint, and by the engine on a package of it."""
+    make_checkpoint(folder / "checkpoint", **fields)
+    package = zoo.build(str(folder / "checkpoint"), precision, output=folder / "package")
+    ids = np.random.default_rng(fields["seed"]).integers(0, fields["vocab_size"], length, dtype=np.int64)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder / "checkpoint", dtype=torch.float32).eval()
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+    found = zoo.open(package.path).logits(ids.tolist())
+    assert found.shape == wanted.shape
+    return found, wanted
+
+
+def apart(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest difference, in standard deviations of the logits."""
+    return float(np.abs(found - wanted).max() / max(float(wanted.std()), 1e-6))
+
+
+def check(fields: dict[str, Any], precision: str, length: int, limit: float) -> None:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        difference = apart(*logits(folder, fields, precision, length))
+    finally:
+        shutil.rmtree(folder)
+    assert difference < limit, f"{difference:.2e} standard deviations apart"
+
+
+quick = settings(
+    max_examples=25, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+
+
+@quick
+@given(fields=numbers(), length=st.sampled_from([1, 2, 17, CONTEXT]))
+def test_fp32_is_transformers(fields: dict[str, Any], length: int) -> None:
+    check(fields, "fp32", length, 2e-3)
+
+
+@settings(quick, max_examples=8)
+@given(fields=numbers())
+def test_fp16_is_transformers_up_to_the_rounding_of_weights(fields: dict[str, Any]) -> None:
+    check(fields, "fp16", 33, 5e-3 if fields["dtype"] == "float16" else 5e-2)
+
+
+@pytest.mark.slow
+@settings(quick, max_examples=250)
+@given(fields=numbers(), length=st.sampled_from([1, 2, 17, CONTEXT]))
+def test_fp32_is_transformers_in_many_more_cases(fields: dict[str, Any], length: int) -> None:
+    check(fields, "fp32", length, 2e-3)
