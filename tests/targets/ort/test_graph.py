@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 
 import zoo
-from tests.checkpoints import make_checkpoint
+from tests.checkpoints import edit_config, make_checkpoint
 from tests.decoder.stepping import Stepping, prompt
 
 pytest.importorskip("torch")
@@ -195,3 +195,13 @@ def test_context_of_dynamic_scaling_is_the_stretched_one(tmp_path: Path) -> None
     make_checkpoint(tmp_path / "c", rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4})
     config = json.loads((zoo.build(tmp_path / "c", output=tmp_path / "p").path / "genai_config.json").read_text())
     assert config["model"]["context_length"] == 1024
+
+
+def test_genai_config_names_no_token_outside_the_vocabulary(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "c", bos_token_id=None, eos_token_id=None, pad_token_id=None)
+    (tmp_path / "c" / "generation_config.json").unlink()
+    edit_config(tmp_path / "c", pad_token_id=-1)
+    config = json.loads((zoo.build(tmp_path / "c", output=tmp_path / "p").path / "genai_config.json").read_text())
+    assert "eos_token_id" not in config["model"]
+    assert "bos_token_id" not in config["model"]
+    assert config["model"]["pad_token_id"] == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from zoo.declarations.recipe import Recipe
+from zoo.declarations.recipe import Recipe, TokenIds
 
 
 def genai_config(recipe: Recipe, head_size: int, context: int) -> bytes:
@@ -19,9 +19,7 @@ def genai_config(recipe: Recipe, head_size: int, context: int) -> bytes:
         context: positions that the graph serves.
     """
     arch, tokens = recipe.architecture, recipe.tokens
-    eos = list(tokens.eos_token_id)
     model: dict[str, Any] = {
-        "bos_token_id": tokens.bos_token_id,
         "context_length": context,
         "decoder": {
             "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
@@ -43,16 +41,10 @@ def genai_config(recipe: Recipe, head_size: int, context: int) -> bytes:
             "num_hidden_layers": arch.num_hidden_layers,
             "num_key_value_heads": arch.num_key_value_heads,
         },
-        "eos_token_id": eos[0] if len(eos) == 1 else eos,
-        "pad_token_id": tokens.pad_token_id if tokens.pad_token_id is not None else (eos[0] if eos else 0),
         "type": "decoder",
         "vocab_size": arch.vocab_size,
     }
-    if tokens.bos_token_id is None:
-        del model["bos_token_id"]
-    if not eos:
-        # onnxruntime-genai wants one; no token of the vocabulary ends a text here.
-        model["eos_token_id"] = arch.vocab_size
+    model |= _special(tokens, arch.vocab_size)
     search = {
         "do_sample": False,
         "early_stopping": True,
@@ -67,3 +59,22 @@ def genai_config(recipe: Recipe, head_size: int, context: int) -> bytes:
         "top_p": 1.0,
     }
     return (json.dumps({"model": model, "search": search}, indent=2) + "\n").encode()
+
+
+def _special(tokens: TokenIds, vocab_size: int) -> dict[str, Any]:
+    """Name the special tokens; onnxruntime-genai opens no model with an id outside the vocabulary.
+
+    Where no token ends a text, it is not told of one, and takes 0, which is "unknown" in most vocabularies.
+    """
+
+    def known(one: int | None) -> bool:
+        return one is not None and 0 <= one < vocab_size
+
+    eos = [one for one in tokens.eos_token_id if known(one)]
+    named: dict[str, Any] = {}
+    if known(tokens.bos_token_id):
+        named["bos_token_id"] = tokens.bos_token_id
+    if eos:
+        named["eos_token_id"] = eos[0] if len(eos) == 1 else eos
+    named["pad_token_id"] = tokens.pad_token_id if known(tokens.pad_token_id) else (eos or [0])[0]
+    return named
