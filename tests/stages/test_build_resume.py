@@ -171,8 +171,9 @@ CHILD = """
         return quantize(self, *args, **kwargs)
     Rtn.quantize = slow
     print("ready", flush=True)
+    recipe = make_recipe(architecture(num_hidden_layers=12))
     try:
-        build(make_recipe(architecture(num_hidden_layers=12)), open_folder(folder), output, registry(), threads=2, warn=lambda line: None)
+        build(recipe, open_folder(folder), output, registry(), threads=2, warn=lambda line: None)
     except ZooError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

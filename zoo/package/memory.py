@@ -11,8 +11,10 @@ from zoo.package.layout import READABLE, Layout
 
 SPARE_BUFFERS = 2
 """Finished slabs that wait to be hashed, beside the one that each thread works on."""
-_THREAD = 2 * 2**20
+_THREAD = 5 * 2**18
 """Stack, allocator arena and numpy's small temporaries of a thread."""
+_JOB = 320
+"""What Python keeps for each slab to do."""
 _RUN_BASE = 110 * 2**20
 """Resident size of the interpreter with onnxruntime and a tokenizer."""
 
@@ -31,9 +33,9 @@ def resident() -> int:
             return 0
 
 
-def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> tuple[int, int]:
-    """Find the largest slab as it is read (or padded), and as it is stored, bytes."""
-    read = stored = 0
+def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> tuple[int, int, int]:
+    """Find the largest slab as it is read (or padded) and as it is stored, bytes; and count the slabs."""
+    read = stored = count = 0
     for one in layout.placed:
         row = one.streamed.nbytes // max(1, one.rows)
         for job in one.jobs(checkpoint.tensors):
@@ -41,7 +43,8 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> tuple[int, int]:
             item = READABLE[checkpoint.tensors[job.part.tensor].dtype]
             read = max(read, (job.stop - job.start) * columns * item)
             stored = max(stored, (job.stop - job.start) * row)
-    return read, stored
+            count += 1
+    return read, stored, count
 
 
 def build_memory(layout: Layout, checkpoint: Checkpoint | None, threads: int) -> int:
@@ -57,18 +60,29 @@ def build_memory(layout: Layout, checkpoint: Checkpoint | None, threads: int) ->
     base = resident()
     if checkpoint is None or not layout.placed:
         return base
-    read, stored = slab_bytes(layout, checkpoint)
+    read, stored, count = slab_bytes(layout, checkpoint)
     padded = any(part.pad_rows or part.pad_columns for one in layout.placed for part in one.parameter.parts)
     columns = max(math.prod(one.parameter.shape[1:]) for one in layout.placed)
     elements = max(min(256 * 1024, read), columns)
-    tile = elements * (4 + 4)
-    sides = sorted((sum(array.nbytes for array in islice(one.arrays, 1, None)) for one in layout.placed), reverse=True)
+    tile = elements * 6
     return (
         base
         + threads * (read * (2 if padded else 1) + tile + _THREAD)
         + (threads + SPARE_BUFFERS) * stored
-        + sum(sides[:2])
+        + _side_memory(layout, checkpoint, threads + SPARE_BUFFERS)
+        + count * _JOB
     )
+
+
+def _side_memory(layout: Layout, checkpoint: Checkpoint, ahead: int) -> int:
+    """Count what the small arrays take: all of one parameter's, and of the next one's what a few slabs have touched."""
+    whole = begun = 0
+    for one in layout.placed:
+        size = sum(array.nbytes for array in islice(one.arrays, 1, None))
+        slabs = sum(1 for _ in one.jobs(checkpoint.tensors)) if size > whole or size > begun else ahead
+        whole = max(whole, size)
+        begun = max(begun, size * min(ahead, slabs) // slabs)
+    return whole + begun
 
 
 def run_memory(layout: Layout, context: int) -> int:

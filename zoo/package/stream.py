@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import queue
 import threading
 import time
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.contracts import Checkpoint
 from zoo.package.datafile import DataFile
@@ -75,7 +78,7 @@ class Stream:
         Raises:
             ZooError: the first thing that went wrong, after every worker has stopped; or a signal asked to stop.
         """
-        read, stored = slab_bytes(self._layout, self._checkpoint)
+        read, stored, _ = slab_bytes(self._layout, self._checkpoint)
         for _ in range(threads + SPARE_BUFFERS):
             self._buffers.put(np.empty(stored, np.uint8))
         workers = [threading.Thread(target=self._work, args=(read,), name=f"build-{i}") for i in range(threads)]
@@ -150,7 +153,7 @@ class Stream:
         """The small arrays of a parameter, shared by all its slabs."""
         name = placed.parameter.name
         if name not in self._sides:
-            self._sides[name] = {one.array: np.empty(one.shape, _NUMPY[one.dtype]) for one in placed.arrays[1:]}
+            self._sides[name] = {one.array: _fresh(one.shape, _NUMPY[one.dtype]) for one in placed.arrays[1:]}
         return self._sides[name]
 
     def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: RowReader, scratch: Scratch) -> None:
@@ -188,3 +191,15 @@ class Stream:
             for array in placed.arrays[1:]:
                 self._data.append(array.offset, sides[array.array])
             self._journal.mark(placed.stop, self._data.checksum)
+
+
+def _fresh(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Make an array whose memory goes back to the system with it.
+
+    The allocator keeps freed blocks of some megabytes for itself, and more so the larger the last one was; over many
+    parameters that would double the memory of a build.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < 2**20:
+        return np.empty(shape, dtype)
+    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)

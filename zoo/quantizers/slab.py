@@ -128,14 +128,14 @@ class RawSlab:
         top = self._block_maxima(keys.reshape(-1), block)
         self._check(start, stop, int(top.max(initial=0)) >> 1 < _INFINITY[self._dtype])
         value = np.empty(top.shape, np.float32)
-        _WIDEN[self._dtype]((top >> 1) | (top << 15), value)
+        _WIDEN[self._dtype](np.bitwise_or(top >> 1, top << 15, dtype=np.uint16), value)
         return value.reshape(stop - start, blocks)
 
     def _block_maxima(self, keys: NDArray[np.uint16], block: int) -> NDArray[np.uint16]:
         """The maximum of each block of uint16; ``block`` is a power of two, at least 4.
 
-        A reduction costs some 30 ns a block however short it is. Short blocks are folded instead: two neighbours are the
-        halves of a 32-bit number, two of those of a 64-bit one, each in a few passes over everything.
+        A reduction costs some 30 ns a block however short it is. Short blocks are folded instead: two neighbours are
+        the halves of a 32-bit number, two of those of a 64-bit one, each in a few passes over everything.
         """
         if block > 64:
             return cast("NDArray[np.uint16]", np.maximum.reduceat(keys, _starts(keys.size, block)))

@@ -70,7 +70,8 @@ class Shards:
         except OSError as error:
             raise ZooError(f"{name}: reading at byte {offset + done} failed: {error.strerror or error}") from None
         if size >= 2**20:
-            _advise(file, offset + size, _AHEAD, "POSIX_FADV_WILLNEED")
+            # As much again, further on: advice that overlaps costs as much as reading.
+            _advise(file, offset + _AHEAD, size, "POSIX_FADV_WILLNEED")
             if self._large:
                 _advise(file, offset, size, "POSIX_FADV_DONTNEED")
 
