@@ -37,6 +37,8 @@ def test_equal_sides_pass_in_every_precision(precision) -> None:
         {"not_finite": 1},
         {"kl_mean": 1.0},
         {"kl_mean": None},
+        {"places": (Place(name="embedding", carried=0.9, own=0.9),)},
+        {"places": (Place(name="embedding", carried=None, own=None),)},
         {"top1_but_ties": 0.5},
         {"perplexity": 20.0},
         {"perplexity": None},

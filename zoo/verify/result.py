@@ -85,6 +85,7 @@ def judge(figures: Figures, tolerance: Tolerance) -> Verdict:
     checks = [
         _check("positions with logits that are not finite", float(figures.not_finite), 0.0),
         _check("mean KL, nats", figures.kl_mean, tolerance.kl_mean),
+        _check("worst error of one layer by itself", _worst_own(figures), tolerance.layer),
         _check("top-1 agreement, near ties aside", figures.top1_but_ties, tolerance.top1, at_least=True),
     ]
     if tolerance.logit_difference is not None:
@@ -110,6 +111,12 @@ def judge(figures: Figures, tolerance: Tolerance) -> Verdict:
 def _check(name: str, value: float | None, limit: float, *, at_least: bool = False) -> Check:
     good = value is not None and (value >= limit if at_least else value <= limit)
     return Check(name=name, value=value, limit=limit, at_least=at_least, passed=good)
+
+
+def _worst_own(figures: Figures) -> float | None:
+    """The largest error that one place makes by itself; flat logits, as random weights make them, would hide it."""
+    values = [place.own for place in figures.places if place.own is not None]
+    return max(values) if len(values) == len(figures.places) else None
 
 
 def _perplexity_change(figures: Figures) -> float | None:

@@ -38,9 +38,9 @@ TOLERANCES: dict[Precision, Tolerance] = {
         logit_difference=2e-2, kl_mean=1e-4, top1=0.995, perplexity=1e-3, layer=1e-2, tie=5e-3, greedy=5e-2
     ),
     "int8": Tolerance(
-        logit_difference=None, kl_mean=5e-3, top1=0.99, perplexity=5e-3, layer=5e-2, tie=0.2, greedy=0.5
+        logit_difference=None, kl_mean=5e-3, top1=0.99, perplexity=5e-3, layer=0.1, tie=0.2, greedy=0.5
     ),
     "int4": Tolerance(
-        logit_difference=None, kl_mean=0.2, top1=0.9, perplexity=0.1, layer=0.3, tie=0.5, greedy=3.0
+        logit_difference=None, kl_mean=0.2, top1=0.9, perplexity=0.1, layer=0.5, tie=0.5, greedy=3.0
     ),
 }  # fmt: skip
