@@ -97,3 +97,31 @@ def test_listing_imports_nothing_heavy(args) -> None:
 def test_python_dash_m_and_version() -> None:
     done = subprocess.run([sys.executable, "-m", "zoo", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()[0]) == (0, "zoo")
+
+
+def test_a_package_is_shown_and_removed(tmp_path) -> None:
+    package = tmp_path / "package"
+    assert run("build", "zoo-tiny", "-o", str(package)).exit_code == 0
+    fields = json.loads(run("show", str(package), "--json").stdout)["fields"]
+    assert fields["package"]["precision"] == {"value": "int8", "origin": "zoo.json"}
+    assert fields["architecture"]["attention"]["value"] == "GQA"
+    keep = tmp_path / "keep"
+    keep.mkdir()
+    (keep / "config.json").write_text("{}")
+    refused = run("rm", str(keep))
+    assert refused.exit_code == 1
+    assert refused.stderr.count("\n") == 1
+    assert (keep / "config.json").exists()
+    assert run("rm", str(package)).exit_code == 0
+    assert [one.name for one in tmp_path.iterdir() if "package" in one.name] == []
+
+
+def test_built_packages_are_listed() -> None:
+    assert run("build", "zoo-tiny", "-p", "int4").exit_code == 0
+    assert run("build", "zoo-tiny").exit_code == 0
+    assert [(one["name"], sorted(one["built"])) for one in rows("--built")] == [("zoo-tiny", ["int4", "int8"])]
+    two = run("run", "zoo-tiny", "Hello")
+    assert two.exit_code == 2
+    assert "int4" in two.stderr
+    assert "int8" in two.stderr
+    assert run("run", "zoo-tiny", "Hello", "-p", "int4", "--max-new-tokens", "3").exit_code == 0

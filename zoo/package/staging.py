@@ -159,6 +159,26 @@ def publish(partial: Path, output: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def remove_package(folder: Path) -> int:
+    """Remove a package, which vanishes as a whole; a folder without a valid ``zoo.json`` is never touched.
+
+    Returns:
+        How many bytes it held.
+
+    Raises:
+        ZooError: the folder is no package, or a build is writing it.
+    """
+    folder = Path(os.path.abspath(folder))
+    read_manifest(folder)
+    with locked(folder):
+        aside = folder.parent / f".{folder.name}.removed"
+        with guarded(folder):
+            os.rename(folder, aside)
+            size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file() and not file.is_symlink())
+            shutil.rmtree(aside)
+    return size
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until a folder's entries are on the disk, where the system can."""
     if os.name == "nt":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
@@ -10,8 +11,9 @@ from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import Value
 from zoo.declarations.family import Tokens
 from zoo.errors import ZooError
+from zoo.package.folder import read_manifest
 from zoo.registry import DeclaredModel, Registry
-from zoo.reports import verification
+from zoo.reports import is_verified, verification
 from zoo.stages.choices import check_options
 from zoo.stages.listing import parameter_count, precisions
 from zoo.stages.resolve import (
@@ -44,6 +46,8 @@ class Description(Value):
 def describe(registry: Registry, text: str, weights: str | None = None) -> Description:
     """Describe a declared model, or an undeclared checkpoint."""
     subject = identify(registry, text)
+    if subject.package is not None:
+        return _package(subject.package)
     if subject.declared is not None:
         return _declared(registry, subject.declared, subject)
     return _checkpoint(registry, subject, weights)
@@ -151,6 +155,34 @@ def _verification(recipe_hash: str) -> str:
         return ""
     outcome = "verified" if report.passed else "past the tolerance of its verification"
     return f", {outcome} {report.measured_at:%Y-%m-%d}{' (quick)' if report.settings.get('quick') else ''}"
+
+
+def _package(folder: Path) -> Description:
+    """Describe a package by its manifest."""
+    manifest = read_manifest(folder)
+    recipe = manifest.recipe
+    made = {
+        "recipe_hash": manifest.recipe_hash,
+        "precision": recipe.precision,
+        "target": recipe.target.name,
+        "quantizer": recipe.quantizer.name,
+        "parameters": manifest.parameters,
+        "bits_per_weight": manifest.bits_per_weight,
+        "bytes": sum(record.size for record in manifest.files.values()),
+        "verified": is_verified(manifest.recipe_hash),
+    }
+    sections = {
+        "package": {name: Field(value=value, origin="zoo.json") for name, value in made.items()},
+        "licence": _object(recipe.licence, "recipe"),
+        "weights": _object(recipe.weights, "recipe"),
+        "architecture": _object(recipe.architecture, "recipe")
+        | {"attention": Field(value=recipe.architecture.attention, origin="computed")},
+        "tokens": _object(recipe.tokens, "recipe"),
+        "quantizer": _object(recipe.quantizer, "recipe"),
+        "target": _object(recipe.target, "recipe"),
+        "versions": {name: Field(value=version, origin="zoo.json") for name, version in manifest.versions.items()},
+    }
+    return Description(model=folder.resolve().name, family=recipe.family, fields=sections)
 
 
 def _checkpoint(registry: Registry, subject: Subject, weights: str | None) -> Description:

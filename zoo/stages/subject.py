@@ -113,10 +113,19 @@ def find_package(registry: Registry, text: str, precision: str | None = None) ->
         ZooError: none is built (the message gives the command), several are and no precision says which, or it was
             built for a target whose packages other tools run.
     """
+    return _choose(registry, text, precision, to_run=True)
+
+
+def locate_package(registry: Registry, text: str, precision: str | None = None) -> Path:
+    """Find the package that MODEL means, whoever it was built for: to look at it or to remove it."""
+    return _choose(registry, text, precision, to_run=False)
+
+
+def _choose(registry: Registry, text: str, precision: str | None, *, to_run: bool) -> Path:
     subject = identify(registry, text)
     if subject.package is not None:
         labels = read_labels(subject.package / "zoo.json")
-        if labels is not None:
+        if to_run and labels is not None:
             require_runnable(registry, labels)
         return subject.package
     packages = find_packages(subject.declared, subject.label)
@@ -129,10 +138,11 @@ def find_package(registry: Registry, text: str, precision: str | None = None) ->
     if not packages:
         option = f" --precision {precision}" if precision else ""
         raise ZooError(f"no package of {text} is built; build one: zoo build {text}{option}")
-    runnable = [one for one in packages if is_runnable(registry, one.target)]
-    if not runnable:
-        require_runnable(registry, packages[0])
-    packages = runnable
+    if to_run:
+        runnable = [one for one in packages if is_runnable(registry, one.target)]
+        if not runnable:
+            require_runnable(registry, packages[0])
+        packages = runnable
     if len(packages) > 1:
         names = ", ".join(f"{one.precision} ({one.path.name})" for one in packages)
         advice = "name the folder" if len({one.precision for one in packages}) == 1 else "choose with -p"

@@ -1,0 +1,25 @@
+"""``zoo rm``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import bytes_text
+
+
+def remove(
+    package: Annotated[str, typer.Argument(help="A package folder, or a model of which a package is in the store.")],
+    precision: Annotated[
+        str | None, typer.Option("-p", "--precision", help="Which package of the model, where several are built.")
+    ] = None,
+) -> None:
+    """Remove a package; never a folder that is none."""
+    from zoo.package.staging import remove_package
+    from zoo.plugins import host
+    from zoo.stages.subject import locate_package
+
+    path = locate_package(host().registry, package, precision)
+    size = remove_package(path)
+    typer.echo(f"removed {path}: {bytes_text(size)}")
