@@ -559,6 +559,20 @@ def test_headers_from_a_server_without_ranges(server: HubServer, model: dict[str
         remote_checkpoint(NAME)
 
 
+def test_a_server_that_sends_another_part(server: HubServer, model: dict[str, bytes]) -> None:
+    def shifted(handler: Any, request: Any) -> bool:
+        if "model.safetensors" in request.path and request.method == "GET" and "range" in request.headers:
+            handler.send(206, bytes(8), {"Content-Range": "bytes 8-15/480160"})
+            return True
+        return False
+
+    server.faults = [shifted]
+    with pytest.raises(ZooError, match="hands out no parts of files"):
+        remote_checkpoint(NAME)
+    server.faults = [break_off("model.safetensors", 100_000), shifted]
+    assert (download(NAME) / "model.safetensors").read_bytes() == model["model.safetensors"]
+
+
 def test_headers_offline(server: HubServer, model: dict[str, bytes]) -> None:
     with pytest.raises(ZooError, match="not on this machine"):
         remote_checkpoint(NAME, offline=True)

@@ -407,6 +407,16 @@ def test_members_that_overlap(tmp_path: Path) -> None:
     assert "damaged" in refusal(folder)
 
 
+def test_a_member_that_reaches_past_the_end(tmp_path: Path) -> None:
+    folder = archive(tmp_path / "m", tensor_pickle(), {"data/0": bytes(8)})
+    path = folder / "pytorch_model.bin"
+    raw = bytearray(path.read_bytes())
+    last = raw.rindex(b"PK\x01\x02")
+    raw[last + 20 : last + 28] = struct.pack("<II", 16, 16)
+    path.write_bytes(raw)
+    assert "'data/0' reaches past the end" in refusal(folder)
+
+
 def test_files_that_are_no_archives(tmp_path: Path) -> None:
     folder = archive(tmp_path / "m", tensor_pickle(), {"data/0": bytes(16)})
     path = folder / "pytorch_model.bin"

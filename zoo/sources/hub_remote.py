@@ -15,7 +15,7 @@ from zoo.sources.jsonfile import read_object
 from zoo.sources.parallel import each
 from zoo.sources.repository import Repository, inspect
 from zoo.sources.safetensors import MAX_HEADER, Header
-from zoo.sources.transfer import Arrival, Wanted
+from zoo.sources.transfer import Arrival, Wanted, continues
 from zoo.sources.weightfiles import choose, header_from, is_index, read_headers
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ class RangeSource:
             follow_redirects=True,
         ) as response:
             hf_raise_for_status(response)
-            begins = str(response.headers.get("content-range", "")).removeprefix("bytes ").partition("-")[0]
-            if response.status_code != 206 or begins != str(start):
+            if not continues(response, start):
                 raise ZooError(
                     f"{self._place.repository}: {self._place.host} hands out no parts of files, so headers alone "
                     "cannot be read; run `zoo fetch` first"

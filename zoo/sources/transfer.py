@@ -197,7 +197,7 @@ def _request(growing: _Growing, wanted: Wanted, tally: Tally, place: Place) -> b
             growing.restart()
             return False
         hf_raise_for_status(response)
-        if growing.size and not _continues(response, growing.size):
+        if growing.size and not continues(response, growing.size):
             growing.restart()
             if response.status_code == 206:
                 return False
@@ -212,8 +212,8 @@ def _request(growing: _Growing, wanted: Wanted, tally: Tally, place: Place) -> b
         return framed or growing.size == wanted.size
 
 
-def _continues(response: Any, position: int) -> bool:
-    """Tell whether a partial answer begins where the file ends."""
+def continues(response: Any, position: int) -> bool:
+    """Tell whether an answer is the part of a file that was asked for."""
     begins = str(response.headers.get("content-range", "")).removeprefix("bytes ").partition("-")[0]
     return response.status_code == 206 and begins == str(position)
 
