@@ -99,7 +99,7 @@ def test_numbers_that_do_not_fit_fail_the_plugin_with_the_line(install_plugin, f
         "odd", REGISTER_FAMILY, family__yaml=family_yaml().replace("num_attention_heads: 4", "num_attention_heads: 3")
     )
     error = next(one.error for one in plugins.host().records if one.name == "odd")
-    assert "family.yaml:7:" in error
+    assert "family.yaml:8:" in error
     assert "not divisible" in error
     assert "odd" in capsys.readouterr().err
 

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +20,7 @@ from zoo.declarations.base import Value
 from zoo.declarations.dataset import Dataset, DatasetsFile
 from zoo.declarations.family import Family
 from zoo.errors import ZooError, unknown
-from zoo.registry import DeclaredFamily, Registry
+from zoo.registry import DeclaredFamily, Registry, UnknownBase
 from zoo.yamlfile import Document
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Collected:
             document = Document(_path(family, "register_families"))
             declared = DeclaredFamily(document.validate(Family), self.plugin, document.path)
         for index, model in enumerate(declared.models):
+            if any("/" in (one.base or "") for one in declared.family.lineage(model.model)):
+                continue  # its numbers come from another family, which may not be loaded yet; commit looks
             try:
                 _ = model.architecture
             except ZooError as error:
@@ -134,7 +136,11 @@ class Collected:
         return {kind: tuple(names) for kind, names in kinds.items() if names}
 
     def commit(self, registry: Registry) -> None:
-        """Move everything into the registry, or raise at the first clash and move nothing."""
+        """Move everything into the registry, or raise at the first clash and move nothing.
+
+        Raises:
+            UnknownBase: a fine-tune's base is of a family that the registry does not hold yet.
+        """
         for one in self.families:
             if one.family.name in registry.families:
                 other = registry.families[one.family.name].plugin
@@ -148,6 +154,10 @@ class Collected:
                         f"family {one.family.name!r} claims model_type {model_type!r}, "
                         f"which family {claimant.family.name!r} already claims"
                     )
+        known = {**registry.families, **{one.family.name: one for one in self.families}}
+        for one in self.families:
+            for model in replace(one, known=known).models if one.foreign_bases() else ():
+                _ = model.architecture
         datasets = dict(registry.datasets)
         for dataset in self.datasets:
             if datasets.setdefault(dataset.name, dataset) != dataset:
@@ -163,7 +173,7 @@ class Collected:
             for name in mine:
                 if name in theirs or (kind == "command" and name in CORE_COMMANDS):
                     raise ZooError(f"the {kind} {name!r} is already taken")
-        registry.families |= {one.family.name: one for one in self.families}
+        registry.families |= {one.family.name: replace(one, known=registry.families) for one in self.families}
         registry.datasets = datasets
         for _, mine, theirs in tables:
             theirs |= mine
@@ -256,31 +266,59 @@ class _Loader:
 
     registry: Registry = field(default_factory=Registry)
     records: list[PluginRecord] = field(default_factory=list)
+    waiting: list[tuple[PluginRecord, Collected]] = field(default_factory=list)
+    waited: int = 0
+    """How many waited in the round before: a round that loads none is the last."""
 
     def load(self, name: str, distribution: str | None, version: str | None, find: Callable[[], object]) -> None:
-        """Load one plugin whole, or note why it failed and leave nothing of it behind."""
-        hooks: tuple[str, ...] = ()
-        registered: dict[str, tuple[str, ...]] = {}
-        status: Literal["loaded", "failed"] = "loaded"
-        message = None
+        """Load one plugin whole, or note why it failed and leave nothing of it behind.
+
+        A plugin with a fine-tune of a model that is not there yet waits for the others, so no order is wrong.
+        """
+        record = PluginRecord(name=name, distribution=distribution, version=version, status="loaded")
+        self.records.append(record)
         try:
-            if any(record.name == name and record.status != "disabled" for record in self.records):
+            if any(one.name == name and one.status != "disabled" for one in self.records if one is not record):
                 raise ZooError(f"another plugin is already called {name!r}")
             collected, hooks = call_hooks(find(), name)
-            collected.commit(self.registry)
-            registered = collected.registered()
+            record = self._change(record, hooks=hooks)
+            self._settle(record, collected)
         except (Exception, SystemExit) as error:
-            status, message = "failed", _first_line(error)
-            origin = f" ({distribution} {version})" if distribution else ""
-            if os.environ.get("ZOO_STRICT_PLUGINS") == "1":
-                raise PluginError(f"plugin {name!r}{origin} failed: {message}") from error
-            print(f"zoo: plugin {name!r}{origin} failed: {message}", file=sys.stderr)
-        self.records.append(
-            PluginRecord(
-                name=name, distribution=distribution, version=version, hooks=hooks,
-                registered=registered, status=status, error=message,
-            )
-        )  # fmt: skip
+            self._fail(record, error)
+
+    def load_waiting(self) -> None:
+        """Load those that waited for a base; what is still missing one at the end fails."""
+        while self.waiting:
+            waiting, self.waiting = self.waiting, []
+            for record, collected in waiting:
+                try:
+                    self._settle(record, collected, last=len(waiting) == self.waited)
+                except Exception as error:
+                    self._fail(record, error)
+            self.waited = len(waiting)
+
+    def _settle(self, record: PluginRecord, collected: Collected, *, last: bool = False) -> None:
+        try:
+            collected.commit(self.registry)
+        except UnknownBase:
+            if last:
+                raise
+            self.waiting.append((record, collected))
+        else:
+            self._change(record, registered=collected.registered())
+
+    def _fail(self, record: PluginRecord, error: BaseException) -> None:
+        message = _first_line(error)
+        origin = f" ({record.distribution} {record.version})" if record.distribution else ""
+        if os.environ.get("ZOO_STRICT_PLUGINS") == "1":
+            raise PluginError(f"plugin {record.name!r}{origin} failed: {message}") from error
+        print(f"zoo: plugin {record.name!r}{origin} failed: {message}", file=sys.stderr)
+        self._change(record, status="failed", error=message)
+
+    def _change(self, record: PluginRecord, **changes: Any) -> PluginRecord:
+        index = next(index for index, one in enumerate(self.records) if one is record)
+        self.records[index] = record.model_copy(update=changes)
+        return self.records[index]
 
     def disable(self, name: str, distribution: str | None, version: str | None) -> None:
         self.records.append(PluginRecord(name=name, distribution=distribution, version=version, status="disabled"))
@@ -343,6 +381,7 @@ def load() -> Host:
         print(f"zoo: ZOO_PLUGINS: {unknown('plugin', name, [one.name for one in points])}", file=sys.stderr)
     for path in _loose_files(os.environ.get("ZOO_PATH", "")):
         loader.load(path.stem, None, None, lambda path=path: _LooseFamily(path))  # type: ignore[misc]
+    loader.load_waiting()
     return Host(loader.registry, tuple(loader.records))
 
 

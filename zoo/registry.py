@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from zoo.contracts import ArchitecturePart, Quantizer, Target
 
 
+class UnknownBase(ZooError):
+    """A fine-tune of a model that nobody declared, or nobody yet."""
+
+
 @dataclass(frozen=True)
 class DeclaredFamily:
     """A family and where its declaration came from."""
@@ -32,16 +36,37 @@ class DeclaredFamily:
     plugin: str
     path: Path | None = None
     """The declaring YAML, if it is one; weights that a plugin ships are found beside it."""
+    known: Mapping[str, DeclaredFamily] = field(default_factory=dict, repr=False, compare=False)
+    """The families among which ``base: family/model`` is looked up: those of the registry that holds this one."""
 
     @cached_property
     def models(self) -> tuple[DeclaredModel, ...]:
         """The family's models, each with all that it inherits."""
         return tuple(DeclaredModel(self, model) for model in self.family.models)
 
+    def foreign_bases(self) -> list[str]:
+        """List the models of other families that models of this one are based on, as ``family/model``."""
+        return [one.base for one in self.family.models if one.base is not None and "/" in one.base]
+
+    def find_base(self, name: str) -> DeclaredModel:
+        """Find ``family/model`` among the known families.
+
+        Raises:
+            ZooError: nobody declared it; the nearest names are offered.
+        """
+        found = [model for one in self.known.values() for model in one.models]
+        for model in found:
+            if model.full_name == name:
+                return model
+        raise UnknownBase(str(unknown("base", name, [one.full_name for one in found])))
+
 
 @dataclass(frozen=True)
 class DeclaredModel:
-    """A model with everything it inherits: the family's fields, then those of its bases, then its own."""
+    """A model with everything it inherits: the family's fields, then those of its bases, then its own.
+
+    Where the base is of another family, that family's fields and the base's come before.
+    """
 
     declared_in: DeclaredFamily
     model: Model
@@ -62,8 +87,19 @@ class DeclaredModel:
     @cached_property
     def _layers(self) -> list[tuple[str, Family | Model]]:
         """What is inherited from, the most general first, each with the name of its origin."""
-        chain = self.family.lineage(self.model)
-        return [(f"family {self.family.name}", self.family), *((f"model {one.name}", one) for one in chain)]
+        layers: list[tuple[str, Family | Model]] = []
+        seen: list[str] = []
+        model: DeclaredModel | None = self
+        while model is not None:
+            if model.full_name in seen:
+                raise ZooError(f"model {self.full_name} is based on itself: {' on '.join([*seen, model.full_name])}")
+            seen.append(model.full_name)
+            chain = model.family.lineage(model.model)
+            own = [(f"model {one.name}", one) for one in chain]
+            layers = [(f"family {model.family.name}", model.family), *own, *layers]
+            base = chain[0].base
+            model = model.declared_in.find_base(base) if base is not None else None
+        return layers
 
     @cached_property
     def stated(self) -> dict[str, tuple[Any, str]]:

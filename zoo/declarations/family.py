@@ -11,6 +11,9 @@ from zoo.declarations.base import HttpUrl, HubId, Name, Value
 from zoo.declarations.dataset import DatasetUses
 from zoo.declarations.licence import Licence
 
+BaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?$", max_length=193)]
+"""``model`` of the same family, or ``family/model`` of any."""
+
 ModelType = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w-]*$", max_length=64)]
 
 
@@ -59,8 +62,9 @@ class Model(Value):
 
     name: Name
     title: str | None = None
-    base: Name | None = None
-    """Another model of this family, whose numbers, tokens and template this one shares: a fine-tune."""
+    base: BaseName | None = None
+    """The model whose numbers, tokens and template this one shares, as a fine-tune does: one declared above, or
+    ``family/model`` of another family, whichever plugin brings it."""
     weights: Weights
     architecture: ArchitectureFields = ArchitectureFields()
     tokens: Tokens | None = None
@@ -106,15 +110,20 @@ class Family(Value):
         for model in self.models:
             if model.name in seen:
                 raise ValueError(f"model {model.name!r} is declared twice")
-            if model.base is not None and model.base not in seen:
-                raise ValueError(f"model {model.name!r} is based on {model.base!r}, which is not declared above it")
+            if model.base is not None and model.base.startswith(f"{self.name}/"):
+                raise ValueError(f"model {model.name!r}: its base is of this family; name it without {self.name!r}")
+            if model.base is not None and "/" not in model.base and model.base not in seen:
+                raise ValueError(
+                    f"model {model.name!r} is based on {model.base!r}, which is not declared above it; "
+                    "a model of another family is named family/model"
+                )
             seen[model.name] = model
         return self
 
     def lineage(self, model: Model) -> tuple[Model, ...]:
-        """List ``model`` and what it is based on, root first."""
+        """List ``model`` and what it is based on in this family, root first; the root may name a base elsewhere."""
         by_name = {one.name: one for one in self.models}
         chain = [model]
-        while chain[-1].base is not None:
-            chain.append(by_name[chain[-1].base])
+        while (base := chain[-1].base) is not None and "/" not in base:
+            chain.append(by_name[base])
         return tuple(reversed(chain))
