@@ -4,7 +4,8 @@
 
 Each item is the start of a text whose last words are missing, with four endings of one kind. Facts come in a wording that no
 training text uses for them; stories come with combinations (thing and place, thing and colour, numbers and thing) that the
-training text leaves out. The answer's position is even over the four.
+training text leaves out; an item that the training text holds word for word is dropped all the same. The answer's position
+is even over the four.
 """
 # ruff: noqa: E501 (a sentence reads better unbroken)
 
@@ -13,10 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from random import Random
 
-from corpus import held_out_text
+from corpus import documents, held_out_text
 from dialogues import kept_wording
 from facts import FACTS
 from grammar import NUMBERS, Person, count, expand, held_out, plural
@@ -24,6 +26,7 @@ from stories import fill, place_pair
 from world import ANIMALS, COLOURS, DAYS, FOODS, SPOTS, TOYS
 
 SEED = 424_242
+TRAINED_DOCUMENTS = 180_000  # a little more than the shipped model saw
 Item = tuple[str, str, list[str]]  # context, right ending, wrong endings
 
 
@@ -31,13 +34,15 @@ def _some(rng: Random, words: list[str], *without: str, number: int = 3) -> list
     return rng.sample([word for word in dict.fromkeys(words) if word not in without], number)
 
 
-def fact_items(rng: Random, number: int) -> list[Item]:
+def fact_items(rng: Random, number: int, seen: str) -> list[Item]:
     """Give facts in their kept wordings, at most 14 of one relation."""
     chosen: list[Item] = []
     used: dict[str, int] = {}
     for fact in rng.sample(FACTS, len(FACTS)):
         kept = kept_wording(fact)
         if kept < 0 or len(fact.pool) < 3 or used.get(fact.relation, 0) == 14 or len(chosen) == number:
+            continue
+        if f"{expand(rng, fact.statements[kept])} {fact.answer}" in seen:
             continue
         used[fact.relation] = used.get(fact.relation, 0) + 1
         chosen.append((expand(rng, fact.statements[kept]), fact.answer, rng.sample(fact.pool, 3)))
@@ -178,12 +183,14 @@ STORIES: list[tuple[Callable[[Random], Item], int]] = [
 def items() -> list[dict[str, object]]:
     """Give all items, shuffled, with the answer at each position equally often."""
     rng = Random(SEED)
-    made: dict[str, tuple[str, Item]] = {context[0]: ("fact", context) for context in fact_items(rng, 250)}
+    seen = "\n".join(islice(documents(), TRAINED_DOCUMENTS))
+    made: dict[str, tuple[str, Item]] = {context[0]: ("fact", context) for context in fact_items(rng, 250, seen)}
     for maker, number in STORIES:
         wanted = len(made) + number
         while len(made) < wanted:
             item = maker(rng)
-            made.setdefault(item[0], (maker.__name__, item))
+            if f"{item[0]} {item[1]}" not in seen:
+                made.setdefault(item[0], (maker.__name__, item))
     out: list[dict[str, object]] = []
     for i, (kind, (context, right, wrong)) in enumerate(rng.sample(list(made.values()), len(made))):
         choices = rng.sample(wrong, 3)

@@ -1,6 +1,6 @@
 """Train zoo-tiny: the tokenizer, then the model, on text made by corpus.py. Needs torch, transformers and tokenizers.
 
-    python train.py --work WORK --output ../zoo_tiny/checkpoint [--steps 2400] [--resume]
+    python train.py --work WORK --output ../zoo_tiny/checkpoint [--steps 1750] [--resume]
 
 The learning rate warms up, stays, and falls to zero over the last part, so that ``--resume --steps N`` with another N
 is fine: a run stopped early only needs its falling part. A tokenizer already in the output is kept. WORK keeps the
@@ -160,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=1750)
     parser.add_argument("--save-every", type=int, default=200)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where the processor is good at it")
