@@ -8,22 +8,25 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 
 Message = Mapping[str, Any]
-MAX_PROMPT = 4_000_000
-"""Characters of a rendered prompt; past that the template is taken for broken."""
+SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def find_template(folder: Path) -> str | None:
     """Find the package's chat template: ``chat_template.jinja``, or the one in ``tokenizer_config.json``."""
     own = folder / "chat_template.jinja"
     if own.is_file():
-        return own.read_text(encoding="utf-8")
-    template = _tokenizer_config(folder).get("chat_template")
+        try:
+            return own.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ZooError(f"{folder.name}/{own.name}: not UTF-8") from None
+    template = _read(folder, "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
         named = {one.get("name"): one.get("template") for one in template if isinstance(one, dict)}
         template = named.get("default")
@@ -32,9 +35,9 @@ def find_template(folder: Path) -> str | None:
 
 def special_tokens(folder: Path) -> dict[str, str]:
     """Name the special tokens that a template may write."""
-    config = _tokenizer_config(folder)
+    config = _read(folder, "special_tokens_map.json") | _read(folder, "tokenizer_config.json")
     found = {}
-    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
+    for name in SPECIAL:
         value = config.get(name)
         if isinstance(value, dict):
             value = value.get("content")
@@ -43,25 +46,67 @@ def special_tokens(folder: Path) -> dict[str, str]:
     return found
 
 
-def _tokenizer_config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
+def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_bytes())
-    except ValueError:
-        raise ZooError(f"{folder.name}/tokenizer_config.json: not JSON") from None
+        config = json.loads((folder / name).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError):
+        raise ZooError(f"{folder.name}/{name}: not JSON") from None
     return config if isinstance(config, dict) else {}
 
 
 def render(template: str, messages: Sequence[Message], tokens: Mapping[str, str]) -> str:
     """Write a conversation as the prompt that asks for the assistant's next turn.
 
+    Args:
+        messages: each with ``role`` and ``content``.
+        tokens: special tokens by name, which the template writes itself.
+
     Raises:
-        ZooError: the template refuses the conversation, or is broken.
+        UsageError: the messages are none.
+        ZooError: the template refuses the conversation, is broken, or takes too much.
     """
+    from zoo.engine.sandbox import MAX_TEXT
+
+    plain = _plain(messages)
+    pieces, size = [], 0
+    try:
+        environment, compiled = _compile(template)
+        environment.begin()
+        for piece in compiled.generate(
+            messages=plain, add_generation_prompt=True, tools=None, documents=None, **tokens
+        ):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_TEXT:
+                raise ZooError(f"the chat template writes more than {MAX_TEXT} characters")
+    except ZooError:
+        raise
+    except (Exception, RecursionError) as error:  # a template can raise anything that Python can
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ZooError(f"the chat template refuses this conversation: {said}") from None
+    return "".join(pieces)
+
+
+def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Copy messages as plain values, whatever objects they were made of."""
+    for one in messages:
+        if not isinstance(one, Mapping) or not isinstance(one.get("role"), str) or "content" not in one:
+            raise UsageError(f"a message is {{'role': ..., 'content': ...}}, not {str(one)[:100]}")
+    try:
+        plain: list[dict[str, Any]] = json.loads(json.dumps([dict(one) for one in messages]))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a message holds what is no JSON: {error}") from None
+    return plain
+
+
+@lru_cache(maxsize=8)
+def _compile(template: str) -> tuple[Any, Any]:
+    """Compile a template once; return its environment too, which keeps the budget."""
     from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from zoo.engine.sandbox import BoundedSandbox, GenerationBlock
 
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
@@ -69,24 +114,18 @@ def render(template: str, messages: Sequence[Message], tokens: Mapping[str, str]
     def strftime_now(form: str) -> str:
         return datetime.datetime.now().strftime(form)
 
-    def tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False, **kwargs: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **kwargs)
+    def tojson(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    environment = BoundedSandbox(
+        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, "jinja2.ext.loopcontrols"]
     )
     environment.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
     environment.filters["tojson"] = tojson
-    pieces, size = [], 0
-    try:
-        compiled = environment.from_string(template)
-        for piece in compiled.generate(messages=[dict(one) for one in messages], add_generation_prompt=True, **tokens):
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_PROMPT:
-                raise ZooError(f"the chat template writes more than {MAX_PROMPT} characters")
-    except ZooError:
-        raise
-    except Exception as error:
-        raise ZooError(f"the chat template refuses this conversation: {' '.join(str(error).split())[:200]}") from None
-    return "".join(pieces)
+    return environment, environment.from_string(template)

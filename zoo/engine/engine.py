@@ -36,6 +36,9 @@ class Engine:
         self.tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
         self.chat_template = find_template(folder)
         self._tokens = special_tokens(folder)
+        bos = self.tokenizer.token(package.manifest.recipe.tokens.bos_token_id) if self.tokenizer else None
+        if bos is not None:
+            self._tokens.setdefault("bos_token", bos)
         self.stop_token_ids = frozenset(package.manifest.recipe.tokens.eos_token_id)
         self._cache = self._session.new_cache()
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from zoo.engine.interrupt import on_interrupt
 from zoo.engine.sampling import Sampler, Sampling
 from zoo.engine.text import StopStrings, Tokenizer
 
@@ -148,7 +149,9 @@ def run_request(session: Session, cache: KVCache, request: Request) -> Iterator[
     timings.prefill_tokens = len(prompt) - len(cache)
     try:
         cache.reserve(min(cache.context, len(prompt) + min(request.room, AHEAD)))
-        piece = request.accept(session.prefill(cache, prompt[len(cache) :])[0])
+        with on_interrupt(session.interrupt):
+            logits = session.prefill(cache, prompt[len(cache) :])
+        piece = request.accept(logits[0])
         timings.prefill_s = time.perf_counter() - started
         while not request.finished:
             yield piece
@@ -161,3 +164,5 @@ def run_request(session: Session, cache: KVCache, request: Request) -> Iterator[
     except (KeyboardInterrupt, GeneratorExit):
         request.interrupt()
         raise
+    finally:
+        session.resume()

@@ -18,6 +18,11 @@ from zoo.errors import UsageError, ZooError
 FIRST_NUCLEUS = 256
 """How many of the likeliest tokens are looked at first for top-p: seldom is more needed, and sorting all is slow."""
 
+BLOCK = 512
+"""Weights whose sum is taken at once when a token is drawn."""
+SMALLEST_TEMPERATURE = 1e-30
+"""Below, float32 has no room; the likeliest token is all that is left long before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -76,9 +81,7 @@ class Sampler:
             _require_finite(float(logits[token]))
         else:
             ids, weights = candidates(logits, sampling)
-            edges = np.cumsum(weights)
-            at = int(np.searchsorted(edges, self._random.random() * edges[-1], side="right"))
-            at = min(at, len(weights) - 1)
+            at = draw(weights, self._random.random())
             token = at if ids is None else int(ids[at])
         if self._seen is not None:
             self._seen.add(token)
@@ -97,12 +100,14 @@ def penalize(logits: NDArray[np.float32], seen: NDArray[np.int64], penalty: floa
     return result
 
 
-def candidates(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray[np.int64] | None, NDArray[np.float64]]:
+def candidates(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
     """Find the tokens that may be chosen, and their weights, proportional to their probabilities.
 
     Returns:
-        Their ids, or None for all in order; weights, float64.
+        Their ids, or None for all in order; weights, float32.
     """
+    peak = float(logits.max())
+    _require_finite(peak)
     ids: NDArray[np.int64] | None = None
     kept = logits
     if 0 < sampling.top_k < len(logits):
@@ -110,10 +115,8 @@ def candidates(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray
         # Ties with the last kept value stay, as they do in transformers.
         ids = np.flatnonzero(logits >= least)
         kept = logits[ids]
-    peak = float(kept.max(initial=-math.inf))
-    _require_finite(peak)
-    # Subtracted first, so that a temperature near 0 cannot overflow.
-    weights = np.exp((kept.astype(np.float64) - peak) / sampling.temperature)
+    with np.errstate(over="ignore"):  # near temperature 0 everything but the peak becomes minus infinity
+        weights = np.exp((kept - np.float32(peak)) / np.float32(max(sampling.temperature, SMALLEST_TEMPERATURE)))
     if sampling.top_p < 1:
         nucleus = _nucleus(weights, sampling.top_p)
         ids = nucleus if ids is None else ids[nucleus]
@@ -121,18 +124,36 @@ def candidates(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray
     return ids, weights
 
 
-def _nucleus(weights: NDArray[np.float64], top_p: float) -> NDArray[np.int64]:
+def _nucleus(weights: NDArray[np.float32], top_p: float) -> NDArray[np.int64]:
     """Find the fewest likeliest tokens whose weights reach ``top_p`` of the whole; the likeliest first."""
-    wanted = top_p * float(weights.sum())
+    wanted = top_p * float(weights.sum(dtype=np.float64))
     size = FIRST_NUCLEUS
     while True:
         some = np.argpartition(weights, -size)[-size:] if size < len(weights) else np.arange(len(weights))
         order = some[np.argsort(-weights[some], kind="stable")]
-        sums = np.cumsum(weights[order])
+        sums = weights[order].astype(np.float64).cumsum()
         if sums[-1] >= wanted or len(order) == len(weights):
             # A token stays while those before it have less than wanted.
             return order[: int(np.searchsorted(sums, wanted, side="left")) + 1]
         size *= 8
+
+
+def draw(weights: NDArray[np.float32], position: float) -> int:
+    """Find the index that a position between 0 and 1 falls on, where each takes room in proportion to its weight.
+
+    A running sum over a whole vocabulary is slow; sums of blocks say where it is worth running.
+    """
+    starts = np.arange(0, len(weights), BLOCK)
+    sums = np.add.reduceat(weights, starts).astype(np.float64).cumsum()
+    wanted = position * float(sums[-1])
+    block = min(int(np.searchsorted(sums, wanted, side="right")), len(sums) - 1)
+    before = float(sums[block - 1]) if block else 0.0
+    inside = weights[block * BLOCK : (block + 1) * BLOCK].astype(np.float64).cumsum()
+    at = min(int(np.searchsorted(inside, wanted - before, side="right")), len(inside) - 1)
+    # Rounding may point past the last weight that is not zero.
+    while at and weights[block * BLOCK + at] == 0:
+        at -= 1
+    return block * BLOCK + at
 
 
 def _require_finite(value: float) -> None:

@@ -114,6 +114,14 @@ class Session:
             if at >= len(ids):
                 return logits
 
+    def interrupt(self) -> None:
+        """Make the step that runs in another thread end, with a ``ZooError`` there."""
+        self._run_options.terminate = True
+
+    def resume(self) -> None:
+        """Allow steps again."""
+        self._run_options.terminate = False
+
     def all_logits(self, cache: KVCache, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """Compute ids; yield logits of every position in blocks, float32 (positions, vocab), valid until the next."""
         most = max(1, LOGITS_BYTES // (4 * self.vocab_size))

@@ -40,9 +40,10 @@ class Tokenizer:
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Turn text into ids; ``special`` adds what the tokenizer puts around a text, such as bos."""
         try:
-            return list(self._library.encode(text, add_special_tokens=special).ids)
+            text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UsageError(f"the prompt is no valid text: character {error.start} is half of a pair") from None
+        return list(self._library.encode(text, add_special_tokens=special).ids)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Turn ids into text."""
