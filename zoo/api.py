@@ -25,6 +25,12 @@ def build(
     revision: str | None = None,
     quantizer: str | None = None,
     quantizer_options: Mapping[str, Any] | None = None,
+    calibration: str | Path | None = None,
+    samples: int | None = None,
+    sequence_length: int | None = None,
+    seed: int = 0,
+    data: str | Path | None = None,
+    device: str = "cpu",
     target: str = "ort",
     target_options: Mapping[str, Any] | None = None,
     threads: int | None = None,
@@ -38,15 +44,30 @@ def build(
         precision: ``fp32``, ``fp16``, ``int8`` or ``int4``.
         output: the package folder to make; by default one under ``$ZOO_HOME/packages``.
         weights: where a declared model's weights are: a folder or another hub id.
+        calibration: for a quantizer that needs it: a dataset, or a file.
+        samples: how many samples of it; ``sequence_length`` tokens each, drawn by ``seed``.
+        data: a folder that holds the dataset's files already.
+        device: where calibration computes, ``cpu`` or ``cuda``.
 
     Raises:
         ZooError: what is wrong, in one line.
     """
+    from dataclasses import replace
+
+    from zoo.stages.calibrate import calibrated
     from zoo.stages.resolve import resolve
 
     registry = host().registry
     request = _request(model, precision, weights, revision, quantizer, quantizer_options, target, target_options)
-    resolved = resolve(registry, request)
+    request = replace(
+        request,
+        calibration=None if calibration is None else str(calibration),
+        samples=samples,
+        sequence_length=sequence_length,
+        seed=seed,
+    )
+    folder_of_data = Path(data) if data is not None else None
+    resolved, tokens = calibrated(registry, request, resolve(registry, request), data=folder_of_data)
     folder = Path(output) if output is not None else output_folder(resolved.recipe)
     if not registry.target(target).needs_weights:
         from zoo.stages.documents import write_documents
@@ -56,7 +77,15 @@ def build(
 
     assert resolved.checkpoint is not None  # the target needs weights, so they were opened
     return build_package(
-        resolved.recipe, resolved.checkpoint, folder, registry, force=force, threads=threads, progress=progress
+        resolved.recipe,
+        resolved.checkpoint,
+        folder,
+        registry,
+        force=force,
+        threads=threads,
+        progress=progress,
+        calibration=tokens,
+        device=device,
     )
 
 
@@ -78,11 +107,12 @@ def plan(
 
     registry = host().registry
     request = _request(model, precision, weights, revision, quantizer, quantizer_options, target, target_options)
-    resolved = resolve(registry, request)
+    resolved = resolve(registry, request, headers_only=True)
     folder = Path(output) if output is not None else output_folder(resolved.recipe)
     if resolved.checkpoint is None:
         raise UsageError(f"target {target!r} reads no weights, so there is nothing to plan")
-    return make_plan(resolved.recipe, resolved.checkpoint, registry, folder)
+    missing = getattr(resolved.checkpoint, "download_bytes", 0)
+    return make_plan(resolved.recipe, resolved.checkpoint, registry, folder, download_bytes=missing)
 
 
 def open_package(model: str | Path, precision: str | None = None) -> Engine:

@@ -39,8 +39,21 @@ def build(
     revision: Annotated[str | None, typer.Option(help="Revision of a hub repository.")] = None,
     quantizer: Annotated[str | None, typer.Option(help="By default what the target means by the precision.")] = None,
     calibration: Annotated[
-        str | None, typer.Option(metavar="DATASET", help="What a calibrated quantizer sees; the family's first.")
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="What a calibrated quantizer sees: a dataset (by default the family's first) or a file.",
+        ),
     ] = None,
+    samples: Annotated[int | None, typer.Option(min=1, max=100_000, help="Calibration samples.")] = None,
+    sequence_length: Annotated[
+        int | None, typer.Option(min=2, max=2**20, help="Tokens of a calibration sample.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which calibration samples are drawn.")] = 0,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder that holds the dataset's files already.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where calibration computes: cpu or cuda.")] = "cpu",
     target: Annotated[
         str, typer.Option(help="For whom to build; `--target NAME --help` shows the target's own options too.")
     ] = "ort",
@@ -66,6 +79,7 @@ def build(
     from zoo.package.folder import MANIFEST
     from zoo.package.store import output_folder
     from zoo.plugins import host
+    from zoo.stages.calibrate import calibrated
     from zoo.stages.resolve import Request, resolve
 
     options = parse_options(quantizer_option)
@@ -80,10 +94,13 @@ def build(
         quantizer=quantizer,
         quantizer_options=options,
         calibration=calibration,
+        samples=samples,
+        sequence_length=sequence_length,
+        seed=seed,
         target=target,
         target_options={**parse_options(target_option), **ctx.meta.get(GIVEN, {})},
     )
-    resolved = resolve(registry, request)
+    resolved, tokens = calibrated(registry, request, resolve(registry, request, headers_only=dry_run), data=data)
     folder = output if output is not None else output_folder(resolved.recipe)
     if not registry.target(target).needs_weights:
         build_documents(resolved, folder, registry, force=force, dry_run=dry_run, as_json=as_json)
@@ -93,14 +110,23 @@ def build(
 
     assert resolved.checkpoint is not None  # the target needs weights, so they were opened
     if dry_run:
-        planned = plan(resolved.recipe, resolved.checkpoint, registry, folder)
+        missing = getattr(resolved.checkpoint, "download_bytes", 0)
+        planned = plan(resolved.recipe, resolved.checkpoint, registry, folder, download_bytes=missing)
         print_json(planned) if as_json else _print_plan(planned)
         return
     # A build refuses another recipe's package, so what stands there without --force is this very one.
     already_built = (folder / MANIFEST).is_file() and not force
     with build_progress() as progress:
         package = build_package(
-            resolved.recipe, resolved.checkpoint, folder, registry, force=force, threads=threads, progress=progress
+            resolved.recipe,
+            resolved.checkpoint,
+            folder,
+            registry,
+            force=force,
+            threads=threads,
+            progress=progress,
+            calibration=tokens,
+            device=device,
         )
     manifest = package.manifest
     size = sum(record.size for record in manifest.files.values())

@@ -39,7 +39,13 @@ class Request:
     quantizer: str | None = None
     quantizer_options: Mapping[str, Any] = field(default_factory=dict)
     calibration: str | None = None
-    """The dataset that a quantizer which needs activations calibrates with; by default the family's first."""
+    """The dataset, or a file, that a calibrated quantizer sees; by default the family's first dataset."""
+    samples: int | None = None
+    """Calibration samples; by default what the family states for the dataset."""
+    sequence_length: int | None = None
+    """Tokens of each."""
+    seed: int = 0
+    """Which samples are drawn."""
     target: str = "ort"
     target_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -71,12 +77,14 @@ class Resolved:
     source: WeightsSource
 
 
-def resolve(registry: Registry, request: Request, *, fetch: bool = True) -> Resolved:
+def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers_only: bool = False) -> Resolved:
     """Pin everything that decides the output.
 
     Args:
         fetch: download weights that the target needs and this machine lacks; without, the recipe is pinned as far as
             the declaration goes.
+        headers_only: read the headers of weights that are not on this machine over the network instead of downloading
+            them: enough to plan a build, not to make it.
 
     Raises:
         UsageError: an unknown model, precision, quantizer, target or option.
@@ -87,7 +95,10 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True) -> Reso
     if precision not in target.precisions:
         raise UsageError(f"target {request.target!r} builds {', '.join(target.precisions)}, not {precision}")
     subject = identify(registry, request.model)
-    checkpoint = open_weights(registry, subject, request, required=target.needs_weights and fetch)
+    if headers_only and target.needs_weights:
+        checkpoint = open_headers(subject, request) or open_weights(registry, subject, request, required=True)
+    else:
+        checkpoint = open_weights(registry, subject, request, required=target.needs_weights and fetch)
     if checkpoint is None and subject.declared is None:
         raise ZooError(
             f"{subject.label} is not declared, its config.json is not on this machine and the network is off; "
@@ -133,6 +144,17 @@ def open_weights(registry: Registry, subject: Subject, request: Request, *, requ
     from zoo.sources.folder import open_folder
 
     return open_folder(folder)
+
+
+def open_headers(subject: Subject, request: Request) -> Checkpoint | None:
+    """Open weights on the hub by their headers; None where they lie in a folder."""
+    if checkpoint_folder(subject, request.weights, request.revision, required=False) is not None:
+        return None
+    from zoo.sources.hub_remote import remote_checkpoint
+
+    source = weights_source(subject, request, None)
+    licence = subject.declared.licence if subject.declared else None
+    return remote_checkpoint(str(source.hub), source.revision or "main", licence=licence)
 
 
 def hub_configuration(repository: str, revision: str | None) -> Checkpoint | None:
@@ -292,7 +314,15 @@ def pin_weights(subject: Subject, request: Request, checkpoint: Checkpoint | Non
     if checkpoint is None:
         revision = request.revision or (subject.declared.model.weights.revision if subject.declared else None)
         return WeightsPin(hub=hub, revision=revision)
-    return WeightsPin(fingerprint=checkpoint.fingerprint)
+    # A hub's revision is what it was when the files came: the commit.
+    return WeightsPin(hub=hub, revision=commit_of(checkpoint) if hub else None, fingerprint=checkpoint.fingerprint)
+
+
+def commit_of(checkpoint: Checkpoint) -> str | None:
+    """Say which commit of a hub repository a checkpoint is; None where nothing says it."""
+    folder = getattr(checkpoint, "folder", None)
+    in_cache = isinstance(folder, Path) and folder.resolve().parent.name == "snapshots"
+    return getattr(checkpoint, "commit", None) or (folder.resolve().name if in_cache else None)
 
 
 def weights_source(subject: Subject, request: Request, checkpoint: Checkpoint | None) -> WeightsSource:
