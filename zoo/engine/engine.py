@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -176,7 +176,7 @@ class Engine:
         stop_token_ids: Sequence[int],
         ignore_eos: bool,
         continued: bool = False,
-    ) -> tuple[Generation, Iterator[Piece]]:
+    ) -> tuple[Generation, Generator[Piece, None, None]]:
         if max_new_tokens < 1:
             raise UsageError(f"max-new-tokens must be 1 or more, not {max_new_tokens}")
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
@@ -265,7 +265,7 @@ class Engine:
 class Stream:
     """The pieces of an answer, one by one; ``generation`` holds all that came so far."""
 
-    def __init__(self, generation: Generation, pieces: Iterator[Piece]) -> None:
+    def __init__(self, generation: Generation, pieces: Generator[Piece, None, None]) -> None:
         self.generation = generation
         self._pieces = pieces
 
@@ -274,6 +274,10 @@ class Stream:
 
     def __next__(self) -> Piece:
         return next(self._pieces)
+
+    def close(self) -> None:
+        """Leave the answer as it is."""
+        self._pieces.close()
 
 
 def _check_small_files(package: Package) -> None:

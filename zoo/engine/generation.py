@@ -6,7 +6,7 @@ A ``Request`` knows no session: whoever runs it, alone or among others, hands it
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -134,7 +134,7 @@ class Request:
         return Piece(token, text)
 
 
-def run_request(session: Session, cache: KVCache, request: Request) -> Iterator[Piece]:
+def run_request(session: Session, cache: KVCache, request: Request) -> Generator[Piece, None, None]:
     """Run one request by itself: the prompt, then a token a step, until something ends it.
 
     Whatever the cache holds of the prompt's beginning is not computed again.

@@ -173,7 +173,7 @@ class _Binding:
             self._binding.bind_cpu_input("input_ids", self._ids)
         self._ids[0] = ids
         self._binding.bind_input("attention_mask", "cpu", 0, np.int64, (1, length), self._mask_address)
-        if keep != self._bound:
+        if keep != self._bound or keep != 1:
             self._bind_logits(keep)
         try:
             self._session._session.run_with_iobinding(self._binding, self._session._run_options)
@@ -190,7 +190,8 @@ class _Binding:
             raise ZooError(f"{self._session.name}: its graph gives logits of the last position only (no input {KEEP})")
         self._bound = keep
         if keep != 1:
-            # onnxruntime refuses a buffer of another length than the graph declares; its own is as long as needed.
+            # onnxruntime refuses a buffer of another length than the graph declares, even the one it made for the
+            # last step; a new one is as long as needed.
             self._binding.bind_output("logits", "cpu")
             return
         vocab = self._session.vocab_size

@@ -1,0 +1,189 @@
+"""Steps of a session: however a text is cut into steps, the same logits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import zoo
+from tests.engine.made import make_package
+from zoo.engine import session as session_module
+from zoo.engine.cache import ALIGNMENT, SMALLEST, aligned
+from zoo.engine.machine import usable_cores
+from zoo.engine.session import Session
+from zoo.errors import ZooError
+
+CONTEXT = 1024
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    pytest.importorskip("torch")
+    engine, model = make_package(tmp_path_factory.mktemp("session"), max_position_embeddings=CONTEXT)
+    return engine.package.path, model
+
+
+@pytest.fixture(scope="module")
+def session(package) -> Session:
+    return Session(package[0])
+
+
+def ids(count: int, seed: int = 0) -> list[int]:
+    return np.random.default_rng(seed).integers(3, 400, count).tolist()
+
+
+def reference(model, tokens: list[int]) -> np.ndarray:
+    import torch
+
+    with torch.no_grad():
+        return model(torch.tensor([tokens])).logits[0].numpy()
+
+
+@pytest.mark.parametrize("chunk", [64, 100, 512])
+def test_a_prompt_in_chunks_is_the_prompt_at_once(session, package, monkeypatch, chunk) -> None:
+    tokens = ids(600)
+    monkeypatch.setattr(Session, "chunk", lambda self, past: chunk)
+    cache = session.new_cache()
+    found = session.prefill(cache, tokens)
+    assert found.shape == (1, 400)
+    assert cache.tokens == tokens
+    np.testing.assert_allclose(found[0], reference(package[1], tokens)[-1], atol=1e-3)
+
+
+def test_a_cache_that_grows_keeps_what_it_holds(session, package) -> None:
+    tokens = ids(SMALLEST + 150)
+    cache = session.new_cache()
+    first = cache.capacity
+    session.prefill(cache, tokens[: SMALLEST - 5])
+    found = [session.forward(cache, [token])[0].copy() for token in tokens[SMALLEST - 5 :]]
+    assert first == SMALLEST < cache.capacity <= CONTEXT
+    np.testing.assert_allclose(found, reference(package[1], tokens)[SMALLEST - 5 :], atol=1e-3)
+
+
+def test_logits_of_every_position_come_in_blocks(session, package, monkeypatch) -> None:
+    tokens = ids(300)
+    monkeypatch.setattr(session_module, "LOGITS_BYTES", 4 * 400 * 70)
+    cache = session.new_cache()
+    blocks = [block.copy() for block in session.all_logits(cache, tokens)]
+    assert [len(block) for block in blocks] == [70, 70, 70, 70, 20]
+    np.testing.assert_allclose(np.concatenate(blocks), reference(package[1], tokens), atol=1e-3)
+    np.testing.assert_allclose(session.forward(cache, [5])[0], reference(package[1], [*tokens, 5])[-1], atol=1e-3)
+
+
+def test_sequences_do_not_touch_each_other(session, package) -> None:
+    one, other = session.new_cache(), session.new_cache()
+    first, second = ids(40, seed=1), ids(70, seed=2)
+    session.prefill(one, first)
+    session.prefill(other, second)
+    found = session.forward(one, [7])[0].copy()
+    session.forward(other, [8])
+    np.testing.assert_allclose(found, reference(package[1], [*first, 7])[-1], atol=1e-3)
+
+
+def test_what_was_forgotten_leaves_no_trace(session, package) -> None:
+    cache = session.new_cache()
+    tokens = ids(90)
+    session.prefill(cache, ids(200, seed=9))
+    cache.keep(0)
+    session.prefill(cache, tokens)
+    cache.keep(50)
+    found = session.prefill(cache, tokens[50:])
+    np.testing.assert_allclose(found[0], reference(package[1], tokens)[-1], atol=1e-3)
+
+
+def test_the_context_is_the_end(session) -> None:
+    cache = session.new_cache()
+    session.prefill(cache, ids(CONTEXT))
+    with pytest.raises(ZooError, match=f"{CONTEXT + 1} tokens are more than the context of {CONTEXT}"):
+        session.forward(cache, [5])
+
+
+def test_long_pasts_are_stepped_in_smaller_chunks(session, monkeypatch) -> None:
+    monkeypatch.setattr(session, "_heads", 64)
+    steps = [session.chunk(past) for past in (0, 2048, 8192, 32768)]
+    assert steps == sorted(steps, reverse=True)
+    for past, step in zip((0, 2048, 8192), steps, strict=False):
+        assert 64 * step * (past + step) * 4 <= session_module.SCORES_BYTES or step == session_module.MIN_CHUNK
+
+
+def test_an_interrupted_step_says_so_and_the_next_runs(session) -> None:
+    cache = session.new_cache()
+    session.interrupt()
+    with pytest.raises(ZooError, match="onnxruntime failed"):
+        session.forward(cache, [5])
+    session.resume()
+    assert len(cache) == 0
+    session.forward(cache, [5])
+    assert cache.tokens == [5]
+
+
+def test_a_graph_that_is_none_is_refused(package, tmp_path) -> None:
+    folder = tmp_path / "package"
+    shutil.copytree(package[0], folder)
+    (folder / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises(ZooError, match="package: onnxruntime cannot open it"):
+        Session(folder)
+    (folder / "genai_config.json").write_text(json.dumps({"model": {}}))
+    with pytest.raises(ZooError, match=r"genai_config\.json"):
+        Session(folder)
+
+
+def test_a_graph_that_is_no_decoder_is_refused(package, tmp_path) -> None:
+    from onnx import TensorProto, helper
+
+    shutil.copy(package[0] / "genai_config.json", tmp_path)
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", value[:1], value[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ZooError, match="no decoder"):
+        Session(tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_chunks_agree_in_every_precision(tmp_path, precision) -> None:
+    pytest.importorskip("torch")
+    engine, _ = make_package(tmp_path, precision=precision)
+    tokens = ids(200)
+    whole = engine.logits(tokens)
+    assert whole.shape == (200, 400)
+    np.testing.assert_array_equal(engine.logits(tokens, 3), engine.logits(tokens, 3))
+    np.testing.assert_allclose(engine.logits(tokens, 3), whole[-3:], atol=2e-2)
+
+
+def test_buffers_are_aligned_and_zero() -> None:
+    for shape in ((1, 3, 5, 7), (1, 1, 1, 1)):
+        made = aligned(shape, np.float32)
+        assert made.shape == shape
+        assert made.ctypes.data % ALIGNMENT == 0
+        assert not made.any()
+
+
+def test_cores_are_counted_within_the_affinity() -> None:
+    import os
+
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+    if hasattr(os, "sched_setaffinity"):
+        before = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {min(before)})
+            assert usable_cores() == 1
+        finally:
+            os.sched_setaffinity(0, before)
+
+
+def test_the_quota_of_a_control_group_counts(tmp_path) -> None:
+    from zoo.engine.machine import _quota
+
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    assert _quota(tmp_path) == 2.5
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert _quota(tmp_path) is None
+    assert _quota(tmp_path / "none") is None
+
+
+def test_zoo_open_opens_a_folder(package) -> None:
+    assert zoo.open(package[0]).context_length == CONTEXT
