@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -306,13 +306,67 @@ class Slab(Protocol):
 class LayerActivations(Protocol):
     """What a calibrated quantizer may ask about the inputs of a parameter."""
 
+    device: str
+    """Where heavy arithmetic belongs: ``cpu`` or ``cuda``."""
+    tokens: int
+    """Calibration tokens that were seen."""
+
     def hessian(self, parameter: Parameter) -> NDArray[np.float32]:
-        """Σ x xᵀ over the calibration tokens, float32 (in_features, in_features)."""
+        """Σ x xᵀ over the calibration tokens, float32 (in_features, in_features); read it, do not change it.
+
+        Linears that read the same value share it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldLink:
+    """A place where channels can be rescaled without changing what the layer computes."""
+
+    source: Parameter
+    """What makes the channels: a norm, or the rows of a linear."""
+    bias: Parameter | None
+    """The source's bias, which is rescaled with it."""
+    rows: NDArray[np.intp]
+    """(in_features,): which row of the source makes each channel."""
+    consumers: tuple[Parameter, ...]
+    """All linears that read the channels; nothing else does."""
+
+
+class FoldableLayer(LayerActivations, Protocol):
+    """A decoder layer before it is quantized."""
+
+    @property
+    def links(self) -> list[FoldLink]:
+        """Where channels can be rescaled."""
+        ...
+
+    def weight(self, parameter: Parameter) -> NDArray[np.float32]:
+        """The values of a parameter as they are now; read them, do not change them."""
+        ...
+
+    def fold(self, link: FoldLink, scales: NDArray[np.float32]) -> None:
+        """Divide the source's rows by ``scales``, (in_features,), and multiply the consumers' columns by them."""
+        ...
+
+
+@runtime_checkable
+class Folding(Protocol):
+    """What a calibrated quantizer offers beside ``quantize`` when it rescales channels first."""
+
+    def fold(self, layer: FoldableLayer) -> None:
+        """Rescale what it wants by ``layer.fold``; called once a layer, with all its Hessians, before ``quantize``."""
         ...
 
 
 class Quantizer(Protocol):
-    """What a registered quantizer class offers. An instance is one choice of precision and options."""
+    """What a registered quantizer class offers. An instance is one choice of precision and options.
+
+    With ``needs_activations``, a build sends calibration samples through the layers and gives ``quantize`` the
+    statistics of each linear's inputs; embeddings, norms and biases come without. Two more members are then looked for:
+    ``true_sequential``, a bool (observe each group of linears only after those before it are quantized), and ``fold``
+    (see ``Folding``).
+    """
 
     Options: ClassVar[type[BaseModel]]
     precisions: ClassVar[tuple[Precision, ...]]

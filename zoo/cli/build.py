@@ -100,7 +100,8 @@ def build(
         target=target,
         target_options={**parse_options(target_option), **ctx.meta.get(GIVEN, {})},
     )
-    resolved, tokens = calibrated(registry, request, resolve(registry, request, headers_only=dry_run), data=data)
+    resolved = resolve(registry, request, headers_only=dry_run)
+    resolved, tokens = calibrated(registry, request, resolved, data=data, planning=dry_run)
     folder = output if output is not None else output_folder(resolved.recipe)
     if not registry.target(target).needs_weights:
         build_documents(resolved, folder, registry, force=force, dry_run=dry_run, as_json=as_json)

@@ -10,8 +10,11 @@ com.microsoft.MatMulNBits.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from zoo.contracts import LayerActivations, Parameter, Slab
 from zoo.declarations.base import Value
@@ -41,6 +44,9 @@ class RtnOptions(Value):
     """Bits of the output head; 8 unless stated."""
     embedding_bits: Bits | None = None
     """Bits of the token embedding; 8 unless stated."""
+    keep: dict[str, Precision] = Field(default_factory=dict)
+    """Weights at a precision of their own: a pattern of names or roles (``lm_head``, ``*.layers.0.*``,
+    ``mlp.down_proj``) → fp32, fp16, int8 or int4. The first pattern that matches counts."""
 
 
 class Rtn:
@@ -57,6 +63,7 @@ class Rtn:
             symmetric=options.symmetric,
             head_bits=options.head_bits or 8,
             embedding_bits=options.embedding_bits or 8,
+            keep=options.keep,
         )
         self._scratch: Scratch | None = None
 
@@ -66,12 +73,24 @@ class Rtn:
         if parameter.kind not in ("linear", "embedding"):
             return FloatStorage(dtype="float32")
         bits: Any = self.bits
-        if parameter.kind == "embedding":
+        kept = self._kept(parameter)
+        if kept in ("fp32", "fp16"):
+            return FloatStorage(dtype="float32" if kept == "fp32" else "float16")
+        if kept is not None:
+            bits = 4 if kept == "int4" else 8
+        elif parameter.kind == "embedding":
             bits = options.embedding_bits
         elif parameter.role == "lm_head":
             bits = options.head_bits
         block = fitting_block(options.block_size or 128, parameter.shape[-1])
         return BlockStorage(bits=bits, block_size=block, symmetric=options.symmetric)
+
+    def _kept(self, parameter: Parameter) -> Precision | None:
+        """The precision that an option gives this very weight."""
+        for pattern, precision in self.options.keep.items():
+            if any(fnmatch.fnmatchcase(name, pattern) for name in (parameter.name, parameter.role)):
+                return precision
+        return None
 
     def quantize(
         self,
@@ -86,7 +105,9 @@ class Rtn:
         for start in range(0, slab.rows, step):
             stop = min(start + step, slab.rows)
             if isinstance(storage, FloatStorage):
-                out["weight"].reshape(slab.rows, slab.columns)[start:stop] = slab.float32(start, stop)
+                half = storage.dtype == "float16"
+                rows = slab.float16(start, stop) if half else slab.float32(start, stop)
+                out["weight"].reshape(slab.rows, slab.columns)[start:stop] = rows
             elif storage.symmetric:
                 self._symmetric(storage, slab, start, stop, out)
             else:

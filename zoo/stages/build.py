@@ -23,9 +23,13 @@ from zoo.package.layout import Layout, account, lay_out
 from zoo.package.signals import Signals, listening
 from zoo.package.staging import existing, guarded, locked, partial_folder, publish, write_file, write_manifest
 from zoo.package.stream import Progress, Stream
+from zoo.stages.choices import needs_calibration
 from zoo.stages.plan import default_threads
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from zoo.registry import Registry
 
 _TOOLS = ("zoo-framework", "numpy", "onnx", "onnxruntime")
@@ -41,6 +45,8 @@ def build(
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     warn: Callable[[str], None] | None = None,
+    calibration: NDArray[np.int32] | None = None,
+    device: str = "cpu",
 ) -> Package:
     """Build a package, or find it already built, or continue one that was interrupted.
 
@@ -53,6 +59,8 @@ def build(
         threads: workers; by default one a core.
         progress: called several times a second, from the calling thread.
         warn: called with each line worth showing.
+        calibration: token ids (samples, length) for a quantizer that needs activations.
+        device: where such a quantizer computes, ``cpu`` or ``cuda``.
 
     Raises:
         ZooError: anything that stops it. What is finished stays in the partial folder beside the output, and the same
@@ -64,6 +72,8 @@ def build(
         return open_package(output)
     layout = lay_out(recipe, registry)
     account(layout, checkpoint)
+    if layout.placed and layout.quantizer.needs_activations and calibration is None:
+        raise needs_calibration(recipe.quantizer.name)
     companions, warnings = companion_files(recipe, checkpoint)
     for line in warnings:
         warn(line)
@@ -71,7 +81,7 @@ def build(
         if existing(output, recipe.hash, force=force):  # another process finished it while this one waited
             return open_package(output)
         partial = partial_folder(output)
-        work = _Work(layout, partial, threads or default_threads(), signals, warn, progress)
+        work = _Work(layout, partial, threads or default_threads(), signals, warn, progress, calibration, device)
         records = _write(work, checkpoint, companions)
         manifest = Manifest(
             recipe=recipe,
@@ -98,6 +108,8 @@ class _Work:
     signals: Signals
     warn: Callable[[str], None]
     progress: Callable[[Progress], None] | None
+    calibration: NDArray[np.int32] | None
+    device: str
 
 
 def _write(work: _Work, checkpoint: Checkpoint | None, companions: dict[str, bytes]) -> dict[str, FileRecord]:
@@ -135,8 +147,16 @@ def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> str:
     try:
         with guarded(partial):
             journal.begin(done)
-        stream = Stream(layout, checkpoint, data, journal, done, work.signals)
-        stream.run(work.threads, work.progress)
+        if layout.quantizer.needs_activations:
+            from zoo.calibration.stream import CalibratedStream
+
+            assert work.calibration is not None
+            CalibratedStream(
+                layout, checkpoint, data, path, journal, done, work.signals, work.calibration, work.device
+            ).run(work.progress)
+        else:
+            stream = Stream(layout, checkpoint, data, journal, done, work.signals)
+            stream.run(work.threads, work.progress)
         if checkpoint.stamps() != stamps:
             journal.close(remove=True)
             raise ZooError(f"{checkpoint.name}: its files changed while they were read; build again")

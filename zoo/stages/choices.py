@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from zoo.yamlfile import explain
 if TYPE_CHECKING:
     from zoo.stages.resolve import Request
 
+DEFAULT_SAMPLES = 128
 DEFAULT_SEQUENCE_LENGTH = 512
 """Tokens of a calibration sample from a dataset for which the family states no length."""
 
@@ -54,18 +56,40 @@ def choose_calibration(
             raise UsageError(f"quantizer {quantizer.name!r} needs no calibration data; leave --calibration out")
         return None
     uses = family.family.datasets.calibration if family else ()
+    use: CalibrationUse | None = next((one for one in uses if name in (None, one.dataset)), None)
+    if use is not None:
+        return _pin(request, use.dataset, use.samples, use.sequence_length)
     if name is None:
-        return _calibration(uses[0]) if uses else None
-    for use in uses:
-        if use.dataset == name:
-            return _calibration(use)
+        if registry.target(request.target).needs_weights:
+            raise needs_calibration(quantizer.name)
+        return None
+    if is_path(name, registry):
+        return _pin(request, Path(name).name, DEFAULT_SAMPLES, DEFAULT_SEQUENCE_LENGTH)
     if "calibration" not in registry.dataset(name).purposes:
         raise UsageError(f"dataset {name!r} is not for calibration")
-    return _calibration(CalibrationUse(dataset=name, sequence_length=DEFAULT_SEQUENCE_LENGTH))
+    return _pin(request, name, DEFAULT_SAMPLES, DEFAULT_SEQUENCE_LENGTH)
 
 
-def _calibration(use: CalibrationUse) -> CalibrationPin:
-    return CalibrationPin(dataset=use.dataset, samples=use.samples, sequence_length=use.sequence_length)
+def is_path(name: str, registry: Registry) -> bool:
+    """Tell whether calibration data is given as a file: no declared dataset, and it looks like a path or is one."""
+    return name not in registry.datasets and ("/" in name or "." in name or Path(name).exists())
+
+
+def needs_calibration(quantizer: str) -> UsageError:
+    """The error of a calibrated quantizer without data."""
+    return UsageError(
+        f"quantizer {quantizer!r} needs calibration data; give --calibration NAME of a dataset, or the PATH of a text, "
+        "JSON, JSONL, CSV, .gz or .zip file"
+    )
+
+
+def _pin(request: Request, dataset: str, samples: int, length: int) -> CalibrationPin:
+    return CalibrationPin(
+        dataset=dataset,
+        samples=request.samples or samples,
+        sequence_length=request.sequence_length or length,
+        seed=request.seed,
+    )
 
 
 def target_options(

@@ -1,0 +1,260 @@
+#!/usr/bin/env python3
+"""Measure what calibrated quantizers keep: the page docs/calibration.md.
+
+    python benchmarks/calibration.py --model zoo-tiny TEXT --model CHECKPOINT TEXT --output docs/calibration.md
+
+Each text is cut in two: samples come from the first part, perplexity from the second.  Every variant is built from
+three seeds, which draw other samples, and measured twice: with its stored weights and float32 activations, and as it
+ships, by ONNX Runtime with activations rounded in its kernels.  Both are held against the original weights in float32.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+from numpy.typing import NDArray
+
+import zoo
+from zoo.calibration.execute import Executor
+from zoo.calibration.program import record
+from zoo.calibration.stream import read_stored
+from zoo.calibration.weights import read_float32
+from zoo.package.layout import lay_out
+from zoo.plugins import host
+from zoo.quantizers.slab import Scratch
+from zoo.stages.resolve import Request, resolve
+from zoo.verify.candidate import Candidate
+
+SHARE = 0.6
+"""The part of a text that samples come from."""
+WINDOW = 256
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to build a model."""
+
+    precision: str
+    quantizer: str
+    options: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @property
+    def name(self) -> str:
+        """The quantizer and what it departs in from its defaults."""
+        extra = ", ".join(
+            f"{name.replace('_', ' ')} {value}" for name, value in self.options.items() if name != "block_size"
+        )
+        return f"{self.quantizer}{f' ({extra})' if extra else ''}"
+
+
+def variants(block8: int, block4: int) -> list[Variant]:
+    """List what is measured; round to nearest has nothing to draw."""
+    found = [Variant("int8", "rtn", {"block_size": block8}, (0,))]
+    found += [Variant("int8", one, {"block_size": block8}) for one in ("gptq", "awq")]
+    for symmetric in (True, False):
+        for block in (block4, 128):
+            base: dict[str, Any] = {"block_size": block, "symmetric": symmetric}
+            found += [Variant("int4", "rtn", base, (0,)), Variant("int4", "gptq", base), Variant("int4", "awq", base)]
+    base = {"block_size": block4, "symmetric": True}
+    found.append(Variant("int4", "gptq", {**base, "scale_search": 0, "activation_order": False}))
+    found.append(Variant("int4", "gptq", {**base, "true_sequential": True}))
+    return found
+
+
+def windows(folder: Path, text: str, length: int) -> list[NDArray[np.int64]]:
+    """Cut a text into token windows, each led by what the tokenizer puts before a text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    lead = tokenizer.encode("").ids
+    ids, body = tokenizer.encode(text, add_special_tokens=False).ids, length - len(lead)
+    return [np.array(lead + ids[at : at + body], np.int64) for at in range(0, len(ids) - body + 1, body)]
+
+
+def perplexity(logits: Any, ids: NDArray[np.int64]) -> tuple[float, int]:
+    """Sum up the negative log likelihood of a window, and count its positions."""
+    import torch
+
+    found = torch.nn.functional.cross_entropy(torch.as_tensor(logits)[:-1], torch.from_numpy(ids)[1:], reduction="sum")
+    return float(found), len(ids) - 1
+
+
+class FloatModel:
+    """A model computed in float32 from given weights: the checkpoint's own, or those that a package stores."""
+
+    def __init__(self, recipe: Any, checkpoint: Any, package: Path | None) -> None:
+        layout = lay_out(recipe, host().registry)
+        assert layout.architecture is not None
+        self.program = record(layout.architecture, recipe.architecture, layout.target.head_multiple)
+        self.executor = Executor("cpu")
+        scratch = Scratch()
+        self.weights = {}
+        for one in layout.placed:
+            values = (
+                read_float32(one, checkpoint, scratch)
+                if package is None
+                else read_stored(package / layout.target.data_file, one)
+            )
+            self.weights[one.parameter.name] = self.executor.torch.from_numpy(values)
+
+    def logits(self, ids: NDArray[np.int64]) -> Any:
+        """Logits of a window, (length, vocab)."""
+        torch = self.executor.torch
+        with torch.no_grad():
+            state = torch.from_numpy(ids[None])
+            for segment in (self.program.before, *self.program.layers, self.program.after):
+                state = self.executor.run(segment, state, self.weights)
+        return state[0]
+
+
+def in_float(model: FloatModel, texts: list[NDArray[np.int64]]) -> float:
+    """Perplexity with float32 activations."""
+    parts = [perplexity(model.logits(ids), ids) for ids in texts]
+    return float(np.exp(sum(one for one, _ in parts) / sum(count for _, count in parts)))
+
+
+def as_shipped(package: Path, texts: list[NDArray[np.int64]]) -> float:
+    """Perplexity of the package under ONNX Runtime."""
+    candidate = Candidate(package)
+    candidate.begin(texts)
+    for layer in range(candidate.num_layers):
+        candidate.step(layer, {})
+    parts = [perplexity(candidate.logits(index, 0, len(ids)), ids) for index, ids in enumerate(texts)]
+    return float(np.exp(sum(one for one, _ in parts) / sum(count for _, count in parts)))
+
+
+def measure(model: str, text: Path, options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Build and measure every variant of a model."""
+    whole = text.read_text(encoding="utf-8")[: options.characters]
+    cut = whole.index("\n", int(len(whole) * SHARE))
+    (work / "calibration.txt").write_text(whole[:cut], encoding="utf-8")
+    resolved = resolve(host().registry, Request(model))
+    assert resolved.checkpoint is not None
+    tokenizer = resolved.checkpoint.path("tokenizer.json")
+    assert tokenizer is not None
+    texts = windows(tokenizer.parent, whole[cut:], WINDOW)
+    reference = in_float(FloatModel(resolved.recipe, resolved.checkpoint, None), texts)
+    result: dict[str, Any] = {
+        "model": Path(model).name, "text": text.name, "tokens": sum(len(one) - 1 for one in texts),
+        "perplexity": reference, "variants": [],
+    }  # fmt: skip
+    arch = resolved.recipe.architecture
+    result["about"] = f"Hidden size {arch.hidden_size}, {arch.num_hidden_layers} layers, {arch.attention}."
+    print(f"{model}: float32 {reference:.4f} on {result['tokens']} tokens", file=sys.stderr, flush=True)
+    for variant in variants(128, 32):
+        runs = []
+        for seed in variant.seeds:
+            folder = work / "package"
+            package = zoo.build(
+                model, variant.precision, output=folder, force=True, quantizer=variant.quantizer,
+                quantizer_options=variant.options, seed=seed,
+                calibration=None if variant.quantizer == "rtn" else work / "calibration.txt",
+                samples=None if variant.quantizer == "rtn" else options.samples,
+                sequence_length=None if variant.quantizer == "rtn" else WINDOW,
+            )  # fmt: skip
+            stored = in_float(FloatModel(package.manifest.recipe, resolved.checkpoint, folder), texts)
+            runs.append(
+                {"seed": seed, "float": stored / reference - 1, "shipped": as_shipped(folder, texts) / reference - 1}
+            )
+        found = {
+            "precision": variant.precision, "name": variant.name, "quantizer": variant.quantizer,
+            "block": variant.options["block_size"], "symmetric": variant.options.get("symmetric", True),
+            "options": variant.options, "runs": runs,
+        }  # fmt: skip
+        result["variants"].append(found)
+        print(row(found, result["variants"]), file=sys.stderr, flush=True)
+    return result
+
+
+def spread(values: list[float]) -> str:
+    """Write a mean, and the range where there is one."""
+    mean = statistics.mean(values)
+    return f"{mean:+.3%}" + (f" ({min(values):+.3%} … {max(values):+.3%})" if len(values) > 1 else "")
+
+
+def row(found: dict[str, Any], others: list[dict[str, Any]]) -> str:
+    """Write a line of the table; the last column is the loss as a share of what rounding to nearest loses."""
+    plain = next(
+        one for one in others
+        if one["quantizer"] == "rtn"
+        and all(one[key] == found[key] for key in ("precision", "block", "symmetric"))
+    )  # fmt: skip
+    loss, base = (statistics.mean(run["float"] for run in one["runs"]) for one in (found, plain))
+    share = "-" if found is plain else f"{loss / base:.2f}"
+    points = "no" if found["symmetric"] else "yes"
+    return (
+        f"| {found['precision']} | {found['block']} | {points} | {found['name'].replace('symmetric True, ', '')} | "
+        f"{spread([run['float'] for run in found['runs']])} | {spread([run['shipped'] for run in found['runs']])} | "
+        f"{share} |"
+    )
+
+
+def page(results: list[dict[str, Any]], command: str) -> str:
+    """Write docs/calibration.md."""
+    here = machine.describe()
+    lines = [
+        "# Calibrated quantizers",
+        "",
+        "<!-- Written by benchmarks/calibration.py; do not edit. -->",
+        "",
+        "What quantizing costs in perplexity when the quantizer has seen samples, against the original weights in",
+        "float32. Samples and measured text are different parts of one file. *Float activations* computes in float32",
+        "with the stored weights: the loss of the weights alone. *As shipped* is the package under ONNX Runtime, whose",
+        "kernels round activations to 8 bits. Where samples are drawn: mean of three seeds (lowest … highest). The",
+        "last column is the loss with float activations over that of round to nearest (rtn) at the same block size and",
+        "symmetry. Head and embedding have 8 bits throughout.",
+        "",
+        f"    {command}",
+        "",
+    ]
+    for result in results:
+        lines += [
+            f"## {result['model']}",
+            "",
+            f"{result['about']} Perplexity in float32: {result['perplexity']:.4f} on {result['tokens']} tokens of "
+            f"{result['text']}.",
+            "",
+            "| precision | block | zero points | quantizer | float activations | as shipped | of rtn's loss |",
+            "|---|---|---|---|---|---|---|",
+            *(row(one, result["variants"]) for one in result["variants"]),
+            "",
+        ]
+    versions = ", ".join(f"{one} {version(one)}" for one in ("onnxruntime", "torch"))
+    return "\n".join([*lines, f"Measured on {here['cpu']}, {here['system']}, with {versions}.", ""])
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs=2, action="append", required=True, metavar=("MODEL", "TEXT"))
+    parser.add_argument("--characters", type=int, default=150_000, help="how much of each text to use [150000]")
+    parser.add_argument("--samples", type=int, default=64, help="calibration samples of 256 tokens [64]")
+    parser.add_argument("--output", type=Path, help="the Markdown page [stdout]")
+    parser.add_argument("--json", type=Path, help="the same figures as JSON")
+    options = parser.parse_args()
+    results = []
+    for model, text in options.model:
+        with tempfile.TemporaryDirectory() as work:
+            results.append(measure(model, Path(text), options, Path(work)))
+    shown = " ".join(f"--model {Path(model).name} {Path(text).name}" for model, text in options.model)
+    written = page(results, f"python benchmarks/calibration.py {shown} --output docs/calibration.md")
+    if options.output:
+        options.output.write_text(written, encoding="utf-8")
+    else:
+        print(written)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""One decoder layer in the hands of a calibrated quantizer: weights, statistics of inputs, exact rescaling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.calibration.program import Op, Segment
+from zoo.contracts import FoldLink, Parameter
+from zoo.errors import ZooError
+
+
+class Layer:
+    """A layer's weights and the Hessians of its linears (``LayerActivations`` and ``FoldableLayer``).
+
+    Args:
+        segment: what is computed.
+        weights: parameter name → float32 values; changed in place by ``fold``.
+        torch: the imported library; Hessians are kept on its ``device``.
+    """
+
+    def __init__(self, segment: Segment, weights: Mapping[str, NDArray[np.float32]], torch: Any, device: str) -> None:
+        self.device = device
+        self.tokens = 0
+        self._segment = segment
+        self._weights = weights
+        self._torch = torch
+        self._group = {one.name: index for index, group in enumerate(segment.groups) for one in group}
+        self._hessians: dict[int, Any] = {}
+        self._shown: dict[int, NDArray[np.float32]] = {}
+        """What was handed out: the same array each time, so that a quantizer knows it again."""
+
+    def observe(self, parameter: Parameter, x: Any) -> None:
+        """Add inputs (tokens, in_features) to the Hessian that the parameter's group shares."""
+        group = self._group[parameter.name]
+        if self._segment.groups[group][0].name != parameter.name:
+            return
+        hessian = self._hessians.get(group)
+        if hessian is None:
+            size = x.shape[-1]
+            hessian = self._hessians[group] = self._torch.zeros(
+                (size, size), dtype=self._torch.float32, device=self.device
+            )
+        hessian.addmm_(x.T, x)
+
+    def observed(self, parameter: Parameter) -> bool:
+        """Tell whether the inputs of a linear were seen."""
+        return self._group.get(parameter.name) in self._hessians
+
+    def forget(self, parameter: Parameter) -> None:
+        """Drop the Hessian of a group whose last parameter is done."""
+        group = self._group.get(parameter.name)
+        if group is not None and self._segment.groups[group][-1].name == parameter.name:
+            self._hessians.pop(group, None)
+            self._shown.pop(group, None)
+
+    def check(self) -> None:
+        """Refuse statistics that are no numbers.
+
+        Raises:
+            ZooError: naming the linear whose inputs they are.
+        """
+        for group, hessian in self._hessians.items():
+            if not bool(self._torch.isfinite(hessian.diagonal()).all()):
+                name = self._segment.groups[group][0].name
+                raise ZooError(
+                    f"{name}: its inputs on the calibration samples are NaN or overflow float32; "
+                    "the weights before it are damaged, or the samples are"
+                )
+
+    def hessian(self, parameter: Parameter) -> NDArray[np.float32]:
+        """Σ x xᵀ over the calibration tokens, float32 (in_features, in_features); read it, do not change it."""
+        group = self._group.get(parameter.name)
+        if group is None or group not in self._hessians:
+            raise ZooError(f"{parameter.name}: nothing was observed of its inputs")
+        if group not in self._shown:
+            self._shown[group] = self._hessians[group].cpu().numpy()
+        return self._shown[group]
+
+    @property
+    def links(self) -> list[FoldLink]:
+        """Where a scale of channels can be taken from the columns of linears and given to what makes these channels."""
+        found = []
+        for group in self._segment.groups:
+            first = next(op for op in self._segment.ops if op.kind == "linear" and op.weight is group[0])
+            link = self._link(first.inputs[0], group)
+            if link is not None:
+                found.append(link)
+        return found
+
+    def weight(self, parameter: Parameter) -> NDArray[np.float32]:
+        """The parameter's values as they are now."""
+        return self._weights[parameter.name]
+
+    def fold(self, link: FoldLink, scales: NDArray[np.float32]) -> None:
+        """Divide what makes the channels by ``scales`` and multiply the columns that read them: the same function.
+
+        Args:
+            scales: one for each channel (in_features,), positive; channels that one source row makes share theirs.
+
+        Raises:
+            ZooError: scales that are not positive and finite, or that channels of one row do not share.
+        """
+        rows = np.ones(self.weight(link.source).shape[0], np.float32)
+        rows[link.rows] = scales
+        if not np.isfinite(scales).all() or (scales <= 0).any() or not np.array_equal(rows[link.rows], scales):
+            raise ZooError(f"{link.source.name}: a quantizer folds scales into it that are not exact; it is defective")
+        source = self.weight(link.source)
+        np.divide(source, rows.reshape(-1, *[1] * (source.ndim - 1)), out=source)
+        if link.bias is not None:
+            np.divide(self.weight(link.bias), rows, out=self.weight(link.bias))
+        for one in link.consumers:
+            np.multiply(self.weight(one), scales, out=self.weight(one))
+        hessian = self._hessians.get(self._group[link.consumers[0].name])
+        if hessian is not None:
+            inverse = self._torch.from_numpy(1 / scales).to(hessian.device)
+            hessian.mul_(inverse[:, None]).mul_(inverse)
+            self._shown.pop(self._group[link.consumers[0].name], None)
+
+    def _link(self, value: int, consumers: Sequence[Parameter]) -> FoldLink | None:
+        users = self._segment.users(value)
+        if value == self._segment.exit or any(op.kind != "linear" for op in users):
+            return None
+        size = consumers[0].shape[-1]
+        maker = self._segment.producer(value)
+        if maker is None:
+            return None
+        if maker.kind == "rms_norm" and maker.weight is not None:
+            return FoldLink(maker.weight, None, np.arange(size), tuple(consumers))
+        if maker.kind == "multiply":
+            for one in reversed(maker.inputs):
+                linear = self._sole_linear(one)
+                if linear is not None and linear.weight is not None:
+                    return FoldLink(linear.weight, linear.bias, np.arange(size), tuple(consumers))
+        if maker.kind == "attention":
+            linear = self._sole_linear(maker.inputs[0])
+            if linear is not None and linear.weight is not None:
+                return FoldLink(linear.weight, linear.bias, _value_rows(maker), tuple(consumers))
+        return None
+
+    def _sole_linear(self, value: int) -> Op | None:
+        """The linear that makes a value which nothing but one operation reads."""
+        maker = self._segment.producer(value)
+        return maker if maker is not None and maker.kind == "linear" and len(self._segment.users(value)) == 1 else None
+
+
+def _value_rows(attention: Op) -> NDArray[np.intp]:
+    """Say which row of the packed (q, k, v) projection makes each channel of the attention's output.
+
+    Output head h reads values of KV head h // group, so the channels of a group share their row.
+    """
+    numbers = attention.attributes
+    heads, kv, size = numbers["num_heads"], numbers["num_kv_heads"], numbers["head_dim"]
+    head = np.arange(heads) // (heads // kv)
+    rows: NDArray[np.intp] = ((heads + kv + head)[:, None] * size + np.arange(size)).reshape(-1)
+    return rows

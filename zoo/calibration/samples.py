@@ -1,0 +1,75 @@
+"""Texts → calibration samples: blocks of tokens, drawn by a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import ZooError
+
+POOL = 4
+"""How many times the wanted samples are read before some are drawn; a corpus is never read whole."""
+
+
+def draw(
+    texts: Iterable[str],
+    tokenizer: Path,
+    *,
+    samples: int,
+    length: int,
+    seed: int,
+    vocab: int,
+    name: str,
+) -> NDArray[np.int32]:
+    """Cut texts into blocks of ``length`` tokens, one text after the other, and draw ``samples`` of them.
+
+    Each block is led by what the tokenizer puts before a text, as it is when the model is used.
+
+    Returns:
+        int32 (samples, length).
+
+    Raises:
+        ZooError: the texts hold fewer samples, or a token that the model has not.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        encoder = Tokenizer.from_file(str(tokenizer))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ZooError(f"{tokenizer.name}: {' '.join(str(error).split())[:200]}") from None
+    encoder.no_truncation()
+    encoder.no_padding()
+    lead = list(encoder.encode("").ids)
+    body = length - len(lead)
+    if body < 1:
+        raise ZooError(f"calibration samples of {length} tokens leave no room after the tokenizer's own {len(lead)}")
+    blocks: list[list[int]] = []
+    rest: list[int] = []
+    for text in texts:
+        rest += encoder.encode(text, add_special_tokens=False).ids
+        while len(rest) >= body:
+            blocks.append(lead + rest[:body])
+            rest = rest[body:]
+            if len(blocks) == samples * POOL:
+                break
+        if len(blocks) == samples * POOL:
+            break
+    if len(blocks) < samples:
+        raise ZooError(
+            f"dataset {name}: holds {len(blocks)} samples of {length} tokens, fewer than the {samples} asked for; "
+            "give more text, or lower --samples or --sequence-length"
+        )
+    chosen = np.sort(np.random.default_rng(seed).choice(len(blocks), samples, replace=False))
+    tokens = np.array([blocks[one] for one in chosen], np.int32)
+    if int(tokens.max()) >= vocab:
+        raise ZooError(f"{tokenizer.name}: makes token {int(tokens.max())}, but the model's vocabulary is {vocab}")
+    return tokens
+
+
+def fingerprint(tokens: NDArray[np.int32]) -> str:
+    """SHA-256 of the token ids, as little-endian int32."""
+    return hashlib.sha256(np.ascontiguousarray(tokens, "<i4").tobytes()).hexdigest()

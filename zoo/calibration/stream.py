@@ -1,0 +1,249 @@
+"""A calibrated build: layer by layer, observe, quantize, append, and let the next layer see what was stored.
+
+In memory are one layer's weights in float32, the Hessians of its linears and a few samples; the hidden states of all
+samples lie in a file. A finished layer gets a line in the journal. A build that goes on computes the hidden states
+again from the stored weights of the finished layers, so that it ends in the bytes of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.calibration.execute import Executor
+from zoo.calibration.layer import Layer
+from zoo.calibration.program import Segment, record
+from zoo.calibration.states import States
+from zoo.calibration.weights import NUMPY, empty_arrays, read_float32
+from zoo.contracts import Checkpoint, Folding, Parameter
+from zoo.errors import ZooError
+from zoo.package.datafile import DataFile
+from zoo.package.journal import Journal
+from zoo.package.layout import Layout, Placed
+from zoo.package.memory import resident
+from zoo.package.signals import Signals
+from zoo.package.stream import Progress
+from zoo.quantizers.readback import dequantize
+from zoo.quantizers.slab import RawSlab, Scratch
+
+BATCH = 2048
+"""Tokens that are computed at once, unless a sample is longer."""
+CHUNK = 16 * 2**20
+"""Weights that a quantizer gets at once: whole rows."""
+
+
+class CalibratedStream:
+    """One pass over the layers that are still to do.
+
+    Args:
+        tokens: int32 (samples, length): the calibration data.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        checkpoint: Checkpoint,
+        data: DataFile,
+        path: Path,
+        journal: Journal,
+        done: int,
+        signals: Signals,
+        tokens: NDArray[np.int32],
+        device: str = "cpu",
+    ) -> None:
+        assert layout.architecture is not None
+        arch = layout.recipe.architecture
+        self._layout, self._checkpoint, self._data, self._journal = layout, checkpoint, data, journal
+        self._path, self._done, self._signals, self._tokens = path, done, signals, tokens
+        self._executor = Executor(device)
+        self._program = record(layout.architecture, arch, layout.target.head_multiple)
+        self._placed = {one.parameter.name: one for one in layout.placed}
+        self._scratch = Scratch()
+        self._states = States(path.parent, (*tokens.shape, arch.hidden_size))
+        self._progress: Callable[[Progress], None] | None = None
+        self._started = time.monotonic()
+        self._sizes = {
+            one.parameter.name: sum(checkpoint.tensors[part.tensor].nbytes for part in one.parameter.parts)
+            for one in layout.placed
+        }
+        self._resumed = sum(self._sizes[one.parameter.name] for one in layout.placed if one.stop <= done)
+        self._bytes = self._resumed
+
+    def run(self, progress: Callable[[Progress], None] | None = None) -> None:
+        """Do every layer.
+
+        Raises:
+            ZooError: what went wrong, named by layer; or a signal asked to stop.
+        """
+        self._progress = progress
+        try:
+            for index, (placed, segment) in enumerate(self._steps()):
+                last = segment is self._program.after
+                if placed and placed[-1].stop <= self._done:
+                    if not last:
+                        self._advance(index, segment, self._stored(segment))
+                    continue
+                weights = self._quantize(index, segment, placed)
+                if not last:
+                    self._advance(index, segment, weights)
+        finally:
+            self._states.close()
+
+    def _steps(self) -> Iterator[tuple[list[Placed], Segment]]:
+        """Pair each segment with what it writes, in the file's order."""
+        segments = [self._program.before, *self._program.layers, self._program.after]
+        where: dict[str, int] = {}
+        for index, segment in enumerate(segments):
+            for op in segment.ops:
+                for one in (op.weight, op.bias):
+                    if one is not None:
+                        where.setdefault(one.name, index)
+        lists: list[list[Placed]] = [[] for _ in segments]
+        at = 0
+        for placed in self._layout.placed:
+            index = where[placed.parameter.name]
+            if index < at:
+                name = self._layout.recipe.target.name
+                raise ZooError(f"target {name!r} places layers out of order; it cannot be calibrated for")
+            at = index
+            lists[index].append(placed)
+        return zip(lists, segments, strict=True)
+
+    def _quantize(self, index: int, segment: Segment, placed: Sequence[Placed]) -> dict[str, NDArray[np.float32]]:
+        """Quantize and append a segment's weights; return what they stand for now."""
+        quantizer = self._layout.quantizer
+        weights = {one.parameter.name: read_float32(one, self._checkpoint, self._scratch) for one in placed}
+        layer = Layer(segment, weights, self._executor.torch, self._executor.device)
+        groups = [[one for one in group if one.name in weights] for group in segment.groups]
+        groups = [group for group in groups if group]
+        sequential = bool(getattr(quantizer, "true_sequential", False))
+        if groups and not sequential:
+            self._observe(index, segment, layer, weights, [one for group in groups for one in group])
+        if any(segment is one for one in self._program.layers) and isinstance(quantizer, Folding):
+            if sequential:
+                raise ZooError(f"quantizer {self._layout.recipe.quantizer.name!r} cannot fold and be true_sequential")
+            quantizer.fold(layer)
+        for one in placed:
+            mine = next((group for group in groups if one.parameter in group), None)
+            if mine is not None and not layer.observed(one.parameter):
+                self._observe(index, segment, layer, weights, mine)
+            self._store(one, layer if mine is not None else None, weights[one.parameter.name])
+            layer.forget(one.parameter)
+            self._report(index, one.parameter, self._sizes[one.parameter.name])
+        if placed:
+            self._journal.mark(placed[-1].stop, self._data.checksum)
+        return weights
+
+    def _store(self, placed: Placed, layer: Layer | None, values: NDArray[np.float32]) -> None:
+        """Quantize a parameter, append its arrays, and put in ``values`` what was stored."""
+        parameter, matrix = placed.parameter, values.reshape(values.shape[0], -1)
+        out = empty_arrays(placed, placed.rows)
+        step = max(1, CHUNK // max(1, matrix.shape[1]))
+        for start in range(0, placed.rows, step):
+            self._check_signals()
+            stop = min(start + step, placed.rows)
+            slab = RawSlab(matrix[start:stop], "F32", parameter.name, self._scratch)
+            rows = {name: array[start:stop] for name, array in out.items()}
+            self._layout.quantizer.quantize(parameter, slab, rows, layer)
+            dequantize(placed.storage, rows, values[start:stop])
+        if not np.isfinite(matrix).all():
+            raise ZooError(
+                f"{parameter.name}: quantizer {self._layout.recipe.quantizer.name!r} made NaN or infinite values"
+            )
+        for array in placed.arrays:
+            self._data.append(array.offset, out[array.array])
+
+    def _stored(self, segment: Segment) -> dict[str, NDArray[np.float32]]:
+        """Read a finished segment's weights back from the data file."""
+        weights = {}
+        for op in segment.ops:
+            for one in (op.weight, op.bias):
+                if one is not None and one.name not in weights:
+                    weights[one.name] = read_stored(self._path, self._placed[one.name])
+        return weights
+
+    def _batches(self) -> Iterator[tuple[int, int]]:
+        count, length = self._tokens.shape
+        step = max(1, BATCH // length)
+        for start in range(0, count, step):
+            self._check_signals()
+            yield start, min(start + step, count)
+
+    def _enter(self, index: int, start: int, stop: int) -> Any:
+        torch = self._executor.torch
+        values = self._tokens[start:stop].astype(np.int64) if index == 0 else self._states.read(start, stop)
+        return torch.from_numpy(values).to(self._executor.device)
+
+    def _tensors(self, weights: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+        return {name: self._executor.torch.from_numpy(one).to(self._executor.device) for name, one in weights.items()}
+
+    def _observe(
+        self,
+        index: int,
+        segment: Segment,
+        layer: Layer,
+        weights: dict[str, NDArray[np.float32]],
+        wanted: Sequence[Parameter],
+    ) -> None:
+        """Send all samples as far as the wanted linears, gathering the statistics of their inputs."""
+        tensors, names = self._tensors(weights), {one.name for one in wanted}
+        with self._executor.torch.no_grad():
+            for start, stop in self._batches():
+                state = self._enter(index, start, stop)
+                self._executor.run(segment, state, tensors, layer.observe, names)
+                self._report(index, wanted[0], 0)
+        layer.tokens = self._tokens.size
+        layer.check()
+
+    def _advance(self, index: int, segment: Segment, weights: dict[str, NDArray[np.float32]]) -> None:
+        """Send all samples through a finished segment."""
+        tensors = self._tensors(weights)
+        with self._executor.torch.no_grad():
+            for start, stop in self._batches():
+                state = self._executor.run(segment, self._enter(index, start, stop), tensors)
+                self._states.write(start, state.cpu().numpy())
+
+    def _check_signals(self) -> None:
+        if self._signals.stop.is_set():
+            raise self._signals.error()
+
+    def _report(self, index: int, parameter: Parameter, size: int) -> None:
+        self._bytes += size
+        if self._progress is None:
+            return
+        seconds = time.monotonic() - self._started
+        rate = (self._bytes - self._resumed) / seconds if seconds > 0 else 0.0
+        total = sum(self._sizes.values())
+        self._progress(
+            Progress(
+                layer=parameter.layer,
+                layers=len(self._program.layers),
+                parameter=parameter.name,
+                bytes_done=self._bytes,
+                bytes_total=total,
+                bytes_resumed=self._resumed,
+                rate=rate,
+                eta=(total - self._bytes) / rate if rate > 0 else None,
+                rss=resident(),
+                seconds=seconds,
+            )
+        )
+
+
+def read_stored(path: Path, placed: Placed) -> NDArray[np.float32]:
+    """Read a stored parameter back as the float32 values that it stands for."""
+    arrays = {
+        one.array: np.fromfile(
+            path, NUMPY[one.dtype], count=one.nbytes // np.dtype(NUMPY[one.dtype]).itemsize, offset=one.offset
+        ).reshape(one.shape)
+        for one in placed.arrays
+    }
+    out = np.empty(placed.parameter.shape, np.float32)
+    dequantize(placed.storage, arrays, out)
+    return out

@@ -1,0 +1,297 @@
+"""GPTQ: columns are rounded one after the other, and those still to come make up for the error of each.
+
+For a row w and the Hessian H = Σ x xᵀ of its inputs, the error of the layer's output is (w - q) H (w - q)ᵀ. With U the
+upper triangular factor of H⁻¹ = Uᵀ U, rounding column j leaves the error e = (w_j - q_j) / U_jj, and w_k -= e · U_jk
+for all k > j is the best answer to it. Columns are done in batches of 128 whose effect on the rest is one product of
+matrices; damping adds to the diagonal of H; the activation order takes columns of large H_jj first.
+
+Source: Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ", arXiv 2210.17323, section 3 and algorithm 1.
+
+Departures:
+
+- Static groups: the scales of all blocks are fixed before the first column is rounded, from the weights as they are.
+  So the activation order needs no index in the kernel: a column keeps its place and its block's scale.
+- Scales are searched for: of some shrunken ranges the one with the least Σ_j H_jj (w_j - q_j)² (the paper takes the
+  range itself). Symmetric 4-bit blocks may turn the sign of their scale, because their levels are -8 to 7.
+- U comes from one Cholesky factorization and one triangular inverse (see ``_inverse_factor``); H⁻¹ is never formed.
+- A channel that the samples never excite is rounded to nearest; the authors' code sets it to zero.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from zoo.contracts import LayerActivations, Parameter, Slab
+from zoo.declarations.storage import BlockStorage
+from zoo.errors import ZooError
+from zoo.quantizers.rtn import Rtn, RtnOptions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger("zoo")
+
+BATCH = 128
+"""Columns whose corrections to the rest are made in one product."""
+_RAISES = 4
+"""How often the damping is raised tenfold before it is given up."""
+
+
+class GptqOptions(RtnOptions):
+    """What rounding to nearest offers, and how errors are made up for."""
+
+    damping: float = Field(default=0.01, gt=0, le=10)
+    """Added to the diagonal of the Hessian, as a share of its mean."""
+    activation_order: bool = True
+    """Round the columns with the largest inputs first."""
+    true_sequential: bool = False
+    """Observe each group of linears of a layer only once those before it are quantized: more passes, finer."""
+    scale_search: int = Field(default=20, ge=0, le=200)
+    """Shrunken ranges to try for each block; 0 takes the whole range."""
+
+
+class Gptq(Rtn):
+    """Quantize linears with the Hessian of their inputs; what has none is rounded to nearest."""
+
+    Options: ClassVar[type[RtnOptions]] = GptqOptions
+    needs_activations: ClassVar[bool] = True
+    options: GptqOptions
+
+    def __init__(self, precision: Any, options: GptqOptions) -> None:
+        super().__init__(precision, options)
+        own = {name: getattr(options, name) for name in GptqOptions.model_fields if name not in RtnOptions.model_fields}
+        self.options = GptqOptions(**self.options.model_dump(), **own)
+        self._factor: tuple[Any, Any, Any, Any] | None = None
+        """(a weak reference to the Hessian, U, order, diagonal): gone with the Hessian."""
+
+    @property
+    def true_sequential(self) -> bool:
+        """Whether groups of linears are observed one after the other."""
+        return self.options.true_sequential
+
+    def quantize(
+        self,
+        parameter: Parameter,
+        slab: Slab,
+        out: Mapping[str, NDArray[Any]],
+        activations: LayerActivations | None = None,
+    ) -> None:
+        """Fill the slab's rows; rows do not depend on each other, only on the Hessian."""
+        storage = self.storage(parameter)
+        if activations is None or not isinstance(storage, BlockStorage):
+            super().quantize(parameter, slab, out)
+            return
+        import torch
+
+        from zoo.quantizers.packing import pack
+
+        # The Hessian of a group comes as the same array each time; its factor is kept for the group's next slab.
+        hessian = activations.hessian(parameter)
+        if self._factor is None or self._factor[0]() is not hessian:
+            self._factor = None
+            reference = weakref.ref(hessian, self._drop)
+            self._factor = (reference, *self._factorize(parameter, hessian, activations.device))
+        _, upper, order, importance = self._factor
+        with torch.no_grad():
+            weight = torch.from_numpy(slab.float32(0, slab.rows)).to(activations.device, copy=True)
+            grid = _Grid(weight, importance, storage, self.options.scale_search)
+            levels = round_columns(weight, upper, order, grid)
+            count, block = storage.blocks(slab.columns), storage.block_size
+            padded = torch.full((slab.rows, count * block), 0, dtype=torch.uint8, device=weight.device)
+            padded[:, : slab.columns] = levels
+            if count * block > slab.columns:
+                last = grid.zeros[:, -1:].to(torch.uint8)
+                padded[:, slab.columns :] = last
+        pack(padded.reshape(slab.rows, count, block).cpu().numpy(), storage.bits, out["weight"])
+        out["scales"][...] = grid.scales.cpu().numpy()
+        if not storage.symmetric:
+            pack(grid.zeros.to(torch.uint8).cpu().numpy(), storage.bits, out["zero_points"])
+
+    def _drop(self, reference: Any) -> None:
+        if self._factor is not None and self._factor[0] is reference:
+            self._factor = None
+
+    def _factorize(self, parameter: Parameter, hessian: NDArray[Any], device: str) -> tuple[Any, Any, Any]:
+        """Damp, order and factor the Hessian: (U, the order of columns or None, the diagonal of H).
+
+        Raises:
+            ZooError: no damping within reason makes it positive definite; the parameter is named.
+        """
+        import torch
+
+        h = torch.from_numpy(hessian).to(device)
+        diagonal = h.diagonal().clone()
+        if not bool(torch.isfinite(diagonal).all()) or bool((diagonal < 0).any()):
+            raise ZooError(f"{parameter.name}: the Hessian of its inputs holds NaN, infinite or negative values")
+        mean = float(diagonal.mean())
+        if mean == 0:
+            raise ZooError(f"{parameter.name}: its inputs are zero on every calibration token; it cannot be calibrated")
+        dead = diagonal == 0
+        order = torch.argsort(diagonal, descending=True, stable=True) if self.options.activation_order else None
+        damping = self.options.damping
+        for _ in range(_RAISES + 1):
+            upper = _inverse_factor(h, order, dead, damping * mean)
+            if upper is not None:
+                if damping > self.options.damping:
+                    log.warning(
+                        "%s: its Hessian is singular at damping %g; %g is used", parameter.name, self.options.damping,
+                        damping,
+                    )  # fmt: skip
+                return upper, order, diagonal
+            damping *= 10
+        raise ZooError(
+            f"{parameter.name}: the Hessian of its inputs is not positive definite even at damping {damping / 10:g}; "
+            "give more or other calibration samples"
+        )
+
+
+def _inverse_factor(h: Any, order: Any, dead: Any, damping: float) -> Any:
+    """Find the upper triangular U with (H + damping)⁻¹ = Uᵀ U in the order of columns; None where H is singular.
+
+    With J the reversal of the order, J H J = L Lᵀ; then H = R Rᵀ for the upper triangular R = J L J, and
+    H⁻¹ = R⁻ᵀ R⁻¹, so U = R⁻¹ = J L⁻¹ J.
+    """
+    import torch
+
+    size = h.shape[0]
+    backwards = torch.arange(size - 1, -1, -1, device=h.device) if order is None else order.flip(0)
+    turned = h[backwards][:, backwards] if order is not None else h.flip(0, 1)
+    diagonal = turned.diagonal()
+    diagonal[dead[backwards]] = 1.0
+    diagonal += damping
+    lower, failed = torch.linalg.cholesky_ex(turned)
+    del turned, diagonal
+    if int(failed) != 0 or not bool(torch.isfinite(lower.diagonal()).all()):
+        return None
+    identity = torch.eye(size, dtype=lower.dtype, device=lower.device)
+    inverse = torch.linalg.solve_triangular(lower, identity, upper=False, out=identity)
+    upper = inverse.flip(0, 1)
+    return upper if bool(torch.isfinite(upper.diagonal()).all()) else None
+
+
+class _Grid:
+    """The levels of every block: value = scale · (level - zero).
+
+    Args:
+        weight: (rows, columns) on the device.
+        importance: (columns,) the diagonal of the Hessian, which errors are weighed by.
+        search: how many shrunken ranges to try.
+    """
+
+    def __init__(self, weight: Any, importance: Any, storage: BlockStorage, search: int) -> None:
+        import torch
+
+        self.block, self.top = storage.block_size, 2**storage.bits - 1
+        rows, columns = weight.shape
+        blocks = storage.blocks(columns)
+        pad = blocks * self.block - columns
+        middle = float(2 ** (storage.bits - 1))
+        self.scales = torch.empty((rows, blocks), dtype=torch.float32, device=weight.device)
+        self.zeros = torch.empty_like(self.scales)
+        # An importance of nothing at all would leave the scale of a block open.
+        weights = importance / importance.mean() + 1e-3
+        weights = torch.nn.functional.pad(weights, (0, pad)).reshape(1, blocks, self.block)
+        step = max(1, (1 << 21) // max(1, columns))
+        for start in range(0, rows, step):
+            part = torch.nn.functional.pad(weight[start : start + step], (0, pad)).reshape(-1, blocks, self.block)
+            scale, zero = self._search(part, weights, storage, middle, search)
+            self.scales[start : start + step], self.zeros[start : start + step] = scale, zero
+
+    def _search(self, part: Any, weights: Any, storage: BlockStorage, middle: float, search: int) -> tuple[Any, Any]:
+        import torch
+
+        best_scale: Any = None
+        best_zero: Any = None
+        best_error: Any = None
+        for scale, zero in _candidates(part, storage, middle, self.top, search):
+            safe = torch.where(scale.abs() >= _TINY, scale, torch.ones_like(scale))
+            levels = (part / safe[..., None] + zero[..., None]).round_().clamp_(0, self.top)
+            error = (((levels - zero[..., None]) * safe[..., None] - part).square_() * weights).sum(-1)
+            scale = torch.where(scale.abs() >= _TINY, scale, torch.zeros_like(scale))
+            if best_error is None:
+                best_scale, best_zero, best_error = scale, zero, error
+            else:
+                better = error < best_error
+                best_scale = torch.where(better, scale, best_scale)
+                best_zero = torch.where(better, zero, best_zero)
+                best_error = torch.where(better, error, best_error)
+        return best_scale, best_zero
+
+
+_TINY = 2.0**-126
+"""The smallest normal float32: a smaller scale cannot be divided by, and its block is stored as zeros."""
+_NARROWEST = 0.5
+"""The narrowest range that is tried, as a share of the whole."""
+
+
+def _candidates(part: Any, storage: BlockStorage, middle: float, top: int, search: int) -> Any:
+    """Yield (scale, zero) of blocks (rows, blocks, block), what rounding to nearest takes first."""
+    import torch
+
+    low, high = part.amin(-1).clamp_(max=0), part.amax(-1).clamp_(min=0)
+    shares = [1.0, *(1 - (1 - _NARROWEST) * (one + 1) / search for one in range(search))]
+    if not storage.symmetric:
+        for share in shares:
+            scale = (high / top - low / top) * share
+            safe = torch.where(scale >= _TINY, scale, torch.ones_like(scale))
+            yield scale, (-low * share / safe).round_().clamp_(0, top)
+        return
+    zero = torch.full_like(low, middle)
+    if storage.bits == 8:
+        largest = torch.maximum(high, -low) / 127
+        for share in shares:
+            yield largest * share, zero
+        return
+    extreme = torch.where(high > -low, high, low) / -8
+    for share in shares:
+        yield extreme * share, zero
+        if search:
+            yield extreme * -share * (8 / 7), zero
+
+
+def round_columns(weight: Any, upper: Any, order: Any, grid: _Grid) -> Any:
+    """Round all columns in their order, each error made up for by the columns after it.
+
+    Args:
+        weight: float32 (rows, columns); used up.
+        upper: U, (columns, columns), in the order.
+        order: the columns in their order, or None for as they stand.
+
+    Returns:
+        Levels, uint8 (rows, columns), as the columns stand.
+    """
+    import torch
+
+    rows, columns = weight.shape
+    if order is not None:
+        weight = weight[:, order]
+    places = order if order is not None else torch.arange(columns, device=weight.device)
+    blocks = places // grid.block
+    levels = torch.empty((rows, columns), dtype=torch.uint8, device=weight.device)
+    top = float(grid.top)
+    for start in range(0, columns, BATCH):
+        stop = min(start + BATCH, columns)
+        # Columns as rows: each is contiguous.
+        work = weight[:, start:stop].T.contiguous()
+        scales, zeros = grid.scales.T[blocks[start:stop]], grid.zeros.T[blocks[start:stop]]
+        inverse = torch.where(scales != 0, 1 / scales, torch.zeros_like(scales))
+        local = upper[start:stop, start:stop]
+        errors = torch.empty_like(work)
+        found = torch.empty_like(work)
+        for at in range(stop - start):
+            value = work[at]
+            level = torch.addcmul(zeros[at], value, inverse[at]).round_().clamp_(0, top)
+            found[at] = level
+            error = torch.sub(value, (level - zeros[at]).mul_(scales[at]), out=errors[at])
+            error.div_(local[at, at])
+            if at + 1 < stop - start:
+                work[at + 1 :].addr_(local[at, at + 1 :], error, alpha=-1)
+        levels[:, places[start:stop]] = found.T.to(torch.uint8)
+        if stop < columns:
+            weight[:, stop:].addmm_(errors.T, upper[start:stop, stop:], alpha=-1)
+    return levels

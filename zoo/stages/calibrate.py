@@ -1,0 +1,95 @@
+"""Calibration data of a request: found, read, tokenized, and pinned in the recipe by its very tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import UsageError, ZooError
+from zoo.stages.choices import is_path
+from zoo.stages.resolve import Request, Resolved
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zoo.registry import Registry
+
+
+def calibrated(
+    registry: Registry, request: Request, resolved: Resolved, *, data: Path | None = None, planning: bool = False
+) -> tuple[Resolved, NDArray[np.int32] | None]:
+    """Read the calibration samples that a recipe needs.
+
+    Args:
+        data: a folder that holds the dataset's files already.
+        planning: weights that are not here yet bring no tokenizer, and their plan is not pinned to tokens.
+
+    Returns:
+        The recipe pinned to the tokens, and the tokens (samples, length); None where nothing is calibrated here.
+
+    Raises:
+        UsageError: lengths that the model has not.
+        ZooError: the data is not on this machine, is damaged, or holds too little.
+    """
+    pin = resolved.recipe.calibration
+    if pin is None or resolved.checkpoint is None or not registry.target(request.target).needs_weights:
+        return resolved, None
+    from zoo.calibration.samples import draw, fingerprint
+    from zoo.datasets.texts import read_texts
+
+    context = resolved.recipe.architecture.max_position_embeddings
+    if pin.sequence_length > context:
+        raise UsageError(
+            f"calibration samples of {pin.sequence_length} tokens are longer than the context of "
+            f"{resolved.recipe.model}, {context}; say --sequence-length {context} or less"
+        )
+    tokenizer = resolved.checkpoint.path("tokenizer.json")
+    if tokenizer is None:
+        if planning:
+            return resolved, None
+        raise ZooError(f"{resolved.checkpoint.name}: has no tokenizer.json, which calibration samples are made with")
+    files, form = locate(registry, request, pin.dataset, data)
+    tokens = draw(
+        read_texts(files, form),
+        tokenizer,
+        samples=pin.samples,
+        length=pin.sequence_length,
+        seed=pin.seed,
+        vocab=resolved.recipe.architecture.vocab_size,
+        name=pin.dataset,
+    )
+    pinned = pin.model_copy(update={"fingerprint": fingerprint(tokens)})
+    recipe = resolved.recipe.model_copy(update={"calibration": pinned})
+    return replace(resolved, recipe=type(recipe).model_validate(recipe.model_dump())), tokens
+
+
+def locate(registry: Registry, request: Request, name: str, data: Path | None) -> tuple[list[Path], str | None]:
+    """Find the files of calibration data, and how their rows read.
+
+    Raises:
+        ZooError: they are not on this machine; the message says what brings them.
+    """
+    asked = request.calibration or name
+    if is_path(asked, registry):
+        path = Path(asked)
+        if not path.is_file():
+            raise ZooError(f"{path}: no such file of calibration data")
+        return [path], None
+    from zoo.sources.dataset_files import bring_dataset, locate_dataset
+
+    dataset = registry.dataset(asked)
+    if data is not None:
+        found = []
+        for file in dataset.files:
+            places = (data / file.path, data / Path(file.path).name, data / dataset.name / file.path)
+            there = next((one for one in places if one.is_file()), None)
+            if there is None:
+                raise ZooError(f"{data}: holds no {file.path} of dataset {dataset.name}")
+            found.append(there)
+    else:
+        located = locate_dataset(dataset) or bring_dataset(dataset)[0]
+        found = [located[file.path] for file in dataset.files]
+    training = [path for path, file in zip(found, dataset.files, strict=True) if file.split in (None, "train")]
+    return training or found, dataset.format
