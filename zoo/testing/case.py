@@ -1,0 +1,145 @@
+"""One model under test: its tiny checkpoint, and its packages, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.declarations.architecture import Architecture
+from zoo.errors import ZooError
+from zoo.registry import DeclaredModel, Registry
+from zoo.testing.checkpoint import write_config, write_empty, write_random, write_tokenizer
+from zoo.testing.shrink import shrink, with_numbers
+
+if TYPE_CHECKING:
+    from zoo.declarations.plan import Plan
+    from zoo.engine import Engine
+    from zoo.package import Package
+    from zoo.stages.resolve import Resolved
+
+RUNS_ON = "ort"
+"""The target whose packages the engine opens."""
+LARGE_ENOUGH = 400_000_000
+"""Bytes of the checkpoint whose build must stay far below it in memory."""
+
+
+class Case:
+    """A declared model in a size that tests can build, or with the weights that its plugin ships."""
+
+    def __init__(self, registry: Registry, declared: DeclaredModel, folder: Path, model_type: str | None = None):
+        self.declared, self.folder, self.installed = declared, folder, registry
+        self._model_type = model_type
+        shipped = declared.weights_folder
+        self.arch = declared.architecture if shipped else shrink(declared.architecture)
+        self.registry = registry if shipped else with_numbers(registry, declared, self.arch)
+
+    @property
+    def name(self) -> str:
+        return self.declared.full_name
+
+    @cached_property
+    def model_type(self) -> str:
+        """The ``model_type`` of checkpoints: the family's claim, or that of a family with the same architecture."""
+        if self._model_type is not None:
+            return self._model_type
+        mine = self.declared.family.claims
+        found = mine or [
+            claim
+            for one in self.installed.families.values()
+            if (getattr(one.family.architecture, "type", None) or "decoder") == self.arch.type
+            for claim in one.family.claims
+        ]
+        if not found:
+            raise ZooError(f"no family claims a model_type for {self.arch.type!r}; state MODEL_TYPE in the test file")
+        return found[0]
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """The folder of weights: what the plugin ships, or a random one that is made here."""
+        shipped = self.declared.weights_folder
+        if shipped is not None:
+            return shipped
+        path = self.folder / "checkpoint"
+        self._write_config(path, self.arch)
+        write_random(path, self.registry.architecture(self.arch.type).tensors(self.arch), seed=7)
+        write_tokenizer(path)
+        return path
+
+    def _write_config(self, path: Path, arch: Architecture) -> None:
+        stated = self._declared_here.tokens
+        ends = list(stated.eos_token_id or (2,))
+        begin = 1 if stated.bos_token_id is None else stated.bos_token_id
+        tokens = {"bos_token_id": begin, "eos_token_id": ends if len(ends) > 1 else ends[0]}
+        write_config(path, arch, self.model_type, tokens)
+
+    @property
+    def _declared_here(self) -> DeclaredModel:
+        return self.registry.model(self.name)
+
+    def resolve(self, precision: str = "fp32", target: str = RUNS_ON) -> Resolved:
+        """Pin a build of the checkpoint."""
+        from zoo.stages.resolve import Request, resolve
+
+        request = Request(self.name, precision, weights=str(self.checkpoint), target=target)
+        return resolve(self.registry, request)
+
+    def plan(self, precision: str) -> Plan:
+        """Plan a build."""
+        from zoo.stages.plan import plan
+
+        found = self.resolve(precision)
+        return plan(found.recipe, found.checkpoint, self.registry, self.folder / precision)
+
+    def package(self, precision: str) -> Package:
+        """Build a precision, or open what was built."""
+        from zoo.stages.build import build
+
+        found = self.resolve(precision)
+        return build(found.recipe, found.checkpoint, self.folder / precision, self.registry, threads=1)
+
+    def engine(self, precision: str) -> Engine:
+        """Open a package."""
+        from zoo.engine import Engine
+
+        return Engine.open(self.package(precision).path, threads=1)
+
+    def precisions(self) -> tuple[str, ...]:
+        """Name the precisions that run here."""
+        return tuple(self.installed.target(RUNS_ON).precisions)
+
+    def empty_checkpoint(self) -> tuple[Path, int]:
+        """Write a checkpoint of zeros with the same quirks, far larger than one slab; return it and its bytes."""
+        from math import prod
+
+        part = self.installed.architecture(self.arch.type)
+        arch, layers = self.arch, LAYERS_AT_MOST
+        while layers > 1:
+            arch = self.arch.model_copy(
+                update={"vocab_size": 32000, "num_hidden_layers": layers, "intermediate_size": 4096}
+            )
+            if 2 * sum(map(prod, part.tensors(arch).values())) <= LARGE_ENOUGH:
+                break
+            layers = layers * 3 // 4
+        path = self.folder / "empty"
+        self._write_config(path, arch)
+        return path, write_empty(path, part.tensors(arch))
+
+
+LAYERS_AT_MOST = 512
+
+
+def distinct(models: Iterator[DeclaredModel]) -> list[DeclaredModel]:
+    """Keep one model of each shape of quirks: two that differ in size alone shrink to the same."""
+    seen: dict[str, DeclaredModel] = {}
+    for model in models:
+        own = model.weights_folder is not None
+        seen.setdefault(model.full_name if own else shrink(model.architecture).model_dump_json(), model)
+    return list(seen.values())
+
+
+def only(registry: Registry, plugin: str) -> Registry:
+    """Narrow a registry to the families of one plugin."""
+    return replace(registry, families={n: one for n, one in registry.families.items() if one.plugin == plugin})

@@ -1,0 +1,64 @@
+"""Shrink a declared model to a size that tests can build, and keep everything about it that is a quirk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from zoo.declarations.architecture import Architecture, ArchitectureFields
+from zoo.declarations.family import Tokens
+from zoo.registry import DeclaredModel, Registry
+
+VOCABULARY = 331
+CONTEXT = 256
+LAYERS = 2
+
+
+def shrink(arch: Architecture) -> Architecture:
+    """Make the numbers small: the same ratio of heads to KV heads, kind of head size, biases, tying and rotary.
+
+    Sizes divide by nothing that kernels like: what works on them works on rounder ones.
+    """
+    group = arch.num_attention_heads // arch.num_key_value_heads
+    kv_heads = min(arch.num_key_value_heads, 4 if group == 1 else 2)
+    heads = kv_heads * group
+    head_dim = arch.head_dim if arch.head_dim < 16 else 16 + arch.head_dim % 16
+    hidden = heads * head_dim
+    if arch.hidden_size != arch.num_attention_heads * arch.head_dim:
+        hidden += 8 * heads
+    scaling = arch.rope_scaling
+    if scaling is not None and scaling.original_max_position_embeddings is not None:
+        scaling = scaling.model_copy(update={"original_max_position_embeddings": CONTEXT // 4})
+    return Architecture.model_validate(
+        arch.model_dump()
+        | {
+            "hidden_size": hidden,
+            "intermediate_size": 112,
+            "num_hidden_layers": min(LAYERS, arch.num_hidden_layers),
+            "num_attention_heads": heads,
+            "num_key_value_heads": kv_heads,
+            "head_dim": head_dim,
+            "vocab_size": VOCABULARY,
+            "max_position_embeddings": CONTEXT,
+            "rope_scaling": scaling.model_dump() if scaling is not None else None,
+        }
+    )
+
+
+def with_numbers(registry: Registry, model: DeclaredModel, arch: Architecture) -> Registry:
+    """Make a registry in which ``model`` is declared with these numbers, and everything else as it was.
+
+    Token ids that the smaller vocabulary does not hold are left out, as a declaration may.
+    """
+    tokens = model.tokens
+    ids = [tokens.bos_token_id, tokens.pad_token_id, *(tokens.eos_token_id or ())]
+    fits = all(one is None or 0 <= one < arch.vocab_size for one in ids)
+    fields = ArchitectureFields.model_validate(arch.model_dump())
+    own = model.model.model_copy(update={"architecture": fields} | ({} if fits else {"tokens": _NO_TOKENS}))
+    family = model.family.model_copy(
+        update={"models": tuple(own if one.name == own.name else one for one in model.family.models)}
+    )
+    declared = replace(model.declared_in, family=family)
+    return replace(registry, families=registry.families | {family.name: declared})
+
+
+_NO_TOKENS = Tokens(bos_token_id=None, eos_token_id=None, pad_token_id=None)
