@@ -1,11 +1,12 @@
 """How far a package may be from the original weights, by precision: all limits in one place.
 
-Float32 differs only by the order of sums, and float16 weights are mostly the checkpoint's own numbers: both were measured
-at 8e-6 standard deviations of the logits on the bundled small model. Weights of 8 and 4 bits are rounded, and their
-kernels round activations to 8 bits too. Measured on the bundled model over texts that it has never seen the like of, and
-on random weights as wide as trained ones (0.02 to 0.05): int8 mean KL up to 2e-3, a layer by itself up to 0.03; int4 mean
-KL up to 0.05, a layer by itself up to 0.22. The limits leave room of about two to three times; a wrong scale, table or
-order of rows is past them many times over. What the quantizers cost on text of a model's own kind: docs/accuracy.md.
+Float32 differs only by the order of sums; float16 weights are mostly the checkpoint's own numbers. Both were measured
+at 8e-6 standard deviations of the logits on the bundled model. Weights of 8 and 4 bits are rounded, and their kernels
+round activations to 8 bits too. On the bundled model, over texts unlike any that it learned, and on random weights as
+wide as trained ones (standard deviation 0.02 to 0.05) were measured: int8 mean KL up to 2e-3, a layer by itself up to
+0.03; int4 mean KL up to 0.05, a layer by itself up to 0.22. The limits leave about twice to four times that; the tests
+spoil packages by scales and by the order of rows to see that such mistakes are past them. What the quantizers cost on
+text of a model's own kind: docs/accuracy.md.
 """
 
 from __future__ import annotations
