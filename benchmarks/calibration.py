@@ -60,10 +60,9 @@ def variants(block8: int, block4: int) -> list[Variant]:
     """List what is measured; round to nearest has nothing to draw."""
     found = [Variant("int8", "rtn", {"block_size": block8}, (0,))]
     found += [Variant("int8", one, {"block_size": block8}) for one in ("gptq", "awq")]
-    for symmetric in (True, False):
-        for block in (block4, 128):
-            base: dict[str, Any] = {"block_size": block, "symmetric": symmetric}
-            found += [Variant("int4", "rtn", base, (0,)), Variant("int4", "gptq", base), Variant("int4", "awq", base)]
+    for symmetric, block in ((True, block4), (False, block4), (True, 128)):
+        base: dict[str, Any] = {"block_size": block, "symmetric": symmetric}
+        found += [Variant("int4", "rtn", base, (0,)), Variant("int4", "gptq", base), Variant("int4", "awq", base)]
     base = {"block_size": block4, "symmetric": True}
     found.append(Variant("int4", "gptq", {**base, "scale_search": 0, "activation_order": False}))
     found.append(Variant("int4", "gptq", {**base, "true_sequential": True}))
@@ -81,12 +80,32 @@ def windows(folder: Path, text: str, length: int) -> list[NDArray[np.int64]]:
     return [np.array(lead + ids[at : at + body], np.int64) for at in range(0, len(ids) - body + 1, body)]
 
 
-def perplexity(logits: Any, ids: NDArray[np.int64]) -> tuple[float, int]:
-    """Sum up the negative log likelihood of a window, and count its positions."""
-    import torch
+class Loss:
+    """What a model loses on texts against reference log probabilities, added up window by window."""
 
-    found = torch.nn.functional.cross_entropy(torch.as_tensor(logits)[:-1], torch.from_numpy(ids)[1:], reduction="sum")
-    return float(found), len(ids) - 1
+    def __init__(self) -> None:
+        self.likelihood = self.divergence = 0.0
+        self.count = 0
+
+    def add(self, logits: Any, ids: NDArray[np.int64], reference: Any) -> None:
+        """Add a window: logits and reference log probabilities are (length, vocab)."""
+        import torch
+
+        found = torch.log_softmax(torch.as_tensor(logits), -1)[:-1]
+        right = reference[:-1]
+        self.likelihood -= float(found.gather(1, torch.from_numpy(ids)[1:, None]).sum())
+        self.divergence += float((right.exp() * (right - found)).sum())
+        self.count += len(ids) - 1
+
+    @property
+    def perplexity(self) -> float:
+        """The perplexity."""
+        return float(np.exp(self.likelihood / self.count))
+
+    @property
+    def kl(self) -> float:
+        """Mean KL(reference ‖ model) of a position, nats."""
+        return self.divergence / self.count
 
 
 class FloatModel:
@@ -117,20 +136,23 @@ class FloatModel:
         return state[0]
 
 
-def in_float(model: FloatModel, texts: list[NDArray[np.int64]]) -> float:
-    """Perplexity with float32 activations."""
-    parts = [perplexity(model.logits(ids), ids) for ids in texts]
-    return float(np.exp(sum(one for one, _ in parts) / sum(count for _, count in parts)))
+def in_float(model: FloatModel, texts: list[NDArray[np.int64]], references: list[Any]) -> Loss:
+    """What weights lose with float32 activations."""
+    loss = Loss()
+    for ids, right in zip(texts, references, strict=True):
+        loss.add(model.logits(ids), ids, right)
+    return loss
 
 
-def as_shipped(package: Path, texts: list[NDArray[np.int64]]) -> float:
-    """Perplexity of the package under ONNX Runtime."""
-    candidate = Candidate(package)
+def as_shipped(package: Path, texts: list[NDArray[np.int64]], references: list[Any]) -> Loss:
+    """What the package loses under ONNX Runtime."""
+    candidate, loss = Candidate(package), Loss()
     candidate.begin(texts)
     for layer in range(candidate.num_layers):
         candidate.step(layer, {})
-    parts = [perplexity(candidate.logits(index, 0, len(ids)), ids) for index, ids in enumerate(texts)]
-    return float(np.exp(sum(one for one, _ in parts) / sum(count for _, count in parts)))
+    for index, (ids, right) in enumerate(zip(texts, references, strict=True)):
+        loss.add(candidate.logits(index, 0, len(ids)), ids, right)
+    return loss
 
 
 def measure(model: str, text: Path, options: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -142,8 +164,11 @@ def measure(model: str, text: Path, options: argparse.Namespace, work: Path) -> 
     assert resolved.checkpoint is not None
     tokenizer = resolved.checkpoint.path("tokenizer.json")
     assert tokenizer is not None
-    texts = windows(tokenizer.parent, whole[cut:], WINDOW)
-    reference = in_float(FloatModel(resolved.recipe, resolved.checkpoint, None), texts)
+    length = min(WINDOW, resolved.recipe.architecture.max_position_embeddings)
+    texts = windows(tokenizer.parent, whole[cut:], length)
+    original = FloatModel(resolved.recipe, resolved.checkpoint, None)
+    references = [original.logits(ids).log_softmax(-1) for ids in texts]
+    reference = in_float(original, texts, references).perplexity
     result: dict[str, Any] = {
         "model": Path(model).name, "text": text.name, "tokens": sum(len(one) - 1 for one in texts),
         "perplexity": reference, "variants": [],
@@ -160,11 +185,19 @@ def measure(model: str, text: Path, options: argparse.Namespace, work: Path) -> 
                 quantizer_options=variant.options, seed=seed,
                 calibration=None if variant.quantizer == "rtn" else work / "calibration.txt",
                 samples=None if variant.quantizer == "rtn" else options.samples,
-                sequence_length=None if variant.quantizer == "rtn" else WINDOW,
+                sequence_length=None if variant.quantizer == "rtn" else length,
             )  # fmt: skip
-            stored = in_float(FloatModel(package.manifest.recipe, resolved.checkpoint, folder), texts)
+            model_of_package = FloatModel(package.manifest.recipe, resolved.checkpoint, folder)
+            stored = in_float(model_of_package, texts, references)
+            shipped = as_shipped(folder, texts, references)
             runs.append(
-                {"seed": seed, "float": stored / reference - 1, "shipped": as_shipped(folder, texts) / reference - 1}
+                {
+                    "seed": seed,
+                    "float": stored.perplexity / reference - 1,
+                    "float_kl": stored.kl,
+                    "shipped": shipped.perplexity / reference - 1,
+                    "shipped_kl": shipped.kl,
+                }
             )
         found = {
             "precision": variant.precision, "name": variant.name, "quantizer": variant.quantizer,
@@ -176,10 +209,11 @@ def measure(model: str, text: Path, options: argparse.Namespace, work: Path) -> 
     return result
 
 
-def spread(values: list[float]) -> str:
+def spread(found: dict[str, Any], key: str, form: str) -> str:
     """Write a mean, and the range where there is one."""
-    mean = statistics.mean(values)
-    return f"{mean:+.3%}" + (f" ({min(values):+.3%} … {max(values):+.3%})" if len(values) > 1 else "")
+    values = [run[key] for run in found["runs"]]
+    low, high = format(min(values), form), format(max(values), form)
+    return format(statistics.mean(values), form) + (f" ({low} … {high})" if len(values) > 1 else "")
 
 
 def row(found: dict[str, Any], others: list[dict[str, Any]]) -> str:
@@ -189,13 +223,13 @@ def row(found: dict[str, Any], others: list[dict[str, Any]]) -> str:
         if one["quantizer"] == "rtn"
         and all(one[key] == found[key] for key in ("precision", "block", "symmetric"))
     )  # fmt: skip
-    loss, base = (statistics.mean(run["float"] for run in one["runs"]) for one in (found, plain))
+    loss, base = (statistics.mean(run["float_kl"] for run in one["runs"]) for one in (found, plain))
     share = "-" if found is plain else f"{loss / base:.2f}"
     points = "no" if found["symmetric"] else "yes"
     return (
         f"| {found['precision']} | {found['block']} | {points} | {found['name'].replace('symmetric True, ', '')} | "
-        f"{spread([run['float'] for run in found['runs']])} | {spread([run['shipped'] for run in found['runs']])} | "
-        f"{share} |"
+        f"{spread(found, 'float_kl', '.1e')} | {share} | {spread(found, 'float', '+.3%')} | "
+        f"{spread(found, 'shipped_kl', '.1e')} | {spread(found, 'shipped', '+.3%')} |"
     )
 
 
@@ -207,12 +241,13 @@ def page(results: list[dict[str, Any]], command: str) -> str:
         "",
         "<!-- Written by benchmarks/calibration.py; do not edit. -->",
         "",
-        "What quantizing costs in perplexity when the quantizer has seen samples, against the original weights in",
+        "What quantizing costs when the quantizer has seen samples, against the original weights in",
         "float32. Samples and measured text are different parts of one file. *Float activations* computes in float32",
         "with the stored weights: the loss of the weights alone. *As shipped* is the package under ONNX Runtime, whose",
-        "kernels round activations to 8 bits. Where samples are drawn: mean of three seeds (lowest … highest). The",
-        "last column is the loss with float activations over that of round to nearest (rtn) at the same block size and",
-        "symmetry. Head and embedding have 8 bits throughout.",
+        "kernels round activations to 8 bits. KL is KL(original ‖ quantized), mean of all positions, in nats: unlike",
+        "perplexity, which a rounding error may lower by chance, it is never below zero. Where samples are drawn: mean",
+        "of three seeds (lowest … highest). *Of rtn's* divides by what round to nearest loses at the same block size",
+        "and symmetry. Head and embedding have 8 bits throughout.",
         "",
         f"    {command}",
         "",
@@ -224,8 +259,9 @@ def page(results: list[dict[str, Any]], command: str) -> str:
             f"{result['about']} Perplexity in float32: {result['perplexity']:.4f} on {result['tokens']} tokens of "
             f"{result['text']}.",
             "",
-            "| precision | block | zero points | quantizer | float activations | as shipped | of rtn's loss |",
-            "|---|---|---|---|---|---|---|",
+            "| precision | block | zero points | quantizer | KL, float activations | of rtn's "
+            "| perplexity, float activations | KL, as shipped | perplexity, as shipped |",
+            "|---|---|---|---|---|---|---|---|---|",
             *(row(one, result["variants"]) for one in result["variants"]),
             "",
         ]

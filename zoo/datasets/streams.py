@@ -100,9 +100,9 @@ def _members(path: Path) -> Iterator[Stream]:
                     opened = archive.open(entry)
                 except (RuntimeError, NotImplementedError) as error:
                     raise ZooError(f"{name}: cannot be unpacked ({error})") from None
+                # zipfile hands out no more than the entry states, and checks it.
                 with opened:
-                    limited = _Limited(opened, entry.file_size, name)
-                    yield Stream(name, Path(entry.filename).suffix.lower(), io.BufferedReader(limited))
+                    yield Stream(name, Path(entry.filename).suffix.lower(), opened)
 
 
 def check_entries(archive: str, entries: list[zipfile.ZipInfo]) -> None:
@@ -130,22 +130,3 @@ def check_entries(archive: str, entries: list[zipfile.ZipInfo]) -> None:
                 f"{archive}: entry {name!r} would unpack to {entry.file_size:,} bytes from {entry.compress_size:,}, "
                 f"{total:,} in all; that is no dataset"
             )
-
-
-class _Limited(io.RawIOBase):
-    """A member that ends in an error where it grows past what its entry states."""
-
-    def __init__(self, file: IO[bytes], size: int, name: str) -> None:
-        self._file, self._left, self._name = file, size, name
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]
-        piece = self._file.read(len(view))
-        self._left -= len(piece)
-        if self._left < 0:
-            raise ZooError(f"{self._name}: unpacks to more than the archive says; it is not read on")
-        view[: len(piece)] = piece
-        return len(piece)
