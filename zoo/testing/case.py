@@ -81,7 +81,8 @@ class Case:
 
     def resolve(self, precision: str = "fp32", target: str = RUNS_ON) -> Resolved:
         """Pin a build of the checkpoint."""
-        from zoo.stages.resolve import Request, resolve
+        from zoo.stages.request import Request
+        from zoo.stages.resolve import resolve
 
         request = Request(self.name, precision, weights=str(self.checkpoint), target=target)
         return resolve(self.registry, request)

@@ -173,7 +173,8 @@ import json, resource, sys
 import numpy, onnx
 import zoo
 from zoo.plugins import host
-from zoo.stages.resolve import Request, resolve
+from zoo.stages.request import Request
+from zoo.stages.resolve import resolve
 from zoo.stages.plan import plan
 from zoo.stages.build import build
 from pathlib import Path
@@ -228,7 +229,8 @@ def test_every_target_takes_the_model(zoo_model: DeclaredModel, tmp_path: Path) 
     """Every installed target accepts the model's options, and those that write documents write them."""
     from zoo.plugins import host
     from zoo.stages.documents import write_documents
-    from zoo.stages.resolve import Request, resolve
+    from zoo.stages.request import Request
+    from zoo.stages.resolve import resolve
 
     registry = host().registry
     for name in registry.targets:

@@ -1,0 +1,31 @@
+"""``zoo validate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import print_json
+
+
+def validate(
+    subjects: Annotated[
+        list[str], typer.Argument(metavar="PATH|PLUGIN...", help="Declaring YAML, folders that hold some, or plugins.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check declarations: schema, references, targets' rules, contradictions, hub files; exit 1 where one is wrong."""
+    from zoo.plugins import host
+    from zoo.stages.validate import validate as judge
+
+    found = judge(host(), subjects)
+    if as_json:
+        print_json({"ok": found.ok, **found.model_dump(mode="json")})
+    else:
+        for one in found.findings:
+            typer.echo(str(one))
+        counts = ", ".join(f"{found.count(kind)} {kind}s" for kind in ("error", "warning", "note"))
+        typer.echo(f"{len(found.files)} declarations: {counts}", err=True)
+    if not found.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,111 @@
+"""Judge declarations before anyone builds them: schema, references, targets' rules, contradictions, hub files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from zoo.declarations.dataset import DatasetsFile
+from zoo.declarations.family import Family
+from zoo.errors import UsageError
+from zoo.plugins import Host
+from zoo.registry import DeclaredFamily, Registry
+from zoo.stages.validate.family import check_family
+from zoo.stages.validate.findings import Finding, Page, Validation
+from zoo.stages.validate.online import check_dataset_hub, check_family_hub
+from zoo.stages.validate.reading import read, yaml_files
+from zoo.stages.validate.together import check_dataset, check_names, check_weights, comes_from
+
+__all__ = ["Finding", "Validation", "validate"]
+
+
+def validate(host: Host, subjects: Sequence[str]) -> Validation:
+    """Judge files, folders or loaded plugins.
+
+    Raises:
+        UsageError: there is no such file, folder or plugin.
+    """
+    pages: list[Page] = []
+    families: list[tuple[Page, DeclaredFamily]] = []
+    datasets: list[tuple[Page, DatasetsFile]] = []
+    for path, named in _paths(host, subjects, pages, families):
+        found = read(path, named=named)
+        if found is None:
+            continue
+        page, declaration = found
+        pages.append(page)
+        if isinstance(declaration, Family):
+            families.append((page, DeclaredFamily(declaration, "", path)))
+        elif declaration is not None:
+            datasets.append((page, declaration))
+    if not pages:
+        raise UsageError(f"{' '.join(subjects)}: no YAML there declares models or datasets")
+    registry = _without(host.registry, [one.path for _, one in families if one.path is not None])
+    for page, file in datasets:
+        for one in file.datasets:
+            if comes_from(host, one.name, Path(page.name)):
+                registry.datasets.pop(one.name, None)
+    _judge(registry, families, datasets)
+    findings = [one for page in pages for one in sorted(page.findings, key=lambda one: (one.line, one.column))]
+    return Validation(files=tuple(one.name for one in pages), findings=tuple(findings))
+
+
+def _paths(
+    host: Host, subjects: Iterable[str], pages: list[Page], families: list[tuple[Page, DeclaredFamily]]
+) -> Iterable[tuple[Path, bool]]:
+    """List the files that the subjects mean; what a plugin declares without a file is put aside at once."""
+    seen: set[Path] = set()
+    for subject in subjects:
+        path = Path(subject).expanduser()
+        record = next((one for one in host.records if one.name == subject), None)
+        if path.exists() or record is None:
+            found = [(one, path.is_file()) for one in yaml_files(path)]
+        else:
+            page = Page(f"plugin {record.name}")
+            if record.status != "loaded":
+                page.error((), record.error or "it is disabled", "see `zoo plugins`")
+            mine = [one for one in host.registry.families.values() if one.plugin == record.name]
+            families += [(page, one) for one in mine if one.path is None]
+            if page.findings or not all(one.path for one in mine):
+                pages.append(page)
+            found = [(one.path, True) for one in mine if one.path is not None]
+        for file, named in found:
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                yield file, named
+
+
+def _without(registry: Registry, paths: list[Path]) -> Registry:
+    """Leave out what was loaded from the files under review: they are judged as they are now."""
+    here = {one.resolve() for one in paths}
+    kept = {name: one for name, one in registry.families.items() if one.path is None or one.path.resolve() not in here}
+    return replace(registry, families=kept, datasets=dict(registry.datasets))
+
+
+def _judge(
+    registry: Registry, families: list[tuple[Page, DeclaredFamily]], datasets: list[tuple[Page, DatasetsFile]]
+) -> None:
+    from zoo.sources.hub import is_offline
+
+    offline = is_offline()
+    for page, file in datasets:
+        for index, dataset in enumerate(file.datasets):
+            check_dataset(page, ("datasets", index), dataset, registry)
+            registry.datasets.setdefault(dataset.name, dataset)
+            if not offline:
+                check_dataset_hub(page, ("datasets", index), dataset)
+    judged: list[DeclaredFamily] = [
+        one for one in registry.families.values() if one not in [two for _, two in families]
+    ]
+    known = {**registry.families, **{one.family.name: one for _, one in families}}
+    for page, bare in families:
+        declared = replace(bare, known=known)
+        check_names(page, declared, judged)
+        check_weights(page, declared, judged)
+        check_family(page, declared, replace(registry, families=known | {declared.family.name: declared}))
+        judged.append(declared)
+        if not offline:
+            check_family_hub(page, declared)
+        elif any(one.model.weights.hub for one in declared.models):
+            page.note(("models",), "the hub was not asked: the network is off")

@@ -1,0 +1,107 @@
+"""Find declarations in files and folders, and read them with everything that is wrong in their schema."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from zoo.declarations.dataset import DatasetsFile
+from zoo.declarations.family import Family
+from zoo.errors import UsageError
+from zoo.stages.validate.findings import Finding, Page
+from zoo.yamlfile import DeclarationError, Document, Location, Problem, explain
+
+SKIPPED = frozenset({"node_modules", "build", "dist", "site-packages", "__pycache__"})
+QUESTION = "TODO(you)"
+"""Marks what a generated declaration cannot know."""
+
+
+def yaml_files(path: Path) -> list[Path]:
+    """List the YAML files of a folder that may be declarations, or the one file.
+
+    Raises:
+        UsageError: there is no such file or folder.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UsageError(f"there is no file, folder or plugin {str(path)!r}")
+    return [
+        one
+        for one in sorted(path.rglob("*"))
+        if one.suffix in (".yaml", ".yml")
+        and one.is_file()
+        and not any(part.startswith(".") or part in SKIPPED for part in one.relative_to(path).parts)
+    ]
+
+
+def read(path: Path, *, named: bool) -> tuple[Page, Family | DatasetsFile | None] | None:
+    """Read a declaration.
+
+    Args:
+        named: the user named this very file; otherwise a YAML that declares nothing is passed over with None.
+    """
+    page = Page(str(path))
+    try:
+        page.document = document = Document(path)
+    except DeclarationError as error:
+        page.findings += [_finding(one) for one in error.problems]
+        return page, None
+    if not _declares(document.data):
+        if not named:
+            return None
+        page.error(
+            (), "this declares neither models nor datasets", "a family has `models:`, a file of datasets `datasets:`"
+        )
+        return page, None
+    model: type[Family] | type[DatasetsFile] = (
+        DatasetsFile if isinstance(document.data.get("datasets"), list) else Family
+    )
+    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if QUESTION in text:
+            page.findings.append(_question(page.name, line, text))
+    try:
+        return page, model.model_validate(document.data)
+    except ValidationError as error:
+        for one in error.errors():
+            at = tuple(one["loc"])
+            page.error(at, explain(one), _mend(model, at, one["type"]))
+        return page, None
+
+
+def _declares(data: Any) -> bool:
+    return isinstance(data, dict) and (isinstance(data.get("models"), list) or isinstance(data.get("datasets"), list))
+
+
+def _finding(problem: Problem) -> Finding:
+    return Finding(severity="error", **problem.model_dump())
+
+
+def _question(file: str, line: int, text: str) -> Finding:
+    column = text.index(QUESTION)
+    said = text[column + len(QUESTION) :].lstrip(": ").strip()
+    return Finding(
+        severity="note", file=file, line=line, column=column + 1, field="", message=f"an open question: {said}",
+        mend="answer it and remove the mark",
+    )  # fmt: skip
+
+
+def _mend(model: type[BaseModel], at: Location, kind: str) -> str | None:
+    """Say what to do about a problem of the schema: the nearest field for an unknown one."""
+    if kind == "missing":
+        return f"add `{at[-1]}:`" if at else None
+    if kind != "extra_forbidden":
+        return None
+    known = {field for one in _models(model) for field in one.get("properties", {})}
+    near = difflib.get_close_matches(str(at[-1]), known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else "see schemas/family.schema.json for the fields"
+
+
+def _models(model: type[BaseModel]) -> Iterator[dict[str, Any]]:
+    schema = model.model_json_schema()
+    yield schema
+    yield from schema.get("$defs", {}).values()

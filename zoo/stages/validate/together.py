@@ -1,0 +1,97 @@
+"""Judge declarations against each other: names that clash, weights declared twice, datasets declared differently."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import metadata
+from pathlib import Path
+
+from zoo.declarations.architecture import SHAPING
+from zoo.declarations.dataset import Dataset
+from zoo.errors import ZooError
+from zoo.plugins import GROUP, Host
+from zoo.registry import DeclaredFamily, DeclaredModel, Registry
+from zoo.stages.validate.findings import Page
+from zoo.yamlfile import Location
+
+
+def check_names(page: Page, mine: DeclaredFamily, others: list[DeclaredFamily]) -> None:
+    """Find families, claims and models that somebody else declares too."""
+    for other in others:
+        if other.family.name == mine.family.name:
+            page.error(("name",), f"the family {other.family.name!r} is declared by {_whose(other)} too", "rename one")
+        for index, claim in enumerate(mine.family.claims):
+            if claim in other.family.claims:
+                page.error(("claims", index), f"family {other.family.name!r} already claims model_type {claim!r}")
+        taken = {one.name for one in other.models}
+        for index, model in enumerate(mine.models):
+            if model.name in taken:
+                page.warn(
+                    ("models", index, "name"),
+                    f"family {other.family.name!r} declares a model {model.name!r} too",
+                    f"people will have to say {model.full_name}",
+                )
+
+
+def check_weights(page: Page, mine: DeclaredFamily, others: list[DeclaredFamily]) -> None:
+    """Find the same weights declared twice; with other numbers that is a contradiction."""
+    seen: dict[tuple[str, str], DeclaredModel] = {}
+    for other in others:
+        for model in other.models:
+            _claim(model, seen)
+    for index, model in enumerate(mine.models):
+        at: Location = ("models", index, "weights")
+        first = _claim(model, seen)
+        if first is None:
+            continue
+        hub = model.model.weights.hub
+        differing = _differing(model, first)
+        if differing:
+            name, one, two = differing
+            message = f"{hub} is declared as {first.full_name} too, with {name} {two}, not {one}"
+            page.error(at, message, "one of them is wrong")
+        else:
+            page.warn(at, f"{hub} is declared as {first.full_name} too", "one name for one thing is enough")
+
+
+def check_dataset(page: Page, at: Location, dataset: Dataset, registry: Registry) -> None:
+    """Find a dataset that is declared elsewhere, differently."""
+    known = registry.datasets.get(dataset.name)
+    if known is not None and known != dataset:
+        differing = [name for name in Dataset.model_fields if getattr(known, name) != getattr(dataset, name)]
+        page.error(at, f"the dataset {dataset.name!r} is already declared with other {', '.join(differing)}")
+
+
+def comes_from(host: Host, dataset: str, file: Path) -> bool:
+    """Tell whether a loaded dataset was declared by the plugin in whose folder this file lies."""
+    for record in host.records:
+        if dataset not in record.registered.get("datasets", ()):
+            continue
+        for point in metadata.entry_points(group=GROUP, name=record.name):
+            spec = importlib.util.find_spec(point.value.partition(":")[0].strip())
+            if spec is not None and spec.origin and file.resolve().is_relative_to(Path(spec.origin).resolve().parent):
+                return True
+    return False
+
+
+def _whose(other: DeclaredFamily) -> str:
+    return f"plugin {other.plugin!r}" if other.path is None or other.plugin else str(other.path)
+
+
+def _claim(model: DeclaredModel, seen: dict[tuple[str, str], DeclaredModel]) -> DeclaredModel | None:
+    weights = model.model.weights
+    if weights.hub is None:
+        return None
+    first = seen.setdefault((weights.hub.lower(), weights.revision), model)
+    return None if first is model else first
+
+
+def _differing(one: DeclaredModel, two: DeclaredModel) -> tuple[str, object, object] | None:
+    try:
+        mine, theirs = one.architecture, two.architecture
+    except ZooError:  # said elsewhere
+        return None
+    for name in sorted(SHAPING):
+        if getattr(mine, name) != getattr(theirs, name):
+            return name, getattr(mine, name), getattr(theirs, name)
+    return None
