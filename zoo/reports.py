@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from zoo.declarations.manifest import Manifest
 from zoo.declarations.report import MachineKind, Report, ReportKind
 from zoo.errors import ZooError
-from zoo.home import reports_folder
+from zoo.home import reports_folder, zoo_home
 
 _MAX_REPORT = 64 * 2**20
 
@@ -93,9 +93,19 @@ def reports(recipe_hash: str, kind: ReportKind | None = None) -> list[Report]:
     return sorted(found, key=lambda one: one.measured_at)
 
 
+def recorded_reports() -> list[Report]:
+    """List the reports on every build, by recipe hash, oldest first."""
+    folder = zoo_home() / "reports"
+    return [one for entry in sorted(folder.iterdir()) for one in reports(entry.name)] if folder.is_dir() else []
+
+
 def verification(recipe_hash: str) -> Report | None:
     """Find the report that says whether a build is verified: the latest full one, else the latest quick one."""
-    found = reports(recipe_hash, "verify")
+    return latest_verification(reports(recipe_hash, "verify"))
+
+
+def latest_verification(found: Sequence[Report]) -> Report | None:
+    """Choose the report that counts among verifications of one build, oldest first."""
     full = [one for one in found if not one.settings.get("quick")]
     chosen = full or found
     return chosen[-1] if chosen else None

@@ -6,6 +6,7 @@ writes the input files of other programs, and says which commands take them from
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,12 @@ class ToolCommand:
     """What it needs in the environment."""
     run: bool = False
     """The build runs it where the program is on the PATH; otherwise it is shown."""
+
+    @property
+    def line(self) -> str:
+        """The command as one would type it in a shell."""
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " ".join([*variables, shlex.join(self.argv)])
 
 
 @dataclass(frozen=True, slots=True)

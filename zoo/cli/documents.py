@@ -39,10 +39,10 @@ def build_documents(
         return
     missing = [one for one in written.commands if not one.run]
     for one in missing:
-        typer.echo(f"zoo: not on this machine: {one.purpose} with: {command_line(one)}", err=True)
+        typer.echo(f"zoo: not on this machine: {one.purpose} with: {one.line}", err=True)
     for one in written.commands:
         if one.run:
-            typer.echo(f"zoo: in {path}: {command_line(one)}", err=True)
+            typer.echo(f"zoo: in {path}: {one.line}", err=True)
     code = run_commands(written.commands, path)
     if code:
         failed = f"{_programs(written.commands)} failed with exit code {code}"
@@ -50,12 +50,6 @@ def build_documents(
         raise typer.Exit(code)
     heading = "already built" if written.already_built else "built"
     _report(path, names, written.commands, recipe, as_json, heading=heading, ran=True)
-
-
-def command_line(command: ToolCommand) -> str:
-    """Write a command as one would type it in a shell."""
-    variables = [f"{name}={shlex.quote(value)}" for name, value in command.environment.items()]
-    return " ".join([*variables, shlex.join(command.argv)])
 
 
 def _programs(commands: Sequence[ToolCommand]) -> str:
@@ -105,4 +99,4 @@ def _report(
     typer.echo(lead)
     typer.echo(f"  cd {shlex.quote(str(folder))}")
     for one in commands:
-        typer.echo(f"  {command_line(one)}")
+        typer.echo(f"  {one.line}")

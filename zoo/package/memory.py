@@ -13,7 +13,7 @@ SPARE_BUFFERS = 2
 """Finished slabs that wait to be hashed, beside the one that each thread works on."""
 _THREAD = 5 * 2**18
 """Stack, allocator arena and numpy's small temporaries of a thread."""
-_JOB = 320
+SLAB_JOB = 320
 """What Python keeps for each slab to do."""
 _RUN_BASE = 110 * 2**20
 """Resident size of the interpreter with onnxruntime and a tokenizer."""
@@ -50,27 +50,31 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> tuple[int, int, int]:
 def build_memory(layout: Layout, checkpoint: Checkpoint | None, threads: int) -> int:
     """Predict the peak resident set size of a build, bytes.
 
-    What this process holds now, with the parts imported and the graph made, and what building adds: for each thread a
-    slab as read, a tile as float32 and its helpers; the stored slabs; the small arrays (scales, zero points) of the two
-    parameters in work.
+    What this process holds now, with the parts imported and the graph made, and what building adds.
     """
     import numpy  # noqa: F401  the build needs it, so its memory counts
 
     _ = layout.files
     base = resident()
-    if checkpoint is None or not layout.placed:
-        return base
+    return base + (working_memory(layout, checkpoint, threads) if checkpoint is not None and layout.placed else 0)
+
+
+def working_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
+    """Predict what building adds to the process, bytes.
+
+    For each thread a slab as read, a tile as float32 and its helpers; the stored slabs; the small arrays (scales, zero
+    points) of the two parameters in work.
+    """
     read, stored, count = slab_bytes(layout, checkpoint)
     padded = any(part.pad_rows or part.pad_columns for one in layout.placed for part in one.parameter.parts)
     columns = max(math.prod(one.parameter.shape[1:]) for one in layout.placed)
     elements = max(min(256 * 1024, read), columns)
     tile = elements * 6
     return (
-        base
-        + threads * (read * (2 if padded else 1) + tile + _THREAD)
+        threads * (read * (2 if padded else 1) + tile + _THREAD)
         + (threads + SPARE_BUFFERS) * stored
         + _side_memory(layout, checkpoint, threads + SPARE_BUFFERS)
-        + count * _JOB
+        + count * SLAB_JOB
     )
 
 

@@ -70,6 +70,23 @@ def _architecture_fields(architecture: Architecture, origins: dict[str, str]) ->
 
 
 def _declared(registry: Registry, model: DeclaredModel, subject: Subject) -> Description:
+    sections = declared_fields(registry, model, parameter_count(registry, model))
+    packages = {
+        one.path.name: Field(
+            value=f"{one.precision} for {one.target}{_verification(one.recipe_hash)}", origin=one.recipe_hash[:12]
+        )
+        for one in find_packages(model, subject.label)
+    }
+    sections |= {"packages": packages} if packages else {}
+    return Description(model=model.full_name, family=model.family.name, fields=sections)
+
+
+def declared_fields(registry: Registry, model: DeclaredModel, parameters: int) -> dict[str, dict[str, Field]]:
+    """Collect all that the declarations say of a model, by section; nothing of it depends on this machine.
+
+    Args:
+        parameters: as ``parameter_count`` counts them.
+    """
     family, own = model.family, f"model {model.name}"
     in_family = f"family {family.name}"
     about: dict[str, Field] = {}
@@ -88,7 +105,7 @@ def _declared(registry: Registry, model: DeclaredModel, subject: Subject) -> Des
         "architecture": _architecture_fields(
             model.architecture, {name: origin for name, (_, origin) in model.stated.items()}
         )
-        | {"parameters": Field(value=parameter_count(registry, model), origin="computed")},
+        | {"parameters": Field(value=parameters, origin="computed")},
         "tokens": {
             name: Field(value=_plain(getattr(tokens, name)), origin=model.token_origin(name) or "checkpoint")
             for name in Tokens.model_fields
@@ -109,9 +126,9 @@ def _declared(registry: Registry, model: DeclaredModel, subject: Subject) -> Des
         "tested_versions": {
             name: Field(value=version, origin=in_family) for name, version in family.tested_versions.items()
         },
-        **_builds(registry, model, subject),
+        **_targets(registry, model),
     }
-    return Description(model=model.full_name, family=family.name, fields={k: v for k, v in sections.items() if v})
+    return {name: fields for name, fields in sections.items() if fields}
 
 
 def _plain(value: Any) -> Any:
@@ -122,8 +139,8 @@ def _object(value: Any, origin: str) -> dict[str, Field]:
     return {name: Field(value=item, origin=origin) for name, item in _jsonable(value).items()}
 
 
-def _builds(registry: Registry, model: DeclaredModel, subject: Subject) -> dict[str, dict[str, Field]]:
-    """Show each target's options and what it means by each precision, and what has been built."""
+def _targets(registry: Registry, model: DeclaredModel) -> dict[str, dict[str, Field]]:
+    """Show each target's options and what it means by each precision."""
     sections: dict[str, dict[str, Field]] = {}
     for name in registry.targets:
         target = registry.target(name)
@@ -139,12 +156,6 @@ def _builds(registry: Registry, model: DeclaredModel, subject: Subject) -> dict[
                 continue
             fields[precision] = Field(value=f"quantizer {quantizer}", origin=f"target {name}")
         sections[f"target {name}"] = fields
-    sections["packages"] = {
-        one.path.name: Field(
-            value=f"{one.precision} for {one.target}{_verification(one.recipe_hash)}", origin=one.recipe_hash[:12]
-        )
-        for one in find_packages(model, subject.label)
-    }
     return sections
 
 

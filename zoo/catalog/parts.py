@@ -1,0 +1,88 @@
+"""Targets and quantizers, described by what their classes state."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from zoo.catalog.cards import Option, PartCard
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.registry import Registry
+
+
+def target_card(registry: Registry, name: str, plugin: str | None) -> PartCard:
+    """Describe a target; one that cannot be imported says why."""
+    try:
+        target: Any = registry.target(name)
+    except ZooError as error:
+        return _broken("target", name, plugin, error)
+    properties = {
+        "architectures": ", ".join(target.architectures),
+        "reads weights": "yes" if target.needs_weights else "no: it writes files for other tools",
+        "run by zoo": "yes" if target.runnable else "no",
+        "emitter version": str(target.emitter_version),
+    }
+    for tool in getattr(target, "tools", ()):
+        least = f", {'.'.join(map(str, tool.minimum))} or newer" if tool.minimum else ""
+        properties[f"tool {tool.name}"] = f"{tool.purpose}{least}; {tool.install}"
+    return PartCard(
+        kind="target",
+        name=name,
+        plugin=plugin,
+        summary=_summary(type(target)),
+        precisions=dict(target.precisions),
+        properties=properties,
+        options=_options(target.Options),
+    )
+
+
+def quantizer_card(registry: Registry, name: str, plugin: str | None) -> PartCard:
+    """Describe a quantizer; one that cannot be imported says why."""
+    try:
+        kind: Any = registry.quantizer(name)
+    except ZooError as error:
+        return _broken("quantizer", name, plugin, error)
+    return PartCard(
+        kind="quantizer",
+        name=name,
+        plugin=plugin,
+        summary=_summary(kind),
+        precisions=dict.fromkeys(kind.precisions),
+        properties={"calibration data": "needed" if kind.needs_activations else "none"},
+        options=_options(kind.Options),
+    )
+
+
+def _broken(kind: Any, name: str, plugin: str | None, error: ZooError) -> PartCard:
+    return PartCard(
+        kind=kind, name=name, plugin=plugin, summary="", precisions={}, properties={}, options=(), problem=str(error)
+    )
+
+
+def _summary(part: type) -> str:
+    """The first paragraph of a class's docstring."""
+    text = inspect.cleandoc(part.__doc__ or "")
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _options(model: Any) -> tuple[Option, ...]:
+    return tuple(
+        Option(
+            name=name,
+            type=_type(field.annotation),
+            default="required" if field.is_required() else _plain(field.get_default(call_default_factory=True)),
+            description=field.description or "",
+        )
+        for name, field in model.model_fields.items()
+    )
+
+
+def _type(annotation: Any) -> str:
+    text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else annotation
+    return str(text).replace("typing.", "").replace("NoneType", "None")
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

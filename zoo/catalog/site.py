@@ -1,0 +1,195 @@
+"""Cards → pages: every file of the site, by its path inside the folder."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from zoo.catalog import drawing, words
+from zoo.catalog.cards import ModelCard, PartCard, Zoo
+from zoo.catalog.measured import accuracy, speed, take_apart
+from zoo.catalog.plots import plots
+
+HERE = Path(__file__).parent
+FORMAT_VERSION = 1
+DEFAULT_PRECISION = "int8"
+
+
+def site(zoo: Zoo) -> dict[str, bytes]:
+    """Make every file. The same zoo gives the same bytes."""
+    pages = Pages(zoo)
+    files = {f"assets/{asset.name}": asset.read_bytes() for asset in sorted((HERE / "assets").iterdir())}
+    files["index.html"] = pages.render("index.html", "index.html", "models", **index(zoo))
+    for model in zoo.models:
+        files[model.path] = pages.render("model.html", model.path, "models", **model_view(model))
+    for family in zoo.families:
+        models = [one for one in zoo.models if one.family == family.family.name]
+        files[family.path] = pages.render("family.html", family.path, "families", card=family, models=models)
+    for part in (*zoo.targets, *zoo.quantizers):
+        files[part.path] = pages.render("part.html", part.path, f"{part.kind}s", **part_view(zoo, part))
+    for kind in ("families", "targets", "quantizers"):
+        path = f"{kind}/index.html"
+        files[path] = pages.render(f"{kind}.html", path, kind)
+    files["datasets.html"] = pages.render("datasets.html", "datasets.html", "datasets", users=dataset_users(zoo))
+    files["guide.html"] = pages.render("guide.html", "guide.html", "guide", **guide())
+    files["catalog.json"] = machine_readable(zoo)
+    return files
+
+
+class Pages:
+    """The templates, with what each of them sees."""
+
+    def __init__(self, zoo: Zoo) -> None:
+        self._zoo = zoo
+        self._environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {
+            "count": words.count,
+            "size": words.size,
+            "figure": words.figure,
+            "plain": words.plain,
+        }
+        self._environment.globals |= {
+            "use_of": words.use_of,
+            "zoo": zoo,
+            "default_precision": DEFAULT_PRECISION,
+            "target_names": frozenset(one.name for one in zoo.targets),
+            "quantizer_names": frozenset(one.name for one in zoo.quantizers),
+            "dataset_names": frozenset(one.name for one in zoo.datasets),
+        }
+
+    def render(self, template: str, path: str, section: str, **view: Any) -> bytes:
+        """Render a page; its links are relative to ``path``."""
+        root = "../" * (len(PurePosixPath(path).parts) - 1)
+        text = self._environment.get_template(template).render(root=root, section=section, **view)
+        return f"{text.rstrip()}\n".encode()
+
+
+def index(zoo: Zoo) -> dict[str, Any]:
+    """Collect what the table of models shows."""
+    precisions = [one for part in zoo.targets if part.name == zoo.default_target for one in part.precisions]
+    return {
+        "rows": [
+            {
+                "card": card,
+                "costs": {one: card.cost(one) for one in precisions},
+                "speed": speed(card.reports),
+                "accuracy": accuracy(card.reports),
+            }
+            for card in zoo.models
+        ],
+        "precisions": precisions,
+        "attentions": [one for one in ("MHA", "GQA", "MQA") if any(card.attention == one for card in zoo.models)],
+        "uses": [one for one in ("commercial", "non-commercial", "unstated") if one in _uses(zoo)],
+    }
+
+
+def _uses(zoo: Zoo) -> set[str]:
+    return {words.use_of(card.licence)[0] for card in zoo.models}
+
+
+def model_view(card: ModelCard) -> dict[str, Any]:
+    """Collect what a model's page shows."""
+    use, sentence = words.use_of(card.licence)
+    reports = []
+    for report in reversed(card.reports):
+        taken = take_apart(report)
+        reports.append((report, taken, [(rows, plots(rows)) for rows in taken.rows]))
+    return {
+        "card": card,
+        "use": use,
+        "use_sentence": sentence,
+        "stack": drawing.stack(card),
+        "heads": drawing.heads(card),
+        "attention_sentence": drawing.attention_sentence(card),
+        "mlp": drawing.mlp(card),
+        "weights": drawing.weights(card),
+        "reports": reports,
+        "first_precision": DEFAULT_PRECISION if DEFAULT_PRECISION in card.precisions else "".join(card.precisions[:1]),
+        "documents": _by_target(card),
+    }
+
+
+def _by_target(card: ModelCard) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for one in card.documents:
+        found.setdefault(one.target, []).append(one)
+    return found
+
+
+def part_view(zoo: Zoo, part: PartCard) -> dict[str, Any]:
+    """Collect what the page of a target or a quantizer shows."""
+    if part.kind == "target":
+        users = [
+            card
+            for card in zoo.models
+            if part.name in {*(one.target for one in card.builds), *(one.target for one in card.documents)}
+        ]
+        return {"card": part, "models": users, "targets": []}
+    targets = [
+        (target, [precision for precision, name in target.precisions.items() if name == part.name])
+        for target in zoo.targets
+        if part.name in target.precisions.values()
+    ]
+    return {"card": part, "models": [], "targets": targets}
+
+
+def dataset_users(zoo: Zoo) -> dict[str, list[tuple[str, str]]]:
+    """Say which families use a dataset, and what for."""
+    users: dict[str, list[tuple[str, str]]] = {one.name: [] for one in zoo.datasets}
+    for card in zoo.families:
+        uses = card.family.datasets
+        for purpose, names in (
+            ("calibration", [one.dataset for one in uses.calibration]),
+            ("performance", uses.performance),
+            ("accuracy", uses.accuracy),
+        ):
+            for name in names:
+                users.setdefault(name, []).append((card.family.name, purpose))
+    return users
+
+
+def guide() -> dict[str, Any]:
+    """Collect what the plugin guide shows: its example, which the tests run, and the hooks as they are."""
+    from zoo import hookspecs
+
+    hooks = [
+        (name, inspect.getdoc(function) or "")
+        for name, function in vars(hookspecs).items()
+        if name.startswith("register_")
+    ]
+    example = HERE / "example"
+    return {
+        "hooks": hooks,
+        "example": [
+            ("pyproject.toml", (example / "pyproject.toml").read_text(encoding="utf-8")),
+            ("zoo_example/__init__.py", (example / "plugin.py.txt").read_text(encoding="utf-8")),
+            ("zoo_example/example.yaml", (example / "example.yaml").read_text(encoding="utf-8")),
+        ],
+    }
+
+
+def machine_readable(zoo: Zoo) -> bytes:
+    """Write all of it as JSON: one line a model, family, target, quantizer or dataset."""
+    parts: dict[str, Any] = {"format": "zoo-catalog", "format_version": FORMAT_VERSION, **zoo.model_dump(mode="json")}
+    for card, model in zip(zoo.models, parts["models"], strict=True):
+        model["page"] = card.path
+    fields = [f"{_json(name)}:{_lines(value)}" for name, value in parts.items()]
+    return ("{" + ",\n".join(fields) + "}\n").encode()
+
+
+def _lines(value: Any) -> str:
+    return "[\n" + ",\n".join(map(_json, value)) + "]" if isinstance(value, list) else _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,33 @@
+"""``zoo catalog``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import bytes_text, print_json
+
+
+def catalog(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write the pages into.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write the zoo as web pages, from the declarations and the recorded reports."""
+    from zoo.plugins import host
+    from zoo.stages.catalog import write_catalog
+
+    loaded = host()
+    brought_by = {
+        (kind, name): record.name
+        for record in loaded.records
+        for kind, names in record.registered.items()
+        for name in names
+    }
+    made = write_catalog(loaded.registry, output, brought_by=brought_by, reports=None)
+    if as_json:
+        print_json({"catalog": str(output), **made})
+        return
+    typer.echo(f"wrote {output / 'index.html'}: {made['models']} models of {made['families']} families")
+    typer.echo(f"{made['files']} files, {bytes_text(made['bytes'])}", err=True)

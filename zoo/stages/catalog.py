@@ -1,0 +1,228 @@
+"""Registry and reports → cards → a folder of pages. Nothing that is not declared or recorded enters it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.catalog.cards import BuildCost, Fact, FamilyCard, ModelCard, Refused, Written, Zoo
+from zoo.catalog.costs import Numbers
+from zoo.catalog.folder import publish_site
+from zoo.catalog.parts import quantizer_card, target_card
+from zoo.catalog.site import site
+from zoo.declarations.dataset import DatasetUses
+from zoo.declarations.recipe import CalibrationPin, Precision, Recipe, TargetChoice, TokenIds, WeightsPin
+from zoo.declarations.report import Report
+from zoo.errors import ZooError
+from zoo.registry import DeclaredModel, Registry
+from zoo.reports import latest_verification, recorded_reports
+from zoo.stages.choices import choose_quantizer, target_options
+from zoo.stages.describe import declared_fields
+from zoo.stages.listing import DEFAULT_TARGET
+from zoo.stages.resolve import Request
+from zoo.toolchain import DocumentTarget, TargetContext
+
+
+def write_catalog(
+    registry: Registry, output: Path, *, brought_by: Mapping[tuple[str, str], str], reports: Iterable[Report] | None
+) -> dict[str, int]:
+    """Write the catalog into a folder, whole or not at all.
+
+    Args:
+        registry: what was declared.
+        output: the folder; one that an earlier catalog made is replaced.
+        brought_by: (kind, name) of a part → the plugin that brought it.
+        reports: what was measured; None takes those under ``$ZOO_HOME``.
+
+    Returns:
+        How many models, families, pages and bytes it has.
+
+    Raises:
+        ZooError: something else stands in the folder, or it cannot be written.
+    """
+    zoo = collect(registry, brought_by, recorded_reports() if reports is None else reports)
+    files = site(zoo)
+    publish_site(output, files)
+    return {
+        "models": len(zoo.models),
+        "families": len(zoo.families),
+        "files": len(files),
+        "bytes": sum(map(len, files.values())),
+    }
+
+
+def collect(registry: Registry, brought_by: Mapping[tuple[str, str], str], reports: Iterable[Report]) -> Zoo:
+    """Collect what the pages show."""
+    measured: dict[tuple[str | None, str], list[Report]] = {}
+    for report in sorted(reports, key=lambda one: (one.measured_at, one.recipe_hash, one.kind)):
+        measured.setdefault((report.family, report.model), []).append(report)
+    times = Counter(model.name for model in registry.models())
+    cache: dict[Any, Any] = {}
+    models = tuple(
+        model_card(
+            registry,
+            model,
+            model.name if times[model.name] == 1 else model.full_name,
+            measured.get((model.family.name, model.name), []),
+            cache,
+        )
+        for model in sorted(registry.models(), key=lambda one: (one.family.name, one.name))
+    )
+    return Zoo(
+        families=tuple(
+            FamilyCard(family=one.family, plugin=one.plugin)
+            for one in sorted(registry.families.values(), key=lambda one: one.family.name)
+        ),
+        models=models,
+        targets=tuple(target_card(registry, name, brought_by.get(("targets", name))) for name in registry.targets),
+        quantizers=tuple(
+            quantizer_card(registry, name, brought_by.get(("quantizers", name))) for name in registry.quantizers
+        ),
+        datasets=tuple(registry.datasets[name] for name in sorted(registry.datasets)),
+        default_target=DEFAULT_TARGET,
+    )
+
+
+def model_card(
+    registry: Registry, model: DeclaredModel, name: str, reports: list[Report], cache: dict[Any, Any]
+) -> ModelCard:
+    """Collect what is known of a model.
+
+    Args:
+        name: what commands call it.
+        reports: of this model, oldest first.
+        cache: what models of the same numbers share.
+    """
+    architecture = model.architecture
+    key = architecture.model_dump_json()
+    numbers: Numbers = cache.setdefault(key, Numbers(architecture, registry))
+    builds: list[BuildCost] = []
+    documents: list[Written] = []
+    refused: list[Refused] = []
+    for target_name in registry.targets:
+        try:
+            target = registry.target(target_name)
+        except ZooError:
+            continue  # its own page says why
+        if architecture.type not in target.architectures:
+            continue
+        for precision in target.precisions:
+            try:
+                recipe = declared_recipe(registry, model, target_name, precision)
+                if target.needs_weights:
+                    same = (key, recipe.quantizer.model_dump_json(), recipe.target.model_dump_json(), precision)
+                    if same not in cache:
+                        cache[same] = numbers.cost(recipe)
+                    builds.append(cache[same])
+                elif isinstance(target, DocumentTarget):
+                    documents.append(written(registry, model, target, recipe, numbers.parameters))
+            except ZooError as error:
+                refused.append(Refused(target=target_name, precision=precision, reason=str(error)))
+    default = [one.precision for one in builds if one.target == DEFAULT_TARGET]
+    sections = declared_fields(registry, model, numbers.parameters)
+    return ModelCard(
+        name=name,
+        model=model.name,
+        family=model.family.name,
+        title=model.model.title or model.name,
+        chat=bool(model.chat),
+        parameters=numbers.parameters,
+        attention=architecture.attention,
+        context_length=architecture.max_position_embeddings,
+        architecture=architecture,
+        licence=model.licence,
+        weights=model.model.weights.hub,
+        shares=numbers.shares(),
+        layer=numbers.layer(),
+        precisions=tuple(default),
+        builds=tuple(builds),
+        documents=tuple(documents),
+        refused=tuple(refused),
+        verified=verified(reports),
+        reports=tuple(reports),
+        facts={
+            section: {field: Fact(value=one.value, origin=one.origin) for field, one in fields.items()}
+            for section, fields in sections.items()
+        },
+    )
+
+
+def verified(reports: Iterable[Report]) -> tuple[str, ...]:
+    """Name the precisions of which every build that was verified passed."""
+    by_build: dict[tuple[str, str], list[Report]] = {}
+    for one in reports:
+        if one.kind == "verify":
+            by_build.setdefault((one.precision, one.recipe_hash), []).append(one)
+    passed: dict[str, bool] = {}
+    for (precision, _), found in by_build.items():
+        latest = latest_verification(found)
+        passed[precision] = passed.get(precision, True) and latest is not None and latest.passed is True
+    return tuple(sorted(precision for precision, good in passed.items() if good))
+
+
+def declared_recipe(registry: Registry, model: DeclaredModel, target: str, precision: Precision) -> Recipe:
+    """Pin a build as far as the declaration goes, whatever is on this machine.
+
+    Raises:
+        ZooError: an option that the declaration states is none of the target's.
+    """
+    request = Request(model=model.full_name, precision=precision, target=target)
+    quantizer = choose_quantizer(registry, request, precision)
+    uses = model.family.datasets.calibration
+    calibrated = registry.quantizer(quantizer.name).needs_activations and uses
+    tokens = model.tokens
+    return Recipe(
+        model=model.name,
+        family=model.family.name,
+        licence=model.licence,
+        weights=WeightsPin(hub=model.model.weights.hub, revision=model.model.weights.revision),
+        architecture=model.architecture,
+        tokens=TokenIds(
+            bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id or (), pad_token_id=tokens.pad_token_id
+        ),
+        chat_template=model.chat_template,
+        precision=precision,
+        quantizer=quantizer,
+        calibration=CalibrationPin(
+            dataset=uses[0].dataset, samples=uses[0].samples, sequence_length=uses[0].sequence_length
+        )
+        if calibrated
+        else None,
+        target=TargetChoice(
+            name=target,
+            options=target_options(registry, request, model, model.declared_in, model.architecture),
+            emitter_version=registry.target(target).emitter_version,
+        ),
+    )
+
+
+def written(
+    registry: Registry, model: DeclaredModel, target: DocumentTarget, recipe: Recipe, parameters: int
+) -> Written:
+    """Make the files that a target writes for other tools, as on a machine that has nothing yet.
+
+    Raises:
+        ZooError: the target refuses the recipe.
+    """
+    target.check(recipe)
+    uses: DatasetUses = model.family.datasets
+    names = {*(one.dataset for one in uses.calibration), *uses.performance, *uses.accuracy}
+    weights = model.model.weights
+    context = TargetContext(
+        weights_name=(weights.hub or model.name).rsplit("/", 1)[-1],
+        weights=None,
+        hub=weights.hub,
+        revision=weights.revision,
+        parameters=parameters,
+        chat=bool(model.chat),
+        uses=uses,
+        datasets={name: registry.datasets[name] for name in sorted(names) if name in registry.datasets},
+    )
+    return Written(
+        target=recipe.target.name,
+        precision=recipe.precision,
+        files={name: raw.decode("utf-8", "replace") for name, raw in target.documents(recipe, context)},
+        commands=tuple(one.line for one in target.commands(recipe, context)),
+    )
