@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
-    from zoo.cli.run import Answers
+    from zoo.cli.answers import Answers
 
 PROMPT = "> "
 LEAVE = ("/exit", "/quit", "/bye")

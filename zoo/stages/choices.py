@@ -16,7 +16,7 @@ from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.yamlfile import explain
 
 if TYPE_CHECKING:
-    from zoo.stages.resolve import Request
+    from zoo.stages.request import Request
 
 DEFAULT_SAMPLES = 128
 DEFAULT_SEQUENCE_LENGTH = 512

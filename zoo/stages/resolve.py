@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.declarations.architecture import SHAPING, Architecture
+from zoo.declarations.architecture import IMPLIED, SHAPING, WINDOWS, Architecture
 from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
 from zoo.declarations.recipe import (
     Recipe,
@@ -19,35 +19,13 @@ from zoo.declarations.recipe import (
 from zoo.errors import UsageError, ZooError
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.stages.choices import check_precision, choose_calibration, choose_quantizer, target_options
+from zoo.stages.request import Request as Request
 from zoo.stages.subject import Subject, checkpoint_folder, identify, is_hub_id
 
 if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
 
 log = logging.getLogger("zoo")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks to be built."""
-
-    model: str
-    precision: str = "int8"
-    weights: str | None = None
-    """A folder or a hub id that the weights come from instead of the declared place."""
-    revision: str | None = None
-    quantizer: str | None = None
-    quantizer_options: Mapping[str, Any] = field(default_factory=dict)
-    calibration: str | None = None
-    """The dataset, or a file, that a calibrated quantizer sees; by default the family's first dataset."""
-    samples: int | None = None
-    """Calibration samples; by default what the family states for the dataset."""
-    sequence_length: int | None = None
-    """Tokens of each."""
-    seed: int = 0
-    """Which samples are drawn."""
-    target: str = "ort"
-    target_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -199,13 +177,18 @@ def resolve_architecture(
             raise ZooError("neither a declaration nor a checkpoint says what to build")
         return declared.architecture
     kind = declared.architecture.type if declared else _architecture_type(registry, checkpoint)
-    found = registry.architecture(kind).read_config(checkpoint.config)
+    found = registry.architecture(kind).read_config(checkpoint.config, implied(registry, declared, checkpoint))
     if declared is None:
         return found
-    for name, (value, origin) in declared.stated.items():
-        actual = getattr(found, name)
+    for name, (_, origin) in declared.stated.items():
+        value, actual = getattr(declared.architecture, name), getattr(found, name)
         if name == "type" or actual == value:
             continue
+        if name in IMPLIED:
+            raise ZooError(
+                f"{declared.name}: {origin} declares {name} {value}, but {checkpoint.name} is of model_type "
+                f"{str(checkpoint.config.get('model_type'))!r}, which means {actual}"
+            )
         if name in SHAPING:
             raise ZooError(
                 f"{declared.name}: {origin} declares {name} {value}, but config.json of {checkpoint.name} says {actual}"
@@ -215,6 +198,18 @@ def resolve_architecture(
             declared.name, origin, name, value, checkpoint.name, actual,
         )  # fmt: skip
     return found
+
+
+def implied(registry: Registry, declared: DeclaredModel | None, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Say what a checkpoint's ``config.json`` leaves unsaid: what claims its ``model_type``, or what is declared."""
+    model_type = str(checkpoint.config.get("model_type"))
+    family = registry.claimant(model_type)
+    claim = family.family.claim(model_type) if family is not None else None
+    if claim is not None:
+        fields: dict[str, Any] = claim.model_dump(exclude_unset=True)
+        return fields
+    stated = declared.stated if declared is not None else {}
+    return {name: stated[name][0] for name in sorted(IMPLIED | WINDOWS) if name in stated}
 
 
 def _architecture_type(registry: Registry, checkpoint: Checkpoint) -> str:
@@ -320,9 +315,11 @@ def pin_weights(subject: Subject, request: Request, checkpoint: Checkpoint | Non
 
 def commit_of(checkpoint: Checkpoint) -> str | None:
     """Say which commit of a hub repository a checkpoint is; None where nothing says it."""
+    commit: str | None = getattr(checkpoint, "commit", None)
     folder = getattr(checkpoint, "folder", None)
-    in_cache = isinstance(folder, Path) and folder.resolve().parent.name == "snapshots"
-    return getattr(checkpoint, "commit", None) or (folder.resolve().name if in_cache else None)
+    if commit is None and isinstance(folder, Path) and folder.resolve().parent.name == "snapshots":
+        commit = folder.resolve().name
+    return commit
 
 
 def weights_source(subject: Subject, request: Request, checkpoint: Checkpoint | None) -> WeightsSource:

@@ -1,0 +1,30 @@
+"""What a user asks to be built, before anything is looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks to be built."""
+
+    model: str
+    precision: str = "int8"
+    weights: str | None = None
+    """A folder or a hub id that the weights come from instead of the declared place."""
+    revision: str | None = None
+    quantizer: str | None = None
+    quantizer_options: Mapping[str, Any] = field(default_factory=dict)
+    calibration: str | None = None
+    """The dataset, or a file, that a calibrated quantizer sees; by default the family's first dataset."""
+    samples: int | None = None
+    """Calibration samples; by default what the family states for the dataset."""
+    sequence_length: int | None = None
+    """Tokens of each."""
+    seed: int = 0
+    """Which samples are drawn."""
+    target: str = "ort"
+    target_options: Mapping[str, Any] = field(default_factory=dict)
