@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PAST, PRESENT = "past_key_values.", "present."
 KEEP = "num_logits_to_keep"
 """The optional input that says for how many last positions logits are wanted."""
-MAX_CHUNK = 512
-"""Tokens of a prompt that one step takes: beyond, nothing gets faster, and activations only get larger."""
+MAX_CHUNK = 256
+"""Tokens of a prompt that one step takes: from 128 on nothing gets faster, and activations only get larger."""
 MIN_CHUNK = 64
 SCORES_BYTES = 128 * 2**20
 """Bound on the attention scores of a step, float32 (heads, chunk, length)."""
