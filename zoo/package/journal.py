@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event
 from typing import IO, Any
 
 from zoo.declarations.base import digest
@@ -34,8 +35,12 @@ class Journal:
         self._work = work
         self._file: IO[str] | None = None
 
-    def resume(self, data: Path) -> tuple[int, Any]:
+    def resume(self, data: Path, stop: Event | None = None) -> tuple[int, Any]:
         """Find how far an earlier build of the same work got.
+
+        Args:
+            data: the data file.
+            stop: reading back ends where it is once this is set.
 
         Returns:
             The length of the data file's prefix that is surely right, and the SHA-256 state up to there.
@@ -46,10 +51,10 @@ class Journal:
             return best, state
         running, at = state.copy(), 0
         with data.open("rb", buffering=0) as file:
-            for stop, checksum in marks:
-                while at < stop:
-                    piece = file.read(min(_PIECE, stop - at))
-                    if not piece:
+            for end, checksum in marks:
+                while at < end:
+                    piece = file.read(min(_PIECE, end - at))
+                    if not piece or (stop is not None and stop.is_set()):
                         return best, state
                     running.update(piece)
                     at += len(piece)

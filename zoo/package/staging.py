@@ -13,7 +13,9 @@ from typing import Any
 
 from zoo.declarations.manifest import Manifest
 from zoo.errors import ZooError
+from zoo.package.exchange import exchange
 from zoo.package.folder import MANIFEST, read_manifest
+from zoo.package.journal import JOURNAL
 
 
 def partial_folder(output: Path) -> Path:
@@ -145,18 +147,52 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def publish(partial: Path, output: Path) -> None:
     """Give a finished partial folder its name, in one step, and wait until the disk knows it.
 
-    What stood there before, a package that is being replaced, is put aside first and removed after.
+    A package that stood there before changes places with it and is removed after: at every moment one of the two
+    stands there. Where the system cannot exchange folders, the old one is put aside first, and ``recover`` brings it
+    back should the process die between the two steps.
     """
-    aside = output.parent / f".{output.name}.old"
     with guarded(output):
         sync_folder(partial)
-        if aside.exists():
+        # The journal goes last: as long as it is there, a killed build costs nothing but reading back.
+        (partial / JOURNAL).unlink(missing_ok=True)
+        aside = _aside(output)
+        if aside.exists() and output.exists():
             shutil.rmtree(aside)
-        if output.exists():
+        if not output.exists():
+            os.rename(partial, output)
+        elif exchange(partial, output):
+            os.rename(partial, aside)
+        else:
             os.rename(output, aside)
-        os.rename(partial, output)
+            os.rename(partial, output)
         sync_folder(output.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def recover(output: Path) -> None:
+    """Clear up after a build that was killed while it published; only by who holds the lock.
+
+    A package that was put aside and has no successor gets its name back; one that has is removed.
+    """
+    aside, partial = _aside(output), partial_folder(output)
+    with guarded(output):
+        if aside.exists():
+            if (output / MANIFEST).is_file():
+                shutil.rmtree(aside)
+            elif (aside / MANIFEST).is_file() and (not output.exists() or not any(output.iterdir())):
+                os.replace(aside, output)
+        # Without a journal nothing in it can be continued: it is the package that was replaced, or a mere beginning.
+        if (output / MANIFEST).is_file() and partial.is_dir() and not (partial / JOURNAL).exists():
+            shutil.rmtree(partial)
+
+
+def left_over(output: Path) -> bool:
+    """Tell whether a build that was killed while it published left something to clear up."""
+    return _aside(output).exists() or partial_folder(output).exists()
+
+
+def _aside(output: Path) -> Path:
+    return output.parent / f".{output.name}.old"
 
 
 def remove_package(folder: Path) -> int:
@@ -173,6 +209,8 @@ def remove_package(folder: Path) -> int:
     with locked(folder):
         aside = folder.parent / f".{folder.name}.removed"
         with guarded(folder):
+            if aside.exists():  # an earlier removal was killed in the middle
+                shutil.rmtree(aside)
             os.rename(folder, aside)
             size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file() and not file.is_symlink())
             shutil.rmtree(aside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -21,7 +22,17 @@ from zoo.package.folder import Package, open_package
 from zoo.package.journal import JOURNAL, Journal, identity
 from zoo.package.layout import Layout, account, lay_out
 from zoo.package.signals import Signals, listening
-from zoo.package.staging import existing, guarded, locked, partial_folder, publish, write_file, write_manifest
+from zoo.package.staging import (
+    existing,
+    guarded,
+    left_over,
+    locked,
+    partial_folder,
+    publish,
+    recover,
+    write_file,
+    write_manifest,
+)
 from zoo.package.stream import Progress, Stream
 from zoo.stages.choices import needs_calibration
 from zoo.stages.plan import default_threads
@@ -69,6 +80,7 @@ def build(
     output = Path(os.path.abspath(output))
     warn = warn or logging.getLogger("zoo").warning
     if existing(output, recipe.hash, force=force):
+        _clear_up(output)
         return open_package(output)
     layout = lay_out(recipe, registry)
     account(layout, checkpoint)
@@ -78,6 +90,7 @@ def build(
     for line in warnings:
         warn(line)
     with locked(output), listening() as signals:
+        recover(output)
         if existing(output, recipe.hash, force=force):  # another process finished it while this one waited
             return open_package(output)
         partial = partial_folder(output)
@@ -92,8 +105,6 @@ def build(
             versions=_versions(),
         )
         write_manifest(partial, manifest)
-        with guarded(partial):
-            (partial / JOURNAL).unlink(missing_ok=True)
         publish(partial, output)
     return Package(output, manifest)
 
@@ -141,7 +152,9 @@ def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> str:
     if not journal.matches():
         _clear(partial, ())
     with guarded(partial):
-        done, state = journal.resume(path)
+        done, state = journal.resume(path, work.signals.stop)
+        if work.signals.stop.is_set():
+            raise work.signals.error()
         _require_space(partial, layout.data_size, path)
         data = DataFile(path, layout.data_size, done=done, state=state)
     try:
@@ -164,6 +177,13 @@ def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> str:
     finally:
         journal.close()
         data.close()
+
+
+def _clear_up(output: Path) -> None:
+    """Remove what a killed build left beside a finished package, unless somebody is at work there."""
+    if left_over(output):
+        with contextlib.suppress(ZooError), locked(output):
+            recover(output)
 
 
 def _require_space(partial: Path, size: int, data: Path) -> None:
