@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from zoo.cli.answers import Answers
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 INTERRUPTED = 130
 """Exit code after an interrupt: 128 and the number of SIGINT, as shells count."""
