@@ -67,7 +67,7 @@ def test_a_good_family_passes(judge) -> None:
         ("num_attention_heads: 32", "num_attention_heads: 33", 11, "error", "not divisible"),
         ("num_attention_heads: 32", "num_attention_heads: 32, hidden_act: swiglu", 12, "error", "unknown activation"),
         ("mine-7b\n", "mine-13b\n", 9, "warning", "which is no 13b"),
-        ("licence: {id: mit}", "licence: {id: mit}\ntokens: {bos_token_id: 32000}", 5, "error", "not in the vocabulary"),
+        ("licence: {id: mit}", "licence: {id: mit}\ntokens: {bos_token_id: 32000}", 5, "error", "not in the vocab"),
         ("licence: {id: mit}", "licence: {id: mit}\nclaims: [llama]", 5, "error", "already claims model_type 'llama'"),
         ("name: mine\n", "name: llama2\n", 2, "error", "the family 'llama2' is declared by plugin 'llama2' too"),
         ("mine-7b\n", "llama2-7b\n", 9, "warning", "declares a model 'llama2-7b' too; people will have to say"),

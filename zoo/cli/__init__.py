@@ -42,7 +42,7 @@ def _options(
 
 def _add_commands() -> None:
     """Add the core's commands, then those that plugins brought."""
-    from zoo.cli import build, catalog, doctor, fetch, plugins, rm, run, show, validate, verify
+    from zoo.cli import build, catalog, doctor, fetch, new, plugins, rm, run, show, validate, verify
     from zoo.cli import list as listing
     from zoo.cli.options import TargetCommand
     from zoo.plugins import host
@@ -57,6 +57,7 @@ def _add_commands() -> None:
     app.command("run")(run.run)
     app.command("rm")(rm.remove)
     app.command("catalog")(catalog.catalog)
+    app.command("new")(new.new)
     app.command("validate")(validate.validate)
     brought = {id(one): one for one in host().registry.commands.values()}
     for plugin_app in brought.values():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.declarations.architecture import Architecture
 from zoo.errors import ZooError
@@ -45,8 +45,9 @@ class Case:
         """The ``model_type`` of checkpoints: the family's claim, or that of a family with the same architecture."""
         if self._model_type is not None:
             return self._model_type
-        mine = self.declared.family.claims
-        found = mine or [
+        if self.declared.model_type is not None:
+            return self.declared.model_type
+        found = list(self.declared.family.claims) or [
             claim
             for one in self.installed.families.values()
             if (getattr(one.family.architecture, "type", None) or "decoder") == self.arch.type
@@ -54,7 +55,7 @@ class Case:
         ]
         if not found:
             raise ZooError(f"no family claims a model_type for {self.arch.type!r}; state MODEL_TYPE in the test file")
-        return found[0]
+        return str(found[0])
 
     @cached_property
     def checkpoint(self) -> Path:
@@ -118,9 +119,11 @@ class Case:
         part = self.installed.architecture(self.arch.type)
         arch, layers = self.arch, LAYERS_AT_MOST
         while layers > 1:
-            arch = self.arch.model_copy(
-                update={"vocab_size": 32000, "num_hidden_layers": layers, "intermediate_size": 4096}
-            )
+            changes: dict[str, Any] = {"vocab_size": 32000, "num_hidden_layers": layers, "intermediate_size": 4096}
+            kinds = getattr(self.arch, "layer_types", None)
+            if kinds:
+                changes["layer_types"] = tuple(kinds[layer % len(kinds)] for layer in range(layers))
+            arch = self.arch.model_copy(update=changes)
             if 2 * sum(map(prod, part.tensors(arch).values())) <= LARGE_ENOUGH:
                 break
             layers = layers * 3 // 4

@@ -1,0 +1,80 @@
+"""Write a family's YAML: facts as they are, and a marked question for each that is missing."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import Any
+
+import yaml
+
+from zoo.scaffold.facts import EXAMPLE_NUMBERS, QUESTION, Facts
+
+SIZES = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+)  # fmt: skip
+"""What differs between the models of a family; the rest is the family's."""
+
+
+def family_yaml(facts: Facts) -> str:
+    """Write the declaration of a family with one model."""
+    numbers = facts.numbers or EXAMPLE_NUMBERS
+    lines = [
+        "# yaml-language-server: $schema=../family.schema.json",
+        f"name: {facts.name}",
+        f"title: {plain(facts.title)}",
+    ]
+    if facts.organisation is not None:
+        lines.append(f"organisation: {plain(facts.organisation)}")
+    if facts.licence is not None:
+        lines.append(f"licence: {{id: {plain(facts.licence)}}}  # {QUESTION}: commercial_use: true or false?")
+    else:
+        lines.append(
+            f"licence: {{id: unknown}}  # {QUESTION}: which licence? An SPDX id or the hub's tag; url, commercial_use"
+        )
+    if facts.claims:
+        lines.append(f"claims: [{', '.join(facts.claims)}]")
+    lines.append(
+        "architecture:" + ("" if facts.numbers else f"  # {QUESTION}: put your config.json's numbers here and below")
+    )
+    lines += [f"  {name}: {plain(value)}" for name, value in numbers.items() if name not in SIZES]
+    if facts.tokens:
+        lines.append(f"tokens: {plain(facts.tokens)}")
+    lines += ["models:", f"  - name: {facts.model}"]
+    if facts.hub is not None:
+        lines.append(f"    weights: {{hub: {facts.hub}}}")
+    else:
+        lines.append(f"    weights: {{hub: your-name/{facts.model}}}  # {QUESTION}: where are the weights on the hub?")
+    lines.append("    architecture:")
+    lines += [f"      {name}: {plain(numbers[name])}" for name in SIZES if name in numbers]
+    if facts.chat_template is not None:
+        lines += ["    chat: true", *_template(facts.chat_template)]
+    if facts.source is not None:
+        lines.append(f"    source: {plain(facts.source)}")
+    return "\n".join(lines) + "\n"
+
+
+def plain(value: Any) -> str:
+    """Write a value on one line, as YAML reads it back."""
+    text = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and yaml.safe_load(f"{{a: {value}}}" if _simple(value) else "1") == {"a": value}:
+        return value
+    if isinstance(value, float):
+        return text if "." in text else text.replace("e", ".0e")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {plain(one)}" for name, one in value.items()) + "}"
+    return text
+
+
+def _simple(text: str) -> bool:
+    return all(one.isalnum() or one in " ._-/" for one in text)
+
+
+def _template(template: str) -> list[str]:
+    """Write a chat template as a block that reads, or quoted where a block would not keep it."""
+    block = "    chat_template: |-\n" + textwrap.indent(template, "      ", lambda _: True)
+    try:
+        kept = yaml.safe_load(textwrap.dedent(block)) == {"chat_template": template}
+    except yaml.YAMLError:
+        kept = False
+    return block.splitlines() if kept else [f"    chat_template: {json.dumps(template)}"]

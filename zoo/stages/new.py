@@ -1,0 +1,141 @@
+"""Begin a plugin: from nothing, from a checkpoint, or as a fine-tune of what is declared."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from zoo.contracts import Checkpoint
+from zoo.declarations.architecture import SHAPING, Architecture
+from zoo.errors import UsageError, ZooError
+from zoo.registry import Registry
+from zoo.scaffold import family_yaml, fine_tune_yaml, project_files, slug
+from zoo.scaffold.facts import Facts
+from zoo.stages.request import Request
+from zoo.stages.resolve import checkpoint_licence, checkpoint_tokens, open_weights
+from zoo.stages.subject import Subject, is_hub_id
+
+_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
+
+
+def new_family(registry: Registry, name: str, source: str | None, output: Path) -> list[Path]:
+    """Write a plugin project for a family, filled from a checkpoint where one is named.
+
+    Raises:
+        UsageError: the name is none, or is taken.
+        ZooError: the folder is not empty, or the checkpoint is not one that can be built.
+    """
+    _check_name(name)
+    if name in registry.families:
+        raise UsageError(
+            f"the family {name!r} is declared by plugin {registry.families[name].plugin!r}; choose another"
+        )
+    _require_empty(output)
+    facts = read_facts(registry, name, source) if source else Facts(name, f"{name}-7b", name.capitalize())
+    files = project_files(name, family_yaml(facts))
+    return [_write(output / path, text) for path, text in files.items()]
+
+
+def new_fine_tune(registry: Registry, name: str, base: str, weights: str, output: Path) -> Path:
+    """Write the YAML of a fine-tune.
+
+    Raises:
+        UsageError: the name is none, or nobody declared the base.
+        ZooError: the file is there already.
+    """
+    _check_name(name)
+    model = registry.model(base)
+    if output.exists():
+        raise ZooError(f"{output} is there already; name another with -o")
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        where = f"{{path: {json.dumps(os.path.relpath(path, output.parent))}}}"
+    elif is_hub_id(weights):
+        where = f"{{hub: {weights}}}"
+    else:
+        raise UsageError(f"--weights {weights}: there is no such folder, and it is no hub id")
+    return _write(output, fine_tune_yaml(name, model.full_name, model.licence.id, where))
+
+
+def read_facts(registry: Registry, name: str, source: str) -> Facts:
+    """Read what a checkpoint's small files say: numbers, tokens, chat template, licence."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        subject = Subject(folder.resolve().name, folder=folder)
+    elif is_hub_id(source):
+        subject = Subject(source.split("/")[-1], hub=source)
+    else:
+        raise UsageError(f"--from {source}: there is no such folder, and it is no hub id")
+    checkpoint = open_weights(registry, subject, Request(source), required=False)
+    if checkpoint is None:
+        raise ZooError(f"{source} is not on this machine and the network is off; fetch it, or name a folder")
+    model_type = str(checkpoint.config.get("model_type") or "")
+    claimant = registry.claimant(model_type)
+    fields: Any = claimant.family.architecture if claimant else None
+    kind = str(fields.type or "decoder") if fields is not None else "decoder"
+    arch = registry.architecture(kind).read_config(checkpoint.config)
+    return Facts(
+        name=name,
+        model=slug(subject.label),
+        title=subject.label.replace("-", " ").replace("_", " "),
+        organisation=source.split("/")[0] if subject.hub else None,
+        hub=subject.hub,
+        licence=checkpoint_licence(checkpoint),
+        claims=(model_type,) if model_type and claimant is None else (),
+        numbers=_numbers(arch, kind),
+        tokens={key: _one(value) for key, value in checkpoint_tokens(checkpoint).model_dump().items() if value},
+        chat_template=_template(checkpoint),
+        source=f"config.json of {source if subject.hub else subject.label}",
+    )
+
+
+def _numbers(arch: Architecture, kind: str) -> dict[str, Any]:
+    """Keep what shapes tensors and what is not the default."""
+    found = {"type": kind} if kind != "decoder" else {}
+    for name, field in Architecture.model_fields.items():
+        value = getattr(arch, name)
+        if name in ("type", "options") or (name == "head_dim" and _derived(arch)):
+            continue
+        if field.is_required() or (name in SHAPING and value is not False) or value != field.default:
+            found[name] = value.model_dump(exclude_none=True) if hasattr(value, "model_dump") else value
+    for name in ("rms_norm_eps", "rope_theta"):
+        found.setdefault(name, getattr(arch, name))
+    return found | ({"options": arch.options} if arch.options else {})
+
+
+def _derived(arch: Architecture) -> bool:
+    return arch.head_dim * arch.num_attention_heads == arch.hidden_size
+
+
+def _one(value: Any) -> Any:
+    ids = list(value) if isinstance(value, tuple | list) else value
+    return ids[0] if isinstance(ids, list) and len(ids) == 1 else ids
+
+
+def _template(checkpoint: Checkpoint) -> str | None:
+    from zoo.engine.chat import find_template
+
+    config = checkpoint.path("config.json")
+    return find_template(config.parent) if config is not None else None
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.match(name):
+        raise UsageError(f"{name!r} is no name: use lower case letters, digits, dots, dashes and underscores")
+
+
+def _require_empty(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ZooError(f"{folder} is there already and not empty; name another with -o")
+
+
+def _write(path: Path, text: str) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ZooError(f"cannot write {path}: {error.strerror or error}") from None
+    return path
