@@ -31,6 +31,7 @@ def build(
     seed: int = 0,
     data: str | Path | None = None,
     device: str = "cpu",
+    allow_nonfinite: bool = False,
     target: str = "ort",
     target_options: Mapping[str, Any] | None = None,
     threads: int | None = None,
@@ -48,6 +49,7 @@ def build(
         samples: how many samples of it; ``sequence_length`` tokens each, drawn by ``seed``.
         data: a folder that holds the dataset's files already.
         device: where calibration computes, ``cpu`` or ``cuda``.
+        allow_nonfinite: keep NaN and infinite values in weights that stay floats.
 
     Raises:
         ZooError: what is wrong, in one line.
@@ -61,6 +63,7 @@ def build(
     request = _request(model, precision, weights, revision, quantizer, quantizer_options, target, target_options)
     request = replace(
         request,
+        allow_nonfinite=allow_nonfinite,
         calibration=None if calibration is None else str(calibration),
         samples=samples,
         sequence_length=sequence_length,

@@ -64,6 +64,12 @@ def build(
         list[str] | None, typer.Option("--target-option", metavar="NAME=VALUE", help="An option of the target.")
     ] = None,
     block_size: Annotated[int | None, typer.Option(help="Weights that share a scale (16 to 256).")] = None,
+    allow_nonfinite: Annotated[
+        bool,
+        typer.Option(
+            "--allow-nonfinite", help="Keep NaN and infinite weights where a weight stays a float (fp16, fp32, norms)."
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="The package folder to make.")
     ] = None,
@@ -93,6 +99,7 @@ def build(
         revision=revision,
         quantizer=quantizer,
         quantizer_options=options,
+        allow_nonfinite=allow_nonfinite,
         calibration=calibration,
         samples=samples,
         sequence_length=sequence_length,

@@ -73,6 +73,9 @@ class Recipe(Value):
     chat_template: str | None = None
     precision: Precision
     quantizer: QuantizerChoice
+    allow_nonfinite: bool = False
+    """NaN and infinite weights are kept where a weight stays a float; integers cannot hold them, so there they are
+    refused still. It enters the hash only where it is allowed."""
     calibration: CalibrationPin | None = None
     target: TargetChoice
 
@@ -80,4 +83,6 @@ class Recipe(Value):
     def hash(self) -> str:
         """Name the build: 64 hexadecimal digits over everything that decides its bits."""
         fields: dict[str, Any] = self.model_dump(mode="json", exclude={"model", "family", "licence"})
+        if not self.allow_nonfinite:
+            del fields["allow_nonfinite"]
         return digest(fields)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.contracts import Checkpoint
+from zoo.declarations.storage import FloatStorage
 from zoo.package.datafile import DataFile
 from zoo.package.journal import Journal
 from zoo.package.layout import Layout, Placed, SlabJob
@@ -160,7 +161,9 @@ class Stream:
         placed, job = self._jobs[index]
         info = self._checkpoint.tensors[job.part.tensor]
         rows = job.stop - job.start
-        slab = RawSlab(reader.read(job.part, job.start, job.stop), info.dtype, job.part.tensor, scratch)
+        raw = reader.read(job.part, job.start, job.stop)
+        nonfinite = self._layout.recipe.allow_nonfinite and isinstance(placed.storage, FloatStorage)
+        slab = RawSlab(raw, info.dtype, job.part.tensor, scratch, nonfinite=nonfinite)
         streamed = placed.streamed
         row = streamed.nbytes // placed.rows
         flat = buffer[: rows * row]

@@ -74,13 +74,17 @@ class RawSlab:
         dtype: F32, F16 or BF16.
         tensor: the tensor's name, for messages.
         scratch: the buffers of the calling thread.
+        nonfinite: NaN and infinite values are let through by ``float32`` and ``float16``; the others refuse them still.
     """
 
-    def __init__(self, raw: NDArray[Any], dtype: str, tensor: str, scratch: Scratch) -> None:
+    def __init__(
+        self, raw: NDArray[Any], dtype: str, tensor: str, scratch: Scratch, *, nonfinite: bool = False
+    ) -> None:
         self._raw = raw.view(np.uint16) if dtype in _INFINITY else raw
         self._dtype = dtype
         self._tensor = tensor
         self._scratch = scratch
+        self._nonfinite = nonfinite
         self._finite = (0, 0)
         self.rows, self.columns = raw.shape
         self.tile_rows = max(1, min(self.rows, TILE // max(1, self.columns)))
@@ -88,11 +92,12 @@ class RawSlab:
     def float32(self, start: int, stop: int, width: int | None = None) -> NDArray[np.float32]:
         """Rows as float32 (stop - start, width), zeros right of the last column; the caller may overwrite them."""
         bits = self._bits(start, stop, width or self.columns)
-        if not self._finite[0] <= start <= stop <= self._finite[1]:
-            self._require_finite(start, stop, bits)
+        finite = self._finite[0] <= start <= stop <= self._finite[1] or self._is_finite(start, stop, bits)
         out = self._scratch.array("float32", bits.shape, np.float32)
         if self._dtype == "F32":
             np.copyto(out, bits)
+        elif self._dtype == "F16" and not finite:
+            np.copyto(out, bits.view(np.float16))
         else:
             _WIDEN[self._dtype](bits, out)
         return cast("NDArray[np.float32]", out)
@@ -185,10 +190,13 @@ class RawSlab:
         """Rows as float16: the bits themselves, or rounded from a wider type."""
         if self._dtype == "F16":
             bits = self._bits(start, stop, self.columns)
-            self._require_finite(start, stop, bits)
+            self._is_finite(start, stop, bits)
             return bits.view(np.float16)
         wide = self.float32(start, stop)
-        largest = float(np.abs(wide, out=self._scratch.array("magnitude32", wide.shape, np.float32)).max(initial=0.0))
+        magnitude = np.abs(wide, out=self._scratch.array("magnitude32", wide.shape, np.float32))
+        if self._nonfinite:
+            np.copyto(magnitude, 0.0, where=~np.isfinite(magnitude))
+        largest = float(magnitude.max(initial=0.0))
         if largest >= F16_MAX + 16.0:  # from halfway to the next step on, rounding goes to infinity
             raise ZooError(f"tensor {self._tensor!r} holds {largest:g}, which float16 cannot; build another precision")
         out = self._scratch.array("float16", wide.shape, np.float16)
@@ -209,17 +217,23 @@ class RawSlab:
         blocks = -(-self.columns // block)
         return self._bits(start, stop, blocks * block), blocks
 
-    def _require_finite(self, start: int, stop: int, bits: NDArray[Any]) -> None:
+    def _is_finite(self, start: int, stop: int, bits: NDArray[Any]) -> bool:
+        """Look for NaN and infinite values, and refuse them unless they are let through."""
         if self._dtype == "F32":
             finite = bool(np.isfinite(bits).all())
         else:
             infinity = _INFINITY[self._dtype]
             finite = int(bits.view(np.int16).max(initial=0)) < infinity and int(bits.max(initial=0)) < 0x8000 + infinity
-        self._check(start, stop, finite)
+        if finite or not self._nonfinite:
+            self._check(start, stop, finite)
+        return finite
 
     def _check(self, start: int, stop: int, finite: bool) -> None:
         if not finite:
-            raise ZooError(f"tensor {self._tensor!r} holds NaN or infinite values; the checkpoint is damaged")
+            raise ZooError(
+                f"tensor {self._tensor!r} holds NaN or infinite values; the checkpoint is damaged "
+                "(--allow-nonfinite keeps them in weights that stay floats)"
+            )
         self._finite = (start, stop)
 
 

@@ -18,6 +18,8 @@ class Request:
     revision: str | None = None
     quantizer: str | None = None
     quantizer_options: Mapping[str, Any] = field(default_factory=dict)
+    allow_nonfinite: bool = False
+    """Keep NaN and infinite values in weights that stay floats."""
     calibration: str | None = None
     """The dataset, or a file, that a calibrated quantizer sees; by default the family's first dataset."""
     samples: int | None = None

@@ -97,6 +97,7 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
         chat_template=subject.declared.chat_template if subject.declared else None,
         precision=precision,
         quantizer=quantizer,
+        allow_nonfinite=request.allow_nonfinite,
         calibration=choose_calibration(registry, request, quantizer, family),
         target=TargetChoice(
             name=request.target,
