@@ -82,7 +82,7 @@ def test_it_is_the_papers_procedure(precision, ordered):
     # More columns than a batch has, so that corrections cross batches.
     weight = np.random.default_rng(1).standard_normal((24, 192)).astype(np.float32)
     seen = Seen(correlated(192))
-    options = {"block_size": 32, "scale_search": 0, "activation_order": ordered}
+    options = {"block_size": 32, "scale_search": 0, "activation_order": ordered, "symmetric": True}
     found, out = run(Gptq, weight, seen, precision, **options)
     bits = 8 if precision == "int8" else 4
     order = np.argsort(-np.diag(seen.values), kind="stable") if ordered else None

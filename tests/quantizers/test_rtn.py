@@ -135,8 +135,9 @@ def test_head_and_embedding_keep_eight_bits_and_vectors_stay_float():
 
 def test_options_are_spelled_out_and_unknown_ones_refused():
     assert Rtn("int8", Rtn.Options()).options.model_dump() == {
-        "block_size": 128, "symmetric": True, "head_bits": 8, "embedding_bits": 8,
+        "block_size": 128, "symmetric": True, "head_bits": 8, "embedding_bits": 8, "keep": {},
     }  # fmt: skip
+    assert Rtn("int4", Rtn.Options()).options.symmetric is False
     with pytest.raises(ValidationError):
         Rtn.Options(block_size=48)
     with pytest.raises(ValidationError):

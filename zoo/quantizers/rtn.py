@@ -38,8 +38,9 @@ class RtnOptions(Value):
 
     block_size: BlockSize | None = None
     """Columns that share a scale, at most; 128 for int8, 32 for int4. A matrix that it does not divide gets less."""
-    symmetric: bool = True
-    """Zero is the middle level; otherwise each block has a zero point."""
+    symmetric: bool | None = None
+    """Zero is the middle level; otherwise each block has a zero point, which costs a little size and no speed. int8
+    gains nothing by it and is symmetric unless stated; int4 gains much and is not."""
     head_bits: Bits | None = None
     """Bits of the output head; 8 unless stated."""
     embedding_bits: Bits | None = None
@@ -60,7 +61,7 @@ class Rtn:
         self.bits: Bits = 4 if precision == "int4" else 8
         self.options = RtnOptions(
             block_size=options.block_size or (32 if self.bits == 4 else 128),
-            symmetric=options.symmetric,
+            symmetric=options.symmetric if options.symmetric is not None else self.bits == 8,
             head_bits=options.head_bits or 8,
             embedding_bits=options.embedding_bits or 8,
             keep=options.keep,
@@ -83,7 +84,7 @@ class Rtn:
         elif parameter.role == "lm_head":
             bits = options.head_bits
         block = fitting_block(options.block_size or 128, parameter.shape[-1])
-        return BlockStorage(bits=bits, block_size=block, symmetric=options.symmetric)
+        return BlockStorage(bits=bits, block_size=block, symmetric=bool(options.symmetric))
 
     def _kept(self, parameter: Parameter) -> Precision | None:
         """The precision that an option gives this very weight."""
