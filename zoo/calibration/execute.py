@@ -53,7 +53,7 @@ class Executor:
 
     def __init__(self, device: str = "cpu") -> None:
         self.torch = require_torch()
-        self.device = device
+        self.device = choose_device(device)
         self._tables: dict[tuple[int, int], tuple[Any, Any]] = {}
 
     def run(
@@ -105,6 +105,10 @@ class Executor:
             return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + op.attributes["eps"]) * weight
         if op.kind == "add":
             return x + given[1]
+        if op.kind == "norm_heads" and op.bias is not None:
+            return self._norm_heads(x, weight, weights[op.bias.name], **op.attributes)
+        if op.kind == "scale":
+            return x * op.attributes["factor"]
         if op.kind == "multiply":
             return x * given[1]
         if op.kind == "activation":
@@ -126,7 +130,16 @@ class Executor:
         raise ZooError(f"activation {kind!r} is not computed by the calibration")
 
     def _attention(
-        self, qkv: Any, *, layer: int, num_heads: int, num_kv_heads: int, head_dim: int, scale: float, rotary: Rotary
+        self,
+        qkv: Any,
+        *,
+        layer: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        scale: float,
+        rotary: Rotary,
+        window: int | None = None,
     ) -> Any:
         batch, length, _ = qkv.shape
         q, k, v = qkv.split([num_heads * head_dim, num_kv_heads * head_dim, num_kv_heads * head_dim], -1)
@@ -139,8 +152,24 @@ class Executor:
         if num_heads != num_kv_heads:
             k = k.repeat_interleave(num_heads // num_kv_heads, 1)
             v = v.repeat_interleave(num_heads // num_kv_heads, 1)
-        found = self.torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+        seen = None
+        if window is not None and window < length:
+            ones = self.torch.ones(length, length, dtype=self.torch.bool, device=self.device)
+            seen = ones.tril() & ones.triu(1 - window)
+        found = self.torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=seen, is_causal=seen is None, scale=scale
+        )
         return found.transpose(1, 2).reshape(batch, length, num_heads * head_dim)
+
+    def _norm_heads(
+        self, qkv: Any, q_weight: Any, k_weight: Any, *, eps: float, num_heads: int, num_kv_heads: int, head_dim: int
+    ) -> Any:
+        parts = list(qkv.split([num_heads * head_dim, num_kv_heads * head_dim, num_kv_heads * head_dim], -1))
+        for index, weight in enumerate((q_weight, k_weight)):
+            x = parts[index].unflatten(-1, (-1, head_dim))
+            x = x * self.torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+            parts[index] = x.flatten(-2)
+        return self.torch.cat(parts, -1)
 
     def _turns(self, rotary: Rotary, length: int) -> tuple[Any, Any]:
         key = (id(rotary), length)

@@ -24,6 +24,7 @@ class Op:
     output: int
     weight: Parameter | None = None
     bias: Parameter | None = None
+    """A second weight: a bias, or that of k beside q's."""
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -90,6 +91,14 @@ class Recorder:
 
     def attention(self, name: str, qkv: int, **attributes: Any) -> int:
         return self._op("attention", (qkv,), **attributes)
+
+    def norm_heads(
+        self, name: str, qkv: int, q_weight: Parameter, k_weight: Parameter, eps: float, **heads: int
+    ) -> int:
+        return self._op("norm_heads", (qkv,), q_weight, k_weight, eps=eps, **heads)
+
+    def scale(self, name: str, x: int, factor: float) -> int:
+        return self._op("scale", (x,), factor=factor)
 
     def activation(self, name: str, kind: str, x: int) -> int:
         return self._op("activation", (x,), function=kind)

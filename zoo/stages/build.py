@@ -84,8 +84,12 @@ def build(
         return open_package(output)
     layout = lay_out(recipe, registry)
     account(layout, checkpoint)
-    if layout.placed and layout.quantizer.needs_activations and calibration is None:
-        raise needs_calibration(recipe.quantizer.name)
+    if layout.placed and layout.quantizer.needs_activations:
+        from zoo.calibration.execute import choose_device
+
+        if calibration is None:
+            raise needs_calibration(recipe.quantizer.name)
+        choose_device(device)
     companions, warnings = companion_files(recipe, checkpoint)
     for line in warnings:
         warn(line)

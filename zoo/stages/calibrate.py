@@ -40,6 +40,8 @@ def calibrated(
     from zoo.datasets.texts import read_texts
 
     context = resolved.recipe.architecture.max_position_embeddings
+    if request.sequence_length is None and pin.sequence_length > context:
+        pin = pin.model_copy(update={"sequence_length": context})
     if pin.sequence_length > context:
         raise UsageError(
             f"calibration samples of {pin.sequence_length} tokens are longer than the context of "
