@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BUNDLED = "datasets,llama,llama2,tiny,vastai"
+BUNDLED = "datasets,llama,llama2,llama3,qwen,mistral,gemma,yi,deepseek_r1,tiny,vastai"
 
 
 def field_docs(model: type) -> dict[str, dict[str, str]]:

@@ -115,6 +115,8 @@ class Part:
     """Widen heads along the first axis (q, k, v projections and their biases)."""
     pad_columns: HeadPadding | None = None
     """Widen heads along the last axis (the attention's output projection)."""
+    offset: float = 0.0
+    """Added to every value in float32 before anything else is done with it."""
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -210,8 +212,31 @@ class GraphOps(Protocol):
         head_dim: int,
         scale: float,
         rotary: Rotary,
+        window: int | None = None,
     ) -> Any:
-        """Causal attention with rotary embedding over packed (q, k, v) and the layer's KV cache."""
+        """Causal attention with rotary embedding over packed (q, k, v) and the layer's KV cache.
+
+        With ``window`` a token sees itself and the ``window - 1`` tokens before it.
+        """
+        ...
+
+    def norm_heads(
+        self,
+        name: str,
+        qkv: Any,
+        q_weight: Parameter,
+        k_weight: Parameter,
+        eps: float,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+    ) -> Any:
+        """RMSNorm of each head of q and of k in packed (q, k, v); the weights are (head_dim,). v stays."""
+        ...
+
+    def scale(self, name: str, x: Any, factor: float) -> Any:
+        """x · factor, the factor rounded to float32."""
         ...
 
     def activation(self, name: str, kind: str, x: Any) -> Any:
@@ -236,8 +261,11 @@ class ArchitecturePart(Protocol):
 
     activations: ClassVar[frozenset[str]]
 
-    def read_config(self, config: Mapping[str, Any]) -> Architecture:
+    def read_config(self, config: Mapping[str, Any], implied: Mapping[str, Any] = ...) -> Architecture:
         """Read a checkpoint's ``config.json``.
+
+        Args:
+            implied: fields that hold where the file is silent, because they follow from its ``model_type``.
 
         Raises:
             ZooError: a key says something that the architecture does not compute; the message names the key.

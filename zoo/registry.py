@@ -105,6 +105,11 @@ class DeclaredModel:
     def stated(self) -> dict[str, tuple[Any, str]]:
         """Every architecture number that a declaration states: field → (value, origin)."""
         merged: dict[str, tuple[Any, str]] = {}
+        model_type = self.model_type
+        for one in {**self.declared_in.known, self.family.name: self.declared_in}.values():
+            claim = one.family.claim(model_type) if model_type is not None else None
+            for name in claim.model_fields_set if claim is not None else ():
+                merged[name] = (getattr(claim, name), f"model_type {model_type}")
         for origin, layer in self._layers:
             for name in layer.architecture.model_fields_set:
                 merged[name] = (getattr(layer.architecture, name), origin)
@@ -132,6 +137,17 @@ class DeclaredModel:
             if value is not None:
                 found = (value, origin)
         return found
+
+    @cached_property
+    def model_type(self) -> str | None:
+        """The ``model_type`` of the model's checkpoint, where declarations say it."""
+        for _, layer in reversed(self._layers):
+            if layer.model_type is not None:
+                return layer.model_type
+            claims = layer.claims if isinstance(layer, Family) else ()
+            if len(claims) == 1:
+                return next(iter(claims))
+        return None
 
     @property
     def licence(self) -> Licence:

@@ -136,7 +136,11 @@ class Layer:
                 if linear is not None and linear.weight is not None:
                     return FoldLink(linear.weight, linear.bias, np.arange(size), tuple(consumers))
         if maker.kind == "attention":
-            linear = self._sole_linear(maker.inputs[0])
+            packed = maker.inputs[0]
+            before = self._segment.producer(packed)
+            if before is not None and before.kind == "norm_heads":  # v goes through it as it is
+                packed = before.inputs[0]
+            linear = self._sole_linear(packed)
             if linear is not None and linear.weight is not None:
                 return FoldLink(linear.weight, linear.bias, _value_rows(maker), tuple(consumers))
         return None

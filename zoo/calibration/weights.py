@@ -32,7 +32,7 @@ def read_float32(placed: Placed, checkpoint: Checkpoint, scratch: Scratch) -> ND
     reader = RowReader(checkpoint, capacity)
     for job in jobs:
         raw = reader.read(job.part, job.start, job.stop)
-        slab = RawSlab(raw, checkpoint.tensors[job.part.tensor].dtype, job.part.tensor, scratch)
+        slab = RawSlab(raw, checkpoint.tensors[job.part.tensor].dtype, job.part.tensor, scratch, job.part.offset)
         for start in range(0, slab.rows, slab.tile_rows):
             stop = min(start + slab.tile_rows, slab.rows)
             out[job.row + start : job.row + stop] = slab.float32(start, stop)

@@ -21,6 +21,7 @@ from zoo.declarations.base import Name, Value
 
 Size = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Attention = Literal["MHA", "GQA", "MQA"]
+LayerType = Literal["full_attention", "sliding_attention"]
 
 
 class RopeScaling(Value):
@@ -67,9 +68,25 @@ class Architecture(Value):
     rope_scaling: RopeScaling | None = None
     attention_bias: bool = False
     """The q, k, v and output projections have biases."""
+    qkv_bias: bool = False
+    """The q, k and v projections have biases, whether or not the output projection has one."""
+    qk_norm: bool = False
+    """Each head of q and k goes through an RMSNorm of its own before it is turned."""
+    sliding_window: Size | None = None
+    """A token sees itself and the ``sliding_window - 1`` before it; None sees all."""
+    use_sliding_window: bool = False
+    """Whether there is a sliding window; stated as false, a ``sliding_window`` beside it is not in use."""
+    layer_types: tuple[LayerType, ...] | None = None
+    """Which layers the sliding window is for; None is all."""
     mlp_bias: bool = False
     tie_word_embeddings: bool = False
     """The output head is the token embedding."""
+    scale_embedding: bool = False
+    """Embeddings are multiplied by the square root of the hidden size."""
+    norm_offset: float = 0.0
+    """Added to the weights of every RMSNorm: 1 where a checkpoint stores how far they are from 1."""
+    gelu_approximate: Literal["none", "tanh"] = "none"
+    """What ``hidden_act: gelu`` means in these checkpoints, as the argument of PyTorch's GELU."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of an architecture other than ``decoder``, checked by that architecture."""
 
@@ -79,7 +96,7 @@ class Architecture(Value):
         """Fill in what follows from other numbers: KV heads from heads, head size from the hidden size."""
         if not isinstance(data, dict):
             return data
-        data = {key: value for key, value in data.items() if value is not None or key == "rope_scaling"}
+        data = {key: value for key, value in data.items() if value is not None or key in _NULLABLE}
         heads, hidden = data.get("num_attention_heads"), data.get("hidden_size")
         if "num_key_value_heads" not in data and heads is not None:
             data["num_key_value_heads"] = heads
@@ -89,6 +106,9 @@ class Architecture(Value):
                     f"hidden_size {hidden} is not divisible by num_attention_heads {heads}; state head_dim"
                 )
             data["head_dim"] = hidden // heads
+        data["use_sliding_window"] = data.get("sliding_window") is not None and data.get("use_sliding_window", True)
+        if data["use_sliding_window"] is False:
+            data |= {"sliding_window": None, "layer_types": None}
         return data
 
     @model_validator(mode="after")
@@ -100,6 +120,8 @@ class Architecture(Value):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; rotary embeddings turn pairs")
+        if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
+            raise ValueError(f"layer_types lists {len(self.layer_types)} layers of {self.num_hidden_layers}")
         return self
 
     @property
@@ -109,6 +131,12 @@ class Architecture(Value):
             return "MHA"
         return "MQA" if self.num_key_value_heads == 1 else "GQA"
 
+    def window(self, layer: int) -> int | None:
+        """Say how many tokens a token of this layer sees, itself included; None is all."""
+        if self.layer_types is not None and self.layer_types[layer] == "full_attention":
+            return None
+        return self.sliding_window
+
 
 SHAPING = frozenset(
     {
@@ -117,6 +145,14 @@ SHAPING = frozenset(
     }
 )  # fmt: skip
 """Fields that shape tensors: a declaration and a checkpoint that disagree on one are an error."""
+
+IMPLIED = frozenset({"qkv_bias", "qk_norm", "scale_embedding", "norm_offset", "gelu_approximate"})
+"""Fields that no ``config.json`` states: they follow from its ``model_type``, which a family claims."""
+
+WINDOWS = frozenset({"sliding_window", "use_sliding_window"})
+"""Keys that only the code of some model types looks at; elsewhere a ``config.json`` carries them for nothing."""
+
+_NULLABLE = frozenset({"rope_scaling", "sliding_window", "layer_types"})
 
 
 def _optional(field: FieldInfo) -> Any:

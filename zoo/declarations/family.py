@@ -66,6 +66,8 @@ class Model(Value):
     """The model whose numbers, tokens and template this one shares, as a fine-tune does: one declared above, or
     ``family/model`` of another family, whichever plugin brings it."""
     weights: Weights
+    model_type: ModelType | None = None
+    """The ``model_type`` of its checkpoint, where it is not the family's."""
     architecture: ArchitectureFields = ArchitectureFields()
     tokens: Tokens | None = None
     chat_template: str | None = None
@@ -91,8 +93,11 @@ class Family(Value):
     homepage: HttpUrl | None = None
     pretraining_tokens: int | None = Field(default=None, gt=0)
     licence: Licence
-    claims: tuple[ModelType, ...] = ()
-    """Values of ``model_type`` in ``config.json`` for which this family speaks when no model was declared."""
+    claims: tuple[ModelType, ...] | dict[ModelType, ArchitectureFields] = ()
+    """Values of ``model_type`` in ``config.json`` for which this family speaks, each with what such a file leaves
+    unsaid: quirks that follow from the type, and defaults of absent keys."""
+    model_type: ModelType | None = None
+    """The ``model_type`` of the models' checkpoints; by default the one that the family claims."""
     architecture: ArchitectureFields = ArchitectureFields()
     tokens: Tokens = Tokens()
     chat_template: str | None = None
@@ -119,6 +124,12 @@ class Family(Value):
                 )
             seen[model.name] = model
         return self
+
+    def claim(self, model_type: str) -> ArchitectureFields | None:
+        """What a ``config.json`` of this type leaves unsaid; None where the family does not claim the type."""
+        if model_type not in self.claims:
+            return None
+        return self.claims[model_type] if isinstance(self.claims, dict) else ArchitectureFields()
 
     def lineage(self, model: Model) -> tuple[Model, ...]:
         """List ``model`` and what it is based on in this family, root first; the root may name a base elsewhere."""

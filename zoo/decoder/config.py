@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from zoo.declarations.architecture import Architecture, RopeScaling
+from zoo.declarations.architecture import IMPLIED, Architecture, RopeScaling
+from zoo.decoder.windows import windows
 from zoo.errors import ZooError
 
 log = logging.getLogger("zoo")
@@ -40,14 +41,12 @@ _TRIVIAL: dict[str, tuple[Any, ...]] = {
     "rope_interleave": (),
     "rope_interleaved": (),
     "rope_ratio": (1,),
-    "sliding_window": (0,),
     "attn_logit_softcapping": (0,),
     "final_logit_softcapping": (0,),
     "query_pre_attn_scalar": (),
     "attention_multiplier": (),
     "attention_sink": (),
     "clip_qkv": (),
-    "qk_norm": (),
     "use_qk_norm": (),
     "qk_layernorm": (),
     "embedding_multiplier": (1,),
@@ -71,7 +70,8 @@ _FALSY_IS_ABSENT = frozenset({"beta_fast", "beta_slow", "mscale", "mscale_all_di
 # Keys that carry nothing for the computation of logits.
 _SILENT = frozenset(
     {
-        *_SIZES, *_FLAGS, "num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "rope_theta", "rope_scaling",
+        *_SIZES, *_FLAGS, *IMPLIED, "sliding_window", "hidden_activation", "num_key_value_heads",
+        "head_dim", "hidden_act", "rms_norm_eps", "rope_theta", "rope_scaling",
         "rope_parameters", "layer_types", "auto_map", "_name_or_path", "architectures", "model_type", "torch_dtype",
         "dtype", "transformers_version", "use_cache", "pretraining_tp", "initializer_range", "attention_dropout",
         "hidden_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id",
@@ -84,12 +84,18 @@ _SILENT = frozenset(
 )  # fmt: skip
 
 
-def read_config(config: Mapping[str, Any]) -> Architecture:
+def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Architecture:
     """Read a checkpoint's ``config.json``.
+
+    Args:
+        implied: fields that hold where the file is silent, because they follow from its ``model_type``. Sliding windows
+            are computed for types that imply something about them.
 
     Raises:
         ZooError: a number is missing or none, or a key says something that the decoder does not compute.
     """
+    _contradicted(config, implied)
+    config = {**implied, **config}
     _refuse(config)
     numbers: dict[str, Any] = {name: _integer(config, name) for name in _SIZES if name in config}
     numbers.setdefault("max_position_embeddings", _DEFAULT_CONTEXT)
@@ -112,8 +118,16 @@ def read_config(config: Mapping[str, Any]) -> Architecture:
         raise ZooError(
             f"config.json: hidden_act {_shown(activation)} is not computed; known: {', '.join(sorted(ACTIVATIONS))}"
         )
-    numbers["hidden_act"] = "silu" if activation == "swish" else activation
+    numbers |= {name: config[name] for name in IMPLIED if name in config}
+    approximate = numbers.get("gelu_approximate") == "tanh"
+    numbers["hidden_act"] = {"swish": "silu", "gelu": "gelu_pytorch_tanh" if approximate else "gelu"}.get(
+        activation, activation
+    )
+    if config.get("hidden_activation") not in (None, numbers["hidden_act"]):
+        stated = f"hidden_activation {_shown(config['hidden_activation'])} and hidden_act {_shown(activation)}"
+        raise ZooError(f"config.json: {stated} contradict each other")
     numbers |= _rope(config, numbers["max_position_embeddings"])
+    numbers |= windows(config, implied, numbers["num_hidden_layers"], numbers["max_position_embeddings"])
     try:
         return Architecture.model_validate(numbers)
     except ValidationError as error:
@@ -129,13 +143,7 @@ def _refuse(config: Mapping[str, Any]) -> None:
         value = config.get(name)
         if value is None or value is False or (value is not True and value in trivial):
             continue
-        if name == "sliding_window" and _hides_nothing(value, config):
-            continue
         raise ZooError(f"config.json: {name} {_shown(value)} is not computed by this decoder")
-    kinds = config.get("layer_types") or []
-    for kind in kinds if isinstance(kinds, list) else [kinds]:
-        if kind != "full_attention":
-            raise ZooError(f"config.json: layer_types {_shown(kind)} is not computed by this decoder")
     if config.get("auto_map"):
         log.warning("config.json names code of its own (auto_map); a checkpoint's code is never run")
     known = _SILENT | _TRIVIAL.keys()
@@ -146,11 +154,12 @@ def _refuse(config: Mapping[str, Any]) -> None:
         log.warning("config.json: keys that are not known are not used: %s", _shortened(", ".join(unknown), 300))
 
 
-def _hides_nothing(window: Any, config: Mapping[str, Any]) -> bool:
-    """Tell whether a sliding window is switched off, or as wide as the context."""
-    context = config.get("max_position_embeddings", _DEFAULT_CONTEXT)
-    wide = isinstance(window, int) and isinstance(context, int) and window >= context
-    return config.get("use_sliding_window") is False or wide
+def _contradicted(config: Mapping[str, Any], implied: Mapping[str, Any]) -> None:
+    """Stop at a key that says something else about a quirk than what follows from the type."""
+    for name in sorted(IMPLIED & config.keys()):
+        usual = implied.get(name, Architecture.model_fields[name].default)
+        if config[name] is not None and config[name] != usual:
+            raise ZooError(f"config.json: {name} {_shown(config[name])} is not computed by this decoder")
 
 
 def _rope(config: Mapping[str, Any], context: int) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from zoo.contracts import GraphOps, Parameter
 from zoo.declarations.architecture import Architecture
 from zoo.decoder import config, weights
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Decoder:
@@ -15,9 +18,9 @@ class Decoder:
 
     activations: ClassVar[frozenset[str]] = config.ACTIVATIONS
 
-    def read_config(self, config_json: Mapping[str, Any]) -> Architecture:
-        """Read a checkpoint's ``config.json``."""
-        return config.read_config(config_json)
+    def read_config(self, config_json: Mapping[str, Any], implied: Mapping[str, Any] = NOTHING) -> Architecture:
+        """Read a checkpoint's ``config.json``; ``implied`` holds where it is silent."""
+        return config.read_config(config_json, implied)
 
     def tensors(self, arch: Architecture) -> dict[str, tuple[int, ...]]:
         """Name every tensor that a checkpoint of these numbers holds, with its shape."""

@@ -12,8 +12,19 @@ from zoo.decoder.rotary import rotary
 
 def forward(arch: Architecture, ops: GraphOps, head_multiple: int) -> None:
     """Compose the decoder: embedding, layers, final norm, head."""
-    turns = rotary(arch, weights.padded_head(arch, head_multiple))
+    size = weights.padded_head(arch, head_multiple)
+    heads: dict[str, int] = {
+        "num_heads": arch.num_attention_heads, "num_kv_heads": arch.num_key_value_heads, "head_dim": size,
+    }  # fmt: skip
+    turns, scale = rotary(arch, size), arch.head_dim**-0.5
+    # A norm over a padded head divides by the padded size. Its epsilon is made smaller to match, and the factor that
+    # is left, the same for q and k, goes into the scale of the scores.
+    eps = arch.rms_norm_eps * arch.head_dim / size
+    if arch.qk_norm:
+        scale *= arch.head_dim / size
     x = ops.embedding("/model/embed_tokens", ops.tokens(), weights.embedding(arch))
+    if arch.scale_embedding:
+        x = ops.scale("/model/embed_tokens/Mul", x, arch.hidden_size**0.5)
     residual: Any = None
     for layer in range(arch.num_hidden_layers):
         by_role = weights.layer_parameters(arch, layer, head_multiple)
@@ -25,16 +36,10 @@ def forward(arch: Architecture, ops: GraphOps, head_multiple: int) -> None:
             x, residual = ops.add_rms_norm(f"{name}/input_layernorm", x, residual, norm, arch.rms_norm_eps)
 
         x = ops.linear(f"{name}/attn/qkv_proj", x, by_role["attn.qkv_proj"], by_role.get("attn.qkv_proj.bias"))
-        x = ops.attention(
-            f"{name}/attn",
-            x,
-            layer=layer,
-            num_heads=arch.num_attention_heads,
-            num_kv_heads=arch.num_key_value_heads,
-            head_dim=weights.padded_head(arch, head_multiple),
-            scale=arch.head_dim**-0.5,
-            rotary=turns,
-        )
+        if arch.qk_norm:
+            x = ops.norm_heads(f"{name}/attn", x, by_role["attn.q_norm"], by_role["attn.k_norm"], eps, **heads)
+        window = arch.window(layer)
+        x = ops.attention(f"{name}/attn", x, layer=layer, scale=scale, rotary=turns, window=window, **heads)
         if layer == arch.num_hidden_layers - 1:
             # Nothing after the last attention looks at other positions: the rest is computed where logits are wanted.
             x = ops.last_positions(f"{name}/last_positions/attn", x)

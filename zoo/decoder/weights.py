@@ -53,9 +53,12 @@ def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict
     def projection(role: str, tensor: str, rows: int, columns: int, pad_columns: HeadPadding | None = None) -> Part:
         return Part(f"{prefix}{tensor}.weight", (rows, columns), None, pad_columns)
 
+    def norm(role: str, tensor: str, width: int, pad: HeadPadding | None = None) -> tuple[str, Parameter]:
+        return parameter(role, "norm", Part(f"{prefix}{tensor}.weight", (width,), pad, offset=arch.norm_offset))
+
     qkv = [("q", heads, True), ("k", kv_heads, True), ("v", kv_heads, False)]
     listed = [
-        parameter("input_layernorm", "norm", Part(f"{prefix}input_layernorm.weight", (hidden,))),
+        norm("input_layernorm", "input_layernorm", hidden),
         parameter(
             "attn.qkv_proj",
             "linear",
@@ -65,7 +68,7 @@ def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict
             ),
         ),
     ]
-    if arch.attention_bias:
+    if arch.attention_bias or arch.qkv_bias:
         listed.append(
             parameter(
                 "attn.qkv_proj.bias",
@@ -76,12 +79,13 @@ def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict
                 ),
             )
         )
+    if arch.qk_norm:
+        listed += [norm(f"attn.{one}_norm", f"self_attn.{one}_norm", size, padding(1, rotary=True)) for one in "qk"]
     output = projection("attn.o_proj", "self_attn.o_proj", hidden, heads * size, padding(heads, rotary=False))
     listed.append(parameter("attn.o_proj", "linear", output))
     if arch.attention_bias:
         listed.append(parameter("attn.o_proj.bias", "bias", Part(f"{prefix}self_attn.o_proj.bias", (hidden,))))
-    norm = Part(f"{prefix}post_attention_layernorm.weight", (hidden,))
-    listed.append(parameter("post_attention_layernorm", "norm", norm))
+    listed.append(norm("post_attention_layernorm", "post_attention_layernorm", hidden))
     for name, rows, columns in (("gate_proj", ffn, hidden), ("up_proj", ffn, hidden), ("down_proj", hidden, ffn)):
         listed.append(parameter(f"mlp.{name}", "linear", projection(f"mlp.{name}", f"mlp.{name}", rows, columns)))
         if arch.mlp_bias:
@@ -97,7 +101,8 @@ def embedding(arch: Architecture) -> Parameter:
 
 def final_norm(arch: Architecture) -> Parameter:
     """The norm before the output head."""
-    return Parameter(FINAL_NORM, "norm", (Part(FINAL_NORM, (arch.hidden_size,)),), None, "norm")
+    part = Part(FINAL_NORM, (arch.hidden_size,), offset=arch.norm_offset)
+    return Parameter(FINAL_NORM, "norm", (part,), None, "norm")
 
 
 def head(arch: Architecture) -> Parameter:

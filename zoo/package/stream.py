@@ -163,7 +163,7 @@ class Stream:
         rows = job.stop - job.start
         raw = reader.read(job.part, job.start, job.stop)
         nonfinite = self._layout.recipe.allow_nonfinite and isinstance(placed.storage, FloatStorage)
-        slab = RawSlab(raw, info.dtype, job.part.tensor, scratch, nonfinite=nonfinite)
+        slab = RawSlab(raw, info.dtype, job.part.tensor, scratch, job.part.offset, nonfinite=nonfinite)
         streamed = placed.streamed
         row = streamed.nbytes // placed.rows
         flat = buffer[: rows * row]

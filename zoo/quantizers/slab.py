@@ -74,11 +74,19 @@ class RawSlab:
         dtype: F32, F16 or BF16.
         tensor: the tensor's name, for messages.
         scratch: the buffers of the calling thread.
+        offset: added to every value, in float32.
         nonfinite: NaN and infinite values are let through by ``float32`` and ``float16``; the others refuse them still.
     """
 
     def __init__(
-        self, raw: NDArray[Any], dtype: str, tensor: str, scratch: Scratch, *, nonfinite: bool = False
+        self,
+        raw: NDArray[Any],
+        dtype: str,
+        tensor: str,
+        scratch: Scratch,
+        offset: float = 0.0,
+        *,
+        nonfinite: bool = False,
     ) -> None:
         self._raw = raw.view(np.uint16) if dtype in _INFINITY else raw
         self._dtype = dtype
@@ -88,6 +96,8 @@ class RawSlab:
         self._finite = (0, 0)
         self.rows, self.columns = raw.shape
         self.tile_rows = max(1, min(self.rows, TILE // max(1, self.columns)))
+        if offset:
+            self._raw, self._dtype = self.float32(0, self.rows) + np.float32(offset), "F32"
 
     def float32(self, start: int, stop: int, width: int | None = None) -> NDArray[np.float32]:
         """Rows as float32 (stop - start, width), zeros right of the last column; the caller may overwrite them."""

@@ -39,6 +39,8 @@ class Operations:
         self._lengths: tuple[str, str] | None = None
         self._kept: tuple[str, str, str] | None = None
         self._tables: tuple[str, str] | None = None
+        self._apart: dict[str, tuple[str, str]] = {}
+        """k and v by q, where a packed value was taken apart."""
         graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
         graph.input("attention_mask", "int64", ["batch_size", "total_sequence_length"])
 
@@ -131,6 +133,7 @@ class Operations:
         head_dim: int,
         scale: float,
         rotary: Rotary,
+        window: int | None = None,
     ) -> str:
         """GroupQueryAttention, rotary inside, over packed q, k, v and this layer's KV cache."""
         self.head_size, self.context = head_dim, rotary.context
@@ -146,7 +149,7 @@ class Operations:
                 cache[when].append(declare(f"{prefix}.{layer}.{part}", "float32", shape))
         return graph.node(
             f"{MS}::GroupQueryAttention",
-            [qkv, "", "", *cache["past"], *self._sequence_lengths(), *self._tables],
+            [qkv, *self._apart.get(qkv, ("", "")), *cache["past"], *self._sequence_lengths(), *self._tables],
             f"{name}/GroupQueryAttention",
             [f"{name}/GroupQueryAttention/output_0", *cache["present"]],
             num_heads=num_heads,
@@ -154,7 +157,35 @@ class Operations:
             scale=scale,
             do_rotary=1,
             rotary_interleaved=0,
+            # A window that is as wide as the context hides nothing, and costs nothing.
+            **({} if window is None or window >= self.context else {"local_window_size": window}),
         )
+
+    def norm_heads(
+        self,
+        name: str,
+        qkv: str,
+        q_weight: Parameter,
+        k_weight: Parameter,
+        eps: float,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+    ) -> str:
+        """Take q, k, v apart and normalize the heads of q and k as rows; attention takes the three as they are."""
+        graph, kv_width = self._graph, num_kv_heads * head_dim
+        sizes = graph.constant("/model/attn/sizes", [num_heads * head_dim, kv_width, kv_width], np.int64)
+        parts = [f"{name}/Split/output_{index}" for index in range(3)]
+        graph.node("Split", [qkv, sizes], f"{name}/Split", parts, axis=2)
+        for index, (one, heads, weight) in enumerate([("q", num_heads, q_weight), ("k", num_kv_heads, k_weight)]):
+            apart = graph.constant(f"/model/attn/{one}_heads", [0, 0, heads, head_dim], np.int64)
+            rows = graph.node("Reshape", [parts[index], apart], f"{name}/{one}_norm/Reshape")
+            rows = self.rms_norm(f"{name}/{one}_norm", rows, weight, eps)
+            flat = graph.constant(f"/model/attn/{one}_width", [0, 0, heads * head_dim], np.int64)
+            parts[index] = graph.node("Reshape", [rows, flat], f"{name}/{one}_norm/flat/Reshape")
+        self._apart[parts[0]] = parts[1], parts[2]
+        return parts[0]
 
     def activation(self, name: str, kind: str, x: str) -> str:
         """SiLU is QuickGelu with alpha 1: x · sigmoid(x), in one node."""
@@ -167,6 +198,10 @@ class Operations:
     def multiply(self, name: str, a: str, b: str) -> str:
         """Multiply element by element."""
         return self._graph.node("Mul", [a, b], name)
+
+    def scale(self, name: str, x: str, factor: float) -> str:
+        """Multiply by a number."""
+        return self._graph.node("Mul", [x, self._graph.constant(f"{name}/factor", factor, np.float32)], name)
 
     def add(self, name: str, a: str, b: str) -> str:
         """Add element by element."""

@@ -1,0 +1,10 @@
+"""The DeepSeek-R1-Distill family."""
+
+from pathlib import Path
+
+from zoo import hookimpl
+
+
+@hookimpl
+def register_families(register):
+    register(Path(__file__).with_name("deepseek_r1.yaml"))

@@ -1,0 +1,5 @@
+"""The bundled plugin gemma, by the conformance kit."""
+
+from zoo.testing import *  # noqa: F403
+
+PLUGIN = "gemma"

@@ -1,0 +1,5 @@
+"""The bundled plugin llama3, by the conformance kit."""
+
+from zoo.testing import *  # noqa: F403
+
+PLUGIN = "llama3"

@@ -1,0 +1,5 @@
+"""The bundled plugin mistral, by the conformance kit."""
+
+from zoo.testing import *  # noqa: F403
+
+PLUGIN = "mistral"

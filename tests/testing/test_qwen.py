@@ -1,0 +1,5 @@
+"""The bundled plugin qwen, by the conformance kit."""
+
+from zoo.testing import *  # noqa: F403
+
+PLUGIN = "qwen"
