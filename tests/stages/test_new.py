@@ -29,7 +29,7 @@ def zoo(*arguments: str, code: int = 0) -> str:
 
 @pytest.fixture
 def checkpoint(tmp_path) -> Path:
-    folder = tmp_path / "Nice_Model-1B"
+    folder = tmp_path / "Nice_Model"
     folder.mkdir()
     numbers = {**SMALL, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": True, "head_dim": 24}
     scaling = {"rope_type": "linear", "factor": 4.0}
@@ -61,7 +61,7 @@ def test_a_checkpoint_answers_nearly_everything(checkpoint, here) -> None:
     text = (here / "nice/zoo_nice/nice.yaml").read_text()
     family = yaml.safe_load(text)
     (model,) = family["models"]
-    assert model["name"] == "nice_model-1b"
+    assert model["name"] == "nice_model"
     assert model["chat_template"] == TEMPLATE
     assert family["licence"]["id"] == "apache-2.0"
     assert family["tokens"] == {"bos_token_id": 5, "eos_token_id": [6, 7]}
@@ -78,13 +78,13 @@ def test_a_checkpoint_answers_nearly_everything(checkpoint, here) -> None:
 
 
 def test_its_numbers_are_the_checkpoints(checkpoint, here, monkeypatch) -> None:
-    from zoo.decoder.config import read_config
+    from zoo.decoder import Decoder
 
     zoo("new", "nice", "--from", str(checkpoint))
     monkeypatch.setenv("ZOO_PATH", str(here / "nice/zoo_nice"))
     plugins.host.cache_clear()
-    declared = plugins.host().registry.model("nice/nice_model-1b")
-    assert declared.architecture == read_config(json.loads((checkpoint / "config.json").read_text()))
+    declared = plugins.host().registry.model("nice/nice_model")
+    assert declared.architecture == Decoder().read_config(json.loads((checkpoint / "config.json").read_text()))
 
 
 def test_from_the_hub(checkpoint, here, server) -> None:
@@ -123,7 +123,7 @@ def test_a_plugins_test_file_is_two_lines(here) -> None:
         (["mine", "--from", "./nowhere"], "no such folder"),
         (["mine", "--weights", "a/b"], "goes with --fine-tune-of"),
         (["mine", "--fine-tune-of", "llama2-7b"], "takes --weights"),
-        (["mine", "--fine-tune-of", "llama2-8b", "--weights", "a/b"], "did you mean llama2-7b"),
+        (["mine", "--fine-tune-of", "llama2-8b", "--weights", "a/b"], "llama2-7b"),
     ],
 )
 def test_a_wrong_request_is_refused(arguments, message, here) -> None:
@@ -163,4 +163,4 @@ def test_a_new_project_installs_and_passes_its_own_tests(checkpoint, here) -> No
     listed = subprocess.run(
         [sys.executable, "-m", "zoo", "list", "--family", "nice"], env=environment, capture_output=True, text=True
     )
-    assert "nice_model-1b" in listed.stdout
+    assert "nice_model" in listed.stdout

@@ -47,11 +47,10 @@ def judge(tmp_path):
 
 def test_the_bundled_declarations_are_right() -> None:
     found = validate(plugins.host(), [str(ROOT / "plugins")])
-    assert len(found.files) == 4
+    names = {path.name for path in ROOT.glob("plugins/*/zoo_*/*.yaml")}
+    assert {Path(one).name for one in found.files} == names
     assert [one for one in found.findings if one.severity != "note"] == []
-    for name in ("llama", "llama2", "tiny", "vastai"):
-        if name != "vastai":
-            assert validate(plugins.host(), [name]).ok
+    assert validate(plugins.host(), ["llama2"]).ok
 
 
 def test_a_good_family_passes(judge) -> None:

@@ -31,7 +31,9 @@ class Facts:
     organisation: str | None = None
     hub: str | None = None
     licence: str | None = None
-    claims: tuple[str, ...] = ()
+    model_type: str | None = None
+    claimed: bool = False
+    """Another family speaks for checkpoints of this type."""
     numbers: dict[str, Any] | None = None
     tokens: dict[str, Any] = field(default_factory=dict)
     chat_template: str | None = None

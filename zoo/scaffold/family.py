@@ -32,8 +32,8 @@ def family_yaml(facts: Facts) -> str:
         lines.append(
             f"licence: {{id: unknown}}  # {QUESTION}: which licence? An SPDX id or the hub's tag; url, commercial_use"
         )
-    if facts.claims:
-        lines.append(f"claims: [{', '.join(facts.claims)}]")
+    if facts.model_type is not None:
+        lines.append(f"model_type: {facts.model_type}" if facts.claimed else f"claims: [{facts.model_type}]")
     lines.append(
         "architecture:" + ("" if facts.numbers else f"  # {QUESTION}: put your config.json's numbers here and below")
     )

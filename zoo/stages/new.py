@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from zoo.contracts import Checkpoint
-from zoo.declarations.architecture import SHAPING, Architecture
+from zoo.declarations.architecture import IMPLIED, SHAPING, Architecture
 from zoo.errors import UsageError, ZooError
 from zoo.registry import Registry
 from zoo.scaffold import family_yaml, fine_tune_yaml, project_files, slug
 from zoo.scaffold.facts import Facts
 from zoo.stages.request import Request
-from zoo.stages.resolve import checkpoint_licence, checkpoint_tokens, open_weights
+from zoo.stages.resolve import checkpoint_licence, checkpoint_tokens, implied, open_weights
 from zoo.stages.subject import Subject, is_hub_id
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
@@ -76,7 +76,7 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
     claimant = registry.claimant(model_type)
     fields: Any = claimant.family.architecture if claimant else None
     kind = str(fields.type or "decoder") if fields is not None else "decoder"
-    arch = registry.architecture(kind).read_config(checkpoint.config)
+    arch = registry.architecture(kind).read_config(checkpoint.config, implied(registry, None, checkpoint))
     return Facts(
         name=name,
         model=slug(subject.label),
@@ -84,7 +84,8 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
         organisation=source.split("/")[0] if subject.hub else None,
         hub=subject.hub,
         licence=checkpoint_licence(checkpoint),
-        claims=(model_type,) if model_type and claimant is None else (),
+        model_type=model_type or None,
+        claimed=claimant is not None,
         numbers=_numbers(arch, kind),
         tokens={key: _one(value) for key, value in checkpoint_tokens(checkpoint).model_dump().items() if value},
         chat_template=_template(checkpoint),
@@ -97,7 +98,7 @@ def _numbers(arch: Architecture, kind: str) -> dict[str, Any]:
     found = {"type": kind} if kind != "decoder" else {}
     for name, field in Architecture.model_fields.items():
         value = getattr(arch, name)
-        if name in ("type", "options") or (name == "head_dim" and _derived(arch)):
+        if name in ("type", "options") or name in IMPLIED or (name == "head_dim" and _derived(arch)):
             continue
         if field.is_required() or (name in SHAPING and value is not False) or value != field.default:
             found[name] = value.model_dump(exclude_none=True) if hasattr(value, "model_dump") else value

@@ -42,20 +42,16 @@ class Case:
 
     @cached_property
     def model_type(self) -> str:
-        """The ``model_type`` of checkpoints: the family's claim, or that of a family with the same architecture."""
-        if self._model_type is not None:
-            return self._model_type
-        if self.declared.model_type is not None:
-            return self.declared.model_type
-        found = list(self.declared.family.claims) or [
-            claim
-            for one in self.installed.families.values()
-            if (getattr(one.family.architecture, "type", None) or "decoder") == self.arch.type
-            for claim in one.family.claims
-        ]
-        if not found:
-            raise ZooError(f"no family claims a model_type for {self.arch.type!r}; state MODEL_TYPE in the test file")
-        return str(found[0])
+        """The ``model_type`` of checkpoints: as declared, or one that says nothing beyond what the file states."""
+        stated = self._model_type or self.declared.model_type
+        if stated is not None:
+            return stated
+        for one in self.installed.families.values():
+            for claim in one.family.claims:
+                unsaid: Any = one.family.claim(claim)
+                if not unsaid.model_fields_set and (one.family.architecture.type or "decoder") == self.arch.type:
+                    return claim
+        raise ZooError(f"no family claims a model_type for {self.arch.type!r}; state MODEL_TYPE in the test file")
 
     @cached_property
     def checkpoint(self) -> Path:

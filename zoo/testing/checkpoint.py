@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.declarations.architecture import Architecture
+from zoo.declarations.architecture import IMPLIED, WINDOWS, Architecture
 
 Tensors = Mapping[str, tuple[int, ...]]
 SPECIAL = ("<unk>", "<s>", "</s>")
@@ -17,7 +17,10 @@ SPECIAL = ("<unk>", "<s>", "</s>")
 
 def write_config(folder: Path, arch: Architecture, model_type: str, tokens: Mapping[str, Any]) -> None:
     """Write ``config.json``: the fields of an architecture are named as there."""
-    numbers = arch.model_dump(mode="json", exclude={"type", "options"}, exclude_none=True)
+    # What follows from the type is no key of the file; a window is said even where there is none, for a type whose
+    # files mean one by saying nothing.
+    numbers = arch.model_dump(mode="json", exclude={"type", "options", *IMPLIED, *WINDOWS}, exclude_none=True)
+    numbers |= {"sliding_window": arch.sliding_window, "use_sliding_window": arch.use_sliding_window}
     scaling = numbers.get("rope_scaling")
     if scaling is not None and scaling["rope_type"] != "yarn":
         scaling.pop("truncate", None)
