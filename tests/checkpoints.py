@@ -34,6 +34,26 @@ def make_checkpoint(folder: Path, *, dtype: str = "float32", seed: int = 0, **nu
     return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
+def make_of_type(folder: Path, model_type: str, *, dtype: str = "float32", seed: int = 0, **numbers: Any) -> Any:
+    """Save a random model of a type and open it again in float32."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    kind = transformers.CONFIG_MAPPING[model_type]
+    config = kind(**{**SMALL, "initializer_range": 0.2, "eos_token_id": None, "pad_token_id": None, **numbers})
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            if values.ndim == 1:
+                around = 0.0 if name.endswith("bias") or model_type == "gemma" else 1.0
+                torch.nn.init.normal_(values, around, 0.2)
+            elif "embed_tokens" in name and model_type == "gemma":
+                values /= 2
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
 def edit_config(folder: Path, **changes: Any) -> None:
     """Change keys of a checkpoint's ``config.json``; None removes one."""
     path = folder / "config.json"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.checkpoints import SMALL
+from tests.checkpoints import SMALL, edit_config, make_of_type
 from tests.decoder.stepping import Stepping, prompt
+from zoo.errors import ZooError
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -61,23 +62,6 @@ VARIATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def make(folder: Path, model_type: str, *, dtype: str = "float32", seed: int = 0, **numbers: Any) -> Any:
-    """Save a random model of a type and open it again in float32."""
-    torch.manual_seed(seed)
-    kind = transformers.CONFIG_MAPPING[model_type]
-    config = kind(**{**SMALL, "initializer_range": 0.2, "eos_token_id": None, "pad_token_id": None, **numbers})
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():
-        for name, values in model.named_parameters():
-            if values.ndim == 1:
-                around = 0.0 if name.endswith("bias") or model_type == "gemma" else 1.0
-                torch.nn.init.normal_(values, around, 0.2)
-            elif "embed_tokens" in name and model_type == "gemma":
-                values /= 2
-    model.to(getattr(torch, dtype)).save_pretrained(folder)
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
 def greedy_of(model: Any, tokens: list[int], count: int) -> list[int]:
     model.generation_config.eos_token_id = None
     ids = torch.tensor([tokens])
@@ -91,7 +75,7 @@ def greedy_of(model: Any, tokens: list[int], count: int) -> list[int]:
 @pytest.mark.parametrize("name", VARIATIONS)
 def test_it_computes_what_transformers_computes(name: str, tmp_path: Path) -> None:
     model_type, numbers = VARIATIONS[name]
-    model = make(tmp_path / "checkpoint", model_type, **numbers)
+    model = make_of_type(tmp_path / "checkpoint", model_type, **numbers)
     package = zoo.build(str(tmp_path / "checkpoint"), "fp32", output=tmp_path / "package").path
     tokens = prompt(100)
     with torch.no_grad():
@@ -109,7 +93,7 @@ def test_it_computes_what_transformers_computes(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(("model_type", "dtype"), [("qwen3", "bfloat16"), ("gemma", "bfloat16"), ("gemma", "float16")])
 def test_weights_of_16_bits_are_widened_before_anything_is_done(model_type, dtype, tmp_path: Path) -> None:
     """An offset of norms is added in float32: 1 + w does not fit bfloat16."""
-    model = make(tmp_path / "checkpoint", model_type, dtype=dtype, head_dim=16)
+    model = make_of_type(tmp_path / "checkpoint", model_type, dtype=dtype, head_dim=16)
     package = zoo.build(str(tmp_path / "checkpoint"), "fp32", output=tmp_path / "package").path
     tokens = prompt(60)
     with torch.no_grad():
@@ -117,10 +101,13 @@ def test_weights_of_16_bits_are_widened_before_anything_is_done(model_type, dtyp
     assert float(np.abs(zoo.open(package).logits(tokens) - wanted).max()) <= TOLERANCE
 
 
+SLIDING = {"mistral": {"sliding_window": 16}}
+
+
 @pytest.mark.parametrize("precision", ["int8", "int4", "fp16"])
 @pytest.mark.parametrize("model_type", ["qwen2", "qwen3", "mistral", "gemma"])
 def test_every_precision_stays_near(model_type: str, precision: str, tmp_path: Path) -> None:
-    model = make(tmp_path / "checkpoint", model_type, head_dim=16, **SLIDING.get(model_type, {}))
+    model = make_of_type(tmp_path / "checkpoint", model_type, head_dim=16, **SLIDING.get(model_type, {}))
     package = zoo.build(str(tmp_path / "checkpoint"), precision, output=tmp_path / "package").path
     tokens = prompt(60)
     with torch.no_grad():
@@ -129,4 +116,99 @@ def test_every_precision_stays_near(model_type: str, precision: str, tmp_path: P
     assert apart < {"int8": 0.15, "int4": 0.8, "fp16": 0.01}[precision], apart
 
 
-SLIDING = {"mistral": {"sliding_window": 16}}
+@pytest.mark.parametrize("model_type", ["qwen2", "qwen3", "mistral", "gemma"])
+def test_calibration_computes_the_same(model_type: str, tmp_path: Path) -> None:
+    """What calibration sends its samples through is what transformers computes, and AWQ's folding keeps it."""
+    from zoo.calibration.execute import Executor
+    from zoo.calibration.layer import Layer
+    from zoo.calibration.program import record
+    from zoo.calibration.weights import read_float32
+    from zoo.package.layout import lay_out
+    from zoo.plugins import host
+    from zoo.quantizers.slab import Scratch
+    from zoo.stages.resolve import Request, resolve
+
+    model = make_of_type(tmp_path / "checkpoint", model_type, head_dim=24, **SLIDING.get(model_type, {}))
+    found = resolve(host().registry, Request(str(tmp_path / "checkpoint"), "fp32"))
+    layout = lay_out(found.recipe, host().registry)
+    assert layout.architecture is not None
+    assert found.checkpoint is not None
+    program = record(layout.architecture, found.recipe.architecture, layout.target.head_multiple)
+    scratch, executor = Scratch(), Executor()
+    weights = {one.parameter.name: read_float32(one, found.checkpoint, scratch) for one in layout.placed}
+    ids = torch.from_numpy(np.random.default_rng(0).integers(0, 331, (2, 40)))
+
+    def run() -> Any:
+        state = ids
+        for segment in (program.before, *program.layers, program.after):
+            state = executor.run(segment, state, {name: torch.from_numpy(one) for name, one in weights.items()})
+        return state
+
+    with torch.no_grad():
+        wanted = model(ids).logits
+        torch.testing.assert_close(run(), wanted, atol=TOLERANCE, rtol=TOLERANCE)
+        for segment in program.layers:
+            layer = Layer(segment, weights, torch, "cpu")
+            assert [link.source.role for link in layer.links] == [
+                "input_layernorm", "attn.qkv_proj", "post_attention_layernorm", "mlp.up_proj",
+            ]  # fmt: skip
+            for link in layer.links:
+                rows = np.random.default_rng(1).uniform(0.5, 2, layer.weight(link.source).shape[0]).astype(np.float32)
+                layer.fold(link, rows[link.rows])
+        torch.testing.assert_close(run(), wanted, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_a_claim_says_what_transformers_means_by_an_absent_key() -> None:
+    """Sizes alone in ``config.json``: every other number is that of transformers' own configuration."""
+    from zoo.declarations.architecture import IMPLIED
+    from zoo.plugins import host
+
+    sizes = {name: SMALL[name] for name in SMALL if name not in ("num_key_value_heads", "max_position_embeddings")}
+    sizes |= {"num_attention_heads": 32, "hidden_size": 64}
+    registry = host().registry
+    for model_type in ("llama", "qwen2", "qwen3", "mistral", "gemma"):
+        family = registry.claimant(model_type)
+        assert family is not None
+        claim = family.family.claim(model_type)
+        arch = registry.architecture("decoder").read_config(
+            {**sizes, "model_type": model_type}, claim.model_dump(exclude_unset=True)
+        )
+        config = transformers.CONFIG_MAPPING[model_type](**sizes)
+        heads = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        assert arch.head_dim == heads, model_type
+        assert arch.rope_theta == config.rope_parameters["rope_theta"], model_type
+        assert arch.sliding_window == getattr(config, "sliding_window", None), model_type
+        for name in (
+            "num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "hidden_act", "tie_word_embeddings",
+        ):  # fmt: skip
+            assert getattr(arch, name) == getattr(config, name), (model_type, name)
+        assert claim.model_fields_set & IMPLIED or model_type in ("llama", "mistral")
+
+
+def test_a_model_type_without_windows_refuses_one(tmp_path: Path) -> None:
+    """Where nobody claims the type, and in types that know no windows, a window is no window that is computed."""
+    make_of_type(tmp_path / "checkpoint", "llama")
+    edit_config(tmp_path / "checkpoint", sliding_window=16)
+    with pytest.raises(ZooError, match="sliding_window 16 is not computed"):
+        zoo.build(str(tmp_path / "checkpoint"), "fp32", output=tmp_path / "package")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes", "message"),
+    [
+        ("qwen2", {"qkv_bias": False}, "qkv_bias False"),
+        ("qwen3", {"layer_types": ["full_attention"], "use_sliding_window": True, "sliding_window": 8}, "1 layers of"),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "layer_types": None, "max_window_layers": None},
+         "max_window_layers"),
+        ("qwen3", {"use_sliding_window": "yes"}, "use_sliding_window"),
+        ("mistral", {"sliding_window": -1}, "sliding_window"),
+        ("mistral", {"sliding_window": 2.5}, "sliding_window"),
+        ("gemma", {"hidden_activation": "silu"}, "contradict"),
+        ("gemma", {"norm_offset": 2.0}, "norm_offset 2.0"),
+    ],
+)  # fmt: skip
+def test_what_contradicts_the_type_is_refused(model_type: str, changes: Any, message: str, tmp_path: Path) -> None:
+    make_of_type(tmp_path / "checkpoint", model_type)
+    edit_config(tmp_path / "checkpoint", **changes)
+    with pytest.raises(ZooError, match=message):
+        zoo.build(str(tmp_path / "checkpoint"), "fp32", output=tmp_path / "package")

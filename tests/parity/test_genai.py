@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.checkpoints import make_checkpoint
+from tests.checkpoints import make_checkpoint, make_of_type
 
 pytest.importorskip("torch")
 genai = pytest.importorskip("onnxruntime_genai", reason="onnxruntime-genai is not installed")
@@ -45,4 +45,23 @@ def test_it_continues_as_the_engine_does(tmp_path, precision, numbers) -> None:
     ours = zoo.open(package).generate(prompt, max_new_tokens=NEW, stop_token_ids=[330]).token_ids
     theirs = continued(package, prompt)
     assert theirs[: len(ours)] == ours
+    assert len(ours) > 4
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(
+    ("model_type", "numbers"),
+    [
+        ("qwen2", {"tie_word_embeddings": True}),
+        ("qwen3", {"head_dim": 8}),
+        ("mistral", {"sliding_window": 8}),
+        ("gemma", {"head_dim": 32, "num_key_value_heads": 1}),
+    ],
+)
+def test_it_continues_other_families_too(tmp_path, model_type, numbers, precision) -> None:
+    make_of_type(tmp_path / "checkpoint", model_type, **{"eos_token_id": 330, **numbers})
+    package = zoo.build(str(tmp_path / "checkpoint"), precision, output=tmp_path / "package").path
+    prompt = [int(one) for one in np.random.default_rng(4).integers(0, 330, 19)]
+    ours = zoo.open(package).generate(prompt, max_new_tokens=NEW, stop_token_ids=[330]).token_ids
+    assert continued(package, prompt)[: len(ours)] == ours
     assert len(ours) > 4

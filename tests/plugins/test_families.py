@@ -1,0 +1,226 @@
+"""The bundled families: their numbers against published totals, their sources, their templates."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from zoo.engine.chat import render
+from zoo.errors import ZooError
+from zoo.plugins import host
+from zoo.registry import DeclaredModel
+from zoo.stages.listing import parameter_count
+from zoo.stages.resolve import resolve_architecture
+
+FAMILIES = ("llama3", "qwen", "mistral", "gemma", "yi", "deepseek-r1")
+
+# How many weights the hub counts in each repository's safetensors.
+TOTALS = {
+    "llama3-8b": 8_030_261_248,
+    "llama3-70b": 70_553_706_496,
+    "llama3.1-405b": 405_853_388_800,
+    "llama3.2-1b": 1_235_814_400,
+    "llama3.2-3b": 3_212_749_824,
+    "llama3.3-70b-instruct": 70_553_706_496,
+    "qwen1.5-0.5b": 463_987_712,
+    "qwen1.5-1.8b": 1_836_828_672,
+    "qwen1.5-4b": 3_950_369_280,
+    "qwen1.5-7b": 7_721_324_544,
+    "qwen1.5-14b": 14_167_290_880,
+    "qwen1.5-32b": 32_512_218_112,
+    "qwen1.5-72b": 72_287_920_128,
+    "qwen1.5-110b": 111_209_914_368,
+    "qwen2-72b": 72_706_203_648,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-1.5b": 1_543_714_304,
+    "qwen2.5-3b": 3_085_938_688,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen2.5-14b": 14_770_033_664,
+    "qwen2.5-32b": 32_763_876_352,
+    "qwen2.5-72b": 72_706_203_648,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-1.7b": 1_720_574_976,
+    "qwen3-4b": 4_022_468_096,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-14b": 14_768_307_200,
+    "qwen3-32b": 32_762_123_264,
+    "mistral-7b-v0.1": 7_241_732_096,
+    "mistral-7b-v0.3": 7_248_023_552,
+    "ministral-8b-instruct": 8_019_808_256,
+    "gemma-2b": 2_506_172_416,
+    "gemma-7b": 8_537_680_896,
+    "yi-6b": 6_061_035_520,
+    "yi-9b": 8_829_407_232,
+    "yi-34b": 34_388_917_248,
+    "deepseek-r1-distill-qwen-1.5b": 1_777_088_000,
+    "deepseek-r1-distill-qwen-7b": 7_615_616_512,
+    "deepseek-r1-distill-llama-8b": 8_030_261_248,
+}
+
+
+def model(name: str) -> DeclaredModel:
+    return host().registry.model(name)
+
+
+class Config:
+    """A checkpoint of which nothing but ``config.json`` is looked at."""
+
+    name = "checkpoint"
+
+    def __init__(self, **config: Any) -> None:
+        self.config = config
+
+
+# As published; keys that shape nothing are left out.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "qwen1.5-4b-chat": {
+        "hidden_act": "silu", "hidden_size": 2560, "intermediate_size": 6912, "max_position_embeddings": 32768,
+        "max_window_layers": 21, "model_type": "qwen2", "num_attention_heads": 20, "num_hidden_layers": 40,
+        "num_key_value_heads": 20, "rms_norm_eps": 1e-06, "rope_theta": 5000000.0, "sliding_window": 4096,
+        "tie_word_embeddings": False, "use_sliding_window": False, "vocab_size": 151936,
+    },
+    "ministral-8b-instruct": {
+        "head_dim": 128, "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 12288,
+        "max_position_embeddings": 32768, "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 36,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 100000000.0, "sliding_window": 32768,
+        "tie_word_embeddings": False, "vocab_size": 131072,
+    },
+    "llama3.2-3b": {
+        "attention_bias": False, "head_dim": 128, "hidden_act": "silu", "hidden_size": 3072, "intermediate_size": 8192,
+        "max_position_embeddings": 131072, "mlp_bias": False, "model_type": "llama", "num_attention_heads": 24,
+        "num_hidden_layers": 28, "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+        "rope_scaling": {
+            "factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 8192, "rope_type": "llama3",
+        },
+        "rope_theta": 500000.0, "tie_word_embeddings": True, "vocab_size": 128256,
+    },
+    "yi-9b": {
+        "attention_bias": False, "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 11008,
+        "max_position_embeddings": 4096, "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 48,
+        "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 10000,
+        "tie_word_embeddings": False, "vocab_size": 64000,
+    },
+    "deepseek-r1-distill-qwen-1.5b": {
+        "hidden_act": "silu", "hidden_size": 1536, "intermediate_size": 8960, "max_position_embeddings": 131072,
+        "max_window_layers": 21, "model_type": "qwen2", "num_attention_heads": 12, "num_hidden_layers": 28,
+        "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 10000, "sliding_window": None,
+        "tie_word_embeddings": False, "use_mrope": False, "use_sliding_window": False, "vocab_size": 151936,
+    },
+    # The first files of this family, which say gelu and mean its tanh approximation, and leave tying unsaid.
+    "gemma-2b": {
+        "head_dim": 256, "hidden_act": "gelu", "hidden_activation": None, "hidden_size": 2048,
+        "intermediate_size": 16384, "max_position_embeddings": 8192, "model_type": "gemma", "num_attention_heads": 8,
+        "num_hidden_layers": 18, "num_key_value_heads": 1, "rms_norm_eps": 1e-06, "rope_theta": 10000.0,
+        "vocab_size": 256000,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_configuration_is_the_declaration(name: str, caplog: Any) -> None:
+    caplog.set_level(logging.WARNING, "zoo")
+    checkpoint: Any = Config(**PUBLISHED[name])
+    declared = model(name)
+    assert resolve_architecture(host().registry, declared, checkpoint) == declared.architecture
+    assert not caplog.records
+    assert resolve_architecture(host().registry, None, checkpoint) == declared.architecture
+
+
+def test_a_checkpoint_of_another_type_is_refused() -> None:
+    """The same sizes as model_type llama mean another computation."""
+    checkpoint: Any = Config(**{**PUBLISHED["gemma-2b"], "model_type": "llama", "hidden_act": "gelu_pytorch_tanh"})
+    with pytest.raises(ZooError, match="of model_type 'llama', which means") as caught:
+        resolve_architecture(host().registry, model("gemma-2b"), checkpoint)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_window_that_a_checkpoint_switches_off_is_said(caplog: Any) -> None:
+    declared = model("mistral-7b-v0.1")
+    assert declared.architecture.sliding_window == 4096
+    config = declared.architecture.model_dump(include={
+        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "vocab_size", "max_position_embeddings", "rms_norm_eps",
+    })  # fmt: skip
+    checkpoint: Any = Config(**config, model_type="mistral", sliding_window=None)
+    found = resolve_architecture(host().registry, declared, checkpoint)
+    assert found.sliding_window is None
+    assert [one for one in caplog.records if "sliding_window 4096" in one.getMessage()]
+    # Absent is not null: transformers means 4096 there.
+    silent: Any = Config(**config, model_type="mistral")
+    assert resolve_architecture(host().registry, declared, silent).sliding_window == 4096
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_the_numbers_make_the_published_total(name: str) -> None:
+    assert parameter_count(host().registry, model(name)) == TOTALS[name]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_number_has_its_source(family: str) -> None:
+    for one in host().registry.families[family].models:
+        if "hidden_size" in one.model.architecture.model_fields_set:
+            assert one.model.source, one.name
+        assert one.model.weights.hub, one.name
+        assert one.licence.url, one.name
+
+
+def test_quirks_come_with_the_model_type() -> None:
+    for name, stated in {
+        "qwen2.5-7b": "qkv_bias", "deepseek-r1-distill-qwen-32b": "qkv_bias", "qwen3-8b-base": "qk_norm",
+        "gemma-1.1-7b-it": "scale_embedding",
+    }.items():  # fmt: skip
+        assert getattr(model(name).architecture, stated) is True, name
+        assert model(name).stated[stated][1].startswith("model_type ")
+    assert not model("qwen3-8b").architecture.qkv_bias
+    assert not model("deepseek-r1-distill-llama-8b").architecture.qkv_bias
+    assert model("gemma-7b").architecture.norm_offset == 1.0
+    assert model("llama3.3-70b-instruct").model_type == "llama"
+    assert model("deepseek-r1-distill-llama-70b").model_type == "llama"
+
+
+TALK = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "Bye"},
+]
+SPECIAL = {"bos_token": "<bos>", "eos_token": "<eos>"}
+RENDERED = {
+    "llama3-8b-instruct": (
+        "<bos><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+    ),
+    "gemma-1.1-2b-it": (
+        "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHello<end_of_turn>\n"
+        "<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n"
+    ),
+    "yi-34b-chat": (
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+        "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_templates_write_the_format_here_and_in_transformers(name: str) -> None:
+    template = model(name).chat_template
+    assert template is not None
+    assert render(template, TALK, SPECIAL) == RENDERED[name]
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models
+
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"x": 0}, unk_token="x")), chat_template=template, **SPECIAL
+    )
+    theirs = tokenizer.apply_chat_template(TALK, tokenize=False, add_generation_prompt=True)
+    assert theirs == RENDERED[name]
+
+
+def test_a_format_without_a_system_turn_says_so() -> None:
+    template = model("gemma-2b-it").chat_template
+    assert template is not None
+    with pytest.raises(ZooError, match="no system turn"):
+        render(template, [{"role": "system", "content": "Be brief"}, *TALK], SPECIAL)
