@@ -1,0 +1,26 @@
+"""Every code block of the guides runs, or says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import SHOWN, blocks, run_page
+
+ROOT = Path(__file__).parents[2]
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_runs_or_says_why_not(page: Path) -> None:
+    for block in blocks(page):
+        allowed = block.language in SHOWN | {"bash", "python"} or block.file or block.reason
+        assert allowed, f"{page.name}:{block.line}: a block of {block.language} that nobody runs, without a reason"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDES], ids=lambda page: page.stem)
+def test_a_guide_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    assert run_page(page, tmp_path) > 0
