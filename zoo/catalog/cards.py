@@ -49,6 +49,8 @@ class BuildCost(Value):
     """None where the engine does not run what the target builds."""
     run_context: int
     """Tokens of context that the memory to run is for."""
+    files: tuple[str, ...]
+    """What the target writes: the weights first, then the files that hold none."""
 
 
 class Written(Value):

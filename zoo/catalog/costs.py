@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +13,8 @@ from zoo.catalog.cards import BuildCost, LayerWeight, Share
 from zoo.contracts import Parameter, StoredArray, TensorInfo
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Recipe
-from zoo.package.layout import Layout, Placed, make_quantizer
-from zoo.package.memory import SLAB_JOB, run_memory, working_memory
+from zoo.package.layout import READABLE, SLAB, Layout, Placed, lay_out, make_quantizer
+from zoo.package.memory import SLAB_JOB, held_bytes, run_memory, working_memory
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -56,47 +55,60 @@ class Headers:
         return []
 
 
+@dataclass(frozen=True)
+class Alike:
+    """Weights that differ in nothing but their layer, counted under the first."""
+
+    parameter: Parameter
+    times: int
+    slabs: int
+    """Slabs that one of them is built in."""
+
+
 @dataclass
 class Numbers:
     """The weights that an architecture's numbers make, those that differ in nothing but the layer counted together."""
 
     architecture: Architecture
     registry: Registry
+    file_names: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    """(target, architecture type) → names of files; shared among models."""
+    _alike: dict[int, dict[str, Alike]] = field(default_factory=dict)
 
-    @cached_property
-    def _listed(self) -> dict[int, list[Parameter]]:
-        return {}
-
-    def parameters_for(self, head_multiple: int = 1) -> list[Parameter]:
-        """List the weights of the graph."""
-        if head_multiple not in self._listed:
+    def alike(self, head_multiple: int) -> dict[str, Alike]:
+        """Group the weights of the graph, by the name of each group's first, in the order they are used."""
+        if head_multiple not in self._alike:
             part = self.registry.architecture(self.architecture.type)
-            self._listed[head_multiple] = part.parameters(self.architecture, head_multiple)
-        return self._listed[head_multiple]
+            self._alike[head_multiple] = _group(part.parameters(self.architecture, head_multiple))
+        return self._alike[head_multiple]
+
+    @property
+    def _any(self) -> Iterable[Alike]:
+        """The weights, for questions that padding does not enter."""
+        return (next(iter(self._alike.values())) if self._alike else self.alike(1)).values()
 
     @cached_property
     def parameters(self) -> int:
         """Count the weights, a tied one once."""
-        return sum(size * times for (_, size), times in self._sizes.items())
-
-    @cached_property
-    def _sizes(self) -> Counter[tuple[str, int]]:
-        sizes: Counter[tuple[str, int]] = Counter()
-        for one in self.parameters_for():
-            sizes[_share(one), sum(math.prod(part.shape) for part in one.parts)] += 1
-        return sizes
+        return sum(_size(one.parameter) * one.times for one in self._any)
 
     def shares(self) -> tuple[Share, ...]:
         """Divide the weights among the parts of the model, in the order they are used."""
         shares: dict[str, int] = {}
-        for (name, size), times in self._sizes.items():
-            shares[name] = shares.get(name, 0) + size * times
+        for one in self._any:
+            name = _share(one.parameter)
+            shares[name] = shares.get(name, 0) + _size(one.parameter) * one.times
         return tuple(Share(name=name, parameters=count) for name, count in shares.items())
 
     def layer(self) -> tuple[LayerWeight, ...]:
-        """List the weights of the first layer."""
+        """List the weights of the first layer, unpadded."""
+        first = [one.parameter for one in self._any if one.parameter.layer == 0]
         return tuple(
-            LayerWeight(role=one.role or one.name, shape=one.shape) for one in self.parameters_for() if one.layer == 0
+            LayerWeight(
+                role=one.role or one.name,
+                shape=(sum(part.shape[0] for part in one.parts), *one.parts[0].shape[1:]),
+            )
+            for one in first
         )
 
     def cost(self, recipe: Recipe) -> BuildCost:
@@ -108,45 +120,67 @@ class Numbers:
         target = self.registry.target(recipe.target.name)
         target.check(recipe)
         quantizer = make_quantizer(recipe, self.registry)
-        distinct, times = _distinct(self.parameters_for(target.head_multiple))
+        alike = self.alike(target.head_multiple)
+        distinct = [one.parameter for one in alike.values()]
         storages = {one.name: quantizer.storage(one) for one in distinct}
         grouped: dict[str, list[StoredArray]] = {}
         for array in target.place(distinct, storages):
             grouped.setdefault(array.parameter.name, []).append(array)
         part = self.registry.architecture(recipe.architecture.type)
-        once = [Placed(arrays[0].parameter, storages[name], tuple(arrays)) for name, arrays in grouped.items()]
-        layout = Layout(recipe, part, quantizer, target, tuple(once))
-        whole = Layout(
-            recipe, part, quantizer, target, tuple(one for one in once for _ in range(times[one.parameter.name]))
-        )
+        placed = [Placed(arrays[0].parameter, storages[name], tuple(arrays)) for name, arrays in grouped.items()]
+        layout = Layout(recipe, part, quantizer, target, tuple(placed))
         headers = Headers({info.name: info for one in distinct for info in _headers(one)})
-        more = sum((times[one.parameter.name] - 1) * sum(1 for _ in one.jobs(headers.tensors)) for one in once)
+        more = {one.parameter.name: alike[one.parameter.name].times - 1 for one in placed}
+        slabs = sum(more[name] * alike[name].slabs for name in more)
+        stored = sum((more[one.parameter.name] + 1) * sum(array.nbytes for array in one.arrays) for one in placed)
+        held = sum(more[one.parameter.name] * held_bytes(one) for one in placed)
         context = min(RUN_CONTEXT, recipe.architecture.max_position_embeddings)
         return BuildCost(
             target=recipe.target.name,
             precision=recipe.precision,
             quantizer=recipe.quantizer.name,
-            weights_bytes=sum(array.nbytes for array in whole.arrays),
-            bits_per_weight=whole.bits_per_weight,
-            build_memory_bytes=BUILD_BASE + working_memory(layout, headers, THREADS) + more * SLAB_JOB,
-            run_memory_bytes=run_memory(whole, context) if target.runnable else None,
+            weights_bytes=stored,
+            bits_per_weight=round(stored * 8 / max(1, self.parameters), 4),
+            build_memory_bytes=BUILD_BASE + working_memory(layout, headers, THREADS) + slabs * SLAB_JOB,
+            run_memory_bytes=run_memory(layout, context) + held if target.runnable else None,
             run_context=context,
+            files=(target.data_file, *self.files(recipe)),
         )
+
+    def files(self, recipe: Recipe) -> tuple[str, ...]:
+        """Name the files that hold no weights, as the target makes them for one layer; only names are asked for."""
+        key = (recipe.target.name, recipe.architecture.type)
+        if key not in self.file_names:
+            short = recipe.architecture.model_copy(update={"num_hidden_layers": 1})
+            layout = lay_out(recipe.model_copy(update={"architecture": short}), self.registry)
+            self.file_names[key] = tuple(name for name, _ in layout.files)
+        return self.file_names[key]
 
 
 def _headers(parameter: Parameter) -> list[TensorInfo]:
     return [TensorInfo(part.tensor, CHECKPOINT_TYPE, part.shape, math.prod(part.shape) * 2) for part in parameter.parts]
 
 
-def _distinct(parameters: Sequence[Parameter]) -> tuple[list[Parameter], dict[str, int]]:
-    """Keep one of all weights that differ in nothing but their layer; count them under the kept one's name."""
-    kept: dict[object, Parameter] = {}
-    times: dict[str, int] = {}
+def _group(parameters: Iterable[Parameter]) -> dict[str, Alike]:
+    """Group weights that differ in nothing but their layer."""
+    groups: dict[object, list[Any]] = {}
     for one in parameters:
-        shapes = tuple((part.shape, part.pad_rows, part.pad_columns) for part in one.parts)
-        name = kept.setdefault((one.kind, one.role, one.layer is None, shapes), one).name
-        times[name] = times.get(name, 0) + 1
-    return list(kept.values()), times
+        shapes = tuple((part.shape, part.pad_rows is None, part.pad_columns is None) for part in one.parts)
+        groups.setdefault((one.kind, one.role, one.layer is None, shapes), [one, 0])[1] += 1
+    return {one.name: Alike(one, times, _slabs(one)) for one, times in groups.values()}
+
+
+def _slabs(parameter: Parameter) -> int:
+    """Count the slabs that ``Placed.jobs`` cuts a weight into."""
+    count = 0
+    for part in parameter.parts:
+        rows, *rest = part.stored_shape
+        count += -(-rows // max(1, SLAB // max(1, math.prod(rest) * READABLE[CHECKPOINT_TYPE])))
+    return count
+
+
+def _size(parameter: Parameter) -> int:
+    return sum(math.prod(part.shape) for part in parameter.parts)
 
 
 def _share(parameter: Parameter) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from zoo.catalog import drawing, words
-from zoo.catalog.cards import ModelCard, PartCard, Zoo
+from zoo.catalog.cards import Fact, ModelCard, PartCard, Zoo
 from zoo.catalog.measured import accuracy, speed, take_apart
 from zoo.catalog.plots import plots
 
@@ -116,7 +116,19 @@ def model_view(card: ModelCard) -> dict[str, Any]:
         "reports": reports,
         "first_precision": DEFAULT_PRECISION if DEFAULT_PRECISION in card.precisions else "".join(card.precisions[:1]),
         "documents": _by_target(card),
+        "values": _values(card),
+        "package_files": {one.target: one.files for one in card.builds},
     }
+
+
+def _values(card: ModelCard) -> dict[str, dict[str, Fact]]:
+    """Leave out what other pages or other parts of the page show: datasets, and a target's own defaults."""
+    values = {}
+    for section, fields in card.facts.items():
+        changed = {name: one for name, one in fields.items() if section != one.origin}
+        if changed and section != "datasets":
+            values[section] = changed
+    return values
 
 
 def _by_target(card: ModelCard) -> dict[str, list[Any]]:

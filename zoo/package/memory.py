@@ -7,7 +7,7 @@ import os
 from itertools import islice
 
 from zoo.contracts import Checkpoint
-from zoo.package.layout import READABLE, Layout
+from zoo.package.layout import READABLE, Layout, Placed
 
 SPARE_BUFFERS = 2
 """Finished slabs that wait to be hashed, beside the one that each thread works on."""
@@ -15,6 +15,8 @@ _THREAD = 5 * 2**18
 """Stack, allocator arena and numpy's small temporaries of a thread."""
 SLAB_JOB = 320
 """What Python keeps for each slab to do."""
+_TORCH = 700 * 2**20
+"""torch itself, with the samples and the few rows that are in work."""
 _RUN_BASE = 110 * 2**20
 """Resident size of the interpreter with onnxruntime and a tokenizer."""
 
@@ -65,6 +67,8 @@ def working_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
     For each thread a slab as read, a tile as float32 and its helpers; the stored slabs; the small arrays (scales, zero
     points) of the two parameters in work.
     """
+    if layout.quantizer.needs_activations:
+        return calibration_memory(layout)
     read, stored, count = slab_bytes(layout, checkpoint)
     padded = any(part.pad_rows or part.pad_columns for one in layout.placed for part in one.parameter.parts)
     columns = max(math.prod(one.parameter.shape[1:]) for one in layout.placed)
@@ -89,6 +93,29 @@ def _side_memory(layout: Layout, checkpoint: Checkpoint, ahead: int) -> int:
     return whole + begun
 
 
+def calibration_memory(layout: Layout) -> int:
+    """Predict what a calibrated build holds at once, bytes: a layer in float32, its Hessians or the factoring of the
+    widest one (itself and three more of its size), the widest stored weight, and what is computed with.
+    """
+    layers: dict[int | None, int] = {}
+    hessians: dict[tuple[int | None, str], int] = {}
+    widest = stored = 0
+    for one in layout.placed:
+        parameter, size = one.parameter, math.prod(one.parameter.shape)
+        # Outside the layers one weight after the other is large: the embedding, or the head.
+        key = parameter.layer
+        layers[key] = layers.get(key, 0) + size * 4 if key is not None else max(layers.get(key, 0), size * 4)
+        stored = max(stored, sum(array.nbytes for array in one.arrays))
+        if parameter.kind == "linear":
+            columns = parameter.shape[-1]
+            hessians[parameter.layer, parameter.role] = columns * columns * 4
+            widest = max(widest, columns * columns * 4)
+    together: dict[int | None, int] = {}
+    for (layer, _), size in hessians.items():
+        together[layer] = together.get(layer, 0) + size
+    return max(layers.values()) + max(4 * widest, *together.values()) + stored + _TORCH
+
+
 def run_memory(layout: Layout, context: int) -> int:
     """Predict the resident set size of running the package at ``context`` tokens, bytes.
 
@@ -96,9 +123,12 @@ def run_memory(layout: Layout, context: int) -> int:
     as float32; the KV cache is float32.
     """
     arch = layout.recipe.architecture
-    weights = sum(
-        math.prod(one.parameter.shape) * 4 if one.storage.kind == "float" else sum(array.nbytes for array in one.arrays)
-        for one in layout.placed
-    )
     cache = 2 * arch.num_hidden_layers * arch.num_key_value_heads * arch.head_dim * context * 4
-    return _RUN_BASE + weights + cache
+    return _RUN_BASE + sum(map(held_bytes, layout.placed)) + cache
+
+
+def held_bytes(one: Placed) -> int:
+    """Count what a weight takes while the package runs."""
+    if one.storage.kind == "float":
+        return math.prod(one.parameter.shape) * 4
+    return sum(array.nbytes for array in one.arrays)

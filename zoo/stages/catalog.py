@@ -97,7 +97,7 @@ def model_card(
     """
     architecture = model.architecture
     key = architecture.model_dump_json()
-    numbers: Numbers = cache.setdefault(key, Numbers(architecture, registry))
+    numbers: Numbers = cache.setdefault(key, Numbers(architecture, registry, cache.setdefault("files", {})))
     builds: list[BuildCost] = []
     documents: list[Written] = []
     refused: list[Refused] = []
