@@ -17,18 +17,22 @@ from zoo.package import open_package
 WORDS = [f"w{one}" for one in range(300)]
 
 
-@pytest.fixture
-def model(tmp_path):
-    """A checkpoint with a tokenizer of words."""
+def add_tokenizer(folder):
+    """Give a checkpoint a tokenizer of words that puts <s> before a text."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    folder = tmp_path / "model"
-    make_checkpoint(folder)
     made = Tokenizer(models.WordLevel({"<s>": 0, **{one: at + 1 for at, one in enumerate(WORDS)}}, unk_token="<s>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     made.save(str(folder / "tokenizer.json"))
     return folder
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A checkpoint with a tokenizer."""
+    make_checkpoint(tmp_path / "model")
+    return add_tokenizer(tmp_path / "model")
 
 
 def words(count, seed=0):
@@ -168,3 +172,22 @@ def test_kept_layers_are_stored_as_asked(model, text, tmp_path):
     assert package.manifest.recipe.quantizer.options["keep"] == keep
     engine = zoo.open(tmp_path / "p")
     assert len(engine.generate([1, 2, 3], max_new_tokens=4, ignore_eos=True).token_ids) == 4
+
+
+@pytest.mark.slow
+def test_the_plan_foresees_the_memory(text, tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    folder = tmp_path / "wide"
+    make_checkpoint(folder, hidden_size=768, intermediate_size=4096, num_attention_heads=12, num_key_value_heads=12)
+    add_tokenizer(folder)
+    options = ["--quantizer", "gptq", "--calibration", text, "--samples", "2", "--sequence-length", "16"]
+    command = [sys.executable, "-m", "zoo", "build", str(folder), *map(str, options), "-o", str(tmp_path / "p")]
+    planned = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, text=True, check=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    foreseen = json.loads(planned.stdout)["peak_memory_bytes"]
+    assert 0.6 * foreseen < usage.ru_maxrss * 1024 < 1.1 * foreseen

@@ -169,8 +169,11 @@ def _inverse_factor(h: Any, order: Any, dead: Any, damping: float) -> Any:
     if int(failed) != 0 or not bool(torch.isfinite(lower.diagonal()).all()):
         return None
     identity = torch.eye(size, dtype=lower.dtype, device=lower.device)
-    inverse = torch.linalg.solve_triangular(lower, identity, upper=False, out=identity)
+    inverse = torch.linalg.solve_triangular(lower, identity, upper=False)
+    # Four matrices of this size at once are what a wide layer's memory goes to: let go of each as soon as possible.
+    del lower, identity
     upper = inverse.flip(0, 1)
+    del inverse
     return upper if bool(torch.isfinite(upper.diagonal()).all()) else None
 
 
