@@ -46,7 +46,7 @@ def register_families(register):
 '''
 
 _TEST = """\
-from zoo.testing import *  # noqa: F403
+from zoo.testing import *  # noqa: F403, I001
 PLUGIN = "{name}"
 """
 

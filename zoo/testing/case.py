@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.declarations.architecture import Architecture
 from zoo.errors import ZooError
-from zoo.registry import DeclaredModel, Registry
+from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.testing.checkpoint import write_config, write_empty, write_random, write_tokenizer
 from zoo.testing.shrink import shrink, with_numbers
 
@@ -49,7 +49,7 @@ class Case:
         for one in self.installed.families.values():
             for claim in one.family.claims:
                 unsaid: Any = one.family.claim(claim)
-                if not unsaid.model_fields_set and (one.family.architecture.type or "decoder") == self.arch.type:
+                if not unsaid.model_fields_set and (_type(one) or "decoder") == self.arch.type:
                     return claim
         raise ZooError(f"no family claims a model_type for {self.arch.type!r}; state MODEL_TYPE in the test file")
 
@@ -126,6 +126,11 @@ class Case:
         path = self.folder / "empty"
         self._write_config(path, arch)
         return path, write_empty(path, part.tensors(arch))
+
+
+def _type(declared: DeclaredFamily) -> str | None:
+    fields: Any = declared.family.architecture
+    return None if fields.type is None else str(fields.type)
 
 
 LAYERS_AT_MOST = 512

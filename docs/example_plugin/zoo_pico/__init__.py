@@ -1,0 +1,10 @@
+"""The pico family."""
+
+from pathlib import Path
+
+from zoo import hookimpl
+
+
+@hookimpl
+def register_families(register):
+    register(Path(__file__).with_name("pico.yaml"))
