@@ -143,9 +143,14 @@ def _targets(registry: Registry, model: DeclaredModel) -> dict[str, dict[str, Fi
     """Show each target's options and what it means by each precision."""
     sections: dict[str, dict[str, Field]] = {}
     for name in registry.targets:
-        target = registry.target(name)
         stated = model.target_options(name)
-        options = check_options(f"target {name!r}", target.Options, stated, model.architecture).model_dump(mode="json")
+        try:
+            target = registry.target(name)
+            checked = check_options(f"target {name!r}", target.Options, stated, model.architecture)
+        except ZooError as error:  # one target that cannot be used hides nothing of the others
+            sections[f"target {name}"] = {"problem": Field(value=str(error), origin="computed")}
+            continue
+        options = checked.model_dump(mode="json")
         fields = {
             option: Field(value=value, origin=(model.target_origin(name, option) or f"target {name}"))
             for option, value in options.items()
