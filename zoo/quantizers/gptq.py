@@ -164,13 +164,15 @@ def _inverse_factor(h: Any, order: Any, dead: Any, damping: float) -> Any:
     diagonal = turned.diagonal()
     diagonal[dead[backwards]] = 1.0
     diagonal += damping
-    lower, failed = torch.linalg.cholesky_ex(turned)
+    # In place: matrices of this size are what a wide layer's memory goes to. LAPACK wants columns in one piece, and the
+    # transpose of a symmetric matrix is the same.
+    failed = torch.empty((), dtype=torch.int32, device=h.device)
+    lower, failed = torch.linalg.cholesky_ex(turned.mT, out=(turned.mT, failed))
     del turned, diagonal
     if int(failed) != 0 or not bool(torch.isfinite(lower.diagonal()).all()):
         return None
     identity = torch.eye(size, dtype=lower.dtype, device=lower.device)
-    inverse = torch.linalg.solve_triangular(lower, identity, upper=False)
-    # Four matrices of this size at once are what a wide layer's memory goes to: let go of each as soon as possible.
+    inverse = torch.linalg.solve_triangular(lower, identity.mT, upper=False, out=identity.mT)
     del lower, identity
     upper = inverse.flip(0, 1)
     del inverse
