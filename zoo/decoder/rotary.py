@@ -36,9 +36,14 @@ def rotary(arch: Architecture, padded: int) -> Rotary:
         frequencies = base
         growth = (arch.rope_theta, scaling.factor, arch.max_position_embeddings, size / (size - 2) if size > 2 else 1.0)
     elif scaling.rope_type == "yarn":
-        frequencies, magnitude = _yarn(arch, scaling, base)
+        try:
+            frequencies, magnitude = _yarn(arch, scaling, base)
+        except (ZeroDivisionError, ValueError, OverflowError):
+            raise ZooError(f"config.json: rope_theta {arch.rope_theta:g} and its rope_scaling make no angles") from None
     else:
         frequencies = _bands(arch, scaling, base)
+    if not (np.isfinite(frequencies).all() and math.isfinite(magnitude)):
+        raise ZooError(f"config.json: rope_theta {arch.rope_theta:g} and its rope_scaling make infinite angles")
     padding = np.zeros(padded // 2 - size // 2, np.float32)
     return Rotary(
         frequencies=np.concatenate([frequencies.astype(np.float32), padding]),
@@ -61,7 +66,8 @@ def context_length(arch: Architecture) -> int:
 def _frequencies(theta: float, size: int) -> Frequencies:
     """θ^(-2i / size) for each pair i."""
     exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    frequencies: Frequencies = np.float32(1) / np.power(np.float32(theta), exponents)
+    with np.errstate(divide="ignore", over="ignore"):  # refused by who asks
+        frequencies: Frequencies = np.float32(1) / np.power(np.float32(theta), exponents)
     return frequencies
 
 

@@ -28,9 +28,13 @@ def find_template(folder: Path) -> str | None:
             raise ZooError(f"{folder.name}/{own.name}: not UTF-8") from None
     template = _read(folder, "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
-        named = {one.get("name"): one.get("template") for one in template if isinstance(one, dict)}
+        named = {one.get("name"): one.get("template") for one in template if _named(one)}
         template = named.get("default")
     return template if isinstance(template, str) else None
+
+
+def _named(one: Any) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("name"), str)
 
 
 def special_tokens(folder: Path) -> dict[str, str]:

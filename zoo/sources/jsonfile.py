@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""What an escaped surrogate looks like; a pair of them is a character, one alone is not."""
 
 
 class _Duplicate(ValueError):
@@ -37,7 +41,7 @@ def parse_object(raw: bytes, where: str, *, duplicates: bool = False) -> dict[st
         duplicates: let a key stand twice (the last one counts), as lenient writers of tokenizers do.
 
     Raises:
-        ZooError: it is not UTF-8, not JSON, not an object, nested too deep, or holds a key twice.
+        ZooError: it is not UTF-8, not JSON, not an object, nested too deep, or holds a key twice or half a character.
     """
     try:
         value = json.loads(
@@ -53,9 +57,19 @@ def parse_object(raw: bytes, where: str, *, duplicates: bool = False) -> dict[st
         raise ZooError(f"{where}: nested too deep") from None
     except ValueError as error:
         raise ZooError(f"{where}: not JSON: {str(error).splitlines()[0][:200]}") from None
+    if _HALF.search(raw) and not _is_text(value):
+        raise ZooError(f"{where}: holds an escaped half of a character (\\ud800 to \\udfff), which is no text")
     if not isinstance(value, dict):
         raise ZooError(f"{where}: holds a JSON {type(value).__name__}, not an object")
     return value
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_bytes(path: Path, limit: int, where: str | None = None) -> bytes:

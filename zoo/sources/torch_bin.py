@@ -48,7 +48,7 @@ class _Stream(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._source.size}[whence]
         if base + offset < 0:
-            raise OSError("before the beginning")
+            raise zipfile.BadZipFile("an offset before the beginning")
         self._at = base + offset
         return self._at
 
