@@ -58,7 +58,8 @@ class DeclaredFamily:
         for model in found:
             if model.full_name == name:
                 return model
-        raise UnknownBase(str(unknown("base", name, [one.full_name for one in found])))
+        hint = "is the plugin that declares it installed?"
+        raise UnknownBase(str(unknown("base", name, [one.full_name for one in found], hint)))
 
 
 @dataclass(frozen=True)
