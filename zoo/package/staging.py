@@ -35,7 +35,7 @@ def locked(output: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    path = output.parent / f".{output.name}.lock"
+    path = _lock_file(output)
     with guarded(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0, is_singleton=False, thread_local=False)
@@ -188,7 +188,11 @@ def recover(output: Path) -> None:
 
 def left_over(output: Path) -> bool:
     """Tell whether a build that was killed while it published left something to clear up."""
-    return _aside(output).exists() or partial_folder(output).exists()
+    return any(one.exists() for one in (_aside(output), partial_folder(output), _lock_file(output)))
+
+
+def _lock_file(output: Path) -> Path:
+    return output.parent / f".{output.name}.lock"
 
 
 def _aside(output: Path) -> Path:
