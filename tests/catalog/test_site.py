@@ -100,6 +100,7 @@ def test_the_same_zoo_gives_the_same_bytes(make) -> None:
     assert files == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
     for file in files:
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
+        assert b" at 0x" not in (first / file).read_bytes(), file  # an address, which another process has not
 
 
 def test_memory_is_what_a_plan_predicts(tmp_path: Path) -> None:

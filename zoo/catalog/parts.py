@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from zoo.catalog.cards import Option, PartCard
 from zoo.errors import ZooError
@@ -80,8 +81,20 @@ def _options(model: Any) -> tuple[Option, ...]:
 
 
 def _type(annotation: Any) -> str:
-    text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else annotation
-    return str(text).replace("typing.", "").replace("NoneType", "None")
+    """Write a type as one would in a declaration: without constraints, choices as they are."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(inner[0])
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " | ".join(_type(one) for one in inner)
+    if annotation in (None, type(None)):
+        return "None"
+    if annotation is Ellipsis:
+        return "..."
+    name = str(getattr(origin or annotation, "__name__", origin or annotation))
+    return f"{name}[{', '.join(map(_type, inner))}]" if inner else name
 
 
 def _plain(value: Any) -> str:

@@ -16,16 +16,10 @@ def catalog(
 ) -> None:
     """Write the zoo as web pages, from the declarations and the recorded reports."""
     from zoo.plugins import host
-    from zoo.stages.catalog import write_catalog
+    from zoo.stages.catalog import parts_by_plugin, write_catalog
 
     loaded = host()
-    brought_by = {
-        (kind, name): record.name
-        for record in loaded.records
-        for kind, names in record.registered.items()
-        for name in names
-    }
-    made = write_catalog(loaded.registry, output, brought_by=brought_by, reports=None)
+    made = write_catalog(loaded.registry, output, brought_by=parts_by_plugin(loaded.records), reports=None)
     if as_json:
         print_json({"catalog": str(output), **made})
         return

@@ -16,6 +16,7 @@ from zoo.declarations.dataset import DatasetUses
 from zoo.declarations.recipe import CalibrationPin, Precision, Recipe, TargetChoice, TokenIds, WeightsPin
 from zoo.declarations.report import Report
 from zoo.errors import ZooError
+from zoo.plugins import PluginRecord
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import latest_verification, recorded_reports
 from zoo.stages.choices import choose_quantizer, target_options
@@ -50,6 +51,13 @@ def write_catalog(
         "families": len(zoo.families),
         "files": len(files),
         "bytes": sum(map(len, files.values())),
+    }
+
+
+def parts_by_plugin(records: Iterable[PluginRecord]) -> dict[tuple[str, str], str]:
+    """Say which plugin brought what: (kind, name) → plugin."""
+    return {
+        (kind, name): record.name for record in records for kind, names in record.registered.items() for name in names
     }
 
 
