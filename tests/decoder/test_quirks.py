@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import zoo
 from tests.checkpoints import SMALL, edit_config, make_of_type
 from tests.decoder.stepping import Stepping, prompt
+from zoo.declarations.architecture import IMPLIED, WINDOWS, Architecture
+from zoo.decoder import Decoder
 from zoo.errors import ZooError
 
 torch = pytest.importorskip("torch")
@@ -160,7 +164,6 @@ def test_calibration_computes_the_same(model_type: str, tmp_path: Path) -> None:
 
 def test_a_claim_says_what_transformers_means_by_an_absent_key() -> None:
     """Sizes alone in ``config.json``: every other number is that of transformers' own configuration."""
-    from zoo.declarations.architecture import IMPLIED
     from zoo.plugins import host
 
     sizes = {name: SMALL[name] for name in SMALL if name not in ("num_key_value_heads", "max_position_embeddings")}
@@ -212,3 +215,40 @@ def test_what_contradicts_the_type_is_refused(model_type: str, changes: Any, mes
     edit_config(tmp_path / "checkpoint", **changes)
     with pytest.raises(ZooError, match=message):
         zoo.build(str(tmp_path / "checkpoint"), "fp32", output=tmp_path / "package")
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 300)
+    | st.floats()
+    | st.sampled_from(["tanh", "gelu", "full_attention"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+)
+KEYS = sorted(IMPLIED | WINDOWS | {"layer_types", "max_window_layers", "hidden_activation", "hidden_act", "head_dim"})
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(["qwen2", "qwen3", "mistral", "gemma"]), st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4)
+)
+def test_anything_is_read_or_refused_in_one_line(model_type: str, changes: dict[str, Any]) -> None:
+    from zoo.plugins import host
+
+    family = host().registry.claimant(model_type)
+    assert family is not None
+    claim = family.family.claim(model_type).model_dump(exclude_unset=True)
+    refusal = ""
+    try:
+        arch = Decoder().read_config({**SMALL, **changes}, claim)
+    except ZooError as error:
+        refusal = str(error)
+    assert "\n" not in refusal
+    assert len(refusal) < 400
+    if refusal:
+        return
+    assert arch == Architecture.model_validate_json(arch.model_dump_json())
+    assert {name: getattr(arch, name) for name in IMPLIED} == {
+        name: claim.get(name, Architecture.model_fields[name].default) for name in IMPLIED
+    }
+    assert all(arch.window(layer) is None or arch.window(layer) < 256 for layer in range(2))

@@ -95,7 +95,7 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
         ZooError: a number is missing or none, or a key says something that the decoder does not compute.
     """
     _contradicted(config, implied)
-    config = {**implied, **config}
+    config = {**implied, **{name: value for name, value in config.items() if name not in IMPLIED}}
     _refuse(config)
     numbers: dict[str, Any] = {name: _integer(config, name) for name in _SIZES if name in config}
     numbers.setdefault("max_position_embeddings", _DEFAULT_CONTEXT)
