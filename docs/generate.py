@@ -1,4 +1,4 @@
-"""Write what is generated: the JSON Schemas and the reference pages. `--check` only says which are stale.
+"""Write what is generated: the JSON Schemas, the reference pages, the catalog. `--check` only says which are stale.
 
 python docs/generate.py [--check]
 """
@@ -6,6 +6,7 @@ python docs/generate.py [--check]
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import itertools
 import json
@@ -127,6 +128,20 @@ def models() -> str:
     return "\n".join(lines) + "\n"
 
 
+def catalog() -> str:
+    """Digest the pages of `zoo catalog`: they are many and made of the declarations, so git does not keep them."""
+    from zoo.catalog.site import site
+    from zoo.plugins import host
+    from zoo.stages.catalog import collect, parts_by_plugin
+
+    files = site(collect(host().registry, parts_by_plugin(host().records), []))
+    if "--check" not in sys.argv:
+        from zoo.catalog.folder import publish_site
+
+        publish_site(ROOT / "docs/catalog", files)
+    return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
+
+
 def generated() -> dict[str, str]:
     """Make every generated file, by its path in the repository."""
     os.environ["ZOO_PLUGINS"] = BUNDLED
@@ -135,6 +150,7 @@ def generated() -> dict[str, str]:
         "docs/reference/commands.md": commands,
         "docs/reference/hooks.md": hooks,
         "docs/reference/models.md": models,
+        "docs/reference/catalog.sha256": catalog,
     }
     return {**schemas(), **{path: make() for path, make in pages.items()}}
 
