@@ -52,9 +52,10 @@ def main() -> None:
             checkpoints.make(name, folder)
         (work / "text.txt").write_text(text(options.samples * options.sequence_length), encoding="utf-8")
         command = [
-            sys.executable, "-m", "zoo", "build", str(folder), "-p", options.precision, "--quantizer", options.quantizer,
-            "--calibration", str(work / "text.txt"), "--samples", str(options.samples), "--sequence-length",
-            str(options.sequence_length), "--device", options.device, "-o", str(work / "package"), "--force",
+            sys.executable, "-m", "zoo", "build", str(folder), "-p", options.precision,
+            "--quantizer", options.quantizer,
+            "--calibration", str(work / "text.txt"), "--samples", str(options.samples),
+            "--sequence-length", str(options.sequence_length), "--device", options.device, "-o", str(work / "package"), "--force",
         ]  # fmt: skip
         started = time.monotonic()
         process = subprocess.Popen(command)
@@ -63,13 +64,17 @@ def main() -> None:
         print(
             json.dumps(
                 {
-                    "shape": options.shape, "layers": SHAPES[name].layers, "quantizer": options.quantizer,
-                    "precision": options.precision, "tokens": options.samples * options.sequence_length,
-                    "exit": os.waitstatus_to_exitcode(status), "seconds": round(seconds, 1),
+                    "shape": options.shape,
+                    "layers": SHAPES[name].layers,
+                    "quantizer": options.quantizer,
+                    "precision": options.precision,
+                    "tokens": options.samples * options.sequence_length,
+                    "exit": os.waitstatus_to_exitcode(status),
+                    "seconds": round(seconds, 1),
                     "peak_rss_gb": round(usage.ru_maxrss * 1024 / 1e9, 2),
                     "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
                 }
-            )  # fmt: skip
+            )
         )
 
 

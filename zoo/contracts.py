@@ -464,7 +464,10 @@ class Target(Protocol):
     def place(
         self, parameters: Sequence[Parameter], storages: Mapping[str, FloatStorage | BlockStorage]
     ) -> list[StoredArray]:
-        """Place every stored array in the data file, in writing order: offsets grow, a parameter's arrays follow each other."""
+        """Place every stored array in the data file, in writing order.
+
+        Offsets grow, and a parameter's arrays follow each other.
+        """
         ...
 
     def files(

@@ -357,8 +357,8 @@ def test_an_error_in_the_loop_does_not_end_it(package) -> None:
 
 
 def test_history_that_no_longer_fits_loses_its_oldest_turns(engine) -> None:
-    from zoo.cli.prompt_loop import fit
     from zoo.cli.answers import Answers
+    from zoo.cli.prompt_loop import fit
 
     answers = Answers(engine, {"max_new_tokens": 64})
     talk = [{"role": "system", "content": "Be kind."}]

@@ -264,7 +264,9 @@ def checkpoint_tokens(checkpoint: Checkpoint) -> TokenIds:
             value = source.get(name)
             ids = value if isinstance(value, list) else [] if value is None else [value]
             if not all(isinstance(one, int) and not isinstance(one, bool) for one in ids):
-                raise ZooError(f"{checkpoint.name}: {name} must be a token id or a list of them, not {repr(value)[:60]}")
+                raise ZooError(
+                    f"{checkpoint.name}: {name} must be a token id or a list of them, not {repr(value)[:60]}"
+                )
             # -1 means "none" in older files.
             ids = [one for one in ids if one >= 0]
             if ids:

@@ -22,7 +22,8 @@ def check_names(page: Page, mine: DeclaredFamily, others: list[DeclaredFamily]) 
             page.error(("name",), f"the family {other.family.name!r} is declared by {_whose(other)} too", "rename one")
         for index, claim in enumerate(mine.family.claims):
             if claim in other.family.claims:
-                page.error(("claims", index), f"family {other.family.name!r} already claims model_type {claim!r}")
+                at = claim if isinstance(mine.family.claims, dict) else index
+                page.error(("claims", at), f"family {other.family.name!r} already claims model_type {claim!r}")
         taken = {one.name for one in other.models}
         for index, model in enumerate(mine.models):
             if model.name in taken:
