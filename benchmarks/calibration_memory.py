@@ -55,7 +55,8 @@ def main() -> None:
             sys.executable, "-m", "zoo", "build", str(folder), "-p", options.precision,
             "--quantizer", options.quantizer,
             "--calibration", str(work / "text.txt"), "--samples", str(options.samples),
-            "--sequence-length", str(options.sequence_length), "--device", options.device, "-o", str(work / "package"), "--force",
+            "--sequence-length", str(options.sequence_length), "--device", options.device,
+            "-o", str(work / "package"), "--force",
         ]  # fmt: skip
         started = time.monotonic()
         process = subprocess.Popen(command)
