@@ -53,7 +53,9 @@ def build(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A folder that holds the dataset's files already.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where calibration computes: cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option(help="Where calibration computes: cpu or cuda; a target with a device takes it.")
+    ] = None,
     target: Annotated[
         str, typer.Option(help="For whom to build; `--target NAME --help` shows the target's own options too.")
     ] = "ort",
@@ -92,6 +94,9 @@ def build(
     if block_size is not None:
         options["block_size"] = block_size
     registry = host().registry
+    wanted = {**parse_options(target_option), **ctx.meta.get(GIVEN, {})}
+    if device is not None and "device" in registry.target(target).Options.model_fields:
+        wanted["device"] = device
     request = Request(
         model=model,
         precision=precision,
@@ -105,7 +110,7 @@ def build(
         sequence_length=sequence_length,
         seed=seed,
         target=target,
-        target_options={**parse_options(target_option), **ctx.meta.get(GIVEN, {})},
+        target_options=wanted,
     )
     resolved = resolve(registry, request, headers_only=dry_run)
     resolved, tokens = calibrated(registry, request, resolved, data=data, planning=dry_run)
@@ -134,7 +139,7 @@ def build(
             threads=threads,
             progress=progress,
             calibration=tokens,
-            device=device,
+            device=device or "cpu",
         )
     manifest = package.manifest
     size = sum(record.size for record in manifest.files.values())
