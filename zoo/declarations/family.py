@@ -39,11 +39,16 @@ class Weights(Value):
         return self
 
 
+def _one_is_enough(schema: dict[str, Any]) -> None:
+    """Tell editors that one id needs no list."""
+    schema["anyOf"].insert(0, {"type": "integer"})
+
+
 class Tokens(Value):
     """Special tokens; what is not stated is the checkpoint's own."""
 
     bos_token_id: int | None = None
-    eos_token_id: tuple[int, ...] | None = None
+    eos_token_id: Annotated[tuple[int, ...] | None, Field(json_schema_extra=_one_is_enough)] = None
     """Every id that ends a text."""
     pad_token_id: int | None = None
     override: str | None = None

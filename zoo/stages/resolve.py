@@ -181,7 +181,8 @@ def resolve_architecture(
     found = registry.architecture(kind).read_config(checkpoint.config, implied(registry, declared, checkpoint))
     if declared is None:
         return found
-    for name, (_, origin) in declared.stated.items():
+    # Another computation is said before the numbers that come with it.
+    for name, (_, origin) in sorted(declared.stated.items(), key=lambda one: (one[0] not in IMPLIED, one[0])):
         value, actual = getattr(declared.architecture, name), getattr(found, name)
         if name == "type" or actual == value:
             continue
