@@ -86,7 +86,8 @@ def row(found: dict[str, Any]) -> str:
     """Write a line of the table."""
     precision, block = found["precision"], found["block_size"]
     name = precision
-    if block is not None and found["symmetric"] and found["head_bits"] == 8 and block == DEFAULT_BLOCK[precision]:
+    default = (DEFAULT_BLOCK.get(precision), precision == "int8", 8)
+    if block is not None and (block, found["symmetric"], found["head_bits"]) == default:
         name = f"**{precision}**"
     points = "-" if block is None else ("no" if found["symmetric"] else "yes")
     head = "-" if block is None else str(found["head_bits"])
