@@ -1,0 +1,39 @@
+"""What a part must offer: the protocols behind the hooks, and the few values that parts hand to each other.
+
+A part is registered by a string, ``"package.module:Class"``, and imported on first use.
+
+- An **architecture** says *what* is computed.
+- A **quantizer** says *how small* a weight gets.
+- A **target** says *for whom*.
+- A **checkpoint** is where the weights come from.
+
+Only the builder knows all of them.
+"""
+
+from zoo.contracts.architecture import ArchitecturePart
+from zoo.contracts.checkpoint import Checkpoint, CheckpointDType, TensorInfo
+from zoo.contracts.graph import GraphOps, Rotary
+from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
+from zoo.contracts.target import Target
+from zoo.contracts.weights import HeadPadding, Parameter, ParameterKind, Part, StoredArray
+
+__all__ = [
+    "ArchitecturePart",
+    "Checkpoint",
+    "CheckpointDType",
+    "FoldLink",
+    "FoldableLayer",
+    "Folding",
+    "GraphOps",
+    "HeadPadding",
+    "LayerActivations",
+    "Parameter",
+    "ParameterKind",
+    "Part",
+    "Quantizer",
+    "Rotary",
+    "Slab",
+    "StoredArray",
+    "Target",
+    "TensorInfo",
+]

@@ -1,0 +1,50 @@
+"""What a registered architecture offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from zoo.contracts.graph import GraphOps
+from zoo.contracts.weights import Parameter
+from zoo.declarations.architecture import Architecture
+
+if TYPE_CHECKING:
+    pass
+
+
+class ArchitecturePart(Protocol):
+    """What a registered architecture class offers; it is used through an instance made without arguments."""
+
+    activations: ClassVar[frozenset[str]]
+
+    def read_config(self, config: Mapping[str, Any], implied: Mapping[str, Any] = ...) -> Architecture:
+        """Read a checkpoint's ``config.json``.
+
+        Args:
+            implied: fields that hold where the file is silent, because they follow from its ``model_type``.
+
+        Raises:
+            ZooError: a key says something that the architecture does not compute; the message names the key.
+        """
+        ...
+
+    def tensors(self, arch: Architecture) -> dict[str, tuple[int, ...]]:
+        """Name every tensor that a checkpoint of these numbers holds, with its shape."""
+        ...
+
+    def ignored(self, arch: Architecture, name: str) -> bool:
+        """Tell whether a tensor of a checkpoint carries nothing (a derived buffer) and may stay unread."""
+        ...
+
+    def parameters(self, arch: Architecture, head_multiple: int = 1) -> list[Parameter]:
+        """List the weights of the graph in the order they are used; together they read every tensor.
+
+        Args:
+            head_multiple: the target's kernels want head sizes that are multiples of it; heads are widened with zeros.
+        """
+        ...
+
+    def forward(self, arch: Architecture, ops: GraphOps, head_multiple: int = 1) -> None:
+        """Compose the computation."""
+        ...
