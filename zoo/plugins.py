@@ -335,7 +335,14 @@ def _entry_points() -> list[metadata.EntryPoint]:
 
 
 def _distribution(point: metadata.EntryPoint) -> tuple[str | None, str | None]:
-    return (point.dist.name, point.dist.version) if point.dist is not None else (None, None)
+    return _identity(point.dist) if point.dist is not None else (None, None)
+
+
+@cache
+def _identity(distribution: metadata.Distribution) -> tuple[str, str]:
+    """Read name and version; the library parses the whole metadata anew each time it is asked."""
+    found = distribution.metadata
+    return found["Name"], found["Version"]
 
 
 class _LooseFamily:

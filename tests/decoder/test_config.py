@@ -258,3 +258,15 @@ def test_listing_needs_no_numpy() -> None:
         f"a = d.read_config({SMALL!r}); d.parameters(a, 16); d.tensors(a); assert 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_count_is_that_of_the_tensors() -> None:
+    import math
+
+    from zoo.plugins import host
+
+    decoder = Decoder()
+    for model in host().registry.models():
+        arch = model.architecture
+        shapes = decoder.tensors(arch).values()
+        assert decoder.parameter_count(arch) == sum(math.prod(shape) for shape in shapes), model.full_name

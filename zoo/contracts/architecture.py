@@ -33,6 +33,10 @@ class ArchitecturePart(Protocol):
         """Name every tensor that a checkpoint of these numbers holds, with its shape."""
         ...
 
+    def parameter_count(self, arch: Architecture) -> int:
+        """Count the weights of those tensors, a tied one once; lists ask it of every model."""
+        ...
+
     def ignored(self, arch: Architecture, name: str) -> bool:
         """Tell whether a tensor of a checkpoint carries nothing (a derived buffer) and may stay unread."""
         ...

@@ -26,6 +26,10 @@ class Decoder:
         """Name every tensor that a checkpoint of these numbers holds, with its shape."""
         return weights.tensors(arch)
 
+    def parameter_count(self, arch: Architecture) -> int:
+        """Count the weights of those tensors."""
+        return weights.parameter_count(arch)
+
     def ignored(self, arch: Architecture, name: str) -> bool:
         """Tell whether a tensor carries nothing of its own."""
         return weights.ignored(arch, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 
 from zoo.contracts import HeadPadding, Parameter, Part
 from zoo.declarations.architecture import Architecture
@@ -21,6 +22,16 @@ def tensors(arch: Architecture) -> dict[str, tuple[int, ...]]:
     for parameter in parameters(arch, 1):
         found |= {part.tensor: part.shape for part in parameter.parts}
     return found
+
+
+def parameter_count(arch: Architecture) -> int:
+    """Count the weights; layers are alike, so one is counted for all."""
+
+    def size(*listed: Parameter) -> int:
+        return sum(math.prod(part.shape) for one in listed for part in one.parts)
+
+    outside = [embedding(arch), final_norm(arch)] + ([] if arch.tie_word_embeddings else [head(arch)])
+    return size(*outside) + arch.num_hidden_layers * size(*layer_parameters(arch, 0, 1).values())
 
 
 def ignored(arch: Architecture, name: str) -> bool:

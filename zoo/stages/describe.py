@@ -207,7 +207,7 @@ def _checkpoint(registry: Registry, subject: Subject, weights: str | None) -> De
         raise ZooError(f"{subject.label} is not declared and its files are not on this machine; fetch it first")
     architecture = resolve_architecture(registry, None, checkpoint)
     claimant = registry.claimant(str(checkpoint.config.get("model_type")))
-    parameters = sum(_size(shape) for shape in registry.architecture(architecture.type).tensors(architecture).values())
+    parameters = registry.architecture(architecture.type).parameter_count(architecture)
     tokens = checkpoint_tokens(checkpoint)
     sections = {
         "licence": _object(resolve_licence(None, checkpoint), "README.md"),
@@ -221,10 +221,3 @@ def _checkpoint(registry: Registry, subject: Subject, weights: str | None) -> De
     }
     family = claimant.family.name if claimant else None
     return Description(model=subject.label, family=family, fields=sections)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size

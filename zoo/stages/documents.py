@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import platform
 import shutil
@@ -110,5 +109,4 @@ def target_context(registry: Registry, resolved: Resolved) -> TargetContext:
 
 def parameter_count(registry: Registry, recipe: Recipe) -> int:
     """Count a recipe's weights from its numbers alone."""
-    tensors = registry.architecture(recipe.architecture.type).tensors(recipe.architecture)
-    return sum(math.prod(shape) for shape in tensors.values())
+    return registry.architecture(recipe.architecture.type).parameter_count(recipe.architecture)

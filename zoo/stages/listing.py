@@ -35,14 +35,7 @@ class ModelEntry(Value):
 
 def parameter_count(registry: Registry, model: DeclaredModel) -> int:
     """Count a model's weights from its numbers alone."""
-    architecture = model.architecture
-    total = 0
-    for shape in registry.architecture(architecture.type).tensors(architecture).values():
-        size = 1
-        for length in shape:
-            size *= length
-        total += size
-    return total
+    return registry.architecture(model.architecture.type).parameter_count(model.architecture)
 
 
 def precisions(registry: Registry, model: DeclaredModel, target: str = DEFAULT_TARGET) -> tuple[str, ...]:
