@@ -145,7 +145,9 @@ class Rtn:
         safe = np.where(scales > 0, scales, np.float32(1))
         zeros = np.clip(np.rint(-low / safe), 0, levels)
         np.add(blocks, (zeros + np.float32(0.5))[..., None], out=blocks)
-        np.clip(blocks, 0, levels, out=blocks)
+        # The smallest value comes out at 0 or between 0 and 1, the largest may reach one level too high.
+        if bits == 8:
+            np.minimum(blocks, levels, out=blocks)
         self._store(blocks, bits, out["weight"][start:stop])
         _store_zero_points(zeros.astype(np.uint8), bits, out["zero_points"][start:stop])
 

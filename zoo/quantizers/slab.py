@@ -185,8 +185,11 @@ class RawSlab:
             np.maximum(high, 0.0, out=high)
             return low.reshape(shape), high.reshape(shape)
         # As signed integers all negative values come last, as unsigned ones they come first and in order of magnitude.
-        top = np.maximum.reduceat(flat.view(np.int16), starts)
-        bottom = np.maximum.reduceat(flat, starts)
+        keys = self._scratch.array("magnitude", bits.shape, np.uint16)
+        np.bitwise_xor(bits, 0x8000, out=keys)
+        top = (self._block_maxima(keys.reshape(-1), block) ^ np.uint16(0x8000)).view(np.int16)
+        np.copyto(keys, bits)
+        bottom = self._block_maxima(keys.reshape(-1), block).copy()
         infinity = _INFINITY[self._dtype]
         self._check(start, stop, int(top.max(initial=0)) < infinity and int(bottom.max(initial=0)) < 0x8000 + infinity)
         np.maximum(top, 0, out=top)
