@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from zoo.cli.output import bytes_text, print_json
+from zoo.cli.progress import fetch_progress
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from zoo.sources.transfer import Arrival
 
 
 def fetch(
@@ -59,33 +54,3 @@ def fetch(
 def _print(what: str, files: int, size: int, downloaded: int) -> None:
     came = f"{bytes_text(downloaded)} downloaded" if downloaded else "already here"
     typer.echo(f"{what}, {files} file{'s' if files != 1 else ''}, {bytes_text(size)}, {came}")
-
-
-@contextmanager
-def fetch_progress() -> Iterator[Callable[[Arrival], None] | None]:
-    """Give the callback that a download reports to; it draws on stderr, and only on a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    bar = Progress(
-        BarColumn(bar_width=24),
-        TextColumn("{task.description}", markup=False),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("", total=1.0)
-
-        def report(arrival: Arrival) -> None:
-            left = f"  {arrival.eta:.0f} s left" if arrival.eta is not None else ""
-            bar.update(
-                task,
-                completed=arrival.bytes_done / arrival.bytes_total if arrival.bytes_total else 0.0,
-                description=f"{bytes_text(arrival.bytes_done)} of {bytes_text(arrival.bytes_total)}  "
-                f"{bytes_text(arrival.rate)}/s{left}  {arrival.file}",
-            )
-
-        yield report

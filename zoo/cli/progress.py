@@ -1,4 +1,4 @@
-"""Draw a build's progress on stderr: layer, bytes, rate, time left, memory; nothing where stderr is no terminal."""
+"""Draw the progress of builds and downloads on stderr; nothing where stderr is no terminal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from zoo.cli.output import bytes_text
 
 if TYPE_CHECKING:
     from zoo.package.stream import Progress
+    from zoo.sources.transfer import Arrival
 
 
 def _line(step: Progress) -> str:
@@ -23,9 +24,22 @@ def _line(step: Progress) -> str:
     )
 
 
+def _arrival_line(arrival: Arrival) -> str:
+    """Write one state of a download as a line."""
+    left = f"  {arrival.eta:.0f} s left" if arrival.eta is not None else ""
+    return (
+        f"{bytes_text(arrival.bytes_done)} of {bytes_text(arrival.bytes_total)}  "
+        f"{bytes_text(arrival.rate)}/s{left}  {arrival.file}"
+    )
+
+
+def _share(step: Progress | Arrival) -> float:
+    return step.bytes_done / step.bytes_total if step.bytes_total else 0.0
+
+
 @contextmanager
-def build_progress() -> Iterator[Callable[[Progress], None] | None]:
-    """Give the callback that a build reports to."""
+def progress_bar() -> Iterator[Callable[[float, str], None] | None]:
+    """Give the callback that draws a share done (0 to 1) and a line beside it; None where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -41,9 +55,18 @@ def build_progress() -> Iterator[Callable[[Progress], None] | None]:
     )
     with bar:
         task = bar.add_task("", total=1.0)
+        yield lambda share, line: bar.update(task, completed=share, description=line)
 
-        def report(step: Progress) -> None:
-            share = step.bytes_done / step.bytes_total if step.bytes_total else 0.0
-            bar.update(task, completed=share, description=_line(step))
 
-        yield report
+@contextmanager
+def build_progress() -> Iterator[Callable[[Progress], None] | None]:
+    """Give the callback that a build reports to."""
+    with progress_bar() as draw:
+        yield draw and (lambda step: draw(_share(step), _line(step)))
+
+
+@contextmanager
+def fetch_progress() -> Iterator[Callable[[Arrival], None] | None]:
+    """Give the callback that a download reports to."""
+    with progress_bar() as draw:
+        yield draw and (lambda arrival: draw(_share(arrival), _arrival_line(arrival)))
