@@ -1,0 +1,161 @@
+"""What one plugin registers: collected first, checked, and moved into the registry all at once or not at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.declarations.dataset import Dataset, DatasetsFile
+from zoo.declarations.family import Family
+from zoo.errors import ZooError
+from zoo.registry import DeclaredFamily, Registry
+from zoo.yamlfile import Document
+
+if TYPE_CHECKING:
+    import typer
+
+CORE_COMMANDS = frozenset(
+    [
+        *("list", "show", "plugins", "fetch", "build", "verify", "run", "bench", "eval", "report"),
+        *("serve", "doctor", "new", "validate", "catalog", "rm"),
+    ]
+)
+"""Commands that no plugin may take; a test compares them with the command line."""
+
+_PART = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
+
+
+@dataclass
+class Collected:
+    """What one plugin registered, before it is known to be good."""
+
+    plugin: str
+    families: list[DeclaredFamily] = field(default_factory=list)
+    datasets: list[Dataset] = field(default_factory=list)
+    architectures: dict[str, str] = field(default_factory=dict)
+    quantizers: dict[str, str] = field(default_factory=dict)
+    targets: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, str | Path | Mapping[str, Any]] = field(default_factory=dict)
+    commands: dict[str, typer.Typer] = field(default_factory=dict)
+
+    def add_family(self, family: str | Path | Family, /) -> None:
+        """Take a family, from its YAML or as a model."""
+        if isinstance(family, Family):
+            declared = DeclaredFamily(family, self.plugin)
+            document = None
+        else:
+            document = Document(_path(family, "register_families"))
+            declared = DeclaredFamily(document.validate(Family), self.plugin, document.path)
+        for index, model in enumerate(declared.models):
+            if any("/" in (one.base or "") for one in declared.family.lineage(model.model)):
+                continue  # its numbers come from another family, which may not be loaded yet; commit looks
+            try:
+                _ = model.architecture
+            except ZooError as error:
+                if document is None:
+                    raise
+                raise ZooError(str(document.problem(("models", index), str(error)))) from None
+        if any(declared.family.name == one.family.name for one in self.families):
+            raise ZooError(f"registers the family {declared.family.name!r} twice")
+        self.families.append(declared)
+
+    def add_dataset(self, dataset: str | Path | Dataset, /) -> None:
+        """Take a dataset, or a YAML of datasets."""
+        if isinstance(dataset, Dataset):
+            self.datasets.append(dataset)
+        else:
+            self.datasets += Document(_path(dataset, "register_datasets")).validate(DatasetsFile).datasets
+
+    def part_adder(self, kind: str, table: dict[str, str]) -> Callable[[str, str], None]:
+        """Make the ``register`` of architectures, quantizers or targets."""
+
+        def register(name: str, target: str, /) -> None:
+            _check_name(kind, name)
+            if not isinstance(target, str) or not _PART.match(target):
+                raise ZooError(f"{kind} {name!r}: {target!r} is not of the form 'package.module:Class'")
+            if name in table:
+                raise ZooError(f"registers the {kind} {name!r} twice")
+            table[name] = target
+
+        return register
+
+    def add_task(self, name: str, task: str | Path | Mapping[str, Any], /) -> None:
+        """Take an evaluation task."""
+        _check_name("task", name)
+        if not isinstance(task, Mapping) and not _path(task, "register_tasks").is_file():
+            raise ZooError(f"task {name!r}: there is no file {task}")
+        if name in self.tasks:
+            raise ZooError(f"registers the task {name!r} twice")
+        self.tasks[name] = task
+
+    def registered(self) -> dict[str, tuple[str, ...]]:
+        """Name what was registered, by kind."""
+        kinds = {
+            "families": [one.family.name for one in self.families],
+            "models": [model.name for one in self.families for model in one.models],
+            "datasets": [one.name for one in self.datasets],
+            "architectures": self.architectures,
+            "quantizers": self.quantizers,
+            "targets": self.targets,
+            "tasks": self.tasks,
+            "commands": self.commands,
+        }
+        return {kind: tuple(names) for kind, names in kinds.items() if names}
+
+    def commit(self, registry: Registry) -> None:
+        """Move everything into the registry, or raise at the first clash and move nothing.
+
+        Raises:
+            UnknownBase: a fine-tune's base is of a family that the registry does not hold yet.
+        """
+        for one in self.families:
+            if one.family.name in registry.families:
+                other = registry.families[one.family.name].plugin
+                raise ZooError(f"the family {one.family.name!r} is already declared by plugin {other!r}")
+            for model_type in one.family.claims:
+                claimant = registry.claimant(model_type) or next(
+                    (two for two in self.families if two is not one and model_type in two.family.claims), None
+                )
+                if claimant is not None:
+                    raise ZooError(
+                        f"family {one.family.name!r} claims model_type {model_type!r}, "
+                        f"which family {claimant.family.name!r} already claims"
+                    )
+        known = {**registry.families, **{one.family.name: one for one in self.families}}
+        for one in self.families:
+            for model in replace(one, known=known).models if one.foreign_bases() else ():
+                _ = model.architecture
+        datasets = dict(registry.datasets)
+        for dataset in self.datasets:
+            if datasets.setdefault(dataset.name, dataset) != dataset:
+                raise ZooError(f"the dataset {dataset.name!r} is already declared, differently")
+        tables: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+            ("architecture", self.architectures, registry.architectures),
+            ("quantizer", self.quantizers, registry.quantizers),
+            ("target", self.targets, registry.targets),
+            ("task", self.tasks, registry.tasks),
+            ("command", self.commands, registry.commands),
+        ]
+        for kind, mine, theirs in tables:
+            for name in mine:
+                if name in theirs or (kind == "command" and name in CORE_COMMANDS):
+                    raise ZooError(f"the {kind} {name!r} is already taken")
+        registry.families |= {one.family.name: replace(one, known=registry.families) for one in self.families}
+        registry.datasets = datasets
+        for _, mine, theirs in tables:
+            theirs |= mine
+
+
+def _path(value: Any, hook: str) -> Path:
+    if not isinstance(value, str | Path):
+        raise ZooError(f"{hook}: expected a path or a declaration, got {type(value).__name__}")
+    return Path(value)
+
+
+def _check_name(kind: str, name: Any) -> None:
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise ZooError(f"{name!r} is no name for a {kind}: use lower case letters, digits, dots and dashes")
