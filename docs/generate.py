@@ -12,12 +12,31 @@ import itertools
 import json
 import os
 import sys
+import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BUNDLED = "datasets,llama,llama2,llama3,qwen,mistral,gemma,yi,deepseek_r1,tiny,vastai"
+
+
+def install_bundled(folder: str) -> list[str]:
+    """Make the plugins of this tree the installed ones, whatever was installed when, and name them.
+
+    Args:
+        folder: where to put the distribution that names their entry points.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    points = project["entry-points"]["zoo"]
+    info = Path(folder) / f"zoo_framework-{project['version']}.dist-info"
+    info.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(metadata, encoding="utf-8")
+    lines = "".join(f"{name} = {value}\n" for name, value in points.items())
+    (info / "entry_points.txt").write_text(f"[zoo]\n{lines}", encoding="utf-8")
+    sys.path[:0] = [folder, *(str(path.parent) for path in sorted(ROOT.glob("plugins/*/pyproject.toml")))]
+    return list(points)
 
 
 def field_docs(model: type) -> dict[str, dict[str, str]]:
@@ -105,7 +124,7 @@ def hooks() -> str:
     parts.append("# Contracts\n")
     for name in ("ArchitecturePart", "Quantizer", "Target", "Checkpoint", "GraphOps"):
         parts.append(f"## {name}\n\n```python\n{inspect.getsource(getattr(contracts, name)).rstrip()}\n```\n")
-    for name in ("DocumentTarget", "TargetContext", "ToolCommand", "Tool", "Probing", "Probe"):
+    for name in ("DocumentTarget", "TargetContext", "ToolCommand", "Tool", "Serving", "Listening", "Probing", "Probe"):
         parts.append(f"## {name}\n\n```python\n{inspect.getsource(getattr(toolchain, name)).rstrip()}\n```\n")
     return "\n".join(parts)
 
@@ -144,7 +163,6 @@ def catalog() -> str:
 
 def generated() -> dict[str, str]:
     """Make every generated file, by its path in the repository."""
-    os.environ["ZOO_PLUGINS"] = BUNDLED
     os.environ.pop("ZOO_PATH", None)
     pages: dict[str, Callable[[], str]] = {
         "docs/reference/commands.md": commands,
@@ -158,7 +176,10 @@ def generated() -> dict[str, str]:
 def main() -> int:
     """Write the files, or with ``--check`` name those that are stale."""
     stale = []
-    for path, text in generated().items():
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ZOO_PLUGINS"] = ",".join(install_bundled(folder))
+        made = generated()
+    for path, text in made.items():
         file = ROOT / path
         if file.is_file() and file.read_text(encoding="utf-8") == text:
             continue

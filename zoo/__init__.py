@@ -59,6 +59,8 @@ _EXPORTS = {
     "YamlDocument": "zoo.yamlfile:Document",
     "TargetContext": "zoo.toolchain:TargetContext",
     "DocumentTarget": "zoo.toolchain:DocumentTarget",
+    "Serving": "zoo.toolchain:Serving",
+    "Listening": "zoo.toolchain:Listening",
     "Probing": "zoo.toolchain:Probing",
     "Probe": "zoo.toolchain:Probe",
     "Tool": "zoo.toolchain:Tool",

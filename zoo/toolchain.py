@@ -1,7 +1,8 @@
 """What a target may offer beyond ``Target``: documents for another tool chain, the tools it calls, probes for `doctor`.
 
 A target whose ``needs_weights`` is false is a ``DocumentTarget``: instead of placing weights and emitting a graph it
-writes the input files of other programs, and says which commands take them from there.
+writes the input files of other programs, and says which commands take them from there. One that is ``Serving`` too says
+how its tool serves the model: it is an engine of ``zoo serve --engine``.
 """
 
 from __future__ import annotations
@@ -49,13 +50,16 @@ class ToolCommand:
     """What it does, in a few words."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What it needs in the environment."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What it needs in the environment too, and no screen, log or list of processes may show."""
     run: bool = False
     """The build runs it where the program is on the PATH; otherwise it is shown."""
 
     @property
     def line(self) -> str:
-        """The command as one would type it in a shell."""
+        """The command as one would type it in a shell, where a variable that is set already holds each secret."""
         variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        variables += [f'{name}="${{{name}:?}}"' for name in self.secrets]
         return " ".join([*variables, shlex.join(self.argv)])
 
 
@@ -81,6 +85,18 @@ class Probe:
     run: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a server listens, and what it goes by."""
+
+    host: str
+    port: int
+    model_name: str
+    """What requests call the model."""
+    api_key: str | None = field(default=None, repr=False)
+    """What every request must carry; it belongs into ``ToolCommand.secrets``, never into arguments."""
+
+
 @runtime_checkable
 class DocumentTarget(Protocol):
     """What a target offers that writes documents for other tools, beside what ``Target`` states for every target."""
@@ -97,6 +113,15 @@ class DocumentTarget(Protocol):
 
     def commands(self, recipe: Recipe, context: TargetContext) -> Sequence[ToolCommand]:
         """List the commands that take the files further, in order."""
+        ...
+
+
+@runtime_checkable
+class Serving(Protocol):
+    """What a document target offers whose tool serves the original weights: ``zoo serve --engine NAME`` runs it."""
+
+    def serve_command(self, recipe: Recipe, context: TargetContext, listening: Listening) -> ToolCommand:
+        """Say how to serve the model, in the folder of the documents; the process lives as long as it serves."""
         ...
 
 

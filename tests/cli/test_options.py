@@ -27,7 +27,7 @@ class Options(BaseModel):
 def names(taken: set[str]) -> set[str]:
     return {
         opt
-        for one in target_parameters(Options, "t", taken)
+        for one in target_parameters(Options, taken, "Options of t")
         for opt in (*one.opts, *one.secondary_opts)
         if opt[:2] == "--"
     }

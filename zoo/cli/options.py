@@ -1,4 +1,4 @@
-"""Options of ``zoo build`` that come from the chosen target's own options model.
+"""Options of ``zoo build`` and ``zoo serve`` that come from the chosen target's own options model.
 
 A field ``batch_size`` is ``--batch-size VALUE``; a yes-or-no field is ``--name/--no-name``; a list is written
 ``1024,2048``; a field of choices whose ``json_schema_extra`` says ``{"flags": True}`` is one flag a choice.
@@ -20,24 +20,33 @@ from zoo.errors import UsageError
 
 GIVEN = "zoo.target_options"
 """Where the context keeps what was given: field → value, for the options model to check."""
-DEFAULT_TARGET = "ort"
 
 
 class TargetCommand(TyperCommand):
     """A command that takes, beside its own options, those of the target that ``--target`` names."""
 
+    selector = "--target"
+    default: str | None = "ort"
+    """The target whose options are taken where none is named; None takes none's."""
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Learn the target first, then parse with its options among the command's own."""
-        named = chosen_target(args)
+        named = chosen_target(args, self.selector)
         asks_help = any(one in ctx.help_option_names for one in args)
-        ctx.meta["zoo.extra"] = [] if named is None and asks_help else self._extra(named or DEFAULT_TARGET)
+        target = named if named is not None or asks_help else self.default
+        ctx.meta["zoo.extra"] = [] if target is None else self._extra(target)
         return super().parse_args(ctx, args)
 
-    def _extra(self, target: str) -> list[Any]:
+    def options_of(self, target: str) -> type[BaseModel]:
+        """Get the options model of the named target."""
         from zoo.plugins import host
 
+        return host().registry.target(target).Options
+
+    def _extra(self, target: str) -> list[Any]:
         taken = {opt for one in self.params for opt in (*one.opts, *one.secondary_opts)}
-        return target_parameters(host().registry.target(target).Options, target, taken)
+        panel = f"Options of the {self.selector.removeprefix('--')} {target}"
+        return target_parameters(self.options_of(target), taken, panel)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """List the command's own parameters and the target's."""
@@ -52,20 +61,36 @@ class TargetCommand(TyperCommand):
         return super().invoke(ctx)
 
 
-def chosen_target(args: Sequence[str]) -> str | None:
-    """Find what ``--target`` says, before anything else is parsed."""
+class EngineCommand(TargetCommand):
+    """A command that takes, beside its own options, those of the other engine that ``--engine`` names."""
+
+    selector = "--engine"
+    default = None
+
+    def options_of(self, target: str) -> type[BaseModel]:
+        """Get the options model of the named engine."""
+        from zoo.plugins import host
+        from zoo.stages.serve_elsewhere import engine
+
+        registry = host().registry
+        engine(registry, target)
+        return registry.target(target).Options
+
+
+def chosen_target(args: Sequence[str], selector: str = "--target") -> str | None:
+    """Find what ``--target``, or another option, says, before anything else is parsed."""
     found = None
     for index, one in enumerate(args):
         if one == "--":
             break
-        if one == "--target" and index + 1 < len(args):
+        if one == selector and index + 1 < len(args):
             found = args[index + 1]
-        elif one.startswith("--target="):
+        elif one.startswith(f"{selector}="):
             found = one.partition("=")[2]
     return found
 
 
-def target_parameters(options: type[BaseModel], target: str, taken: set[str]) -> list[Any]:
+def target_parameters(options: type[BaseModel], taken: set[str], panel: str) -> list[Any]:
     """Make the command line parameters of an options model; one whose name the command has itself is left out."""
     signature = []
     for name, field in options.model_fields.items():
@@ -76,7 +101,7 @@ def target_parameters(options: type[BaseModel], target: str, taken: set[str]) ->
                 flag,
                 help=_help(field, parameter, name),
                 metavar=None if kind is bool else _metavar(field),
-                rich_help_panel=f"Options of the target {target}",
+                rich_help_panel=panel,
             )
             annotation: Any = Annotated[kind | None, option]
             signature.append(

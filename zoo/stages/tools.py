@@ -18,7 +18,7 @@ from zoo.toolchain import ToolCommand
 
 RECORD = "tools.json"
 """What the commands did, beside the documents: the manifest does not list it, a new build of the folder drops it."""
-_GRACE = 10.0
+GRACE = 10.0
 """Seconds that an interrupted tool has to end by itself."""
 
 
@@ -42,7 +42,7 @@ def run_commands(commands: Sequence[ToolCommand], folder: Path) -> int:
         if not command.run or any(one["argv"] == list(command.argv) and one["exit_code"] == 0 for one in record):
             continue
         began = time.monotonic()
-        code = _run(command, folder)
+        code = run_tool(command, folder)
         entry = {"argv": list(command.argv), "exit_code": code, "seconds": round(time.monotonic() - began, 1)}
         record = [one for one in record if one["argv"] != list(command.argv)] + [entry]
         _write(folder, record)
@@ -51,27 +51,39 @@ def run_commands(commands: Sequence[ToolCommand], folder: Path) -> int:
     return 0
 
 
-def _run(command: ToolCommand, folder: Path) -> int:
+def run_tool(command: ToolCommand, folder: Path, *, grace: float = GRACE) -> int:
+    """Run one command in a folder; what it prints goes to this process's stderr as it comes.
+
+    Args:
+        grace: seconds that it has to end by itself after an interrupt or a termination was passed on.
+
+    Returns:
+        Its exit code, 128 + its number for a signal.
+
+    Raises:
+        KeyboardInterrupt: after an interrupt, once the tool has ended.
+        SystemExit: 143 after a termination, once the tool has ended.
+    """
     program = shutil.which(command.argv[0]) or command.argv[0]
     sys.stderr.flush()
     # Its own process group: an interrupt from the terminal comes here alone and is passed on once, not twice.
     process = subprocess.Popen(
         [program, *command.argv[1:]],
         cwd=folder,
-        env={**os.environ, **command.environment},
+        env={**os.environ, **command.environment, **command.secrets},
         stdin=subprocess.DEVNULL,
         stdout=2,
         stderr=2,
         process_group=0,
     )
-    with _passing_on(process):
+    with _passing_on(process, grace):
         code = process.wait()
     return 128 - code if code < 0 else code
 
 
 @contextlib.contextmanager
-def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on to a tool; a second one, or ten seconds without an end, kill it.
+def _passing_on(process: subprocess.Popen[bytes], grace: float) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM on to a tool; a second one, or ``grace`` seconds without an end, kill it.
 
     Raises:
         KeyboardInterrupt: after an interrupt, once the tool has ended.
@@ -82,7 +94,7 @@ def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
     def forward(number: int, frame: object) -> None:
         received.append(number)
         _send(process, number if len(received) == 1 else signal.SIGKILL)
-        signal.setitimer(signal.ITIMER_REAL, _GRACE)
+        signal.setitimer(signal.ITIMER_REAL, grace)
 
     previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, lambda number, frame: _send(process, signal.SIGKILL))

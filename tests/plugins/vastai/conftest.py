@@ -1,11 +1,8 @@
-"""The command line, checkpoints without weights, and a `vamc` of our own on the PATH."""
+"""The command line, and checkpoints without weights."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,22 +45,6 @@ def config_folder(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}))
-        return folder
-
-    return make
-
-
-@pytest.fixture
-def fake_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Put a program on the PATH: Python source that finds its arguments in ``sys.argv``; returns its folder."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-
-    def make(name: str, source: str) -> Path:
-        path = folder / name
-        path.write_text(f"#!{sys.executable}\n{textwrap.dedent(source)}")
-        path.chmod(0o755)
         return folder
 
     return make

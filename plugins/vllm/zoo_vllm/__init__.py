@@ -1,0 +1,8 @@
+"""vLLM as another engine: original weights, split over GPUs and machines where one is not enough."""
+
+from zoo import hookimpl
+
+
+@hookimpl
+def register_targets(register):
+    register("vllm", "zoo_vllm.target:Vllm")

@@ -1,0 +1,125 @@
+"""Serve a model's original weights by another engine: a target that is ``Serving`` says how its tool is called."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.declarations.licence import Licence
+from zoo.errors import UsageError, ZooError, unknown
+from zoo.package.store import output_folder
+from zoo.registry import Registry
+from zoo.stages.documents import document_target, target_context, write_documents
+from zoo.stages.resolve import Request, holds_weights, resolve
+from zoo.stages.subject import identify
+from zoo.stages.tools import run_tool
+from zoo.toolchain import DocumentTarget, Listening, Serving, Tool, ToolCommand
+
+GRACE = 60.0
+"""Seconds that an interrupted server has to finish what it began."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What serves a model by another engine: a command, and the folder of documents that it runs in."""
+
+    command: ToolCommand
+    folder: Path
+    tool: Tool | None
+    """The program, and how to get it; None where the target names none."""
+    licence: Licence
+
+    @property
+    def installed(self) -> bool:
+        """Whether the program is on the PATH."""
+        return shutil.which(self.command.argv[0]) is not None
+
+
+def engines(registry: Registry) -> list[str]:
+    """Name the engines that plugins bring; a target that cannot be imported is passed over."""
+    found = []
+    for name in registry.targets:
+        try:
+            if isinstance(registry.target(name), Serving):
+                found.append(name)
+        except ZooError:
+            continue
+    return found
+
+
+def engine(registry: Registry, name: str) -> DocumentTarget:
+    """Get the target that serves by an engine.
+
+    Raises:
+        UsageError: no plugin brings such an engine.
+        ZooError: it serves, but writes no documents.
+    """
+    if name not in registry.targets or not isinstance(registry.target(name), Serving):
+        raise unknown("engine", name, engines(registry), "no loaded plugin brings one; see `zoo plugins`")
+    return document_target(registry, name)
+
+
+def prepare(
+    registry: Registry,
+    request: Request,
+    *,
+    host: str,
+    port: int,
+    api_key: str | None = None,
+) -> Elsewhere:
+    """Check that an engine can serve a model, write what its tool reads, and say how it is called.
+
+    No weights are read or fetched: where they are not on this machine, the tool fetches them.
+
+    Args:
+        request: the model and where its weights are; ``target`` names the engine, ``target_options`` its options.
+        host: the address to listen on.
+        port: the port to listen on.
+        api_key: what every request must carry.
+
+    Raises:
+        UsageError: an unknown engine, model or option, or a package in place of original weights.
+        ZooError: the engine cannot serve this model with these options, or nothing says where its weights are.
+    """
+    target = engine(registry, request.target)
+    subject = identify(registry, request.model)
+    if subject.package is not None and request.weights is None:
+        raise UsageError(
+            f"{subject.label} is a package; {request.target} serves original weights: name the model or its checkpoint"
+        )
+    resolved = resolve(registry, request, fetch=False)
+    folder, hub = resolved.source.folder, resolved.source.hub
+    if folder is not None and not holds_weights(folder):
+        raise ZooError(f"{folder} holds no weights, only their configuration; {request.target} serves weights")
+    if folder is None and _offline():
+        raise ZooError(
+            f"the weights of {resolved.recipe.model} are not on this machine and the network is off; "
+            f"with the network on: zoo fetch {request.model}"
+        )
+    assert folder is not None or hub is not None  # a subject is declared with one of them, or is one of them
+    written = write_documents(resolved, output_folder(resolved.recipe), registry)
+    listening = Listening(host=host, port=port, model_name=resolved.recipe.model, api_key=api_key)
+    assert isinstance(target, Serving)
+    command = target.serve_command(resolved.recipe, target_context(registry, resolved), listening)
+    tool = next((one for one in target.tools if one.name == command.argv[0]), None)
+    return Elsewhere(command, written.package.path, tool, resolved.recipe.licence)
+
+
+def serve(prepared: Elsewhere) -> int:
+    """Run the tool until it ends; what it prints goes to stderr, interrupts and terminations are passed on.
+
+    Returns:
+        Its exit code, 128 + its number for a signal.
+
+    Raises:
+        KeyboardInterrupt: after an interrupt, once the tool has ended.
+        SystemExit: 143 after a termination, once the tool has ended.
+    """
+    return run_tool(prepared.command, prepared.folder, grace=GRACE)
+
+
+def _offline() -> bool:
+    from zoo.sources.hub import is_offline
+
+    return is_offline()
