@@ -1,8 +1,8 @@
 """How a model may be split, by its own numbers, each rule with its reason.
 
-The rules are those by which vLLM lays out a decoder: attention heads and the columns of the MLP are dealt out evenly to
-the GPUs of a tensor parallel group, KV heads too, or copied to equally many, and the vocabulary after it was padded to a
-multiple of 64; the layers are dealt out to the pipeline's stages, at least one to each.
+The rules are those by which vLLM lays out a decoder. The GPUs of a tensor parallel group get attention heads, columns
+of the MLP and, after it was padded to a multiple of 64, vocabulary in equal parts; KV heads too, or each is copied to
+equally many of them. The stages of the pipeline get layers, each at least one.
 """
 
 from __future__ import annotations
