@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
+
+from zoo.errors import UsageError
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -67,3 +70,19 @@ def count_text(number: int) -> str:
         if number >= limit:
             return f"{number / limit:.1f}{unit}"
     return str(number)
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """Read a size as people write it: ``12GB`` (decimal), ``4MiB`` (binary), ``1000``.
+
+    Raises:
+        UsageError: it is none, or not above 0.
+    """
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if found is None or (found[3] and not found[2]):
+        raise UsageError(f"{option} takes a size such as 12GB or 512MiB, not {text!r}")
+    base = 1024 if found[3] else 1000
+    size = int(float(found[1]) * base ** " kmgt".index(found[2] or " "))
+    if size < 1:
+        raise UsageError(f"{option} must be above 0, not {text!r}")
+    return size

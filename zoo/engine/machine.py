@@ -1,4 +1,4 @@
-"""How many cores a computation may count on: affinity and cgroup limits respected, hyperthreads counted once."""
+"""What a computation may count on: cores and memory, with affinity and control groups respected."""
 
 from __future__ import annotations
 
@@ -71,3 +71,18 @@ def _physical() -> int | None:
 
     count = psutil.cpu_count(logical=False)
     return int(count) if count else None
+
+
+def memory_limit() -> tuple[int, int]:
+    """Read this machine's memory, or the container's where that is less: (total, available), bytes."""
+    import psutil
+
+    machine = psutil.virtual_memory()
+    total, available = int(machine.total), int(machine.available)
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limit = int(Path(path).read_text())
+        except (OSError, ValueError):
+            continue
+        return min(total, limit), min(available, limit)
+    return total, available

@@ -11,6 +11,7 @@ from pathlib import Path
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.plan import Plan
 from zoo.declarations.recipe import Precision
+from zoo.engine.machine import memory_limit
 from zoo.home import packages_folder
 from zoo.registry import Registry
 from zoo.stages.doctor.findings import Finding, Status
@@ -75,21 +76,6 @@ def kernels(
             yield Finding(check="kernel", subject=probe.name, status="missing", found=text, mend=mend)
         else:
             yield Finding(check="kernel", subject=probe.name, status="ok", found="computes")
-
-
-def memory_limit() -> tuple[int, int]:
-    """Read this machine's memory, or the container's where that is less: (total, available), bytes."""
-    import psutil
-
-    machine = psutil.virtual_memory()
-    total, available = int(machine.total), int(machine.available)
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limit = int(Path(path).read_text())
-        except (OSError, ValueError):
-            continue
-        return min(total, limit), min(available, limit)
-    return total, available
 
 
 def memory(plan: Plan, model: str) -> Iterator[Finding]:

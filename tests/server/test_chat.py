@@ -1,0 +1,69 @@
+"""``/v1/chat/completions`` as the official client sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.serving import serving
+
+MESSAGES = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who are you?"}]
+
+
+def ask(client: Any, **options: Any) -> Any:
+    given = {"model": "zoo-tiny", "messages": MESSAGES, "temperature": 0, **options}
+    return client.chat.completions.create(**given)
+
+
+def test_an_answer_goes_through_the_template(client, engine) -> None:
+    wanted = engine.generate(messages=MESSAGES, max_new_tokens=400)
+    found = ask(client)
+    assert found.object == "chat.completion"
+    assert found.choices[0].message.role == "assistant"
+    assert found.choices[0].message.content == wanted.text
+    assert found.choices[0].finish_reason == wanted.finish_reason
+    assert found.usage.prompt_tokens == len(wanted.prompt_ids)
+
+
+def test_a_stream_begins_with_the_role(client, engine) -> None:
+    wanted = engine.generate(messages=MESSAGES, max_new_tokens=6).text
+    chunks = list(ask(client, max_completion_tokens=6, stream=True))
+    assert chunks[0].object == "chat.completion.chunk"
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(one.choices[0].delta.content or "" for one in chunks) == wanted
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
+def test_choices_of_a_stream_are_told_apart(client, engine) -> None:
+    wanted = engine.generate(messages=MESSAGES, max_new_tokens=12).text
+    texts = ["", "", ""]
+    for chunk in ask(client, max_tokens=12, n=3, stream=True):
+        texts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert texts == [wanted] * 3
+
+
+def test_content_may_come_in_parts(client) -> None:
+    parts = [{"type": "text", "text": "Who are "}, {"type": "text", "text": "you?"}]
+    messages = [MESSAGES[0], {"role": "user", "content": parts}]
+    found = ask(client, messages=messages, max_tokens=12)
+    assert found.choices[0].message.content == ask(client, max_tokens=12).choices[0].message.content
+
+
+def test_a_developers_message_is_the_systems(client) -> None:
+    messages = [{"role": "developer", "content": "Be kind."}, MESSAGES[1]]
+    found = ask(client, messages=messages, max_tokens=12)
+    assert found.choices[0].message.content == ask(client, max_tokens=12).choices[0].message.content
+
+
+def test_a_base_model_has_no_chat(tmp_path: Path) -> None:
+    import openai
+
+    from tests.engine.made import make_package
+
+    engine, _ = make_package(tmp_path)
+    with serving([engine.package.path], threads=1) as served:
+        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+        with pytest.raises(openai.BadRequestError, match="base model; use /v1/completions"):
+            ask(client, model=client.models.list().data[0].id)

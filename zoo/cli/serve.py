@@ -1,0 +1,80 @@
+"""``zoo serve``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import parse_bytes
+
+
+def serve(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL|PACKAGE...", help="Models that were built, or package folders.")
+    ],
+    host: Annotated[str, typer.Option(help="Where to listen; by default only this machine reaches it.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(metavar="K", envvar="ZOO_API_KEY", help="What clients must send; other users see options."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("-p", "--precision", help="Which packages, where a model has several.")
+    ] = None,
+    slots: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Sequences computed together.")] = 8,
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Sequences that may wait for a slot; more are refused (429).")
+    ] = 64,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="BYTES", help="What loaded models may take, as 12GB; by default what is free now."),
+    ] = None,
+    max_body: Annotated[str, typer.Option(metavar="BYTES", help="Size of a request.")] = "4MiB",
+    max_prompt_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Tokens of a prompt; the context limits it too.")
+    ] = None,
+    max_output_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Tokens of an answer; the context limits it too.")
+    ] = None,
+    max_connections: Annotated[int, typer.Option(metavar="N", min=1, help="Connections at once.")] = 512,
+    timeout: Annotated[float, typer.Option(metavar="S", min=0.1, help="Seconds that a request may take.")] = 600,
+    receive_timeout: Annotated[
+        float, typer.Option(metavar="S", min=0.1, help="Seconds for a request to arrive whole.")
+    ] = 30,
+    send_timeout: Annotated[
+        float, typer.Option(metavar="S", min=0.1, help="Seconds without reading after which a client is cut off.")
+    ] = 30,
+    drain_timeout: Annotated[
+        float, typer.Option(metavar="S", min=1, help="Seconds for answers to finish after SIGTERM.")
+    ] = 30,
+    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the physical cores.")] = None,
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log, too.")] = False,
+) -> None:
+    """Serve packages over HTTP in OpenAI's protocol; print the address, and log JSON lines to stderr."""
+    from zoo.plugins import host as plugin_host
+    from zoo.server.settings import ServerSettings
+    from zoo.stages.serve import free_memory, require_server, served_models
+
+    require_server()
+    settings = ServerSettings(
+        api_key=api_key,
+        slots=slots,
+        queue=queue,
+        memory=free_memory() if memory is None else parse_bytes(memory, "--memory"),
+        max_body=parse_bytes(max_body, "--max-body"),
+        max_prompt_tokens=max_prompt_tokens,
+        max_output_tokens=max_output_tokens,
+        max_connections=max_connections,
+        request_timeout=timeout,
+        receive_timeout=receive_timeout,
+        send_timeout=send_timeout,
+        drain_timeout=drain_timeout,
+        threads=threads,
+        log_prompts=log_prompts,
+    )
+    settings.check()
+    served = served_models(plugin_host().registry, models, precision)
+    from zoo.server.run import run_server
+
+    run_server(served, settings, host, port, announce=typer.echo)

@@ -1,0 +1,1 @@
+"""Serve packages over HTTP, in OpenAI's protocol."""

@@ -1,0 +1,291 @@
+"""One request from its places in the queue to the last byte of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+
+from zoo.engine import Sampling
+from zoo.engine.generation import Limits
+from zoo.errors import ZooError
+from zoo.server.errors import ApiError
+from zoo.server.flow import Flow
+
+if TYPE_CHECKING:
+    from zoo.server.dialect import Dialect
+    from zoo.server.logs import Log
+    from zoo.server.metrics import Metrics
+    from zoo.server.pool import Admission, ModelPool, Running
+    from zoo.server.settings import ServerSettings
+
+Send = Callable[[Any], Awaitable[None]]
+STREAM = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # proxies are to pass each piece on
+]
+
+
+@dataclass(frozen=True)
+class Service:
+    """What every answer needs."""
+
+    pool: ModelPool
+    settings: ServerSettings
+    log: Log
+    metrics: Metrics
+    encoders: Executor
+
+
+class Answer(Response):
+    """Answers one request, whole or as a stream; ends at once when the client leaves."""
+
+    def __init__(self, service: Service, dialect: Dialect) -> None:
+        super().__init__()
+        self._service, self._dialect, self._body = service, dialect, dialect.body
+        self._id = f"{dialect.prefix}-{uuid.uuid4().hex}"
+        self._created = int(time.time())
+        self._began = False
+        self._record: dict[str, Any] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
+        """Answer; raises ``ApiError`` while nothing is sent."""
+        self._record = scope.setdefault("zoo.record", {})
+        self._record |= {"model": self._body.model, "stream": bool(self._body.stream)}
+        if self._service.settings.log_prompts:
+            self._record["prompt"] = self._dialect.text()
+        work = asyncio.create_task(self._within_time(send))
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                self._record["outcome"] = "disconnected"
+                return
+            await work
+        finally:
+            leaving.cancel()
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await work
+
+    async def _within_time(self, send: Send) -> None:
+        try:
+            async with asyncio.timeout(self._service.settings.request_timeout):
+                await self._answer(send)
+        except TimeoutError:
+            seconds = self._service.settings.request_timeout
+            await self._fail(send, ApiError(504, f"the answer was not finished within {seconds:g} s", code="timeout"))
+        except ApiError as error:
+            await self._fail(send, error)
+
+    async def _fail(self, send: Send, error: ApiError) -> None:
+        """Report an error: by status, or inside the stream where that has begun."""
+        self._record["outcome"] = error.code or error.kind
+        if not self._began:
+            raise error
+        await send(_event(error.body(), last=True))
+
+    async def _answer(self, send: Send) -> None:
+        service, body = self._service, self._body
+        model = service.pool.find(body.model)
+        count = self._dialect.prompts * body.choices
+        admission = service.pool.admissions[model.name]
+        most = min(service.settings.max_choices, admission.limit)
+        if count > most:
+            message = f"{count} answers are asked for (prompts times n); a request may ask for at most {most}"
+            raise ApiError(400, message, code="invalid_value", param="n")
+        admission.enter(count)
+        places = Places(admission, count)
+        try:
+            running = await service.pool.lease(model.name)
+            places.running = running
+            tokens = running.tokens
+            room = min(running.engine.context_length - 1, service.settings.max_prompt_tokens or 2**62)
+            loop = asyncio.get_running_loop()
+            prompts = await loop.run_in_executor(service.encoders, self._dialect.encode, tokens, room)
+            limits = [self._limits(running, len(ids)) for ids in prompts]
+            flow = Flow(count, places.finished)
+            try:
+                for index in range(count):
+                    at = index // body.choices
+                    places.tickets.append(
+                        running.scheduler.submit(
+                            prompts[at], limits[at], self._sampling(index % body.choices),
+                            logprobs=self._dialect.logprobs, on_piece=flow.on_piece(index),
+                            on_done=flow.on_done(index),
+                        )
+                    )  # fmt: skip
+            except ZooError as error:
+                raise ApiError(400, str(error), code="invalid_value", param="prompt") from None
+            if body.stream:
+                await self._stream(send, flow, running, places.tickets)
+            else:
+                await self._whole(send, flow, running, places.tickets)
+        finally:
+            places.close()
+
+    def _limits(self, running: Running, prompt: int) -> Limits:
+        """Say when an answer ends; refuse one that does not fit."""
+        body, engine = self._body, running.engine
+        room, asked = engine.context_length - prompt, self._dialect.max_tokens
+        most = self._service.settings.max_output_tokens
+        if asked is not None and most is not None and asked > most:
+            message = f"max_tokens is {asked}; this server's answers have at most {most}"
+            raise ApiError(400, message, code="invalid_value", param="max_tokens")
+        if asked is not None and asked > room and self._stated_max:
+            message = (
+                f"the model's context is {engine.context_length} tokens; the prompt has {prompt} of them, "
+                f"and max_tokens asks for {asked} more"
+            )
+            raise ApiError(400, message, code="context_length_exceeded", param="max_tokens")
+        ends = frozenset(body.stop_token_ids or ())
+        if not body.ignore_eos:
+            ends |= engine.stop_token_ids
+        return Limits(min(asked or room, room, most or room), tuple(body.stop or ()), ends)
+
+    @property
+    def _stated_max(self) -> bool:
+        return self._body.max_tokens is not None or getattr(self._body, "max_completion_tokens", None) is not None
+
+    def _sampling(self, choice: int) -> Sampling:
+        body = self._body
+        seed = None if body.seed is None else (body.seed + choice) % 2**64
+        return Sampling(
+            temperature=1.0 if body.temperature is None else body.temperature,
+            top_k=max(0, body.top_k or 0),
+            top_p=body.top_p or 1.0,
+            repetition_penalty=body.repetition_penalty or 1.0,
+            seed=seed,
+        )
+
+    async def _whole(self, send: Send, flow: Flow, running: Running, tickets: list[Any]) -> None:
+        logprobs: list[list[Any]] = [[] for _ in tickets]
+        async for deltas in flow.deltas():
+            for delta in deltas:
+                logprobs[delta.index] += delta.logprobs
+                self._check(delta.ticket)
+        choices = [
+            self._dialect.choice(index, ticket.generation, logprobs[index], running.tokens)
+            for index, ticket in enumerate(tickets)
+        ]
+        content = _json(self._head(self._dialect.whole) | {"choices": choices, "usage": self._usage(tickets)})
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._began = True
+        await send({"type": "http.response.body", "body": content})
+
+    async def _stream(self, send: Send, flow: Flow, running: Running, tickets: list[Any]) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": STREAM})
+        self._began = True
+        options = self._body.stream_options
+        with_usage = options is not None and options.include_usage
+        head = self._head(self._dialect.part) | ({"usage": None} if with_usage else {})
+        async for deltas in flow.deltas():
+            events = []
+            for delta in deltas:
+                self._check(delta.ticket)
+                if delta.text or delta.logprobs or delta.ticket is not None:
+                    events.append(_data(head | {"choices": [self._dialect.delta(delta, running.tokens)]}))
+            if events:
+                await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
+        usage = self._usage(tickets)
+        await send(_event(head | {"choices": [], "usage": usage} if with_usage else None, last=True))
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self._id, "object": kind, "created": self._created, "model": self._body.model}
+
+    def _check(self, ticket: Any) -> None:
+        """Refuse an answer that the engine could not finish."""
+        if ticket is None:
+            return
+        if ticket.error is not None:
+            self._service.log.error(ticket.error, model=self._body.model)
+            raise ApiError(500, "the model failed to answer; the server's log says why", code="engine_error")
+        if ticket.generation.finish_reason == "interrupt":
+            raise ApiError(503, "the answer was stopped: the server is shutting down", code="shutting_down")
+
+    def _usage(self, tickets: list[Any]) -> dict[str, Any]:
+        """Count tokens, and note them with the times for the log and the metrics."""
+        firsts = tickets[:: self._body.choices]
+        prompt = sum(len(one.generation.prompt_ids) for one in firsts)
+        cached = sum(one.cached_tokens for one in firsts)
+        output = sum(len(one.generation.token_ids) for one in tickets)
+        self._record |= {
+            "prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": output,
+            "finish": [one.generation.finish_reason for one in tickets],
+        }  # fmt: skip
+        for ticket in tickets:
+            times = self._service.metrics.observe(self._body.model, ticket)
+            for name, seconds in times.items():
+                self._record[name] = max(seconds, self._record.get(name, 0.0))
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": output,
+            "total_tokens": prompt + output,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }
+
+
+class Places:
+    """What a request holds: places in the queue, its tickets, and the model; given back as soon as each is free.
+
+    A slow reader keeps none of it: what it has still to read is only text.
+    """
+
+    def __init__(self, admission: Admission, count: int) -> None:
+        self._admission, self._count = admission, count
+        self.running: Running | None = None
+        self.tickets: list[Any] = []
+
+    def finished(self, ticket: Any) -> None:
+        """Take note that a choice is finished."""
+        if not self._count:
+            return
+        self._count -= 1
+        took = (ticket.finished or 0) - (ticket.started or ticket.finished or 0)
+        self._admission.leave(took)
+        if not self._count:
+            self._release()
+
+    def close(self) -> None:
+        """Give back what is left, and cancel what is not finished."""
+        for ticket in self.tickets:
+            if ticket.finished is None:
+                ticket.cancel()
+        for _ in range(self._count):
+            self._admission.leave()
+        self._count = 0
+        self._release()
+
+    def _release(self) -> None:
+        running, self.running = self.running, None
+        if running is not None:
+            running.release()
+
+
+async def _left(receive: Any) -> None:
+    """Wait until the client leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _data(value: Any) -> bytes:
+    return b"data: " + _json(value) + b"\n\n"
+
+
+def _event(value: Any, *, last: bool) -> dict[str, Any]:
+    content = (b"" if value is None else _data(value)) + (b"data: [DONE]\n\n" if last else b"")
+    return {"type": "http.response.body", "body": content, "more_body": not last}

@@ -1,0 +1,127 @@
+"""The application: routes over a pool of models. Other rooms hang theirs beside them (``routers``)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from zoo.server.answer import Answer, Service
+from zoo.server.body import read_body
+from zoo.server.chat import Chat
+from zoo.server.completions import Completion
+from zoo.server.errors import ApiError
+from zoo.server.gate import Gate
+from zoo.server.metrics import CONTENT_TYPE, Metrics
+from zoo.server.schemas import Body, ChatRequest, CompletionRequest
+
+if TYPE_CHECKING:
+    from zoo.server.logs import Log
+    from zoo.server.pool import ModelPool
+    from zoo.server.settings import ServerSettings
+    from zoo.stages.serve import ServedModel
+
+router = APIRouter()
+
+
+def create_app(pool: ModelPool, settings: ServerSettings, log: Log, *, routers: Sequence[APIRouter] = ()) -> FastAPI:
+    """Make the application.
+
+    Args:
+        routers: further routes; their handlers find the pool as ``request.app.state.service.pool``. ``/`` and
+            ``/static/`` need no API key, everything else does where one is set.
+    """
+    metrics = Metrics(pool)
+    encoders = ThreadPoolExecutor(2, thread_name_prefix="zoo-encode")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await pool.close()
+        encoders.shutdown(wait=False, cancel_futures=True)
+
+    app = FastAPI(
+        title="zoo serve", docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False,
+        exception_handlers={HTTPException: _http_error},
+    )  # fmt: skip
+    app.state.service = Service(pool, settings, log, metrics, encoders)
+    app.include_router(router)
+    for one in routers:
+        app.include_router(one)
+    app.add_middleware(Gate, settings=settings, log=log, metrics=metrics)
+    return app
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Write the framework's own errors in the shape of all others."""
+    assert isinstance(error, HTTPException)
+    messages = {404: "there is nothing at this address", 405: "this address does not take this method"}
+    made = ApiError(error.status_code, messages.get(error.status_code, str(error.detail)[:200]))
+    return JSONResponse(made.body(), made.status, headers=dict(error.headers or {}))
+
+
+def _reads(kind: type[Body]) -> dict[str, Any]:
+    """Describe a body to OpenAPI; it is read by hand, within limits."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
+
+
+@router.post("/v1/completions", openapi_extra=_reads(CompletionRequest))
+async def completions(request: Request) -> Response:
+    """Go on with one or more prompts."""
+    service: Service = request.app.state.service
+    return Answer(service, Completion(await read_body(request, CompletionRequest, service.settings)))
+
+
+@router.post("/v1/chat/completions", openapi_extra=_reads(ChatRequest))
+async def chat_completions(request: Request) -> Response:
+    """Take the next turn of a conversation."""
+    service: Service = request.app.state.service
+    return Answer(service, Chat(await read_body(request, ChatRequest, service.settings)))
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> Response:
+    """List the models."""
+    pool: ModelPool = request.app.state.service.pool
+    return JSONResponse({"object": "list", "data": [_describe(pool, one) for one in pool.models]})
+
+
+@router.get("/v1/models/{name:path}")
+async def show_model(request: Request, name: str) -> Response:
+    """Describe a model."""
+    pool: ModelPool = request.app.state.service.pool
+    return JSONResponse(_describe(pool, pool.find(name[:300])))
+
+
+@router.get("/health")
+async def health(request: Request) -> Response:
+    """Say that the server is well."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Report to Prometheus."""
+    service: Service = request.app.state.service
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _describe(pool: ModelPool, model: ServedModel) -> dict[str, Any]:
+    recipe = model.manifest.recipe
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "zoo",
+        "family": recipe.family,
+        "precision": recipe.precision,
+        "licence": recipe.licence.id,
+        "context_length": model.context_length,
+        "chat": model.chat,
+        "loaded": model.name in pool.running,
+    }

@@ -1,0 +1,71 @@
+"""Read a request's body: within its limit, in time, and only where it says that it is JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+
+from zoo.server.errors import ApiError, invalid
+from zoo.server.schemas import Body
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from zoo.server.settings import ServerSettings
+
+LINGER = 1.0
+"""Seconds in which the rest of a refused body is thrown away, so that its sender gets to read why."""
+Asked = TypeVar("Asked", bound=Body)
+
+
+async def read_body(request: Request, kind: type[Asked], settings: ServerSettings) -> Asked:
+    """Read and check a body.
+
+    Raises:
+        ApiError: it is too large, too slow, no JSON, or not what ``kind`` says.
+    """
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        # It keeps web pages out, too: a browser asks first before it sends JSON to another site.
+        raise ApiError(415, "the body must be JSON: send Content-Type: application/json", code="unsupported_media_type")
+    raw = await _read(request, settings)
+    try:
+        asked = kind.model_validate_json(raw)
+    except ValidationError as error:
+        raise invalid(error) from None
+    asked.check()
+    return asked
+
+
+async def _read(request: Request, settings: ServerSettings) -> bytes:
+    from starlette.requests import ClientDisconnect
+
+    limit = settings.max_body
+    stated = request.headers.get("content-length", "")
+    chunks, size, over = [], 0, stated.isdecimal() and len(stated) < 20 and int(stated) > limit
+    try:
+        async with asyncio.timeout(settings.receive_timeout):
+            stream = request.stream()
+            if not over:
+                async for chunk in stream:
+                    size += len(chunk)
+                    if size > limit:
+                        over = True
+                        break
+                    chunks.append(chunk)
+        if over:
+            chunks.clear()
+            try:
+                async with asyncio.timeout(LINGER):
+                    async for _ in stream:
+                        pass
+            except TimeoutError:
+                pass
+            raise ApiError(413, f"the body is larger than {limit} bytes", code="body_too_large")
+    except TimeoutError:
+        raise ApiError(408, f"the body did not come within {settings.receive_timeout:g} s", code="timeout") from None
+    except ClientDisconnect:
+        raise ApiError(400, "the client left before its body was complete", code="disconnected") from None
+    return b"".join(chunks)

@@ -1,0 +1,98 @@
+"""``/v1/completions``: a prompt goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zoo.server.dialect import Dialect
+from zoo.server.errors import ApiError
+from zoo.server.schemas import CompletionRequest
+
+if TYPE_CHECKING:
+    from zoo.engine.generation import Generation
+    from zoo.server.flow import Delta
+    from zoo.server.tokens import TokenTable
+
+DEFAULT_TOKENS = 16
+"""Of an answer where ``max_tokens`` is not given, as OpenAI's."""
+
+
+class Completion(Dialect):
+    """A request for completions of one or more prompts."""
+
+    prefix, whole, part = "cmpl", "text_completion", "text_completion"
+
+    def __init__(self, body: CompletionRequest) -> None:
+        super().__init__(body)
+        self._asked = body
+        self._prompts = body.prompts()
+        self._echoes: list[str] = []
+        self._offsets: dict[int, int] = {}
+        """Choice → characters that are written."""
+        if body.echo and body.logprobs is not None:
+            message = "log probabilities of the prompt (echo with logprobs) are not supported"
+            raise ApiError(400, message, code="unsupported_parameter", param="echo")
+        if not self._prompts:
+            raise ApiError(400, "prompt: an empty list asks for nothing", code="invalid_value", param="prompt")
+
+    @property
+    def prompts(self) -> int:
+        return len(self._prompts)
+
+    @property
+    def max_tokens(self) -> int | None:
+        return self._asked.max_tokens or DEFAULT_TOKENS
+
+    @property
+    def logprobs(self) -> int | None:
+        return self._asked.logprobs
+
+    def encode(self, tokens: TokenTable, limit: int) -> list[list[int]]:
+        ids = [tokens.encode(prompt, limit) for prompt in self._prompts]
+        if self._asked.echo:
+            self._echoes = [prompt if isinstance(prompt, str) else tokens.decode(prompt) for prompt in self._prompts]
+        return ids
+
+    def choice(self, index: int, generation: Generation, logprobs: list[Any], tokens: TokenTable) -> dict[str, Any]:
+        echo = self._echo(index)
+        return {
+            "index": index,
+            "text": echo + generation.text,
+            "logprobs": self._write(index, logprobs, tokens),
+            "finish_reason": generation.finish_reason,
+        }
+
+    def delta(self, delta: Delta, tokens: TokenTable) -> dict[str, Any]:
+        echo = "" if delta.index in self._offsets else self._echo(delta.index)
+        self._offsets.setdefault(delta.index, 0)
+        return {
+            "index": delta.index,
+            "text": echo + delta.text,
+            "logprobs": self._write(delta.index, delta.logprobs, tokens),
+            "finish_reason": delta.ticket.generation.finish_reason if delta.ticket is not None else None,
+        }
+
+    def _echo(self, index: int) -> str:
+        return self._echoes[index // self._asked.choices] if self._echoes else ""
+
+    def _write(self, index: int, logprobs: list[Any], tokens: TokenTable) -> dict[str, Any] | None:
+        if self._asked.logprobs is None:
+            return None
+        names = [tokens.text(one.token_id)[0] for one in logprobs]
+        offsets, at = [], self._offsets.get(index, 0)
+        for name in names:
+            offsets.append(at)
+            at += len(name)
+        self._offsets[index] = at
+        return {
+            "tokens": names,
+            "token_logprobs": [one.logprob for one in logprobs],
+            "top_logprobs": [
+                {tokens.text(token)[0]: value for token, value in one.top} if self._asked.logprobs else None
+                for one in logprobs
+            ],
+            "text_offset": offsets,
+        }
+
+    def text(self) -> Any:
+        return self._prompts

@@ -1,0 +1,104 @@
+"""The gate that every request passes: a name it may come under, a key, and a line in the log when it is answered."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from zoo.server.errors import ApiError, send_error
+
+if TYPE_CHECKING:
+    from zoo.server.logs import Log
+    from zoo.server.metrics import Metrics
+    from zoo.server.settings import ServerSettings
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+OPEN = frozenset({"/", "/health"})
+OPEN_FOLDER = "/static/"
+"""What needs no key: the page itself and its files, and whether the server is well."""
+
+
+class Gate:
+    """Wraps the application: checks what comes in before anything reads it, and accounts for what goes out."""
+
+    def __init__(self, app: App, settings: ServerSettings, log: Log, metrics: Metrics) -> None:
+        self._app, self._settings, self._log, self._metrics = app, settings, log, metrics
+        key = settings.api_key
+        self._key = None if key is None else hashlib.sha256(key.encode()).digest()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = f"req_{uuid.uuid4().hex}"
+        record: dict[str, Any] = {}
+        scope["zoo.record"] = record
+        status = 0
+
+        async def numbered(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            try:
+                self._check(scope)
+                await self._app(scope, receive, numbered)
+            except ApiError as error:
+                record.setdefault("outcome", error.code or error.kind)
+                await send_error(numbered, error)
+            except Exception as error:
+                self._log.error(error, id=request_id)
+                record["outcome"] = "error"
+                if status:
+                    raise Broken from None  # the connection ends: what was sent is no whole answer
+                await send_error(numbered, ApiError(500, "something went wrong here; the server's log says what"))
+        finally:
+            # The route as it was declared: what a client makes up is neither logged nor counted by name.
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, str(status)).inc()
+            seconds = round(time.perf_counter() - started, 6)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._log.event(
+                "request", id=request_id, method=method, route=route, status=status, seconds=seconds, **record
+            )
+
+    def _check(self, scope: Any) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        hosts = self._settings.hosts
+        if hosts is not None and _host_name(headers.get(b"host", b"")) not in hosts:
+            message = "this server listens on the loopback interface only, and the Host header names another"
+            raise ApiError(403, message, code="wrong_host")
+        path = scope["path"]
+        if self._key is None or path in OPEN or path.startswith(OPEN_FOLDER):
+            return
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if not given.strip() or scheme.lower() != b"bearer":
+            raise ApiError(401, "no API key: send Authorization: Bearer KEY", code="missing_api_key")
+        # Digests are of one length, so that the comparison tells nothing of the key, not even that.
+        if not hmac.compare_digest(hashlib.sha256(given.strip()).digest(), self._key):
+            raise ApiError(401, "the API key is not the right one", code="invalid_api_key")
+
+
+METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
+
+
+class Broken(Exception):
+    """Says to the HTTP server that an answer ends in the middle; the reason is logged already."""
+
+
+def _host_name(header: bytes) -> str:
+    """Take the port off a Host header."""
+    text = header.decode("latin-1").strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.rpartition(":")[0] if ":" in text else text

@@ -1,0 +1,199 @@
+"""The models behind one server: loaded on first use, within a memory limit, the longest idle one unloaded first."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ZooError, unknown
+from zoo.server.errors import ApiError
+from zoo.server.tokens import TokenTable
+
+if TYPE_CHECKING:
+    from zoo.engine import Engine
+    from zoo.server.logs import Log
+    from zoo.server.settings import ServerSettings
+    from zoo.stages.serve import ServedModel
+
+
+class Running:
+    """A loaded model: its engine, and the scheduler that runs requests over it."""
+
+    def __init__(self, model: ServedModel, engine: Engine, scheduler: Any, memory: int) -> None:
+        self.model, self.engine, self.scheduler, self.memory = model, engine, scheduler, memory
+        self.tokens = TokenTable(engine)
+        self.users = 0
+        self.last_used = time.monotonic()
+
+    def release(self) -> None:
+        """Say that a request needs the model no longer."""
+        self.users -= 1
+        self.last_used = time.monotonic()
+
+
+class Admission:
+    """Counts the choices of a model that run or wait, and refuses what is over the limit."""
+
+    def __init__(self, slots: int, queue: int) -> None:
+        self._slots, self.limit = slots, slots + queue
+        self.open = 0
+        self._seconds = 1.0
+        """How long a choice took lately."""
+
+    def enter(self, choices: int) -> None:
+        """Take places.
+
+        Raises:
+            ApiError: 429, with the seconds after which places are likely to be free.
+        """
+        if self.open + choices > self.limit:
+            wait = self.open / self._slots * self._seconds
+            raise ApiError(
+                429,
+                f"the model is busy: {self.open} requests run or wait, and it takes {self.limit}; try again later",
+                code="rate_limit_exceeded",
+                retry_after=min(60, max(1, math.ceil(wait))),
+            )
+        self.open += choices
+
+    def leave(self, seconds: float | None = None) -> None:
+        """Give a place back; ``seconds`` is what a finished choice took to compute."""
+        self.open -= 1
+        if seconds is not None:
+            self._seconds += 0.1 * (seconds - self._seconds)
+
+
+class ModelPool:
+    """Names to running models.
+
+    Args:
+        models: what is served.
+        start: opens a package, in a thread of its own: an engine and its scheduler.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ServedModel],
+        settings: ServerSettings,
+        log: Log,
+        start: Callable[[ServedModel, ServerSettings], tuple[Engine, Any]] | None = None,
+    ) -> None:
+        self._models = {one.name: one for one in models}
+        self._settings, self._log, self._start = settings, log, start or start_model
+        self.admissions = {name: Admission(settings.slots, settings.queue) for name in self._models}
+        self.running: dict[str, Running] = {}
+        self.past: dict[str, list[Any]] = {name: [] for name in self._models}
+        """Last statistics of schedulers that are gone: totals go on where they were."""
+        self._loads: dict[str, asyncio.Task[Running]] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def models(self) -> list[ServedModel]:
+        return list(self._models.values())
+
+    @property
+    def memory_used(self) -> int:
+        """What the loaded models may take together, bytes."""
+        return sum(one.memory for one in self.running.values())
+
+    def find(self, name: str) -> ServedModel:
+        """Find a model by name.
+
+        Raises:
+            ApiError: 404, offering the nearest names.
+        """
+        if name not in self._models:
+            raise ApiError(404, str(unknown("model", name, self._models)), code="model_not_found", param="model")
+        return self._models[name]
+
+    async def lease(self, name: str) -> Running:
+        """Get a running model, loading it first where it must be; it stays loaded until ``release``.
+
+        Raises:
+            ApiError: 503, it does not fit beside the models that are in use, or its package cannot be opened.
+        """
+        while (running := self.running.get(name)) is None:
+            load = self._loads.get(name)
+            if load is None:
+                load = self._loads[name] = asyncio.create_task(self._load(name))
+                load.add_done_callback(partial(self._loaded, name))
+            # Whoever waits may leave; the model is loaded for the next one all the same.
+            await asyncio.shield(load)
+        running.users += 1
+        running.last_used = time.monotonic()
+        return running
+
+    def _loaded(self, name: str, task: asyncio.Task[Running]) -> None:
+        self._loads.pop(name, None)
+        if not task.cancelled():
+            task.exception()  # seen, even where everybody who waited has left
+
+    async def _load(self, name: str) -> Running:
+        model = self._models[name]
+        needed = model.memory(self._settings.slots)
+        async with self._lock:
+            await self._make_room(model, needed)
+            started = time.perf_counter()
+            try:
+                engine, scheduler = await asyncio.to_thread(self._start, model, self._settings)
+            except (ZooError, OSError, MemoryError) as error:
+                self._log.event("load_failed", model=name, error=type(error).__name__, message=self._private(error))
+                message = f"the model {name!r} cannot be loaded: its package is missing or damaged"
+                raise ApiError(503, message, code="model_unavailable", param="model") from None
+            self.running[name] = Running(model, engine, scheduler, needed)
+            self._log.event("loaded", model=name, seconds=round(time.perf_counter() - started, 3), memory=needed)
+            return self.running[name]
+
+    def _private(self, error: BaseException) -> str:
+        """Say what went wrong without saying where packages lie."""
+        text = " ".join(str(error).split())
+        for model in self._models.values():
+            text = text.replace(f"{model.path.parent}/", "")
+        return text[:500]
+
+    async def _make_room(self, model: ServedModel, needed: int) -> None:
+        """Unload idle models, the longest idle first, until the next one fits."""
+        limit = self._settings.memory
+        if limit is None:
+            return
+        while self.memory_used + needed > limit:
+            idle = [one for one in self.running.values() if not one.users]
+            if not idle:
+                used = f"{gigabytes(self.memory_used)} of {gigabytes(limit)} is held by models in use"
+                message = f"the model {model.name!r} needs {gigabytes(needed)}, and {used}; try again later"
+                raise ApiError(503, message, code="model_does_not_fit", param="model", retry_after=10)
+            await self._unload(min(idle, key=lambda one: one.last_used))
+
+    async def _unload(self, running: Running, *, drain: bool = False) -> None:
+        del self.running[running.model.name]
+        self.past[running.model.name].append(running.scheduler.stats())
+        await asyncio.to_thread(running.scheduler.close, drain=drain)
+        self._log.event("unloaded", model=running.model.name, memory=running.memory)
+        del running
+        gc.collect()  # a session's memory goes back when the last reference does
+
+    async def close(self) -> None:
+        """Unload everything."""
+        for load in list(self._loads.values()):
+            await asyncio.wait([load])
+        for running in list(self.running.values()):
+            await self._unload(running)
+
+
+def start_model(model: ServedModel, settings: ServerSettings) -> tuple[Engine, Any]:
+    """Open a package and start its scheduler."""
+    from zoo.engine import Engine
+    from zoo.server.sequential import Sequential
+
+    engine = Engine.open(model.path, threads=settings.threads)
+    return engine, Sequential(engine)
+
+
+def gigabytes(count: int) -> str:
+    """Write bytes for people."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"

@@ -1,0 +1,173 @@
+"""Requests of OpenAI's protocol, checked to the last field.
+
+What is not supported is refused unless its value asks for nothing; what only concerns bookkeeping is ignored; a field
+that nobody knows is an error that offers the nearest ones. Fields that OpenAI does not have are the usual ones of other
+servers: ``top_k``, ``repetition_penalty``, ``stop_token_ids``, ``ignore_eos``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from zoo.errors import unknown
+from zoo.server.errors import ApiError
+
+MAX_STOPS = 16
+MAX_TOKENS = 2**31 - 1
+IGNORED = frozenset(
+    {
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "parallel_tool_calls",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "skip_special_tokens",
+    }
+)
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "presence_penalty": (None, 0),
+    "frequency_penalty": (None, 0),
+    "logit_bias": (None, {}),
+    "suffix": (None, ""),
+    "best_of": (None, 1),
+    "tools": (None, []),
+    "tool_choice": (None, "none", "auto"),
+    "functions": (None, []),
+    "function_call": (None, "none", "auto"),
+    "response_format": (None, {"type": "text"}),
+    "modalities": (None, ["text"]),
+    "audio": (None,),
+    "prediction": (None,),
+    "reasoning_effort": (None, "none"),
+    "verbosity": (None, "medium"),
+    "web_search_options": (None,),
+    "min_p": (None, 0),
+    "min_tokens": (None, 0),
+}
+"""Fields that are not supported → values that ask for nothing."""
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+TokenId = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+
+
+class Part(BaseModel):
+    """What bodies have in common: strict types, finite numbers."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True, extra="allow", hide_input_in_errors=True)
+
+
+class StreamOptions(Part):
+    include_usage: bool = False
+
+
+class Body(Part):
+    """Fields of both kinds of completions."""
+
+    own_neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=MAX_TOKENS)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+    ignore_eos: bool | None = None
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    def check(self) -> None:
+        """Refuse fields that mean nothing here.
+
+        Raises:
+            ApiError: the first of them.
+        """
+        neutral = NEUTRAL | self.own_neutral
+        for name, value in (self.model_extra or {}).items():
+            if name in IGNORED or (name in neutral and value in neutral[name]):
+                continue
+            if name in neutral:
+                raise ApiError(400, f"{name[:100]} is not supported", code="unsupported_parameter", param=name[:100])
+            message = str(unknown("parameter", name[:100], type(self).model_fields))
+            raise ApiError(400, message, code="unknown_parameter", param=name[:100])
+        if self.stream_options is not None and not self.stream:
+            raise ApiError(400, "stream_options needs stream: true", code="invalid_value", param="stream_options")
+
+    @property
+    def choices(self) -> int:
+        """How many answers to each prompt."""
+        return self.n or 1
+
+
+Ids = Annotated[list[TokenId], Field(min_length=1)]
+
+
+class CompletionRequest(Body):
+    """``POST /v1/completions``."""
+
+    prompt: str | list[str] | Ids | list[Ids]
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: bool | None = None
+
+    def prompts(self) -> list[str | list[int]]:
+        """List the prompts, each text or token ids."""
+        given = self.prompt
+        if isinstance(given, str):
+            return [given]
+        if given and isinstance(given[0], int):
+            return [[one for one in given if isinstance(one, int)]]
+        return [one for one in given if not isinstance(one, int)]
+
+
+class TextPart(BaseModel):
+    """Text of a message whose content is a list."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """A turn of a conversation."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: Annotated[str, StringConstraints(max_length=300)] | None = None
+    refusal: None = None
+
+    def plain(self) -> dict[str, str]:
+        """Write the turn as templates expect it."""
+        content = self.content or ""
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        role = "system" if self.role == "developer" else self.role
+        return {"role": role, "content": text} | ({"name": self.name} if self.name else {})
+
+
+class ChatRequest(Body):
+    """``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    def check(self) -> None:
+        """Refuse fields that mean nothing here, or contradict each other."""
+        super().check()
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ApiError(400, "top_logprobs needs logprobs: true", code="invalid_value", param="top_logprobs")

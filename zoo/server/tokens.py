@@ -1,0 +1,128 @@
+"""Prompts to ids within their limit, and single tokens as OpenAI's log probabilities write them."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from zoo.errors import ZooError
+from zoo.server.errors import ApiError
+
+if TYPE_CHECKING:
+    from zoo.engine import Engine
+
+_BYTE = re.compile(r"^<0x([0-9A-F]{2})>$")
+REPLACEMENT = "\ufffd"
+
+
+class TokenTable:
+    """The tokenizer of a running model, as a server asks it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        """A chat template's sandbox counts what it may take, for one conversation at a time."""
+        self._anchor = self._find_anchor()
+        self.text = lru_cache(maxsize=4096)(self._text)
+
+    def encode(self, prompt: str | Sequence[int], limit: int) -> list[int]:
+        """Turn a prompt into ids.
+
+        Args:
+            limit: tokens that it may have.
+
+        Raises:
+            ApiError: it has more, or cannot be encoded.
+        """
+        engine = self._engine
+        if not isinstance(prompt, str):
+            largest = max(prompt)
+            if largest >= engine.vocab_size:
+                message = f"token id {largest} is not in the vocabulary of {engine.vocab_size}"
+                raise ApiError(400, message, code="invalid_value", param="prompt")
+            return self._fit(list(prompt), limit, "prompt")
+        self._require_tokenizer("prompt")
+        self._check_length(len(prompt), limit, "prompt")
+        try:
+            return self._fit(engine.encode(prompt), limit, "prompt")
+        except ZooError as error:
+            raise ApiError(400, str(error), code="invalid_value", param="prompt") from None
+
+    def encode_chat(self, messages: Sequence[dict[str, str]], limit: int) -> list[int]:
+        """Turn a conversation into ids through the model's chat template.
+
+        Raises:
+            ApiError: there is no template, it refuses the conversation, or that has more than ``limit`` tokens.
+        """
+        if self._engine.chat_template is None:
+            message = "this model has no chat template: it is a base model; use /v1/completions"
+            raise ApiError(400, message, code="no_chat_template", param="messages")
+        self._require_tokenizer("messages")
+        self._check_length(sum(len(one["content"]) for one in messages), limit, "messages")
+        try:
+            with self._lock:
+                return self._fit(self._engine.encode_chat(messages), limit, "messages")
+        except ZooError as error:
+            raise ApiError(400, str(error), code="invalid_value", param="messages") from None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn ids into text; a package without a tokenizer has none."""
+        tokenizer = self._engine.tokenizer
+        return "" if tokenizer is None else tokenizer.decode(ids)
+
+    def _require_tokenizer(self, param: str) -> None:
+        if self._engine.tokenizer is None:
+            message = "this model has no tokenizer; send token ids to /v1/completions"
+            raise ApiError(400, message, code="no_tokenizer", param=param)
+
+    def _check_length(self, characters: int, limit: int, param: str) -> None:
+        """Refuse text that no tokenization brings within the limit, before time is spent on tokenizing it."""
+        if characters > limit * self._longest:
+            raise _too_long(f"more than {characters // self._longest}", limit, param)
+
+    def _fit(self, ids: list[int], limit: int, param: str) -> list[int]:
+        if not ids:
+            bos = self._engine.package.manifest.recipe.tokens.bos_token_id
+            if bos is None:
+                message = "the prompt is empty, and the model has no token that begins a text"
+                raise ApiError(400, message, code="invalid_value", param=param)
+            ids = [bos]
+        if len(ids) > limit:
+            raise _too_long(str(len(ids)), limit, param)
+        return ids
+
+    def _find_anchor(self) -> tuple[list[int], str]:
+        """Find a token before which a single one reads as it does inside a text (a leading space stays), and measure
+        the longest token.
+        """
+        self._longest = 1
+        tokenizer = self._engine.tokenizer
+        if tokenizer is None:
+            return [], ""
+        vocabulary: dict[str, int] = tokenizer._library.get_vocab(with_added_tokens=True)
+        self._longest = max(map(len, vocabulary), default=1)
+        ids = tokenizer.encode("a", special=False)
+        return ids, tokenizer.decode(ids, skip_special=False)
+
+    def _text(self, token: int) -> tuple[str, list[int] | None]:
+        """Write a token: its text, and its bytes where they are known."""
+        tokenizer = self._engine.tokenizer
+        name = tokenizer.token(token) if tokenizer is not None else None
+        if tokenizer is None or name is None:
+            return f"token_id:{token}", None
+        if match := _BYTE.match(name):
+            byte = int(match[1], 16)
+            return chr(byte) if byte < 128 else f"bytes:\\x{byte:02x}", [byte]
+        ids, text = self._anchor
+        text = tokenizer.decode([*ids, token], skip_special=False).removeprefix(text)
+        if REPLACEMENT in text:  # a part of a character
+            return f"token_id:{token}", None
+        return text, list(text.encode("utf-8"))
+
+
+def _too_long(tokens: str, limit: int, param: str) -> ApiError:
+    message = f"the prompt has {tokens} tokens; it may have at most {limit}"
+    return ApiError(400, message, code="context_length_exceeded", param=param)
