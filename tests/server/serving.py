@@ -63,11 +63,11 @@ def serving(packages: Sequence[Path], settings: ServerSettings | None = None, **
 
 def post(served: Served, path: str, body: Any, **headers: str) -> tuple[int, dict[str, str], Any]:
     """Post JSON, or bytes as they are; return status, headers and what came."""
-    import httpx
+    import httpx2
 
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent = {"content-type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    found = httpx.post(f"{served.url}{path}", content=content, headers=sent, timeout=60)
+    found = httpx2.post(f"{served.url}{path}", content=content, headers=sent, timeout=60)
     try:
         value = found.json()
     except ValueError:

@@ -50,9 +50,7 @@ def test_token_ids_and_lists_of_prompts(client, engine) -> None:
 
 
 def test_choices_of_several_prompts_are_numbered_prompt_by_prompt(client, engine) -> None:
-    found = client.completions.create(
-        model="zoo-tiny", prompt=[PROMPT, "The sky is"], n=2, max_tokens=6, temperature=0
-    )
+    found = client.completions.create(model="zoo-tiny", prompt=[PROMPT, "The sky is"], n=2, max_tokens=6, temperature=0)
     first, second = (engine.generate(one, max_new_tokens=6).text for one in (PROMPT, "The sky is"))
     assert [one.text for one in found.choices] == [first, first, second, second]
     assert found.usage.prompt_tokens == len(engine.encode(PROMPT)) + len(engine.encode("The sky is"))
