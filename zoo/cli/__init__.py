@@ -44,7 +44,7 @@ def _add_commands() -> None:
     """Add the core's commands, then those that plugins brought."""
     from zoo.cli import build, catalog, doctor, fetch, new, plugins, rm, run, serve, show, validate, verify
     from zoo.cli import list as listing
-    from zoo.cli.options import TargetCommand
+    from zoo.cli.options import EngineCommand, TargetCommand
     from zoo.plugins import host
 
     app.command("list")(listing.list_models)
@@ -55,7 +55,7 @@ def _add_commands() -> None:
     app.command("verify")(verify.verify)
     app.command("doctor")(doctor.doctor)
     app.command("run")(run.run)
-    app.command("serve")(serve.serve)
+    app.command("serve", cls=EngineCommand)(serve.serve)
     app.command("rm")(rm.remove)
     app.command("catalog")(catalog.catalog)
     app.command("new")(new.new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -20,7 +20,7 @@ def serve_by_engine(
     weights: str | None = None,
     revision: str | None = None,
     options: Mapping[str, Any] | None = None,
-) -> None:
+) -> NoReturn:
     """Serve a model's original weights by another engine, and end with its exit code.
 
     Where its program is not on the PATH the command and how to install it are printed, and the exit code is 1.

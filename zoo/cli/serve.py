@@ -6,10 +6,18 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import GIVEN
 from zoo.cli.output import parse_bytes
+from zoo.errors import UsageError
+
+SHARED = frozenset({"models", "host", "port", "api_key", "precision", "engine"})
+"""What means the same to every engine."""
+ELSEWHERE = frozenset({"weights", "revision"})
+"""What means something only to an engine that serves original weights."""
 
 
 def serve(
+    ctx: typer.Context,
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL|PACKAGE...", help="Models that were built, or package folders.")
     ],
@@ -22,6 +30,17 @@ def serve(
     precision: Annotated[
         str | None, typer.Option("-p", "--precision", help="Which packages, where a model has several.")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Serve original weights by another engine; `--engine NAME --help` shows its options too.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="DIR|HUB_ID", help="With --engine: where the model's weights are.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="With --engine: revision of a hub repository.")] = None,
     slots: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Sequences computed together.")] = 8,
     queue: Annotated[
         int, typer.Option(metavar="N", min=0, help="Sequences that may wait for a slot; more are refused (429).")
@@ -54,6 +73,25 @@ def serve(
     """Serve packages over HTTP in OpenAI's protocol; print the address, and log JSON lines to stderr."""
     from zoo.plugins import host as plugin_host
     from zoo.server.settings import ServerSettings
+
+    _check_meant(ctx, engine)
+    if engine is not None:
+        from zoo.cli.engines import serve_by_engine
+
+        ServerSettings(api_key=api_key).check()
+        if len(models) > 1:
+            raise UsageError(f"{engine} serves one model at a time, not {', '.join(models)}")
+        serve_by_engine(
+            engine,
+            models[0],
+            host=host,
+            port=port,
+            api_key=api_key,
+            precision=precision,
+            weights=weights,
+            revision=revision,
+            options=ctx.meta.get(GIVEN, {}),
+        )
     from zoo.stages.serve import free_memory, require_server, served_models
 
     require_server()
@@ -78,3 +116,20 @@ def serve(
     from zoo.server.run import run_server
 
     run_server(served, settings, host, port, announce=typer.echo)
+
+
+def _check_meant(ctx: typer.Context, engine: str | None) -> None:
+    """Refuse what was given and would mean nothing to the engine that serves.
+
+    Raises:
+        UsageError: the first such option.
+    """
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE" or name in SHARED:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if engine is None and name in ELSEWHERE:
+            raise UsageError(f"{option} is for another engine, which --engine names; packages are served as they are")
+        if engine is not None and name not in ELSEWHERE:
+            raise UsageError(f"{option} is not for {engine}; what is, says: zoo serve --engine {engine} --help")

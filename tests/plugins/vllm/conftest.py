@@ -20,38 +20,13 @@ with open(os.environ["CALLS"], "a") as file:
 """
 """A `vllm` that notes its arguments, its folder and the key, and ends."""
 
-SERVE = """
-import sys
-from typing import Annotated
-import typer
-from zoo.cli.engines import serve_by_engine
-from zoo.cli.group import ZooGroup
-from zoo.cli.options import GIVEN, EngineCommand
-
-app = typer.Typer(cls=ZooGroup, pretty_exceptions_enable=False)
-
-@app.callback()
-def main(): ...
-
-@app.command(cls=EngineCommand)
-def serve(
-    ctx: typer.Context, model: str, engine: Annotated[str, typer.Option()], host: str = "127.0.0.1", port: int = 8000,
-    api_key: Annotated[str | None, typer.Option(envvar="ZOO_API_KEY")] = None, weights: str | None = None,
-):
-    serve_by_engine(
-        engine, model, host=host, port=port, api_key=api_key, weights=weights, options=ctx.meta.get(GIVEN, {})
-    )
-
-app(prog_name="zoo")
-"""
-
 
 @pytest.fixture
 def serve_argv() -> Callable[..., list[str]]:
     """Write the command line of ``zoo serve``."""
 
     def write(*args: str | Path) -> list[str]:
-        return [sys.executable, "-c", SERVE, "serve", *map(str, args)]
+        return [sys.executable, "-m", "zoo", "serve", *map(str, args)]
 
     return write
 
