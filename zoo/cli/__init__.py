@@ -43,6 +43,7 @@ def _options(
 def _add_commands() -> None:
     """Add the core's commands, then those that plugins brought."""
     from zoo.cli import build, catalog, doctor, fetch, new, plugins, rm, run, serve, show, validate, verify
+    from zoo.cli import eval as evaluation
     from zoo.cli import list as listing
     from zoo.cli.options import EngineCommand, TargetCommand
     from zoo.plugins import host
@@ -53,6 +54,7 @@ def _add_commands() -> None:
     app.command("fetch")(fetch.fetch)
     app.command("build", cls=TargetCommand)(build.build)
     app.command("verify")(verify.verify)
+    app.command("eval")(evaluation.evaluate)
     app.command("doctor")(doctor.doctor)
     app.command("run")(run.run)
     app.command("serve", cls=EngineCommand)(serve.serve)

@@ -60,12 +60,13 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def render(template: str, messages: Sequence[Message], tokens: Mapping[str, str]) -> str:
+def render(template: str, messages: Sequence[Message], tokens: Mapping[str, str], *, ask: bool = True) -> str:
     """Write a conversation as the prompt that asks for the assistant's next turn.
 
     Args:
         messages: each with ``role`` and ``content``.
         tokens: special tokens by name, which the template writes itself.
+        ask: end with what begins the assistant's turn; without, the conversation stands as it is.
 
     Raises:
         UsageError: the messages are none.
@@ -78,9 +79,7 @@ def render(template: str, messages: Sequence[Message], tokens: Mapping[str, str]
     try:
         environment, compiled = _compile(template)
         environment.begin()
-        for piece in compiled.generate(
-            messages=plain, add_generation_prompt=True, tools=None, documents=None, **tokens
-        ):
+        for piece in compiled.generate(messages=plain, add_generation_prompt=ask, tools=None, documents=None, **tokens):
             pieces.append(piece)
             size += len(piece)
             if size > MAX_TEXT:

@@ -60,6 +60,11 @@ class Engine:
         return cls(package, threads)
 
     @property
+    def session(self) -> Session:
+        """The loaded graph, for whoever steps it over caches of their own; steps must not overlap."""
+        return self._session
+
+    @property
     def context_length(self) -> int:
         """Tokens that prompt and answer may have together."""
         return self._session.context

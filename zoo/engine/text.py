@@ -53,6 +53,16 @@ class Tokenizer:
         """Name a token."""
         return None if token_id is None else self._library.id_to_token(token_id)
 
+    def id_of(self, token: str) -> int | None:
+        """Find a token's id; None for what is no token."""
+        index: int | None = self._library.token_to_id(token)
+        return index
+
+    @property
+    def highest_id(self) -> int:
+        """The highest id that a text can become."""
+        return max(self._library.get_vocab(with_added_tokens=True).values(), default=-1)
+
     def stream(self, prompt: Sequence[int] = ()) -> TokenStream:
         """Start to decode what follows a prompt."""
         return TokenStream(self, prompt)

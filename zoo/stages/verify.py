@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.contracts import Checkpoint
 from zoo.declarations.manifest import Manifest
 from zoo.declarations.report import Report
 from zoo.errors import ZooError
@@ -17,6 +16,7 @@ from zoo.reports import keep_report, make_report
 from zoo.stages.subject import Subject, checkpoint_folder, find_package, identify
 
 if TYPE_CHECKING:
+    from zoo.sources.folder import FolderCheckpoint
     from zoo.verify.compare import Progress
     from zoo.verify.result import Verdict
     from zoo.verify.samples import Sample
@@ -97,7 +97,7 @@ def verify(
     return Verification(verdict, report, keep_report(report))
 
 
-def original_weights(registry: Registry, package: Package, subject: Subject, weights: str | None) -> Checkpoint:
+def original_weights(registry: Registry, package: Package, subject: Subject, weights: str | None) -> FolderCheckpoint:
     """Open the checkpoint that a package was built from; a package itself remembers no place.
 
     Raises:

@@ -1,0 +1,159 @@
+"""``zoo eval``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.output import print_json, print_table
+from zoo.cli.progress import progress_bar
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.declarations.report import Report
+    from zoo.evaluation.comparison import Comparison
+    from zoo.evaluation.harness_model import Step
+    from zoo.stages.evaluate import Evaluation
+
+
+def evaluate(
+    model: Annotated[str | None, typer.Argument(help="A package folder, or a model that is built.")] = None,
+    tasks: Annotated[
+        str, typer.Option("--tasks", metavar="A,B,...", help="Tasks, registered or the harness' own.")
+    ] = "",
+    list_tasks: Annotated[bool, typer.Option("--list-tasks", help="List the registered tasks and end.")] = False,
+    precision: Annotated[
+        str | None, typer.Option("-p", "--precision", help="Which package, where several are built.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR|FILE", help="Where the tasks' files are, instead of what was fetched.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N questions of each task.")] = None,
+    num_fewshot: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Worked examples before each question, instead of the task's number."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of examples, and of sampled answers.")] = 0,
+    scoring: Annotated[
+        str, typer.Option(metavar="auto|likelihood|generation", help="auto: a chat model writes, a base model chooses.")
+    ] = "auto",
+    against: Annotated[
+        str | None, typer.Option(metavar="PACKAGE|hf", help="Compare with a package, or with transformers in float32.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the original weights are, for --against hf.")
+    ] = None,
+    log_samples: Annotated[bool, typer.Option("--log-samples", help="Keep every sample beside the report.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score a package on tasks through lm-evaluation-harness, and keep a report of each."""
+    from zoo.plugins import host
+    from zoo.stages.evaluate import Request
+    from zoo.stages.evaluate import evaluate as run
+
+    registry = host().registry
+    if list_tasks:
+        print_json(sorted(registry.tasks)) if as_json else typer.echo("\n".join(sorted(registry.tasks)))
+        return
+    if model is None:
+        raise UsageError("name a package, or a model that is built: zoo eval MODEL --tasks a,b")
+    names = [one.strip() for one in tasks.split(",") if one.strip()]
+    request = Request(
+        model, names, precision, data, limit, num_fewshot, seed, scoring, against, weights, None, log_samples
+    )
+    with _progress() as progress:
+        done = run(registry, request, progress=progress)
+    if as_json:
+        print_json({
+            "reports": done.reports,
+            "paths": done.paths,
+            "samples": done.samples,
+            "comparisons": done.comparisons,
+            "notes": done.notes,
+        })  # fmt: skip
+    else:
+        _print(done)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Step], None] | None]:
+    with progress_bar() as draw:
+        if draw is None:
+            yield None
+            return
+
+        def show(step: Step) -> None:
+            draw(step.done / max(step.total, 1), _line(step))
+
+        yield show
+
+
+def _line(step: Step) -> str:
+    left = f"  {step.eta:.0f} s left" if step.eta is not None else ""
+    return f"{step.done} of {step.total} {step.what}{left}"
+
+
+def _print(done: Evaluation) -> None:
+    first = done.reports[0]
+    name = f"{first.family}/{first.model}" if first.family else first.model
+    typer.echo(f"{name} {first.precision}, recipe {first.recipe_hash[:12]}")
+    typer.echo()
+    print_table(
+        ["TASK", "SCORED BY", "SHOTS", "SAMPLES", "METRIC", "VALUE", "STDERR"],
+        [row for report in done.reports for row in _rows(report)],
+        right=(2, 3, 5, 6),
+    )
+    for comparison in done.comparisons:
+        _print_comparison(comparison)
+    typer.echo()
+    for note in done.notes:
+        typer.echo(f"note: {note}")
+    for path in (*done.paths, *done.samples):
+        typer.echo(f"{'samples' if path.suffix == '.jsonl' else 'report'}: {path}")
+
+
+def _rows(report: Report) -> Iterator[tuple[str, ...]]:
+    settings, measured = report.settings, report.measured
+    first = True
+    for metric, value in metrics_of(measured).items():
+        head = (settings["task"], settings["scoring"], settings["num_fewshot"], measured["samples"])
+        yield (*(str(one) if first else "" for one in head), metric, f"{value:.4f}", number(measured, metric))
+        first = False
+
+
+def metrics_of(measured: Any) -> dict[str, float]:
+    """Take the metrics from an evaluation's figures, without standard errors and counts."""
+    other = ("samples", "cut_short", "seconds")
+    return {
+        name: value
+        for name, value in measured.items()
+        if isinstance(value, float | int) and name not in other and not name.endswith("_stderr")
+    }
+
+
+def number(measured: Any, metric: str) -> str:
+    """Write a metric's standard error, or a dash."""
+    error = measured.get(f"{metric}_stderr")
+    return f"{error:.4f}" if isinstance(error, float | int) else "-"
+
+
+def _print_comparison(one: Comparison) -> None:
+    typer.echo()
+    agreement = f", the same answer at {one.agreement:.2%}" if one.agreement is not None else ""
+    typer.echo(f"{one.task}: {one.what} against {one.other}, {one.samples} samples{agreement}")
+    print_table(
+        ["METRIC", one.what.upper(), one.other.upper(), "DIFFERENCE", "STDERR"],
+        [
+            (
+                row.metric, f"{row.value:.4f}", f"{row.other:.4f}", f"{row.difference:+.4f}",
+                "-" if row.stderr is None else f"{row.stderr:.4f}",
+            )
+            for row in one.metrics
+        ],
+        right=(1, 2, 3, 4),
+    )  # fmt: skip
+    typer.echo(one.verdict)

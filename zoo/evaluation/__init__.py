@@ -1,0 +1,1 @@
+"""Scoring with lm-evaluation-harness: the engine as its model, tasks over local files, and what two runs differ in."""

@@ -1,0 +1,122 @@
+"""Where a task's files are: in a folder, in a zip archive, or one file by itself; read by their paths inside."""
+
+from __future__ import annotations
+
+import fnmatch
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from zoo.errors import ZooError
+
+INNER = ("", "data/")
+"""An archive may hold its files under this folder; either that or its parent may be named."""
+
+
+class DataFiles(Protocol):
+    """Files by their paths, with forward slashes."""
+
+    label: str
+    """What to call the whole in messages."""
+
+    def paths(self) -> Sequence[str]:
+        """List every file, sorted."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """Read one file of the list."""
+        ...
+
+
+class FolderFiles:
+    """The files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.label = str(folder)
+        self._folder = folder
+        self._paths: list[str] | None = None
+
+    def paths(self) -> Sequence[str]:
+        """List every file, sorted."""
+        if self._paths is None:
+            found = (one.relative_to(self._folder).as_posix() for one in self._folder.rglob("*") if one.is_file())
+            self._paths = sorted(found)
+        return self._paths
+
+    def read(self, path: str) -> bytes:
+        """Read one file."""
+        try:
+            return (self._folder / path).read_bytes()
+        except OSError as error:
+            raise ZooError(f"{self.label}/{path}: {error.strerror or error}") from None
+
+
+class ArchiveFiles:
+    """The files of a zip archive, read where they are."""
+
+    def __init__(self, path: Path) -> None:
+        self.label = path.name
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ZooError(f"{path}: not a zip archive that can be read: {error}") from None
+        self._paths = sorted(one.filename for one in self._archive.infolist() if not one.is_dir())
+
+    def paths(self) -> Sequence[str]:
+        """List every file, sorted."""
+        return self._paths
+
+    def read(self, path: str) -> bytes:
+        """Read one file."""
+        try:
+            return self._archive.read(path)
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            raise ZooError(f"{self.label}: {path} cannot be read: {error}") from None
+
+
+class SingleFile:
+    """One file, whatever it is called."""
+
+    def __init__(self, path: Path) -> None:
+        self.label = str(path.parent)
+        self._path = path
+
+    def paths(self) -> Sequence[str]:
+        """List the file."""
+        return [self._path.name]
+
+    def read(self, path: str) -> bytes:
+        """Read the file."""
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            raise ZooError(f"{self._path}: {error.strerror or error}") from None
+
+
+def open_data(path: Path) -> DataFiles:
+    """Open what ``--data`` names.
+
+    Raises:
+        ZooError: there is no such folder or file.
+    """
+    if path.is_dir():
+        return FolderFiles(path)
+    if path.suffix == ".zip" and path.is_file():
+        return ArchiveFiles(path)
+    if path.is_file():
+        return SingleFile(path)
+    raise ZooError(f"--data {path}: there is no such folder or file")
+
+
+def find(data: DataFiles, patterns: Sequence[str]) -> list[str]:
+    """Find the files that the first matching pattern names; ``*`` stands for any characters but a slash."""
+    for inner in INNER:
+        for pattern in patterns:
+            depth = (inner + pattern).count("/")
+            found = [
+                one for one in data.paths() if one.count("/") == depth and fnmatch.fnmatchcase(one, inner + pattern)
+            ]
+            if found:
+                return found
+    return []

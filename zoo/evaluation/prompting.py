@@ -1,0 +1,85 @@
+"""Texts and conversations of the harness to the ids that a package's model was trained to see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.engine.chat import Message, find_template, render, special_tokens
+from zoo.engine.text import Tokenizer
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.package.folder import Package
+
+
+class Prompting:
+    """The tokenizer and the chat template of a package, without its weights.
+
+    Attributes:
+        context_length: tokens that a text may have.
+        prefix_id: what stands before a text that is scored from its first token: bos, or eos where there is no bos.
+        chat_template: None for a base model.
+    """
+
+    def __init__(self, package: Package) -> None:
+        """Read a package's tokenizer and template.
+
+        Raises:
+            ZooError: it has no tokenizer, one that is not the model's, or no token to begin a text with.
+        """
+        folder, recipe = package.path, package.manifest.recipe
+        if not (folder / "tokenizer.json").is_file():
+            raise ZooError(f"{folder.name} has no tokenizer, and tasks are texts; build it from a checkpoint with one")
+        self.tokenizer = Tokenizer(folder)
+        vocab = recipe.architecture.vocab_size
+        highest = self.tokenizer.highest_id
+        if highest >= vocab:
+            raise ZooError(
+                f"{folder.name}: its tokenizer does not match its model: token id {highest} is not in the vocabulary "
+                f"of {vocab}; build it again from a checkpoint with its own tokenizer"
+            )
+        self.context_length = _context_length(folder)
+        self.chat_template = find_template(folder)
+        self._special = special_tokens(folder)
+        bos, eos = recipe.tokens.bos_token_id, recipe.tokens.eos_token_id
+        if bos is not None:
+            self._special.setdefault("bos_token", self.tokenizer.token(bos) or "")
+        self.eos_text = self._special.get("eos_token", "")
+        named = [self.tokenizer.id_of(self._special.get(name, "")) for name in ("bos_token", "eos_token")]
+        found = [one for one in (*named, bos, *eos) if one is not None]
+        if not found:
+            raise ZooError(f"{folder.name} has neither a token that begins a text nor one that ends it")
+        self.prefix_id = found[0]
+        self.eos_id = next((one for one in (named[1], *eos) if one is not None), self.prefix_id)
+        self._prefix_text = self.tokenizer.decode([self.prefix_id], skip_special=False)
+
+    def encode(self, text: str, special: bool | None = None) -> list[int]:
+        """Turn a text into ids.
+
+        Args:
+            special: add what the tokenizer puts around a text; by default unless the text begins with it already, as
+                what a chat template wrote does.
+        """
+        if special is None:
+            special = not (self._prefix_text and text.startswith(self._prefix_text))
+        return self.tokenizer.encode(text, special=special)
+
+    def chat(self, messages: Sequence[Message], *, ask: bool = True) -> str:
+        """Write a conversation through the template; with ``ask`` False it ends inside its last message."""
+        if self.chat_template is None:
+            raise ZooError("a base model has no chat template; score it by likelihood: --scoring likelihood")
+        if ask:
+            return render(self.chat_template, messages, self._special)
+        text = render(self.chat_template, messages, self._special, ask=False)
+        last = str(messages[-1]["content"]).strip()
+        return text[: text.rindex(last) + len(last)]
+
+
+def _context_length(folder: Path) -> int:
+    try:
+        return int(json.loads((folder / "genai_config.json").read_bytes())["model"]["context_length"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ZooError(f"{folder.name}/genai_config.json: does not state a context length; build it again") from None
