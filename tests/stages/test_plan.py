@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -44,6 +46,7 @@ def test_says_what_is_read_and_written(tmp_path, precision, head_dim, monkeypatc
 
 
 CHILD = """
+    import json
     import sys
     from pathlib import Path
     from tests.builds import architecture, make_recipe, registry
@@ -51,7 +54,7 @@ CHILD = """
     from zoo.stages.build import build
     from zoo.stages.plan import plan
     folder, output, precision, threads = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-    arch = architecture(hidden_size=2048, head_dim=128, num_attention_heads=16, vocab_size=8000)
+    arch = architecture(**json.loads(sys.argv[5]))
     recipe = make_recipe(arch, precision)
     opened = open_folder(folder)
     print(plan(recipe, opened, registry(), output, threads=threads).peak_memory_bytes)
@@ -62,17 +65,37 @@ CHILD = """
 """
 
 
+SHAPES = {
+    "small": {"hidden_size": 256, "head_dim": 32, "num_attention_heads": 8, "vocab_size": 2048, "num_hidden_layers": 6},
+    "wide": {"hidden_size": 2048, "head_dim": 128, "num_attention_heads": 16, "vocab_size": 8000},
+    "deep": {"hidden_size": 128, "head_dim": 32, "num_attention_heads": 4, "num_hidden_layers": 300},
+    "padded heads": {"hidden_size": 1536, "head_dim": 24, "num_attention_heads": 64, "vocab_size": 4000},
+}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("dtype", ["F16", "F32"])
-def test_predicts_the_peak_memory(tmp_path, dtype):
-    arch = architecture(hidden_size=2048, head_dim=128, num_attention_heads=16, vocab_size=8000)
-    folder = write_checkpoint(tmp_path / "ck", arch, dtype=dtype)
-    for precision, threads in (("int8", 1), ("int8", 4), ("int4", 2), ("fp32", 2)):
-        arguments = [str(folder), str(tmp_path / f"{precision}{threads}"), precision, str(threads)]
+@pytest.mark.parametrize(
+    ("shape", "dtype", "builds"),
+    [
+        ("small", "F16", ["fp16 1", "fp16 2", "fp32 2", "int8 2", "int4 2"]),
+        ("wide", "F16", ["fp16 2", "fp32 1", "int8 1", "int8 4", "int4 2"]),
+        ("wide", "F32", ["fp16 2", "fp32 2", "int8 4", "int4 2"]),
+        ("wide", "BF16", ["fp16 4", "int4 4"]),
+        ("deep", "F16", ["int4 2"]),
+        ("padded heads", "F16", ["fp16 2", "int8 2"]),
+    ],
+)
+def test_predicts_the_peak_memory(tmp_path, shape, dtype, builds):
+    folder = write_checkpoint(tmp_path / "ck", architecture(**SHAPES[shape]), dtype=dtype)
+    for one in builds:
+        precision, threads = one.split()
+        output = tmp_path / "out"
+        arguments = [str(folder), str(output), precision, threads, json.dumps(SHAPES[shape])]
         command = [sys.executable, "-c", textwrap.dedent(CHILD), *arguments]
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         predicted, measured = map(int, ran.stdout.split())
-        assert predicted == pytest.approx(measured, rel=0.1), (precision, threads)
+        assert predicted == pytest.approx(measured, rel=0.1), one
+        shutil.rmtree(output)
 
 
 def test_refuses_what_a_build_would_refuse(tmp_path):

@@ -14,7 +14,7 @@ from zoo.contracts import Parameter, StoredArray, TensorInfo
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Recipe
 from zoo.package.layout import READABLE, SLAB, Layout, Placed, lay_out, make_quantizer
-from zoo.package.memory import SLAB_JOB, held_bytes, run_memory, working_memory
+from zoo.package.memory import bookkeeping, held_bytes, run_memory, working_memory
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -132,6 +132,7 @@ class Numbers:
         headers = Headers({info.name: info for one in distinct for info in _headers(one)})
         more = {one.parameter.name: alike[one.parameter.name].times - 1 for one in placed}
         slabs = sum(more[name] * alike[name].slabs for name in more)
+        arrays = sum(more[one.parameter.name] * len(one.arrays) for one in placed)
         stored = sum((more[one.parameter.name] + 1) * sum(array.nbytes for array in one.arrays) for one in placed)
         held = sum(more[one.parameter.name] * held_bytes(one) for one in placed)
         context = min(RUN_CONTEXT, recipe.architecture.max_position_embeddings)
@@ -141,7 +142,7 @@ class Numbers:
             quantizer=recipe.quantizer.name,
             weights_bytes=stored,
             bits_per_weight=round(stored * 8 / max(1, self.parameters), 4),
-            build_memory_bytes=BUILD_BASE + working_memory(layout, headers, THREADS) + slabs * SLAB_JOB,
+            build_memory_bytes=BUILD_BASE + working_memory(layout, headers, THREADS) + bookkeeping(slabs, arrays),
             run_memory_bytes=run_memory(layout, context) + held if target.runnable else None,
             run_context=context,
             files=(target.data_file, *self.files(recipe)),

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from itertools import islice
+from typing import NamedTuple
 
 from zoo.contracts import Checkpoint
+from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.package.layout import READABLE, Layout, Placed
 
 SPARE_BUFFERS = 2
 """Finished slabs that wait to be hashed, beside the one that each thread works on."""
-_THREAD = 5 * 2**18
-"""Stack, allocator arena and numpy's small temporaries of a thread."""
-SLAB_JOB = 320
+_START = 3 * 2**17
+"""What the first steps of a stream take: open files, a journal, threads."""
+_THREAD = 3 * 2**16
+"""What numpy's small temporaries and a thread's stack take."""
+_SLAB_JOB = 320
 """What Python keeps for each slab to do."""
+_STORED_ARRAY = 512
+"""What Python keeps for each array of the data file, in the journal's identity above all."""
 _TORCH = 700 * 2**20
 """torch itself, with the samples and the few rows that are in work."""
 _RUN_BASE = 110 * 2**20
@@ -35,18 +42,69 @@ def resident() -> int:
             return 0
 
 
-def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> tuple[int, int, int]:
-    """Find the largest slab as it is read (or padded) and as it is stored, bytes; and count the slabs."""
-    read = stored = count = 0
+class SlabBytes(NamedTuple):
+    """What a slab takes while it is in work, bytes."""
+
+    read: int
+    """As the checkpoint stores it."""
+    padded: int
+    """With its heads widened; 0 where they are not."""
+    stored: int
+    """As the package stores it."""
+    tile: int
+    """The working forms of one tile of it."""
+
+
+def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> Counter[SlabBytes]:
+    """Count the slabs of a build by what they take; a model has few kinds, however many layers."""
+    counts: Counter[SlabBytes] = Counter()
     for one in layout.placed:
         row = one.streamed.nbytes // max(1, one.rows)
         for job in one.jobs(checkpoint.tensors):
-            columns = max(math.prod(job.part.shape[1:]), math.prod(job.part.stored_shape[1:]))
-            item = READABLE[checkpoint.tensors[job.part.tensor].dtype]
-            read = max(read, (job.stop - job.start) * columns * item)
-            stored = max(stored, (job.stop - job.start) * row)
-            count += 1
-    return read, stored, count
+            part, rows = job.part, job.stop - job.start
+            dtype = checkpoint.tensors[part.tensor].dtype
+            size = rows * math.prod(part.stored_shape[1:]) * READABLE[dtype]
+            padding = part.pad_rows or part.pad_columns
+            read = -(-size * padding.size // padding.padded) if padding else size
+            tile = _tile_values(one, rows) * _tile_bytes(one.storage, dtype)
+            counts[SlabBytes(read, size if padding else 0, rows * row, round(tile))] += 1
+    return counts
+
+
+def _tile_values(one: Placed, rows: int) -> int:
+    """Count the values of a tile, as the quantizers cut a slab of so many rows."""
+    from zoo.quantizers.slab import TILE
+
+    columns = max(1, math.prod(one.parameter.shape[1:]))
+    return max(1, min(rows, TILE // columns)) * columns
+
+
+def _tile_bytes(storage: FloatStorage | BlockStorage, dtype: str) -> float:
+    """Say how many bytes a value takes in the working forms that ``zoo.quantizers.slab`` and ``rtn`` keep of a tile."""
+    wide = dtype == "F32"
+    if isinstance(storage, FloatStorage):
+        if storage.dtype == "float32":
+            return 5 if wide else 4  # float32; whether each value is finite
+        return 0 if dtype == "F16" else 11 if wide else 10  # float32, its magnitude, float16
+    size = 4.0 + 40 / storage.block_size  # float32; ten numbers a block
+    if storage.bits == 4:
+        size += 2  # levels, and pairs of them
+    if storage.symmetric:
+        size += READABLE[dtype]  # magnitudes
+    elif not wide:
+        size += 2  # keys that are ordered as the values
+    if not wide and storage.block_size <= 64 and not (storage.symmetric and storage.bits == 8):
+        size += 4.5  # the folding of short blocks
+    return size
+
+
+def _largest(counts: Counter[SlabBytes], field: int, buffers: int) -> int:
+    """Sum what so many buffers come to hold: each grows to its largest slab, and no slab is in two of them."""
+    total = 0
+    for slab, count in sorted(counts.items(), key=lambda item: item[0][field], reverse=True):
+        total += slab[field] * min(count, buffers)
+        buffers -= min(count, buffers)
+    return total
 
 
 def build_memory(layout: Layout, checkpoint: Checkpoint | None, threads: int) -> int:
@@ -54,7 +112,7 @@ def build_memory(layout: Layout, checkpoint: Checkpoint | None, threads: int) ->
 
     What this process holds now, with the parts imported and the graph made, and what building adds.
     """
-    import numpy  # noqa: F401  the build needs it, so its memory counts
+    import zoo.quantizers.slab  # noqa: F401  the build needs it and numpy, so their memory counts
 
     _ = layout.files
     base = resident()
@@ -64,22 +122,26 @@ def build_memory(layout: Layout, checkpoint: Checkpoint | None, threads: int) ->
 def working_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
     """Predict what building adds to the process, bytes.
 
-    For each thread a slab as read, a tile as float32 and its helpers; the stored slabs; the small arrays (scales, zero
+    Each thread's slab as read, and a tile in its working forms; the stored slabs; the small arrays (scales, zero
     points) of the two parameters in work.
     """
     if layout.quantizer.needs_activations:
         return calibration_memory(layout)
-    read, stored, count = slab_bytes(layout, checkpoint)
-    padded = any(part.pad_rows or part.pad_columns for one in layout.placed for part in one.parameter.parts)
-    columns = max(math.prod(one.parameter.shape[1:]) for one in layout.placed)
-    elements = max(min(256 * 1024, read), columns)
-    tile = elements * 6
+    counts, ahead = slab_bytes(layout, checkpoint), threads + SPARE_BUFFERS
+    read, padded, stored, tile = range(4)
     return (
-        threads * (read * (2 if padded else 1) + tile + _THREAD)
-        + (threads + SPARE_BUFFERS) * stored
-        + _side_memory(layout, checkpoint, threads + SPARE_BUFFERS)
-        + count * SLAB_JOB
+        sum(_largest(counts, field, threads) for field in (read, padded, tile))
+        + _largest(counts, stored, ahead)
+        + _side_memory(layout, checkpoint, ahead)
+        + bookkeeping(counts.total(), len(layout.arrays))
+        + _START
+        + threads * _THREAD
     )
+
+
+def bookkeeping(slabs: int, arrays: int) -> int:
+    """Count what Python keeps of the work to do, bytes."""
+    return slabs * _SLAB_JOB + arrays * _STORED_ARRAY
 
 
 def _side_memory(layout: Layout, checkpoint: Checkpoint, ahead: int) -> int:

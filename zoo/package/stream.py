@@ -79,7 +79,8 @@ class Stream:
         Raises:
             ZooError: the first thing that went wrong, after every worker has stopped; or a signal asked to stop.
         """
-        read, stored, _ = slab_bytes(self._layout, self._checkpoint)
+        slabs = slab_bytes(self._layout, self._checkpoint)
+        read, stored = max(max(one.read, one.padded) for one in slabs), max(one.stored for one in slabs)
         for _ in range(threads + SPARE_BUFFERS):
             self._buffers.put(np.empty(stored, np.uint8))
         workers = [threading.Thread(target=self._work, args=(read,), name=f"build-{i}") for i in range(threads)]
