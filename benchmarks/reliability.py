@@ -305,8 +305,8 @@ def predictions(room: Path) -> list[dict[str, Any]]:
     checkpoints.make("tinyllama-1.1b", large, "sparse", shard_gb=4.0)
     rows = []
     for name, folder, precision in (
-        ("bundled small model, int8", CHECKPOINT, "int8"), ("bundled small model, fp16", CHECKPOINT, "fp16"),
-        ("1.1B shape, safetensors, int8", large, "int8"), ("1.1B shape, safetensors, int4", large, "int4"),
+        *((f"bundled small model, {one}", CHECKPOINT, one) for one in ("int8", "int4", "fp16", "fp32")),
+        *((f"1.1B shape, safetensors, {one}", large, one) for one in ("int8", "int4", "fp16")),
         ("1.1B shape, .bin, int8", convert(large, room / "bin"), "int8"),
     ):  # fmt: skip
         out = room / "out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -150,6 +151,54 @@ def test_torch_is_not_imported(tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script, str(folder)], check=True)
+
+
+WIDE = {
+    "runs far apart": lambda: torch.arange(40_000 * 6).half().view(6, 40_000).t(),
+    "larger than a read": lambda: torch.arange(600_000.0).view(300, 2000).t(),
+    "one long axis, cut": lambda: torch.randn(400_000, 2)[:, 0].view(1, -1).expand(3, -1),
+    "three axes, far apart": lambda: torch.randn(3, 5, 50_000).bfloat16().permute(1, 2, 0),
+    "the innermost axis last": lambda: torch.randn(700, 3, 90).permute(1, 0, 2),
+}
+
+
+@pytest.mark.parametrize("kind", WIDE)
+def test_rows_that_lie_apart_are_read_in_bounded_pieces(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensor = WIDE[kind]()
+    checkpoint = open_folder(folder_of(tmp_path / "model", {"w": tensor}))
+    sizes, plain = [], os.preadv
+
+    def preadv(file: int, views: list[memoryview], offset: int) -> int:
+        sizes.append(len(views[0]))
+        return plain(file, views, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert_same(checkpoint, {"w": tensor})
+    assert max(sizes) <= 2**19
+    assert len(sizes) < 100_000
+
+
+@pytest.mark.parametrize("name", ["transposed", "whole"])
+def test_an_error_of_the_disk_is_one_line(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = open_folder(folder_of(tmp_path / "model", variants()))
+
+    def preadv(file: int, views: list[memoryview], offset: int) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    with pytest.raises(ZooError, match=r"^pytorch_model\.bin: reading at byte \d+ failed: Input/output error$"):
+        checkpoint.read(name, 0, 2)
+
+
+@pytest.mark.parametrize("name", ["transposed", "whole"])
+def test_a_file_cut_short_after_it_was_opened_is_one_line(tmp_path: Path, name: str) -> None:
+    folder = folder_of(tmp_path / "model", variants())
+    checkpoint = open_folder(folder)
+    os.truncate(folder / "pytorch_model.bin", 100)
+    with pytest.raises(ZooError, match=r"^pytorch_model\.bin: ends at byte \d+, before its tensors do"):
+        checkpoint.read(name, 0, 2)
 
 
 # What is refused, and what is said.

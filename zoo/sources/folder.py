@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,22 +74,6 @@ class Shards:
             _advise(file, offset + _AHEAD, size, "POSIX_FADV_WILLNEED")
             if self._large:
                 _advise(file, offset, size, "POSIX_FADV_DONTNEED")
-
-    def strided(self, info: TensorInfo, offset: int, strides: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Look at a tensor that does not lie row by row, as one transposed before it was saved does not.
-
-        The file is mapped: what is touched is the tensor at most, and the system may drop it again.
-        """
-        import numpy as np
-
-        itemsize = np.dtype(dtype).itemsize
-        span = 1 + sum((size - 1) * stride for size, stride in zip(info.shape, strides, strict=True))
-        if os.fstat(self.descriptor(info.file)).st_size < offset + span * itemsize:
-            raise ZooError(f"{info.file}: ends before its tensors do; it changed, fetch it again")
-        flat = np.memmap(self._paths[info.file], dtype, "r", offset, (span,))
-        steps = tuple(stride * itemsize for stride in strides)
-        view: NDArray[Any] = np.lib.stride_tricks.as_strided(flat, info.shape, steps, writeable=False)
-        return view
 
     def stamps(self) -> dict[str, tuple[int, int]]:
         """Size and modification time (ns) of every file, as the disk says now."""
@@ -172,8 +156,12 @@ class FolderCheckpoint:
         size = (stop - start) * row
         buffer = np.empty(size, np.uint8) if out is None else out[:size]
         if name in self._strides:
-            view = self._shards.strided(info, self._offsets[name], self._strides[name], NUMPY[info.dtype])
-            buffer[:] = np.ascontiguousarray(view[start:stop]).reshape(-1).view(np.uint8)
+            from zoo.sources.strided import read_strided
+
+            strides = self._strides[name]
+            view = buffer.view(NUMPY[info.dtype]).reshape(stop - start, *info.shape[1:])
+            begin = self._offsets[name] + start * strides[0] * view.itemsize
+            read_strided(partial(self._shards.read_into, info.file), view, begin, strides)
         elif size:
             self._shards.read_into(info.file, self._offsets[name] + start * row, buffer.data)
         return buffer.view(NUMPY[info.dtype]).reshape(stop - start, *info.shape[1:])
