@@ -19,6 +19,7 @@ from zoo.errors import UsageError, ZooError
 from zoo.server.app import create_app
 from zoo.server.connection import connection_class
 from zoo.server.logs import Handler, Log
+from zoo.server.page import router as page
 from zoo.server.pool import ModelPool, gigabytes
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def make_server(
     models: Sequence[ServedModel], settings: ServerSettings, log: Log, routers: Sequence[APIRouter] = ()
 ) -> Server:
     """Make a server that is not listening yet; its ``run`` takes sockets that are."""
-    app = create_app(ModelPool(models, settings, log), settings, log, routers=routers)
+    app = create_app(ModelPool(models, settings, log), settings, log, routers=(page, *routers))
     config = uvicorn.Config(
         app,
         http=connection_class(

@@ -56,7 +56,7 @@ def engine(registry: Registry, name: str) -> DocumentTarget:
         ZooError: it serves, but writes no documents.
     """
     if name not in registry.targets or not isinstance(registry.target(name), Serving):
-        raise unknown("engine", name, engines(registry), "no loaded plugin brings one; see `zoo plugins`")
+        raise unknown("engine", name, engines(registry))
     return document_target(registry, name)
 
 

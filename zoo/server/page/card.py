@@ -1,0 +1,91 @@
+"""A served model's card: what was built, from what, under which licence, and what was measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from zoo.catalog import measured
+from zoo.catalog.words import figure, use_of
+from zoo.reports import latest_verification, reports
+
+if TYPE_CHECKING:
+    from zoo.declarations.report import Report
+    from zoo.stages.serve import ServedModel
+
+
+def model_card(model: ServedModel) -> dict[str, Any]:
+    """Collect what is known of a model, as JSON. Reports are read anew, so that a new measurement shows at once."""
+    manifest = model.manifest
+    recipe = manifest.recipe
+    found = reports(manifest.recipe_hash)
+    use, sentence = use_of(recipe.licence)
+    return {
+        "id": model.name,
+        "family": recipe.family,
+        "chat": model.chat,
+        "context_length": model.context_length,
+        "parameters": manifest.parameters,
+        "attention": recipe.architecture.attention,
+        "licence": {
+            "id": recipe.licence.id,
+            "name": recipe.licence.name,
+            "url": str(recipe.licence.url) if recipe.licence.url else None,
+            "note": recipe.licence.note,
+            "use": use,
+            "sentence": sentence,
+        },
+        "build": {
+            "precision": recipe.precision,
+            "quantizer": recipe.quantizer.name,
+            "target": recipe.target.name,
+            "hub": recipe.weights.hub,
+            "revision": recipe.weights.revision,
+            "bits_per_weight": round(manifest.bits_per_weight, 2),
+            "bytes": sum(record.size for record in manifest.files.values()),
+            "recipe_hash": manifest.recipe_hash,
+        },
+        "verification": _verification(one for one in found if one.kind == "verify"),
+        "accuracy": _headline(measured.accuracy, found),
+        "speed": _headline(measured.speed, found),
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+    }
+
+
+def _verification(found: Iterable[Report]) -> dict[str, Any] | None:
+    latest = latest_verification(list(found))
+    if latest is None:
+        return None
+    limits = next(
+        (rows for rows in measured.take_apart(latest).rows if {"value", "limit"} <= rows.columns.keys()), None
+    )
+    return {
+        "passed": latest.passed is True,
+        "quick": bool(latest.settings.get("quick")),
+        "measured_at": latest.measured_at.isoformat(),
+        "checks": [
+            {"name": name, "value": _number(value), "limit": _number(limit)}
+            for name, value, limit in zip(limits.labels, limits.columns["value"], limits.columns["limit"], strict=True)
+        ]
+        if limits is not None
+        else [],
+    }
+
+
+def _headline(
+    choose: Callable[[Iterable[Report]], tuple[str, float, Report] | None], found: Iterable[Report]
+) -> dict[str, Any] | None:
+    chosen = choose(found)
+    if chosen is None:
+        return None
+    name, value, report = chosen
+    return {
+        "name": name.replace("_", " ").replace(".", ", "),
+        "value": figure(value),
+        "measured_at": report.measured_at.isoformat(),
+        "machine": f"{report.machine.cpu}, {report.machine.cores} cores",
+    }
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else figure(value)
