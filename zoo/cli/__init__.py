@@ -45,6 +45,7 @@ def _add_commands() -> None:
     from zoo.cli import build, catalog, doctor, fetch, new, plugins, rm, run, serve, show, validate, verify
     from zoo.cli import eval as evaluation
     from zoo.cli import list as listing
+    from zoo.cli import report as reporting
     from zoo.cli.options import EngineCommand, TargetCommand
     from zoo.plugins import host
 
@@ -55,6 +56,7 @@ def _add_commands() -> None:
     app.command("build", cls=TargetCommand)(build.build)
     app.command("verify")(verify.verify)
     app.command("eval")(evaluation.evaluate)
+    app.command("report")(reporting.report)
     app.command("doctor")(doctor.doctor)
     app.command("run")(run.run)
     app.command("serve", cls=EngineCommand)(serve.serve)

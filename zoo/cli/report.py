@@ -1,0 +1,83 @@
+"""``zoo report``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.cli.output import bytes_text, print_json, print_table
+
+if TYPE_CHECKING:
+    from zoo.stages.report import Cell, Row, Table
+
+
+def report(
+    model: Annotated[str, typer.Argument(help="A model with all its builds, or one package folder.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Put all that is recorded of a model into one table: verified, scored, measured. A row holds what compares."""
+    from zoo.plugins import host
+    from zoo.stages.report import make_table
+
+    table = make_table(host().registry, model)
+    if as_json:
+        print_json(table)
+        return
+    titles = ["what", "conditions", "figure", *(one.label for one in table.builds)]
+    right = range(3, len(titles))
+    if markdown:
+        _print_markdown(titles, _lines(table, repeat=True), right)
+    else:
+        print_table([one.upper() for one in titles], _lines(table, repeat=False), right)
+    for note in dict.fromkeys(_notes(table)):
+        typer.echo(f"{'' if not markdown else chr(10)}{note}")
+
+
+def _lines(table: Table, *, repeat: bool) -> Iterator[list[str]]:
+    """Write a line a row; what the line above says is said once unless told to repeat it."""
+    before = ("", "")
+    for row in table.rows:
+        here = (f"{row.kind}: {row.what}", row.conditions)
+        cells = [_cell(row, row.cells.get(build.recipe_hash)) for build in table.builds]
+        yield [*(("", "") if here == before and not repeat else here), row.metric, *cells]
+        before = here
+
+
+def _cell(row: Row, cell: Cell | None) -> str:
+    if cell is None:
+        return "-"
+    if row.metric == "verified":
+        return "yes" if cell.value else "NO"
+    if row.metric.endswith(", bytes"):
+        return bytes_text(cell.value)
+    if row.kind == "bench":
+        text = f"{cell.value:,.2f}"
+    elif row.metric.startswith("top-1") or row.metric.startswith("same answer"):
+        text = f"{cell.value:.2%}"
+    else:
+        text = f"{cell.value:.4f}" if 1e-3 <= abs(cell.value) < 1e4 or cell.value == 0 else f"{cell.value:.3g}"
+    if cell.stderr is not None:
+        text += f" ± {cell.stderr:.4f}"
+    return text + ("*" if cell.note and row.kind == "eval" else "")
+
+
+def _notes(table: Table) -> Iterator[str]:
+    labels = {one.recipe_hash: one.label for one in table.builds}
+    for row in table.rows:
+        for recipe_hash, cell in row.cells.items():
+            if cell.note:
+                star = "* " if row.kind == "eval" else ""
+                yield f"{star}{labels[recipe_hash]}, {row.what}: {cell.note}"
+
+
+def _print_markdown(titles: list[str], lines: Iterator[list[str]], right: range) -> None:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    typer.echo(line(titles))
+    typer.echo(line(["---:" if index in right else "---" for index in range(len(titles))]))
+    for one in lines:
+        typer.echo(line(one))
