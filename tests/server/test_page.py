@@ -87,19 +87,32 @@ def test_a_card_says_what_was_built_and_what_was_measured(served: Served, packag
     assert card["build"]["recipe_hash"] == manifest.recipe_hash
     assert card["recipe"]["precision"] == "int8"
     assert card["licence"]["use"] == "commercial"
-    assert card["verification"] is card["accuracy"] is card["speed"] is None
+    assert card["verification"] is card["speed"] is None
+    assert card["accuracy"] == []
     assert str(package) not in str(card)
     checks = [{"name": "mean KL, nats", "value": 0.00173, "limit": 0.005, "passed": True}]
     keep_report(report(package, "verify", {"checks": checks}, passed=True))
-    keep_report(report(package, "eval", {"tasks": {"arc_easy": {"acc": 0.512, "acc_stderr": 0.01}}}))
-    keep_report(report(package, "bench", {"decode_tokens_per_second": 211.5}))
+    figures = {"acc": 0.512, "acc_stderr": 0.0123, "samples": 30}
+    keep_report(report(package, "eval", {**figures, "acc": 0.1}, settings={"task": "arc_easy", "limit": None}))
+    later = datetime(2026, 1, 3, tzinfo=UTC)
+    settings = {"task": "arc_easy", "limit": 30}
+    keep_report(report(package, "eval", figures, settings=settings, measured_at=later))
+    keep_report(report(package, "eval", {"perplexity": 5.25}, settings={"task": "text", "limit": None}))
+    highest = {"label": "64 in, 32 out, 8 at once", "output_throughput": 211.5}
+    keep_report(report(package, "bench", {"highest": highest, "workloads": [{"label": "x", "output_throughput": 1.0}]}))
     card = get(served, "/zoo/models/zoo-tiny").json()
     assert card["verification"]["passed"] is True
     assert card["verification"]["quick"] is False
     assert card["verification"]["checks"] == [{"name": "mean KL, nats", "value": "0.00173", "limit": "0.005"}]
-    assert card["accuracy"]["value"] == "0.512"
-    assert "arc easy" in card["accuracy"]["name"]
-    assert card["speed"]["value"] == "211.5"
+    first, second = sorted(card["accuracy"], key=lambda one: one["name"])
+    assert (first["value"], first["name"], first["note"]) == (
+        "0.512 ± 0.012",
+        "arc_easy, acc",
+        "first 30 questions only",
+    )
+    assert (second["value"], second["name"], second["note"]) == ("5.25", "text, perplexity", None)
+    assert card["speed"]["value"] == "211.5 tokens/s"
+    assert card["speed"]["note"] == "64 in, 32 out, 8 at once"
     assert card["speed"]["machine"] == "A CPU, 2 cores"
 
 

@@ -25,8 +25,8 @@ export function showCard(place, card) {
     element("p", {class: "name", text: card.id}),
     facts([
       ["Verified", badge(card.verification)],
-      ["Accuracy", measured(card.accuracy, "not measured here")],
-      ["Speed", measured(card.speed, "not measured here")],
+      ["Accuracy", measured(card.accuracy)],
+      ["Speed", measured(card.speed ? [card.speed] : [])],
       ["Licence", licenceLine(licence)],
     ]),
     ...(licence.note ? [element("p", {class: "soft", text: licence.note})] : []),
@@ -55,9 +55,10 @@ function badge(verification) {
   return [element("span", {class: `badge ${passed ? "good" : "bad"}`, text: word}), ` ${day(at)}`];
 }
 
-function measured(one, absent) {
-  if (!one) return element("span", {class: "soft", text: absent});
-  return [`${one.value} `, element("span", {class: "soft", text: `${one.name}, ${day(one.measured_at)}, ${one.machine}`})];
+function measured(list) {
+  if (!list.length) return element("span", {class: "soft", text: "not measured here"});
+  return list.map(({value, name, note, measured_at: at, machine}) => element("div", {}, `${value} `,
+    element("span", {class: "soft", text: [name, note, day(at), machine].filter(Boolean).join(", ")})));
 }
 
 const USES = {commercial: ["good", "commercial use"], "non-commercial": ["bad", "no commercial use"]};

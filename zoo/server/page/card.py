@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog import measured
@@ -46,8 +46,8 @@ def model_card(model: ServedModel) -> dict[str, Any]:
             "recipe_hash": manifest.recipe_hash,
         },
         "verification": _verification(one for one in found if one.kind == "verify"),
-        "accuracy": _headline(measured.accuracy, found),
-        "speed": _headline(measured.speed, found),
+        "accuracy": _accuracy(found),
+        "speed": _speed(found),
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
     }
 
@@ -72,19 +72,47 @@ def _verification(found: Iterable[Report]) -> dict[str, Any] | None:
     }
 
 
-def _headline(
-    choose: Callable[[Iterable[Report]], tuple[str, float, Report] | None], found: Iterable[Report]
-) -> dict[str, Any] | None:
-    chosen = choose(found)
+def _accuracy(found: Sequence[Report]) -> list[dict[str, Any]]:
+    """Give each task's latest figure."""
+    tasks: dict[str, dict[str, Any]] = {}
+    for report in found:
+        chosen = measured.accuracy([report])
+        if chosen is None:
+            continue
+        name, value, _ = chosen
+        task, limit = report.settings.get("task"), report.settings.get("limit")
+        error = measured.take_apart(report).figures.get(f"{name}_stderr")
+        entry = {
+            "value": figure(value) + (f" ± {error:.2g}" if isinstance(error, float) else ""),
+            "name": f"{task}, {_plain(name)}" if isinstance(task, str) else _plain(name),
+            "note": f"first {limit} questions only" if isinstance(limit, int) else None,
+        }
+        tasks[str(task)] = entry | _measured_by(report)
+    return list(tasks.values())
+
+
+def _speed(found: Sequence[Report]) -> dict[str, Any] | None:
+    """Give the latest speed, with the workload it was reached at where the report names it."""
+    chosen = measured.speed(found)
     if chosen is None:
         return None
     name, value, report = chosen
-    return {
-        "name": name.replace("_", " ").replace(".", ", "),
-        "value": figure(value),
-        "measured_at": report.measured_at.isoformat(),
-        "machine": f"{report.machine.cpu}, {report.machine.cores} cores",
+    label = measured.take_apart(report).figures.get(f"{name.rpartition('.')[0]}.label")
+    entry = {
+        "value": f"{figure(value)} tokens/s",
+        "name": _plain(name),
+        "note": label if isinstance(label, str) else None,
     }
+    return entry | _measured_by(report)
+
+
+def _measured_by(report: Report) -> dict[str, str]:
+    machine = report.machine
+    return {"measured_at": report.measured_at.isoformat(), "machine": f"{machine.cpu}, {machine.cores} cores"}
+
+
+def _plain(name: str) -> str:
+    return name.replace(".", ", ").replace("_", " ")
 
 
 def _number(value: float | None) -> str:

@@ -137,7 +137,6 @@ async function answer(turn) {
   if (running || !asked) return;
   const controller = new AbortController();
   running = {controller, turn};
-  const stuck = {status: 0};
   busy(true);
   turn.start(card.id);
   scrollToEnd();
@@ -145,7 +144,7 @@ async function answer(turn) {
   say("Waiting for the answer");
   const body = {model: card.id, stream: true, stream_options: {include_usage: true}, ...asked,
     ...(turn.chat ? {messages: messages(turn)} : {prompt: turn.prompt, max_tokens: asked.max_tokens ?? someTokens(card)})};
-  const clock = {sent: performance.now(), first: 0, last: 0, pieces: 0, tokens: 0, reason: ""};
+  const clock = {sent: performance.now(), first: 0, last: 0, pieces: 0, head: 0, length: 0, tokens: 0, reason: ""};
   let failure = null;
   try {
     const path = turn.chat ? "/v1/chat/completions" : "/v1/completions";
@@ -172,16 +171,21 @@ function take(event, turn, clock) {
   clock.last = performance.now();
   clock.first ||= clock.last;
   clock.pieces++;
+  clock.head ||= text.length;
+  clock.length += text.length;
   turn.grow(text);
   if (clock.pieces === 1) say("Answering");
   const rate = speed(clock, clock.pieces);
   if (rate) turn.pace(`about ${rate} tokens/s`);
 }
 
-/** Tokens a second after the first one; nothing where there is too little to count. */
+/**
+ * Tokens a second after the first piece; nothing where there is too little to count. A piece may hold several tokens, and
+ * nobody says how many the first one held: its share of the text has to do.
+ */
 function speed(clock, tokens) {
   const seconds = (clock.last - clock.first) / 1000;
-  return tokens > 1 && seconds > 0.05 ? ((tokens - 1) / seconds).toFixed(1) : "";
+  return clock.pieces > 1 && seconds > 0.05 ? (tokens * (1 - clock.head / clock.length) / seconds).toFixed(1) : "";
 }
 
 function summary(clock) {

@@ -75,8 +75,9 @@ export class Turn {
       try {
         await navigator.clipboard.writeText(this.answer);
         made.textContent = "Copied";
-      } catch {
-        made.textContent = "Cannot copy";
+      } catch { // an address that is not this machine's has no clipboard without TLS
+        getSelection().selectAllChildren(this.place);
+        made.textContent = "Selected, copy it";
       }
       setTimeout(() => { made.textContent = "Copy"; }, 1500);
     });
