@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.made import choice_task, questions, sentence
+from tests.evaluation.made import build, choice_task, make_checkpoint_folder, questions, sentence
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.harness_model import Step
 from zoo.registry import Registry
@@ -215,3 +215,16 @@ def test_the_extra_is_named_where_it_is_missing(fp32: Path, tmp_path: Path, monk
     )
     with pytest.raises(ZooError, match=r"pip install 'zoo-framework\[eval\]'"):
         evaluate(registry(choice_task(tmp_path, questions(2))), Request(str(fp32), ["quiz"]))
+
+
+def test_prompts_that_transformers_reads_otherwise_are_counted(tmp_path: Path) -> None:
+    folder = make_checkpoint_folder(tmp_path / "small", "byte_fallback")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    # This class of transformers takes the vocabulary and makes rules of its own for spaces.
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": "LlamaTokenizer"}))
+    rows = questions(4)
+    rows[1]["question"] = " " + rows[1]["question"]
+    package = build(folder, tmp_path / "package")
+    task = choice_task(tmp_path, rows)
+    done = evaluate(registry(task), Request(str(package), ["quiz"], against="hf", weights=str(folder)))
+    assert "quiz: transformers makes other token ids of 1 of 4 prompts than tokenizer.json does" in done.notes

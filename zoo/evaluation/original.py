@@ -56,6 +56,10 @@ class OriginalModel(LM):  # type: ignore[misc]  # the harness has no types
         self._journal, self._progress = journal, progress
         self.has_template = self._model.tokenizer.chat_template is not None
 
+    def encode(self, text: str) -> list[int]:
+        """Turn a text into ids as transformers does."""
+        return list(self._model.tok_encode(text))
+
     @property
     def tokenizer_name(self) -> str:
         """The harness' name for the tokenizer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -117,7 +117,10 @@ def evaluate(registry: Registry, request: Request, *, progress: Progress | None 
             comparison = None
             if other is not None:
                 fresh = load_suite(suite.name, registry.tasks, choices)
-                comparison = other.compare(suite.name, _label(package, other), outcome, fresh, request, progress)
+                label = _label(package, other)
+                comparison = other.compare(suite.name, label, outcome, run.model.tok_encode, fresh, request, progress)
+                if other.original and other.note:
+                    result.notes.append(f"{suite.name}: {other.note}")
                 result.comparisons.append(comparison)
                 measured["against"] = comparison.model_dump(mode="json")
             report = make_report(
@@ -291,7 +294,14 @@ class _Other:
         return cls(_name(other), package=other, note=note, scoring=scoring)
 
     def compare(
-        self, task: str, what: str, outcome: Outcome, suite: Suite, request: Request, progress: Progress | None
+        self,
+        task: str,
+        what: str,
+        outcome: Outcome,
+        encode: Callable[[str], list[int]],
+        suite: Suite,
+        request: Request,
+        progress: Progress | None,
     ) -> Comparison:
         """Score the other one on a fresh suite and compare."""
         from zoo.evaluation.comparison import compare
@@ -307,6 +317,7 @@ class _Other:
                 self._model = self._open_original(request, progress)
             chat = suite.generates and self.scoring == "generation" and self._model.has_template
             theirs = run_suite(self._model, suite, limit=request.limit, seed=request.seed, chat=chat)
+            self.note = _other_ids(outcome, encode, self._model.encode)
         return compare(task, what, outcome, self.name, theirs)
 
     def _open_original(self, request: Request, progress: Progress | None) -> Any:
@@ -325,6 +336,15 @@ class _Other:
         if self._journal is not None:
             self._journal.close(done=done)
             self._journal = None
+
+
+def _other_ids(outcome: Outcome, encode: Callable[[str], list[int]], other: Callable[[str], list[int]]) -> str | None:
+    """Say how many prompts transformers reads otherwise than the package; some of its classes change a tokenizer."""
+    prompts = {str(arguments[0]) for one in outcome.samples for arguments in one.raw["arguments"]}
+    differing = sum(encode(one) != other(one) for one in prompts)
+    if not differing:
+        return None
+    return f"transformers makes other token ids of {differing} of {len(prompts)} prompts than tokenizer.json does"
 
 
 def _other_precision(request: Request) -> Literal["fp32"] | None:
