@@ -73,3 +73,11 @@ def post(served: Served, path: str, body: Any, **headers: str) -> tuple[int, dic
     except ValueError:
         value = found.text
     return found.status_code, dict(found.headers), value
+
+
+def read_all(socket: socket.socket) -> bytes:
+    """Read until the other side closes."""
+    parts = []
+    while part := socket.recv(65536):
+        parts.append(part)
+    return b"".join(parts)

@@ -58,12 +58,12 @@ class Connection(H11Protocol):
             return
         error = ApiError(400, "this is no HTTP request", code="invalid_http")
         headers = [*error.headers(), (b"connection", b"close")]
-        for event in (
+        events = (
             h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
             h11.Data(data=error.content()),
             h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
+        )
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         self.transport.close()
 
     def _await_head(self) -> None:

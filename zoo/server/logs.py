@@ -23,7 +23,8 @@ class Log:
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream if stream is not None else sys.stderr
-        self._lines: queue.Queue[str | None] = queue.Queue(WAITING)
+        # One that a signal's handler may use while it interrupts this very thread inside it.
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._dropped = 0
         self._thread = threading.Thread(target=self._write, name="zoo-log", daemon=True)
         self._thread.start()
@@ -34,12 +35,11 @@ class Log:
         if self._dropped:
             fields["dropped_lines"] = self._dropped
         line = json.dumps({"time": now, "event": event, **fields}, ensure_ascii=True, default=str)
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if self._lines.qsize() >= WAITING:
             self._dropped += 1
-        else:
-            self._dropped = 0
+            return
+        self._dropped = 0
+        self._lines.put(line)
 
     def error(self, error: BaseException, **fields: Any) -> None:
         """Write an error that nobody expected, and the steps that led to it, without any file's path."""
@@ -49,10 +49,7 @@ class Log:
 
     def close(self) -> None:
         """Stop, when the lines so far are written or a second has passed."""
-        try:
-            self._lines.put(None, timeout=1)
-        except queue.Full:
-            return
+        self._lines.put(None)
         self._thread.join(1)
 
     def _write(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,6 @@ class ModelPool:
 
     Args:
         models: what is served.
-        start: opens a package, in a thread of its own: an engine and its scheduler.
     """
 
     def __init__(
@@ -81,10 +80,9 @@ class ModelPool:
         models: Sequence[ServedModel],
         settings: ServerSettings,
         log: Log,
-        start: Callable[[ServedModel, ServerSettings], tuple[Engine, Any]] | None = None,
     ) -> None:
         self._models = {one.name: one for one in models}
-        self._settings, self._log, self._start = settings, log, start or start_model
+        self._settings, self._log = settings, log
         self.admissions = {name: Admission(settings.slots, settings.queue) for name in self._models}
         self.running: dict[str, Running] = {}
         self.past: dict[str, list[Any]] = {name: [] for name in self._models}
@@ -140,7 +138,7 @@ class ModelPool:
             await self._make_room(model, needed)
             started = time.perf_counter()
             try:
-                engine, scheduler = await asyncio.to_thread(self._start, model, self._settings)
+                engine, scheduler = await asyncio.to_thread(start_model, model, self._settings)
             except (ZooError, OSError, MemoryError) as error:
                 self._log.event("load_failed", model=name, error=type(error).__name__, message=self._private(error))
                 message = f"the model {name!r} cannot be loaded: its package is missing or damaged"
@@ -196,4 +194,4 @@ def start_model(model: ServedModel, settings: ServerSettings) -> tuple[Engine, A
 
 def gigabytes(count: int) -> str:
     """Write bytes for people."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE = 30
 """Seconds that a connection may wait for its next request."""
+SEND_BUFFER = 128 * 1024
+"""Bytes of a connection that the kernel holds for its client."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -61,9 +63,15 @@ def run_server(
         logger.handlers, logger.propagate = [handler], False
     try:
         server = make_server(models, settings, log, routers)
-        address = url(listener)
-        log.event("listening", url=address, models=[one.name for one in models], key=settings.api_key is not None)
-        announce(address)
+
+        def listening() -> None:
+            address, keyed = url(listener), settings.api_key is not None
+            log.event("listening", url=address, models=[one.name for one in models], key=keyed)
+            if not keyed and not is_loopback(listener):
+                log.event("open_to_others", message="whoever reaches this address may use it; set ZOO_API_KEY")
+            announce(address)
+
+        server.on_started = listening
         server.run(sockets=[listener])
         log.event("stopped")
     finally:
@@ -128,6 +136,8 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it; by itself the kernel would let each hold megabytes for a client that reads nothing.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
@@ -157,6 +167,13 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, log: Log) -> None:
         super().__init__(config)
         self._log = log
+        self.on_started: Callable[[], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, with signals already in hand, and say so."""
+        await super().startup(sockets)
+        if self.started and self.on_started is not None:
+            self.on_started()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

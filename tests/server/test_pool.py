@@ -1,0 +1,165 @@
+"""Several models behind one server: names, memory, what is unloaded, and packages that go away."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zoo
+from tests.server.serving import Served, serving
+from tests.server.test_bad_input import complete, error_of
+from tests.server.test_protection import LONG, ask_raw, idle, wait_for
+from zoo.errors import UsageError, ZooError
+from zoo.plugins import host
+from zoo.server.run import require_memory
+from zoo.server.settings import ServerSettings
+from zoo.stages.serve import served_models
+
+
+@pytest.fixture(scope="module")
+def three(package: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("three")
+    return [
+        Path(shutil.copytree(package, folder / "one")),
+        zoo.build("zoo-tiny", "int4", output=folder / "two").path,
+        Path(shutil.copytree(package, folder / "three")),
+    ]
+
+
+def names(*paths: Path) -> list[str]:
+    return [one.name for one in served_models(host().registry, [str(path) for path in paths])]
+
+
+def loaded(served: Served) -> set[str]:
+    return set(served.pool.running)
+
+
+def test_names_are_no_paths(three) -> None:
+    first, second, third = three
+    assert names(first) == ["zoo-tiny"]
+    assert names(first, second) == ["zoo-tiny-int8", "zoo-tiny-int4"]
+    assert names(first, second, third) == ["one", "zoo-tiny-int4", "three"]
+    assert names(first, first) == ["zoo-tiny"]
+
+
+def test_two_folders_of_one_name(three, tmp_path) -> None:
+    other = Path(shutil.copytree(three[0], tmp_path / "one"))
+    with pytest.raises(ZooError, match="would be served as 'one'"):
+        names(three[0], other)
+
+
+def test_what_is_not_built_is_no_model(tmp_path) -> None:
+    with pytest.raises(ZooError, match="zoo build zoo-tiny"):
+        served_models(host().registry, ["zoo-tiny"])
+    with pytest.raises(UsageError):
+        served_models(host().registry, [])
+
+
+def test_a_model_is_loaded_when_it_is_asked_for(three) -> None:
+    with serving(three[:2], threads=1) as served:
+        assert loaded(served) == set()
+        assert complete(served, model="zoo-tiny-int4")[0] == 200
+        assert loaded(served) == {"zoo-tiny-int4"}
+        assert complete(served, model="zoo-tiny-int8")[0] == 200
+        assert loaded(served) == {"zoo-tiny-int4", "zoo-tiny-int8"}
+
+
+def test_many_who_ask_first_load_it_once(three) -> None:
+    with serving(three[:1], threads=1) as served:
+        threads = [threading.Thread(target=complete, args=(served,)) for _ in range(8)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert len(served.events("loaded")) == 1
+
+
+def test_the_one_that_was_idle_longest_makes_room(three) -> None:
+    models = served_models(host().registry, [str(one) for one in three])
+    need = max(one.memory(2) for one in models)
+    with serving(three, threads=1, slots=2, memory=2 * need) as served:
+        for name in ("one", "zoo-tiny-int4", "one", "three"):
+            assert complete(served, model=name)[0] == 200
+        assert loaded(served) == {"one", "three"}
+        assert complete(served, model="zoo-tiny-int4")[0] == 200
+        assert loaded(served) == {"three", "zoo-tiny-int4"}
+        assert served.pool.memory_used <= 2 * need
+        unloaded = [one["model"] for one in served.events("unloaded")]
+        assert unloaded == ["zoo-tiny-int4", "one"]
+
+
+def test_a_model_in_use_is_not_unloaded(three) -> None:
+    models = served_models(host().registry, [str(one) for one in three[:2]])
+    need = max(one.memory(2) for one in models)
+    with serving(three[:2], threads=1, slots=2, memory=need) as served:
+        assert complete(served, model="zoo-tiny-int8")[0] == 200
+        connections = [ask_raw(served, model="zoo-tiny-int8", n=8, **LONG) for _ in range(2)]
+        wait_for(lambda: served.pool.running["zoo-tiny-int8"].users == 2)
+        found = complete(served, model="zoo-tiny-int4")
+        error = error_of(found)
+        assert (error["status"], error["code"]) == (503, "model_does_not_fit")
+        assert error["message"].count("MB") == 3  # what it needs, what is held, the limit
+        assert int(found[1]["retry-after"]) >= 1
+        for one in connections:
+            one.close()
+        wait_for(lambda: idle(served))
+        assert complete(served, model="zoo-tiny-int4")[0] == 200
+
+
+def test_a_model_that_can_never_fit_is_refused_with_the_numbers(three) -> None:
+    models = served_models(host().registry, [str(three[0])])
+    require_memory(models, ServerSettings(memory=models[0].memory(8)))
+    with pytest.raises(ZooError, match=r"zoo-tiny needs 17\.85 MB \(5\.\d+ MB of weights and .* fewer --slots"):
+        require_memory(models, ServerSettings(memory=models[0].memory(8) - 1))
+
+
+def test_a_package_that_was_deleted(package, tmp_path) -> None:
+    copy = Path(shutil.copytree(package, tmp_path / "copy"))
+    with serving([copy], threads=1) as served:
+        assert complete(served)[0] == 200
+        shutil.rmtree(copy)
+        assert complete(served)[0] == 200  # it is loaded
+    shutil.copytree(package, copy)
+    with serving([copy], threads=1) as served:
+        shutil.rmtree(copy)
+        error = error_of(complete(served))
+        assert (error["status"], error["code"]) == (503, "model_unavailable")
+        assert str(tmp_path) not in error["message"]
+        assert str(tmp_path) not in served.lines.getvalue()
+        assert idle(served)
+        shutil.copytree(package, copy)
+        assert complete(served)[0] == 200  # it is back
+
+
+def test_a_package_that_was_damaged(package, tmp_path) -> None:
+    copy = Path(shutil.copytree(package, tmp_path / "copy"))
+    with serving([copy], threads=1) as served:
+        (copy / "model.onnx").write_bytes(b"no graph")
+        assert error_of(complete(served))["code"] == "model_unavailable"
+        assert served.events("load_failed")[0]["model"] == "zoo-tiny"
+
+
+def test_a_client_that_leaves_while_its_model_loads(three, monkeypatch) -> None:
+    from zoo.server import pool
+
+    begun, go = threading.Event(), threading.Event()
+    start = pool.start_model
+
+    def slowly(*args: Any) -> Any:
+        begun.set()
+        assert go.wait(20)
+        return start(*args)
+
+    monkeypatch.setattr(pool, "start_model", slowly)
+    with serving(three[:1], threads=1) as served:
+        ask_raw(served).close()
+        assert begun.wait(10)
+        wait_for(lambda: served.events("request"))
+        go.set()
+        wait_for(lambda: loaded(served) == {"zoo-tiny"})
+        assert idle(served)
+        assert complete(served)[0] == 200
