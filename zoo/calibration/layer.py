@@ -13,6 +13,10 @@ from zoo.contracts import FoldLink, Parameter
 from zoo.errors import ZooError
 
 
+PANEL = 512
+"""Columns of a Hessian that are added to at once."""
+
+
 class Layer:
     """A layer's weights and the Hessians of its linears (``LayerActivations`` and ``FoldableLayer``).
 
@@ -30,6 +34,7 @@ class Layer:
         self._torch = torch
         self._group = {one.name: index for index, group in enumerate(segment.groups) for one in group}
         self._hessians: dict[int, Any] = {}
+        """Right of the panels on the diagonal nothing is added up until one is handed out."""
         self._shown: dict[int, NDArray[np.float32]] = {}
         """What was handed out: the same array each time, so that a quantizer knows it again."""
 
@@ -44,7 +49,9 @@ class Layer:
             hessian = self._hessians[group] = self._torch.zeros(
                 (size, size), dtype=self._torch.float32, device=self.device
             )
-        hessian.addmm_(x.T, x)
+        # Symmetric: panels of columns from the diagonal down are little more than half of it.
+        for start in range(0, len(hessian), PANEL):
+            hessian[start:, start : start + PANEL].addmm_(x[:, start:].T, x[:, start : start + PANEL])
 
     def observed(self, parameter: Parameter) -> bool:
         """Tell whether the inputs of a linear were seen."""
@@ -77,7 +84,11 @@ class Layer:
         if group is None or group not in self._hessians:
             raise ZooError(f"{parameter.name}: nothing was observed of its inputs")
         if group not in self._shown:
-            self._shown[group] = self._hessians[group].cpu().numpy()
+            hessian = self._hessians[group]
+            for start in range(0, len(hessian), PANEL):
+                stop = start + PANEL
+                hessian[start:stop, stop:] = hessian[stop:, start:stop].T
+            self._shown[group] = hessian.cpu().numpy()
         return self._shown[group]
 
     @property

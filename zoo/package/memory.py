@@ -157,7 +157,7 @@ def _side_memory(layout: Layout, checkpoint: Checkpoint, ahead: int) -> int:
 
 def calibration_memory(layout: Layout) -> int:
     """Predict what a calibrated build holds at once, bytes: a layer in float32, its Hessians or the factoring of the
-    widest one (itself and two more of its size), the widest stored weight, and what is computed with.
+    widest one (itself, its factor and a quarter), the widest stored weight, and what is computed with.
     """
     layers: dict[int | None, int] = {}
     hessians: dict[tuple[int | None, str], int] = {}
@@ -175,7 +175,7 @@ def calibration_memory(layout: Layout) -> int:
     together: dict[int | None, int] = {}
     for (layer, _), size in hessians.items():
         together[layer] = together.get(layer, 0) + size
-    return max(layers.values()) + max(3 * widest, *together.values()) + stored + _TORCH
+    return max(layers.values()) + max(9 * widest // 4, *together.values()) + stored + _TORCH
 
 
 def run_memory(layout: Layout, context: int) -> int:

@@ -154,29 +154,64 @@ def _inverse_factor(h: Any, order: Any, dead: Any, damping: float) -> Any:
     """Find the upper triangular U with (H + damping)⁻¹ = Uᵀ U in the order of columns; None where H is singular.
 
     With J the reversal of the order, J H J = L Lᵀ; then H = R Rᵀ for the upper triangular R = J L J, and
-    H⁻¹ = R⁻ᵀ R⁻¹, so U = R⁻¹ = J L⁻¹ J.
+    H⁻¹ = R⁻ᵀ R⁻¹, so U = R⁻¹ = J L⁻¹ J. All of it is done in one matrix beside H, and a quarter of one: matrices of
+    this size are what a wide layer's memory goes to.
     """
     import torch
 
-    size = h.shape[0]
-    backwards = torch.arange(size - 1, -1, -1, device=h.device) if order is None else order.flip(0)
-    turned = h[backwards][:, backwards] if order is not None else h.flip(0, 1)
+    size = len(h)
+    backwards = order.flip(0) if order is not None else torch.arange(size - 1, -1, -1, device=h.device)
+    turned = torch.empty_like(h)
+    for start in range(0, size, BATCH):
+        turned[start : start + BATCH] = h[backwards[start : start + BATCH]][:, backwards]
     diagonal = turned.diagonal()
     diagonal[dead[backwards]] = 1.0
     diagonal += damping
-    # In place: matrices of this size are what a wide layer's memory goes to. LAPACK wants columns in one piece, and the
-    # transpose of a symmetric matrix is the same.
+    # LAPACK wants columns in one piece, and the transpose of a symmetric matrix is the same.
     failed = torch.empty((), dtype=torch.int32, device=h.device)
     lower, failed = torch.linalg.cholesky_ex(turned.mT, out=(turned.mT, failed))
-    del turned, diagonal
     if int(failed) != 0 or not bool(torch.isfinite(lower.diagonal()).all()):
         return None
-    identity = torch.eye(size, dtype=lower.dtype, device=lower.device)
-    inverse = torch.linalg.solve_triangular(lower, identity.mT, upper=False, out=identity.mT)
-    del lower, identity
-    upper = inverse.flip(0, 1)
-    del inverse
-    return upper if bool(torch.isfinite(upper.diagonal()).all()) else None
+    _invert_lower(lower)
+    # The matrix lies transposed in ``turned``; both axes of a matrix turned about are its values in reverse.
+    _reverse(turned.view(-1))
+    return lower if bool(torch.isfinite(diagonal).all()) else None
+
+
+_LEAF = 512
+"""Below this, a triangular matrix is inverted by solving for the identity."""
+
+
+def _invert_lower(lower: Any) -> None:
+    """Invert a lower triangular matrix in place, by halves: [A 0; B C]⁻¹ = [A⁻¹ 0; -C⁻¹ B A⁻¹ C⁻¹].
+
+    Products of matrices do two thirds of the work of solving for the identity, in a quarter of its memory.
+    """
+    import torch
+
+    size = lower.shape[0]
+    if size <= _LEAF:
+        identity = torch.eye(size, dtype=lower.dtype, device=lower.device)
+        lower.copy_(torch.linalg.solve_triangular(lower, identity, upper=False))
+        return
+    half = size // 2
+    first, second, below = lower[:half, :half], lower[half:, half:], lower[half:, :half]
+    _invert_lower(first)
+    _invert_lower(second)
+    product = below @ first
+    torch.matmul(second, product.neg_(), out=below)
+
+
+def _reverse(flat: Any) -> None:
+    """Reverse a vector in place."""
+    step = 1 << 20
+    size = len(flat)
+    for start in range(0, size // 2, step):
+        stop = min(start + step, size // 2)
+        head, tail = flat[start:stop], flat[size - stop : size - start]
+        turned = head.flip(0)
+        head.copy_(tail.flip(0))
+        tail.copy_(turned)
 
 
 class _Grid:
@@ -201,23 +236,30 @@ class _Grid:
         # An importance of nothing at all would leave the scale of a block open.
         weights = importance / importance.mean() + 1e-3
         weights = torch.nn.functional.pad(weights, (0, pad)).reshape(1, blocks, self.block)
-        step = max(1, (1 << 21) // max(1, columns))
+        step = max(1, (_TILE if weight.device.type == "cpu" else _TILE << 5) // max(1, columns))
+        work = torch.empty((2, step, blocks, self.block), dtype=torch.float32, device=weight.device)
         for start in range(0, rows, step):
             part = torch.nn.functional.pad(weight[start : start + step], (0, pad)).reshape(-1, blocks, self.block)
-            scale, zero = self._search(part, weights, storage, middle, search)
+            scale, zero = self._search(part, weights, storage, middle, search, work[:, : len(part)])
             self.scales[start : start + step], self.zeros[start : start + step] = scale, zero
 
-    def _search(self, part: Any, weights: Any, storage: BlockStorage, middle: float, search: int) -> tuple[Any, Any]:
+    def _search(
+        self, part: Any, weights: Any, storage: BlockStorage, middle: float, search: int, work: Any
+    ) -> tuple[Any, Any]:
         import torch
 
         best_scale: Any = None
         best_zero: Any = None
         best_error: Any = None
+        exact, levels = work
         for scale, zero in _candidates(part, storage, middle, self.top, search):
-            safe = torch.where(scale.abs() >= _TINY, scale, torch.ones_like(scale))
-            levels = (part / safe[..., None] + zero[..., None]).round_().clamp_(0, self.top)
-            error = (((levels - zero[..., None]) * safe[..., None] - part).square_() * weights).sum(-1)
-            scale = torch.where(scale.abs() >= _TINY, scale, torch.zeros_like(scale))
+            usable = scale.abs() >= _TINY
+            safe = torch.where(usable, scale, torch.ones_like(scale))
+            # In units of the scale: the level that a value would have, and how far the nearest one there is from it.
+            torch.addcmul(zero[..., None], part, (1 / safe)[..., None], out=exact)
+            torch.round(exact, out=levels).clamp_(0, self.top).sub_(exact).square_().mul_(weights)
+            error = levels.sum(-1).mul_(safe).mul_(safe)
+            scale = torch.where(usable, scale, torch.zeros_like(scale))
             if best_error is None:
                 best_scale, best_zero, best_error = scale, zero, error
             else:
@@ -228,6 +270,8 @@ class _Grid:
         return best_scale, best_zero
 
 
+_TILE = 1 << 18
+"""Weights whose scales are searched for at once: what the search goes over again and again stays in the cache."""
 _TINY = 2.0**-126
 """The smallest normal float32: a smaller scale cannot be divided by, and its block is stored as zeros."""
 _NARROWEST = 0.5
@@ -285,7 +329,7 @@ def round_columns(weight: Any, upper: Any, order: Any, grid: _Grid) -> Any:
         work = weight[:, start:stop].T.contiguous()
         scales, zeros = grid.scales.T[blocks[start:stop]], grid.zeros.T[blocks[start:stop]]
         inverse = torch.where(scales != 0, 1 / scales, torch.zeros_like(scales))
-        local = upper[start:stop, start:stop]
+        local = upper[start:stop, start:stop].contiguous()
         errors = torch.empty_like(work)
         found = torch.empty_like(work)
         for at in range(stop - start):
