@@ -100,3 +100,24 @@ def test_inputs_that_are_no_numbers_are_named(tmp_path):
     compute(segment, weights, torch.randn(1, 4, 64), layer.observe)
     with pytest.raises(ZooError, match=r"layers\.0\.mlp\.down_proj\.weight: its inputs .* NaN or overflow"):
         layer.check()
+
+
+def test_a_hessian_wider_than_a_panel_is_whole(tmp_path, monkeypatch):
+    import torch
+
+    from zoo.calibration import layer as layers
+
+    monkeypatch.setattr(layers, "PANEL", 24)
+    segment, weights, layer = first_layer(tmp_path / "m")
+    seen: dict[str, torch.Tensor] = {}
+
+    def observe(parameter, x):
+        seen[parameter.name] = x
+        layer.observe(parameter, x)
+
+    hidden = weights["model.layers.0.input_layernorm.weight"].shape[0]
+    compute(segment, weights, torch.randn(1, 40, hidden, generator=torch.Generator().manual_seed(2)), observe)
+    for group in segment.groups:
+        x = seen[group[0].name]
+        found = layer.hessian(group[0])
+        np.testing.assert_allclose(found, (x.T @ x).numpy(), rtol=1e-4, atol=1e-4)

@@ -212,3 +212,19 @@ def test_kept_precisions():
     assert storage(1, "attn.o_proj").bits == 8
     assert storage(9, "lm_head").dtype == "float32"
     assert storage(0, "input_layernorm", "norm").dtype == "float32"
+
+
+@pytest.mark.parametrize("size", [1, 7, 96, 1100])
+def test_a_triangle_is_inverted_and_reversed_in_place(size):
+    import torch
+
+    from zoo.quantizers.gptq import _invert_lower, _reverse
+
+    rng = np.random.default_rng(size)
+    made = np.tril(rng.standard_normal((size, size))) * 0.1 + np.eye(size) * 2
+    lower = torch.from_numpy(made.astype(np.float32))
+    _invert_lower(lower)
+    assert np.abs(lower.numpy() @ made - np.eye(size)).max() < 1e-3
+    flat = torch.arange(size * size)
+    _reverse(flat)
+    assert flat.tolist() == list(range(size * size))[::-1]
