@@ -47,6 +47,9 @@ def evaluate(
     weights: Annotated[
         str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the original weights are, for --against hf.")
     ] = None,
+    workers: Annotated[
+        str | None, typer.Option(metavar="N|ray://…", help="Compute in N processes, or on a Ray cluster.")
+    ] = None,
     log_samples: Annotated[bool, typer.Option("--log-samples", help="Keep every sample beside the report.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -63,7 +66,7 @@ def evaluate(
         raise UsageError("name a package, or a model that is built: zoo eval MODEL --tasks a,b")
     names = [one.strip() for one in tasks.split(",") if one.strip()]
     request = Request(
-        model, names, precision, data, limit, num_fewshot, seed, scoring, against, weights, None, log_samples
+        model, names, precision, data, limit, num_fewshot, seed, scoring, against, weights, workers, log_samples
     )
     with _progress() as progress:
         done = run(registry, request, progress=progress)

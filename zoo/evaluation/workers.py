@@ -1,15 +1,151 @@
-"""Who computes: this process, or others."""
+"""Requests spread over workers: jobs of neighbouring questions, and those of a lost worker given to another."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from zoo.errors import UsageError, ZooError
+from zoo.evaluation.completion import Prompt
+from zoo.evaluation.likelihood import Continuation, Likelihood, questions
 from zoo.evaluation.scorer import LocalScorer, Scorer
 
 if TYPE_CHECKING:
-    from zoo.package.folder import Package
+    from pathlib import Path
+
+Kind = Literal["likelihoods", "completions"]
+RAY = "ray://"
+ATTEMPTS = 3
+"""Workers that may be lost over one job before it is the job that is to blame."""
+JOBS_PER_MEMBER = 8
+"""Jobs that each worker gets at least, where there are as many questions: a slow one must not be waited for long."""
+MOST_QUESTIONS = 16
 
 
-def make_scorer(package: Package, workers: str | None) -> Scorer:
-    """Open a package for scoring."""
-    return LocalScorer(package.path)
+@dataclass
+class Job:
+    """Requests that one worker computes together."""
+
+    kind: Kind
+    indexes: list[int]
+    requests: list[Any]
+    lost: int = 0
+    """Workers that were lost over it."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a worker says: answers, in the order of the job's requests, or why there are none."""
+
+    answers: list[Any] | None
+    error: str | None = None
+
+
+class Crew(Protocol):
+    """Workers, by number, each with the package open."""
+
+    def members(self) -> list[int]:
+        """Start them, where they are not, and list those that are there."""
+        ...
+
+    def give(self, member: int, job: Job) -> None:
+        """Give a worker a job."""
+        ...
+
+    def wait(self) -> tuple[int, Reply | None]:
+        """Wait for any worker; None in place of a reply: it is lost."""
+        ...
+
+    def replace(self, member: int) -> int | None:
+        """Start another worker for a lost one; None where that cannot be."""
+        ...
+
+    def close(self) -> None:
+        """Let all of them go."""
+        ...
+
+
+def do_job(scorer: Scorer, kind: Kind, requests: Sequence[Any]) -> list[Any]:
+    """Answer a job's requests, in their order."""
+    found: dict[int, Any] = dict(getattr(scorer, kind)(requests))
+    return [found[index] for index in range(len(requests))]
+
+
+class CrewScorer:
+    """Has a crew compute."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+
+    def likelihoods(self, requests: Sequence[Continuation]) -> Iterator[tuple[int, Likelihood]]:
+        """Score continuations; questions that begin alike stay together."""
+        groups = [[index for found in options.values() for index in found] for _, options in questions(requests)]
+        return self._run("likelihoods", requests, groups)
+
+    def completions(self, requests: Sequence[Prompt]) -> Iterator[tuple[int, str]]:
+        """Complete prompts; those that begin alike stay together."""
+        order = sorted(range(len(requests)), key=lambda one: requests[one].ids)
+        return self._run("completions", requests, [[index] for index in order])
+
+    def close(self) -> None:
+        """Let the crew go."""
+        self._crew.close()
+
+    def _run(self, kind: Kind, requests: Sequence[Any], groups: list[list[int]]) -> Iterator[tuple[int, Any]]:
+        idle = self._crew.members()
+        waiting = deque(_jobs(kind, requests, groups, len(idle)))
+        busy: dict[int, Job] = {}
+        while waiting or busy:
+            while waiting and idle:
+                member = idle.pop()
+                busy[member] = waiting.popleft()
+                self._crew.give(member, busy[member])
+            if not busy:
+                raise ZooError("every worker is lost; what is finished is kept: run the same command again")
+            member, reply = self._crew.wait()
+            job = busy.pop(member)
+            if reply is None:
+                job.lost += 1
+                if job.lost >= ATTEMPTS:
+                    raise ZooError(
+                        f"{ATTEMPTS} workers were lost over the same {len(job.requests)} requests: no memory?"
+                    )
+                waiting.appendleft(job)
+                other = self._crew.replace(member)
+                idle += [other] if other is not None else []
+            elif reply.answers is None:
+                raise ZooError(str(reply.error))
+            else:
+                idle.append(member)
+                yield from zip(job.indexes, reply.answers, strict=True)
+
+
+def _jobs(kind: Kind, requests: Sequence[Any], groups: list[list[int]], members: int) -> Iterator[Job]:
+    size = max(1, min(MOST_QUESTIONS, len(groups) // (max(members, 1) * JOBS_PER_MEMBER)))
+    for at in range(0, len(groups), size):
+        indexes = [index for group in groups[at : at + size] for index in group]
+        yield Job(kind, indexes, [requests[index] for index in indexes])
+
+
+def make_scorer(package: Path, recipe_hash: str, workers: str | None) -> Scorer:
+    """Open a package for scoring, here or by workers.
+
+    Args:
+        workers: None or "1" for this process; how many processes; or ``ray://…``, a Ray cluster.
+
+    Raises:
+        UsageError: neither a number nor such an address.
+    """
+    if workers is None or workers == "1":
+        return LocalScorer(package)
+    if workers.startswith(RAY):
+        from zoo.evaluation.ray_workers import RayCrew
+
+        return CrewScorer(RayCrew(workers, package, recipe_hash))
+    if not workers.isdigit() or not 1 < int(workers) <= 256:
+        raise UsageError(f"--workers {workers}: give a number of processes, or ray://HOST:PORT, or ray://auto")
+    from zoo.evaluation.processes import ProcessCrew
+
+    return CrewScorer(ProcessCrew(package, int(workers)))

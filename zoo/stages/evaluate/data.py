@@ -1,0 +1,43 @@
+"""Where tasks get their files from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import UsageError, ZooError
+from zoo.registry import Registry
+
+if TYPE_CHECKING:
+    from zoo.evaluation.datafiles import DataFiles
+
+
+class DataSource:
+    """Gives tasks their files: those of ``--data``, or of the dataset that was fetched; opened once."""
+
+    def __init__(self, registry: Registry, given: Path | None) -> None:
+        from zoo.evaluation.datafiles import open_data
+
+        self._registry = registry
+        self._given = open_data(given) if given is not None else None
+        self._opened: dict[str, DataFiles] = {}
+
+    def __call__(self, dataset: str | None) -> DataFiles:
+        from zoo.evaluation.datafiles import FolderFiles, open_data
+        from zoo.sources.dataset_files import locate_dataset
+
+        if self._given is not None:
+            return self._given
+        if dataset is None:
+            raise UsageError("this task measures your own text: name the file with --data FILE")
+        if dataset not in self._opened:
+            declared = self._registry.dataset(dataset)
+            found = locate_dataset(declared)
+            if found is None:
+                raise ZooError(
+                    f"the dataset {dataset} is not on this machine; fetch it with `zoo fetch --dataset {dataset}`, or "
+                    "name the folder that holds it with --data DIR"
+                )
+            first = next(iter(found.values()))
+            self._opened[dataset] = open_data(first) if len(found) == 1 else FolderFiles(first.parent)
+        return self._opened[dataset]

@@ -1,0 +1,136 @@
+"""What a package is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from zoo.declarations.base import digest
+from zoo.home import zoo_home
+from zoo.package.folder import Package, open_package
+from zoo.registry import Registry
+from zoo.stages.evaluate.request import ORIGINAL, Request
+from zoo.stages.evaluate.run import Run, choose_scoring
+from zoo.stages.subject import find_package, identify
+
+if TYPE_CHECKING:
+    from zoo.evaluation.comparison import Comparison
+    from zoo.evaluation.harness import Outcome
+    from zoo.evaluation.harness_model import Progress
+    from zoo.evaluation.journal import Journal
+    from zoo.evaluation.tasks import Scoring, Suite
+
+
+@dataclass
+class Other:
+    """What a package is compared with: another package, or the original weights through transformers."""
+
+    name: str
+    original: bool = False
+    folder: Path | None = None
+    package: Package | None = None
+    note: str | None = None
+    scoring: Scoring = "likelihood"
+    fingerprint: str | None = None
+    """Of the original weights."""
+    _run: Run | None = None
+    _model: Any = None
+    _journal: Journal | None = None
+
+    @classmethod
+    def find(cls, registry: Registry, request: Request, package: Package) -> Other | None:
+        """Find what ``--against`` means."""
+        if request.against is None:
+            return None
+        scoring = choose_scoring(registry, package, request.scoring)
+        if request.against == ORIGINAL:
+            from zoo.evaluation.original import require_original
+            from zoo.stages.verify import original_weights
+
+            require_original()
+            checkpoint = original_weights(registry, package, identify(registry, request.model), request.weights)
+            checkpoint.close()
+            return cls(
+                "transformers fp32", original=True, folder=checkpoint.folder, scoring=scoring,
+                fingerprint=checkpoint.fingerprint,
+            )  # fmt: skip
+        other = open_package(find_package(registry, request.against, _other_precision(request)))
+        note = None
+        files = [one.manifest.files.get("tokenizer.json") for one in (package, other)]
+        if files[0] != files[1]:
+            note = f"{package.path.name} and {other.path.name} have different tokenizers"
+        return cls(_name(other), package=other, note=note, scoring=scoring)
+
+    def compare(
+        self,
+        task: str,
+        what: str,
+        outcome: Outcome,
+        encode: Callable[[str], list[int]],
+        suite: Suite,
+        request: Request,
+        progress: Progress | None,
+    ) -> Comparison:
+        """Score the other one on a fresh suite and compare."""
+        from zoo.evaluation.comparison import compare
+
+        if self.package is not None:
+            if self._run is None:
+                self._run = Run(self.package, request, self.scoring, progress)
+            theirs, _ = self._run.score(suite)
+        else:
+            from zoo.evaluation.harness import run_suite
+
+            if self._model is None:
+                self._model = self._open_original(request, progress)
+            chat = suite.generates and self.scoring == "generation" and self._model.has_template
+            theirs = run_suite(self._model, suite, limit=request.limit, seed=request.seed, chat=chat)
+            self.note = _other_ids(outcome, encode, self._model.encode)
+        return compare(task, what, outcome, self.name, theirs)
+
+    def _open_original(self, request: Request, progress: Progress | None) -> Any:
+        from zoo.evaluation.journal import Journal
+        from zoo.evaluation.original import OriginalModel
+
+        assert self.folder is not None
+        work = digest([self.fingerprint, sorted(request.tasks), request.limit, request.seed, self.scoring])
+        self._journal = Journal(zoo_home() / "evaluations" / f"{work[:24]}.jsonl")
+        return OriginalModel(self.folder, self._journal, progress=progress)
+
+    def close(self, *, done: bool) -> None:
+        """Let go of the other one, and keep its journal unless the work is done."""
+        if self._run is not None:
+            self._run.close(done=done)
+        if self._journal is not None:
+            self._journal.close(done=done)
+            self._journal = None
+
+
+def _other_ids(outcome: Outcome, encode: Callable[[str], list[int]], other: Callable[[str], list[int]]) -> str | None:
+    """Say how many prompts transformers reads otherwise than the package; some of its classes change a tokenizer."""
+    prompts = {str(arguments[0]) for one in outcome.samples for arguments in one.raw["arguments"]}
+    differing = sum(encode(one) != other(one) for one in prompts)
+    if not differing:
+        return None
+    return f"transformers makes other token ids of {differing} of {len(prompts)} prompts than tokenizer.json does"
+
+
+def _other_precision(request: Request) -> Literal["fp32"] | None:
+    """A model's name after --against means its fp32 package, unless it is a folder."""
+    return None if (Path(request.against or "") / "zoo.json").is_file() else "fp32"
+
+
+def _name(package: Package) -> str:
+    return f"{package.manifest.recipe.model} {package.manifest.recipe.precision}"
+
+
+def label_of(package: Package, other: Other) -> str:
+    """Name a package beside another: by its precision, where the model is the same."""
+    recipe = package.manifest.recipe
+    same = other.package is None or other.package.manifest.recipe.model == recipe.model
+    if same and other.package is not None and other.package.manifest.recipe.precision != recipe.precision:
+        other.name = other.package.manifest.recipe.precision
+        return recipe.precision
+    return recipe.precision if same and other.package is None else _name(package)

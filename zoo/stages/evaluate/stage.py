@@ -1,0 +1,120 @@
+"""Scores a package on tasks, one report each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.declarations.report import Report
+from zoo.errors import ZooError
+from zoo.package.folder import open_package
+from zoo.registry import Registry
+from zoo.reports import keep_report, make_report
+from zoo.stages.evaluate.data import DataSource
+from zoo.stages.evaluate.other import Other, label_of
+from zoo.stages.evaluate.request import Request
+from zoo.stages.evaluate.run import Run, choose_scoring
+from zoo.stages.subject import find_package
+
+if TYPE_CHECKING:
+    from zoo.evaluation.comparison import Comparison
+    from zoo.evaluation.harness import Outcome
+    from zoo.evaluation.harness_model import Progress
+
+_LIBRARIES = ("lm_eval", "datasets", "tokenizers", "numpy", "onnxruntime")
+
+
+@dataclass
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        reports: one a task.
+        paths: where each is.
+        samples: where each task's samples are, if they were asked for.
+        comparisons: one a task, where something was compared.
+        notes: what a reader of the figures should know.
+    """
+
+    reports: list[Report] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    samples: list[Path] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def evaluate(registry: Registry, request: Request, *, progress: Progress | None = None) -> Evaluation:
+    """Score a package on tasks and keep a report of each.
+
+    Raises:
+        UsageError: an unknown task or value.
+        ZooError: the package, a task's files or an extra is missing, or something in them is wrong.
+    """
+    from zoo.evaluation.extra import require_harness
+
+    request.check()
+    package = open_package(find_package(registry, request.model, request.precision))
+    require_harness()
+    from zoo.evaluation.tasks import Choices, load_suite
+
+    scoring = choose_scoring(registry, package, request.scoring)
+    data = DataSource(registry, request.data)
+    choices = Choices(data, scoring, request.num_fewshot, request.limit, request.seed)
+    other = Other.find(registry, request, package)
+    # Every task is loaded once before anything is computed: what is wrong with the last shows at once.
+    suites = [load_suite(name, registry.tasks, choices) for name in dict.fromkeys(request.tasks)]
+    result = Evaluation(notes=[note for one in suites for note in one.notes])
+    if other is not None and other.note:
+        result.notes.append(other.note)
+    run = Run(package, request, scoring, progress)
+    try:
+        for suite in suites:
+            outcome, measured = run.score(suite)
+            comparison = None
+            if other is not None:
+                fresh = load_suite(suite.name, registry.tasks, choices)
+                label = label_of(package, other)
+                comparison = other.compare(suite.name, label, outcome, run.model.tok_encode, fresh, request, progress)
+                if other.original and other.note:
+                    result.notes.append(f"{suite.name}: {other.note}")
+                result.comparisons.append(comparison)
+                measured["against"] = comparison.model_dump(mode="json")
+            report = make_report(
+                "eval", package.manifest, run.settings(suite, outcome), measured,
+                libraries=_LIBRARIES if other is None or not other.original else (*_LIBRARIES, "torch", "transformers"),
+            )  # fmt: skip
+            result.reports.append(report)
+            result.paths.append(keep_report(report))
+            if request.log_samples:
+                result.samples.append(_keep_samples(result.paths[-1], outcome))
+            if measured["cut_short"]:
+                result.notes.append(
+                    f"{suite.name}: {measured['cut_short']} of {measured['samples']} samples are longer than the "
+                    f"context of {run.context} tokens and were scored without their beginning"
+                )
+        run.close(done=True)
+        if other is not None:
+            other.close(done=True)
+    finally:
+        run.close(done=False)
+        if other is not None:
+            other.close(done=False)
+    return result
+
+
+def _keep_samples(report: Path, outcome: Outcome) -> Path:
+    """Write every sample beside its report, one a line."""
+    import json
+
+    path = report.with_name(f"samples-{report.stem}.jsonl")
+    lines = (json.dumps({"task": one.task, **one.raw}, ensure_ascii=False, default=_plain) for one in outcome.samples)
+    try:
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ZooError(f"{path}: the samples cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
