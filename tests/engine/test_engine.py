@@ -201,7 +201,7 @@ def test_an_empty_prompt_begins_a_text(engine) -> None:
 
 def test_an_interrupt_ends_the_answer_and_not_the_engine(engine, monkeypatch) -> None:
     whole = engine.generate("Once upon", max_new_tokens=20, ignore_eos=True)
-    forward, steps = engine._session.forward, []
+    forward, steps = engine.session.forward, []
 
     def interrupted(cache, ids, keep=1):
         steps.append(ids)
@@ -209,7 +209,7 @@ def test_an_interrupt_ends_the_answer_and_not_the_engine(engine, monkeypatch) ->
             raise KeyboardInterrupt
         return forward(cache, ids, keep)
 
-    monkeypatch.setattr(engine._session, "forward", interrupted)
+    monkeypatch.setattr(engine.session, "forward", interrupted)
     stream = engine.stream("Once upon", max_new_tokens=20, ignore_eos=True)
     with pytest.raises(KeyboardInterrupt):
         list(stream)
@@ -241,8 +241,8 @@ def test_a_signal_ends_a_step_that_is_under_way(engine, monkeypatch) -> None:
         assert ended.wait(60)
         raise ZooError("onnxruntime failed: terminated")
 
-    monkeypatch.setattr(engine._session, "forward", endless)
-    monkeypatch.setattr(engine._session, "interrupt", ended.set)
+    monkeypatch.setattr(engine.session, "forward", endless)
+    monkeypatch.setattr(engine.session, "interrupt", ended.set)
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     started = time.monotonic()

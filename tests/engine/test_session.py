@@ -13,7 +13,7 @@ from tests.engine.made import make_package
 from zoo.engine import session as session_module
 from zoo.engine.cache import ALIGNMENT, SMALLEST, aligned
 from zoo.engine.machine import usable_cores
-from zoo.engine.session import Session
+from zoo.engine.session import Row, Session
 from zoo.errors import ZooError
 
 CONTEXT = 1024
@@ -83,6 +83,52 @@ def test_sequences_do_not_touch_each_other(session, package) -> None:
     np.testing.assert_allclose(found, reference(package[1], [*first, 7])[-1], atol=1e-3)
 
 
+def test_a_step_brings_sequences_on_by_different_numbers_of_tokens(session, package) -> None:
+    slots = session.new_slots(5)
+    texts = {0: ids(40, seed=1), 2: ids(7, seed=2), 3: ids(90, seed=3)}
+    for slot, text in texts.items():
+        session.prefill(slots.sequence(slot), text)
+    new = {0: [5, 6, 7], 2: [8], 3: [9, 10, 11, 12, 13], 4: ids(3, seed=4)}
+    keeps = {0: 3, 2: 1, 3: 2, 4: 0}
+    found = session.step(slots, [Row(slot, tokens, keeps[slot]) for slot, tokens in new.items()])
+    assert [len(logits) for logits in found] == [3, 1, 2, 0]
+    assert slots.tokens[1] == []
+    for slot, logits in zip(new, found, strict=True):
+        whole = texts.get(slot, []) + new[slot]
+        assert slots.tokens[slot] == whole
+        expected = reference(package[1], whole)[len(whole) - keeps[slot] :]
+        np.testing.assert_allclose(logits, expected, atol=1e-3)
+    # The one that rested, and the ones that were stepped, go on as if they had been alone.
+    after = session.step(slots, [Row(slot, [17]) for slot in (0, 2, 3, 4)])
+    for slot, logits in zip(new, after, strict=True):
+        np.testing.assert_allclose(logits[0], reference(package[1], slots.tokens[slot])[-1], atol=1e-3)
+
+
+def test_a_step_at_the_end_of_the_context_needs_no_room_for_padding(session, package) -> None:
+    slots = session.new_slots(3)
+    long, short = ids(CONTEXT - 1, seed=5), ids(20, seed=6)
+    session.prefill(slots.sequence(0), long)
+    session.prefill(slots.sequence(2), short)
+    found = session.step(slots, [Row(0, [7]), Row(2, [8, 9, 10, 11])])
+    np.testing.assert_allclose(found[0][0], reference(package[1], [*long, 7])[-1], atol=1e-3)
+    np.testing.assert_allclose(found[1][0], reference(package[1], [*short, 8, 9, 10, 11])[-1], atol=1e-3)
+    assert slots.capacity <= CONTEXT
+    with pytest.raises(ZooError, match="more than the context"):
+        session.step(slots, [Row(0, [7]), Row(2, [8])])
+
+
+def test_what_is_copied_or_restored_goes_on_like_the_original(session, package) -> None:
+    slots = session.new_slots(4)
+    text = ids(60, seed=7)
+    session.prefill(slots.sequence(1), text)
+    slots.copy(1, 3, 50)
+    slots.restore(0, text[:32], slots.save(1, 0, 32))
+    for slot, length in ((3, 50), (0, 32)):
+        assert slots.tokens[slot] == text[:length]
+        found = session.prefill(slots.sequence(slot), text[length:])
+        np.testing.assert_allclose(found[0], reference(package[1], text)[-1], atol=1e-3)
+
+
 def test_what_was_forgotten_leaves_no_trace(session, package) -> None:
     cache = session.new_cache()
     tokens = ids(90)
@@ -123,11 +169,14 @@ def test_an_interrupted_step_says_so_and_the_next_runs(session) -> None:
 def test_a_graph_that_is_none_is_refused(package, tmp_path) -> None:
     folder = tmp_path / "package"
     shutil.copytree(package[0], folder)
-    (folder / "model.onnx").write_bytes(b"nothing")
+    (folder / "batch.onnx").write_bytes(b"nothing")
     with pytest.raises(ZooError, match="package: onnxruntime cannot open it"):
         Session(folder)
     (folder / "genai_config.json").write_text(json.dumps({"model": {}}))
     with pytest.raises(ZooError, match=r"genai_config\.json"):
+        Session(folder)
+    (folder / "batch.onnx").unlink()
+    with pytest.raises(ZooError, match=r"no batch\.onnx.*build it again"):
         Session(folder)
 
 
@@ -138,7 +187,7 @@ def test_a_graph_that_is_no_decoder_is_refused(package, tmp_path) -> None:
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", value[:1], value[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "batch.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ZooError, match="no decoder"):
         Session(tmp_path)
 

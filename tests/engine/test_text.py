@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.engine.made import KINDS, LINES, save_tokenizer
@@ -77,6 +77,7 @@ def test_a_broken_file_is_named(tmp_path) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(prompt=st.text(max_size=12), answer=st.text(max_size=60))
+@example(prompt="\x8000\x80\x80\x80\u0800" + "\U00010000" * 6, answer="")
 def test_pieces_of_text_are_the_text(tokenizer, prompt, answer) -> None:
     prompt_ids, ids = tokenizer.encode(prompt), tokenizer.encode(answer, special=False)
     pieces = stream(tokenizer, prompt_ids, ids)

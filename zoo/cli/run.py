@@ -35,6 +35,9 @@ def run(
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="End before this text; may be given several times.")
     ] = None,
+    lookup: Annotated[
+        bool, typer.Option("--lookup", help="Guess from the text so far: faster where answers repeat their prompt.")
+    ] = False,
     precision: Annotated[
         str | None, typer.Option("-p", "--precision", help="Which package, where a model has several.")
     ] = None,
@@ -65,6 +68,7 @@ def run(
         "repetition_penalty": repetition_penalty,
         "seed": seed,
         "stop": tuple(stop or ()),
+        "lookup": lookup,
     }
     folder = find_package(host().registry, model, precision)
     loop = prompt is None and sys.stdin is not None and sys.stdin.isatty()

@@ -1,7 +1,23 @@
-"""Run a package: session, KV cache, sampling, text."""
+"""Run a package: session, KV caches, sampling, text; one request at a time, or many in one batch."""
 
 from zoo.engine.engine import Engine, Stream
-from zoo.engine.generation import Generation, Piece, Timings
+from zoo.engine.generation import Generation, Limits, Piece, Timings
+from zoo.engine.logprobs import TokenLogprob
 from zoo.engine.sampling import Sampling
+from zoo.engine.scheduler import QueueFull, Scheduler, SchedulerStats
+from zoo.engine.ticket import Ticket
 
-__all__ = ["Engine", "Generation", "Piece", "Sampling", "Stream", "Timings"]
+__all__ = [
+    "Engine",
+    "Generation",
+    "Limits",
+    "Piece",
+    "QueueFull",
+    "Sampling",
+    "Scheduler",
+    "SchedulerStats",
+    "Stream",
+    "Ticket",
+    "Timings",
+    "TokenLogprob",
+]

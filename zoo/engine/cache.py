@@ -1,4 +1,4 @@
-"""Keys and values of one sequence: one buffer a layer and kind, read and written in place."""
+"""Keys and values: one buffer a layer and kind, with a slot for each sequence, read and written in place."""
 
 from __future__ import annotations
 
@@ -30,25 +30,30 @@ class CacheShape:
     head_dim: tuple[int, ...]
     dtype: Any
 
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that one token takes in one slot."""
+        return int(sum(map(operator.mul, self.heads, self.head_dim)) * np.dtype(self.dtype).itemsize)
 
-class KVCache:
-    """The KV cache of one sequence.
 
-    ``tokens`` are the ids whose keys and values it holds. Buffers have room for ``capacity`` tokens, (1, kv_heads,
-    capacity, head_dim) each; past and present are the same memory. Whoever binds them watches ``generation``, which
-    grows whenever the buffers move.
+class Slots:
+    """The KV caches of several sequences, side by side.
+
+    ``tokens[s]`` are the ids whose keys and values slot s holds. Buffers are (slots, kv_heads, capacity, head_dim), so
+    neighbouring slots can be handed to one step as they lie; past and present are the same memory. Whoever binds them
+    watches ``generation``, which grows whenever the buffers move.
     """
 
-    def __init__(self, shape: CacheShape, context: int, capacity: int = SMALLEST) -> None:
+    def __init__(self, shape: CacheShape, context: int, count: int = 1, capacity: int = SMALLEST) -> None:
         self.shape = shape
         self.context = context
-        self.tokens: list[int] = []
+        self.tokens: list[list[int]] = [[] for _ in range(count)]
         self.capacity = 0
         self.generation = 0
         self.buffers: list[NDArray[Any]] = []
-        self.binding: Any = None
-        """Kept by the session that runs over this cache."""
-        self.reserve(capacity)
+        self.bindings: dict[tuple[int, int], Any] = {}
+        """Kept by the session that runs over these slots."""
+        self.reserve(min(capacity, context))
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -59,7 +64,7 @@ class KVCache:
         return sum(buffer.nbytes for buffer in self.buffers)
 
     def reserve(self, tokens: int) -> None:
-        """Make room for ``tokens`` in all, growing at least by half so that a long answer copies little.
+        """Make room for ``tokens`` in every slot, growing at least by half so that a long answer copies little.
 
         Raises:
             ZooError: they are more than the context, or than memory holds.
@@ -69,26 +74,85 @@ class KVCache:
         if tokens > self.context:
             raise ZooError(f"{tokens} tokens are more than the context of {self.context}")
         capacity = min(self.context, max(tokens, self.capacity * 3 // 2, SMALLEST))
-        used = len(self.tokens)
+        used = max(map(len, self.tokens))
         grown = []
         for index, (heads, size) in enumerate(zip(self.shape.heads, self.shape.head_dim, strict=True)):
             try:
-                buffer = aligned((1, heads, capacity, size), self.shape.dtype)
+                buffer = aligned((len(self), heads, capacity, size), self.shape.dtype)
             except MemoryError:
-                needed = capacity * sum(map(operator.mul, self.shape.heads, self.shape.head_dim))
-                needed *= np.dtype(self.shape.dtype).itemsize
+                needed = capacity * len(self) * self.shape.token_bytes
                 raise ZooError(f"a KV cache of {capacity} tokens takes {needed / 1e9:.2f} GB: too much") from None
             if used:
-                buffer[:, :, :used] = self.buffers[index][:, :, :used]
+                for slot, tokens_here in enumerate(self.tokens):
+                    buffer[slot, :, : len(tokens_here)] = self.buffers[index][slot, :, : len(tokens_here)]
                 self.buffers[index] = buffer  # let the old one go before the next is made
             grown.append(buffer)
         self.buffers = grown
         self.capacity = capacity
         self.generation += 1
+        self.bindings.clear()
+
+    def keep(self, slot: int, tokens: int) -> None:
+        """Forget everything of a sequence after its first ``tokens`` tokens."""
+        del self.tokens[slot][tokens:]
+
+    def copy(self, source: int, destination: int, tokens: int) -> None:
+        """Make a slot hold what the first ``tokens`` tokens of another are, and nothing else."""
+        if source != destination:
+            for buffer in self.buffers:
+                buffer[destination, :, :tokens] = buffer[source, :, :tokens]
+            self.tokens[destination] = self.tokens[source][:tokens]
+        else:
+            self.keep(source, tokens)
+
+    def save(self, slot: int, start: int, stop: int) -> list[NDArray[Any]]:
+        """Copy the keys and values of some tokens, one array (kv_heads, tokens, head_dim) for each buffer."""
+        return [buffer[slot, :, start:stop].copy() for buffer in self.buffers]
+
+    def restore(self, slot: int, tokens: Sequence[int], saved: Sequence[NDArray[Any]]) -> None:
+        """Append tokens whose keys and values were saved."""
+        start = len(self.tokens[slot])
+        stop = start + len(tokens)
+        self.reserve(stop)
+        for buffer, values in zip(self.buffers, saved, strict=True):
+            buffer[slot, :, start:stop] = values
+        self.tokens[slot].extend(tokens)
+
+    def sequence(self, slot: int) -> KVCache:
+        """One of the sequences by itself."""
+        return KVCache(self, slot)
+
+
+class KVCache:
+    """The KV cache of one sequence: a slot, alone or among others."""
+
+    def __init__(self, slots: Slots, slot: int = 0) -> None:
+        self.slots = slots
+        self.slot = slot
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def tokens(self) -> list[int]:
+        """The ids whose keys and values it holds."""
+        return self.slots.tokens[self.slot]
+
+    @property
+    def context(self) -> int:
+        return self.slots.context
+
+    @property
+    def capacity(self) -> int:
+        return self.slots.capacity
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for ``tokens`` in all."""
+        self.slots.reserve(tokens)
 
     def keep(self, tokens: int) -> None:
         """Forget everything after the first ``tokens`` tokens."""
-        del self.tokens[tokens:]
+        self.slots.keep(self.slot, tokens)
 
     def common(self, ids: Sequence[int]) -> int:
         """Count the tokens at the beginning of ``ids`` that the cache holds already."""

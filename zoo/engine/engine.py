@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,7 +33,7 @@ class Engine:
     def __init__(self, package: Package, threads: int | None = None) -> None:
         self.package = package
         folder = package.path
-        self._session = Session(folder, threads)
+        self.session = Session(folder, threads)
         self.tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
         self.chat_template = find_template(folder)
         self._tokens = special_tokens(folder)
@@ -40,7 +41,7 @@ class Engine:
         if bos is not None:
             self._tokens.setdefault("bos_token", bos)
         self.stop_token_ids = frozenset(package.manifest.recipe.tokens.eos_token_id)
-        self._cache = self._session.new_cache()
+        self._cache = self.session.new_cache()
 
     @classmethod
     def open(cls, path: str | Path, *, threads: int | None = None) -> Engine:
@@ -60,23 +61,25 @@ class Engine:
         return cls(package, threads)
 
     @property
-    def session(self) -> Session:
-        """The loaded graph, for whoever steps it over caches of their own; steps must not overlap."""
-        return self._session
-
-    @property
     def context_length(self) -> int:
         """Tokens that prompt and answer may have together."""
-        return self._session.context
+        return self.session.context
 
     @property
     def vocab_size(self) -> int:
-        return self._session.vocab_size
+        return self.session.vocab_size
+
+    @cached_property
+    def batching_effect(self) -> float:
+        """How far a logit may come out from the same one computed alone; measured on first use."""
+        from zoo.engine.batching import batching_effect
+
+        return batching_effect(self.session)
 
     @property
     def load_seconds(self) -> float:
         """How long onnxruntime took to open the package."""
-        return self._session.load_seconds
+        return self.session.load_seconds
 
     def encode(self, text: str) -> list[int]:
         """Turn a prompt into ids, as the model was trained to see it."""
@@ -113,6 +116,7 @@ class Engine:
         stop: Sequence[str] = (),
         stop_token_ids: Sequence[int] = (),
         ignore_eos: bool = False,
+        lookup: bool = False,
     ) -> Generation:
         """Answer a prompt, and return the answer when it is finished.
 
@@ -123,6 +127,8 @@ class Engine:
             stop: strings that end the answer and are not part of it.
             stop_token_ids: further tokens that end it.
             ignore_eos: go on past the model's own end of text.
+            lookup: guess tokens from the text so far and judge several at once (prompt lookup): faster where an answer
+                repeats its prompt. A greedy answer stays what it is.
 
         Raises:
             UsageError: a value out of range.
@@ -130,7 +136,7 @@ class Engine:
         """
         generation, pieces = self._start(
             prompt, messages, max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop,
-            stop_token_ids, ignore_eos,
+            stop_token_ids, ignore_eos, lookup,
         )  # fmt: skip
         for _ in pieces:
             pass
@@ -150,6 +156,7 @@ class Engine:
         stop: Sequence[str] = (),
         stop_token_ids: Sequence[int] = (),
         ignore_eos: bool = False,
+        lookup: bool = False,
         continued: bool = False,
     ) -> Stream:
         """Answer a prompt piece by piece; the arguments are those of ``generate``.
@@ -163,7 +170,7 @@ class Engine:
         return Stream(
             *self._start(
                 prompt, messages, max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop,
-                stop_token_ids, ignore_eos, continued,
+                stop_token_ids, ignore_eos, lookup, continued,
             )
         )  # fmt: skip
 
@@ -180,6 +187,7 @@ class Engine:
         stop: Sequence[str],
         stop_token_ids: Sequence[int],
         ignore_eos: bool,
+        lookup: bool,
         continued: bool = False,
     ) -> tuple[Generation, Generator[Piece, None, None]]:
         if max_new_tokens < 1:
@@ -190,11 +198,12 @@ class Engine:
         limits = Limits(max_new_tokens, tuple(stop), ends)
         generation = Generation(ids)
         generation.timings.load_s = self.load_seconds
-        request = Request(generation, limits, sampling, self.context_length, self.tokenizer)
+        tie = self.batching_effect if lookup else None
+        request = Request(generation, limits, sampling, self.context_length, self.tokenizer, tie=tie)
         if not continued:
             # What a cache holds depends a little on how it came there, and the same request deserves the same answer.
             self._cache.keep(0)
-        return generation, run_request(self._session, self._cache, request)
+        return generation, run_request(self.session, self._cache, request)
 
     def _prompt_ids(self, prompt: str | Sequence[int] | None, messages: Sequence[Message] | None) -> list[int]:
         if (prompt is None) == (messages is None):
@@ -205,6 +214,15 @@ class Engine:
             ids = self.encode(prompt)
         else:
             ids = [int(one) for one in prompt or ()]
+        return self.check_prompt(ids)
+
+    def check_prompt(self, ids: Sequence[int]) -> list[int]:
+        """Return the ids of a prompt that the engine can answer; an empty one becomes the token that begins a text.
+
+        Raises:
+            UsageError: a token that is none.
+            ZooError: the prompt does not fit the context.
+        """
         if not ids:
             bos = self.package.manifest.recipe.tokens.bos_token_id
             if bos is None:
@@ -263,8 +281,8 @@ class Engine:
         cache = self._cache
         cache.keep(0)
         if skip:
-            self._session.prefill(cache, ids[:skip])
-        yield from self._session.all_logits(cache, ids[skip:])
+            self.session.prefill(cache, ids[:skip])
+        yield from self.session.all_logits(cache, ids[skip:])
 
 
 class Stream:

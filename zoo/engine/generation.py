@@ -6,16 +6,19 @@ A ``Request`` knows no session: whoever runs it, alone or among others, hands it
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from zoo.engine.interrupt import on_interrupt
+from zoo.engine.logprobs import TokenLogprob, token_logprob
+from zoo.engine.lookup import MOST, PromptLookup
 from zoo.engine.sampling import Sampler, Sampling
 from zoo.engine.text import StopStrings, Tokenizer
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from zoo.engine.cache import KVCache
@@ -67,6 +70,8 @@ class Generation:
     text: str = ""
     finish_reason: FinishReason | None = None
     timings: Timings = field(default_factory=Timings)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    """One for each token, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ class Piece:
     """None for text that was held back until the answer ended."""
     text: str
     """Text that became certain with it; may be empty."""
+    logprob: TokenLogprob | None = None
+    """Where it was asked for."""
 
 
 class Request:
@@ -86,10 +93,21 @@ class Request:
         generation: filled as the answer grows.
         context: tokens that prompt and answer may have together.
         tokenizer: None where no text is wanted.
+        logprobs: how many of the likeliest tokens to name beside each token's own probability; None for no such thing.
+        tie: with prompt lookup, how close the two best logits may lie before a guess is computed again as a token by
+            itself; None for no lookup.
     """
 
     def __init__(
-        self, generation: Generation, limits: Limits, sampling: Sampling, context: int, tokenizer: Tokenizer | None
+        self,
+        generation: Generation,
+        limits: Limits,
+        sampling: Sampling,
+        context: int,
+        tokenizer: Tokenizer | None,
+        *,
+        logprobs: int | None = None,
+        tie: float | None = None,
     ) -> None:
         prompt = generation.prompt_ids
         self.generation = generation
@@ -98,6 +116,11 @@ class Request:
         self._sampler = Sampler(sampling, prompt)
         self._stream = tokenizer.stream(prompt) if tokenizer is not None else None
         self._stops = StopStrings(limits.stop)
+        self._logprobs = logprobs
+        self._lookup = PromptLookup(prompt) if tie is not None else None
+        self._tie = (tie or 0.0) if sampling.temperature == 0 else 0.0
+        self._alone = False
+        """The next token is computed without guesses: the last step could not tell it for sure."""
 
     @property
     def finished(self) -> bool:
@@ -110,20 +133,63 @@ class Request:
         if token in self._ends:
             return self._finish("stop", None, "")
         generation.token_ids.append(token)
+        logprob = None
+        if self._logprobs is not None:
+            logprob = token_logprob(logits, token, self._logprobs)
+            generation.logprobs.append(logprob)
+        if self._lookup is not None:
+            self._lookup.add(token)
         text = self._stops.add(self._stream.add(token)) if self._stream is not None else ""
         if self._stops.found:
-            return self._finish("stop", token, text)
+            return self._finish("stop", token, text, logprob)
         if len(generation.token_ids) >= self.room:
-            return self._finish("length", token, text)
+            return self._finish("length", token, text, logprob)
         generation.text += text
-        return Piece(token, text)
+        return Piece(token, text, logprob)
+
+    def next_ids(self, most: int = MOST) -> list[int]:
+        """What the next step computes: the last token, and guesses at what follows it, at most ``most``."""
+        last = self.generation.token_ids[-1:]
+        if self._lookup is None or self._alone:
+            self._alone = False
+            return last
+        return last + self._lookup.propose(min(most, self.room - len(self.generation.token_ids) - 1))
+
+    def advance(self, ids: Sequence[int], logits: NDArray[np.float32]) -> list[Piece]:
+        """Take tokens as long as they are what was guessed.
+
+        Args:
+            ids: what the step computed, by ``next_ids``.
+            logits: one row for each of them, float32 (tokens, vocab).
+
+        Returns:
+            The pieces of the tokens that hold, possibly none. Of what the cache took, ``held`` tokens are to be kept.
+        """
+        pieces: list[Piece] = []
+        guesses = ids[1:]
+        for at, row in enumerate(logits):
+            if guesses and self._tie and _gap(row) < self._tie:
+                # Several tokens in one step come out a little different from one by itself; here that might show.
+                self._alone = True
+                break
+            pieces.append(self.accept(row))
+            if self.finished or at == len(guesses) or self.generation.token_ids[-1] != guesses[at]:
+                break
+        if guesses and self._lookup is not None and not self._alone:
+            self._lookup.learn(len(guesses), len(pieces) - 1)
+        return pieces
+
+    @property
+    def held(self) -> int:
+        """Tokens that the cache holds rightly: all but the last, which the next step brings."""
+        return len(self.generation.prompt_ids) + len(self.generation.token_ids) - 1
 
     def interrupt(self) -> None:
         """End the answer as it is; what was held back becomes part of its text."""
         if not self.finished:
             self._finish("interrupt", None, "")
 
-    def _finish(self, reason: FinishReason, token: int | None, text: str) -> Piece:
+    def _finish(self, reason: FinishReason, token: int | None, text: str, logprob: TokenLogprob | None = None) -> Piece:
         if self._stream is not None and not self._stops.found:
             text += self._stops.add(self._stream.rest())
             text += self._stops.rest()
@@ -131,7 +197,14 @@ class Request:
                 reason = "stop"
         self.generation.text += text
         self.generation.finish_reason = reason
-        return Piece(token, text)
+        return Piece(token, text, logprob)
+
+
+def _gap(logits: NDArray[np.float32]) -> float:
+    """How far the second best logit lies behind the best."""
+    best = int(logits.argmax())
+    others = max(logits[:best].max(initial=-np.inf), logits[best + 1 :].max(initial=-np.inf))
+    return float(logits[best]) - float(others)
 
 
 def run_request(session: Session, cache: KVCache, request: Request) -> Generator[Piece, None, None]:
@@ -151,16 +224,18 @@ def run_request(session: Session, cache: KVCache, request: Request) -> Generator
         cache.reserve(min(cache.context, len(prompt) + min(request.room, AHEAD)))
         with on_interrupt(session.interrupt):
             logits = session.prefill(cache, prompt[len(cache) :])
-        piece = request.accept(logits[0])
+        pieces = [request.accept(logits[0])]
         timings.prefill_s = time.perf_counter() - started
         while not request.finished:
-            yield piece
+            yield from pieces
             started = time.perf_counter()
-            piece = request.accept(session.forward(cache, generation.token_ids[-1:])[0])
-            timings.decode_tokens += 1
+            ids = request.next_ids()
+            pieces = request.advance(ids, session.forward(cache, ids, keep=len(ids)))
+            if len(ids) > 1:
+                cache.keep(request.held)
+            timings.decode_tokens += len(pieces)
             timings.decode_s += time.perf_counter() - started
-        if piece.token_id is not None or piece.text:
-            yield piece
+        yield from (piece for piece in pieces if piece.token_id is not None or piece.text)
     except (KeyboardInterrupt, GeneratorExit):
         request.interrupt()
         raise

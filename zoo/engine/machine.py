@@ -34,20 +34,19 @@ def _cgroup_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 
     Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (``cpu.max``) and scheduler/sched-bwc.rst.
     """
+    limits = [quota for folder in _control_groups(root) if (quota := _quota(folder)) is not None]
+    return max(1, math.floor(min(limits))) if limits else None
+
+
+def _control_groups(root: Path) -> list[Path]:
+    """The folders of this process's control group and of those above it."""
     try:
         group = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return None
+        return []
     unified = next((line.split("::", 1)[1] for line in group if line.startswith("0::")), "/").strip("/")
-    limits = []
     folder = root / unified
-    for one in (folder, *folder.parents):
-        if one == root.parent:
-            break
-        quota = _quota(one)
-        if quota is not None:
-            limits.append(quota)
-    return max(1, math.floor(min(limits))) if limits else None
+    return [one for one in (folder, *folder.parents) if one == root or root in one.parents]
 
 
 def _quota(folder: Path) -> float | None:
@@ -74,15 +73,36 @@ def _physical() -> int | None:
 
 
 def memory_limit() -> tuple[int, int]:
-    """Read this machine's memory, or the container's where that is less: (total, available), bytes."""
+    """Read this machine's memory, or what control groups leave of it: (total, available), bytes."""
     import psutil
 
     machine = psutil.virtual_memory()
     total, available = int(machine.total), int(machine.available)
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for limit, left in _memory_limits():
+        total, available = min(total, limit), min(available, max(0, left))
+    return total, available
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take."""
+    return memory_limit()[1]
+
+
+def _memory_limits(root: Path = Path("/sys/fs/cgroup")) -> list[tuple[int, int]]:
+    """The memory limits of this process's control group and of those above, and what is left of each, in bytes.
+
+    Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (``memory.max``, ``memory.current``, ``memory.stat``).
+    """
+    found = []
+    for folder in _control_groups(root):
         try:
-            limit = int(Path(path).read_text())
+            limit = (folder / "memory.max").read_text().strip()
+            used = int((folder / "memory.current").read_text())
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            if limit != "max":
+                # Pages of files are given back when memory is asked for.
+                files = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+                found.append((int(limit), int(limit) - used + files))
         except (OSError, ValueError):
             continue
-        return min(total, limit), min(available, limit)
-    return total, available
+    return found

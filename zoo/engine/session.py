@@ -1,25 +1,31 @@
-"""An ONNX Runtime session over a package's graph: loaded once, stepped over KV caches that stay in place."""
+"""An ONNX Runtime session over a package's graph: loaded once, stepped over KV caches that stay in place.
+
+The graph is the engine's own, ``batch.onnx``, over the same weights as ``model.onnx``: one step may bring sequences of
+any lengths on by any number of tokens each, and gives the logits of just those positions that are asked for.
+"""
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.engine.cache import CacheShape, KVCache, aligned
+from zoo.engine.binding import INPUTS, Binding
+from zoo.engine.cache import CacheShape, KVCache, Slots
 from zoo.engine.machine import usable_cores
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+GRAPH = "batch.onnx"
 PAST, PRESENT = "past_key_values.", "present."
-KEEP = "num_logits_to_keep"
-"""The optional input that says for how many last positions logits are wanted."""
 MAX_CHUNK = 256
 """Tokens of a prompt that one step takes: from 128 on nothing gets faster, and activations only get larger."""
 MIN_CHUNK = 64
@@ -29,11 +35,22 @@ LOGITS_BYTES = 32 * 2**20
 """Bound on the logits of a step where more than the last are asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one sequence brings to a step."""
+
+    slot: int
+    ids: Sequence[int]
+    """New tokens, at least one."""
+    keep: int = 1
+    """Of how many of the last of them logits are wanted."""
+
+
 class Session:
     """A loaded graph.
 
-    ``forward`` runs one step of one sequence. What differs between sequences lives in their ``KVCache``, so many share
-    a session; steps must not overlap.
+    ``step`` brings several sequences on at once, ``forward`` one. What differs between sequences lives in their
+    ``Slots``, so many share a session; steps of several threads wait for each other.
 
     Attributes:
         context: positions that the graph serves.
@@ -53,22 +70,25 @@ class Session:
         import onnxruntime as ort
 
         self.name = folder.name
+        if not (folder / GRAPH).is_file():
+            raise ZooError(f"{self.name} has no {GRAPH}: an older zoo built it; build it again")
         self.threads = threads or usable_cores()
         self.context, self._heads = _read_config(folder)
         started = time.perf_counter()
         try:
             self._session: Any = ort.InferenceSession(
-                str(folder / "model.onnx"), _options(self.threads), providers=["CPUExecutionProvider"]
+                str(folder / GRAPH), _options(self.threads), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self.name}: onnxruntime cannot open it: {_line(error)}") from None
         self.load_seconds = time.perf_counter() - started
         self._run_options = ort.RunOptions()
+        self._lock = threading.Lock()
         inputs = {one.name: one for one in self._session.get_inputs()}
         outputs = {one.name: one for one in self._session.get_outputs()}
         past = [name for name in inputs if name.startswith(PAST)]
         present = [PRESENT + name.removeprefix(PAST) for name in past]
-        if not past or not {"input_ids", "attention_mask"} <= set(inputs) or not {"logits", *present} <= set(outputs):
+        if not past or not set(inputs) >= INPUTS or not {"logits", *present} <= set(outputs):
             raise ZooError(f"{self.name}: its graph has no logits or no KV cache; it is no decoder")
         self.vocab_size = int(outputs["logits"].shape[-1])
         self._shape = CacheShape(
@@ -78,12 +98,63 @@ class Session:
             head_dim=tuple(int(inputs[name].shape[3]) for name in past),
             dtype=np.float16 if inputs[past[0]].type == "tensor(float16)" else np.float32,
         )
-        optional = [*self._session.get_overridable_initializers(), *inputs.values()]
-        self._keep_shape = next((tuple(one.shape) for one in optional if one.name == KEEP), None)
+
+    def new_slots(self, count: int, tokens: int = 0) -> Slots:
+        """Make empty caches for ``count`` sequences, with room for ``tokens`` in each; they grow up to the context."""
+        return Slots(self._shape, self.context, count, max(1, tokens))
 
     def new_cache(self, tokens: int = 0) -> KVCache:
-        """Make an empty cache with room for ``tokens`` at once; it grows up to the context."""
-        return KVCache(self._shape, self.context, max(1, min(tokens, self.context)))
+        """Make an empty cache of one sequence with room for ``tokens`` at once; it grows up to the context."""
+        return self.new_slots(1, tokens).sequence(0)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that one token takes in a KV cache."""
+        return self._shape.token_bytes
+
+    def step(self, slots: Slots, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        """Bring sequences on, each by its own new tokens; those between them rest.
+
+        Args:
+            slots: where the sequences are.
+            rows: what each brings, by slot in ascending order.
+
+        Returns:
+            For each row the logits of the last ``keep`` of its new positions, float32 (keep, vocab), as ``forward``
+            gives them. The next step overwrites them.
+
+        Raises:
+            ZooError: a sequence would be longer than the context, memory is short, or onnxruntime fails.
+        """
+        with self._lock:
+            return self._step(slots, rows)
+
+    def _step(self, slots: Slots, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        first, last = rows[0].slot, rows[-1].slot
+        width = max(len(row.ids) for row in rows)
+        reached = max(len(slots.tokens[row.slot]) + len(row.ids) for row in rows)
+        padded = max(len(slots.tokens[slot]) for slot in range(first, last + 1)) + width
+        if padded > self.context and len(rows) > 1:
+            # Short rows are padded, and padding needs room too, which there is none of at the end of the context.
+            return [self._step(slots, [row])[0].copy() for row in rows]
+        slots.reserve(reached if len(rows) == 1 else max(reached, padded))
+        binding: Binding | None = slots.bindings.get((first, last))
+        if binding is None:
+            binding = Binding(self._session, slots, first, last - first + 1, self.vocab_size)
+            slots.bindings[first, last] = binding
+        by_slot = {row.slot: row for row in rows}
+        news = [by_slot[slot].ids if slot in by_slot else () for slot in range(first, last + 1)]
+        keeps = [by_slot[slot].keep if slot in by_slot else 0 for slot in range(first, last + 1)]
+        try:
+            logits = binding.run(news, keeps, self._run_options)
+        except Exception as error:  # onnxruntime's errors have no common base of their own
+            raise ZooError(f"{self.name}: onnxruntime failed at token {reached}: {_line(error)}") from None
+        found, at = [], 0
+        for row in rows:
+            slots.tokens[row.slot].extend(row.ids)
+            found.append(logits[at : at + row.keep])
+            at += row.keep
+        return found
 
     def forward(self, cache: KVCache, ids: Sequence[int], keep: int = 1) -> NDArray[np.float32]:
         """Compute the next ``ids`` after what a cache holds, and append them to it.
@@ -91,15 +162,7 @@ class Session:
         Returns:
             Logits of the last ``keep`` positions, float32 (keep, vocab); the next step over this cache overwrites them.
         """
-        length = len(cache) + len(ids)
-        if length > cache.capacity:
-            cache.reserve(length)
-        binding: _Binding | None = cache.binding
-        if binding is None or binding.generation != cache.generation:
-            binding = cache.binding = _Binding(self, cache)
-        logits = binding.run(ids, length, keep)
-        cache.tokens.extend(ids)
-        return logits
+        return self.step(cache.slots, [Row(cache.slot, ids, keep)])[0]
 
     def prefill(self, cache: KVCache, ids: Sequence[int]) -> NDArray[np.float32]:
         """Compute a prompt in steps that bound memory; return logits of its last position, float32 (1, vocab)."""
@@ -139,66 +202,6 @@ class Session:
         return step
 
 
-class _Binding:
-    """A cache's buffers bound to the graph's names, past and present alike; a step binds again only what changed."""
-
-    def __init__(self, session: Session, cache: KVCache) -> None:
-        self.generation = cache.generation
-        self._session = session
-        self._binding = session._session.io_binding()
-        self._buffers = list(cache.buffers)  # the binding holds addresses only
-        dtype = cache.shape.dtype
-        for name, output, buffer in zip(cache.shape.inputs, cache.shape.outputs, cache.buffers, strict=True):
-            address = buffer.ctypes.data
-            self._binding.bind_input(name, "cpu", 0, dtype, buffer.shape, address)
-            self._binding.bind_output(output, "cpu", 0, dtype, buffer.shape, address)
-        self._mask = np.ones((1, cache.capacity), np.int64)
-        self._mask_address = self._mask.ctypes.data
-        self._ids = np.zeros((1, 0), np.int64)
-        self._one = np.zeros((1, 1), np.int64)
-        self._logits = np.zeros((0, 0), np.float32)
-        self._bound = 0
-        self._keep: NDArray[np.int64] | None = None
-        if session._keep_shape is not None:
-            import onnxruntime as ort
-
-            self._keep = np.ones(session._keep_shape, np.int64)
-            # The binding knows inputs with a default only as values; the value shares the array's memory.
-            self._binding.bind_ortvalue_input(KEEP, ort.OrtValue.ortvalue_from_numpy(self._keep))
-
-    def run(self, ids: Sequence[int], length: int, keep: int) -> NDArray[np.float32]:
-        count = len(ids)
-        if count != self._ids.shape[1]:
-            self._ids = self._one if count == 1 else np.zeros((1, count), np.int64)
-            self._binding.bind_cpu_input("input_ids", self._ids)
-        self._ids[0] = ids
-        self._binding.bind_input("attention_mask", "cpu", 0, np.int64, (1, length), self._mask_address)
-        if keep != self._bound or keep != 1:
-            self._bind_logits(keep)
-        try:
-            self._session._session.run_with_iobinding(self._binding, self._session._run_options)
-        except Exception as error:  # onnxruntime's errors have no common base of their own
-            raise ZooError(f"{self._session.name}: onnxruntime failed at token {length}: {_line(error)}") from None
-        if keep != 1:
-            self._logits = self._binding.get_outputs()[-1].numpy()[0]  # bound last
-        return self._logits
-
-    def _bind_logits(self, keep: int) -> None:
-        if self._keep is not None:
-            self._keep[...] = keep
-        elif keep != 1:
-            raise ZooError(f"{self._session.name}: its graph gives logits of the last position only (no input {KEEP})")
-        self._bound = keep
-        if keep != 1:
-            # onnxruntime refuses a buffer of another length than the graph declares, even the one it made for the
-            # last step; a new one is as long as needed.
-            self._binding.bind_output("logits", "cpu")
-            return
-        vocab = self._session.vocab_size
-        self._logits = aligned((1, vocab), np.float32)
-        self._binding.bind_output("logits", "cpu", 0, np.float32, (1, 1, vocab), self._logits.ctypes.data)
-
-
 def _options(threads: int) -> Any:
     """Settings of a session; each was measured."""
     import onnxruntime as ort
@@ -206,7 +209,6 @@ def _options(threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # The declared length of the logits is 1; that more come when more were asked for is no reason to warn.
     options.log_severity_level = 3
     # It plans memory anew for every shape of the inputs and keeps the plans; here every step has a shape of its own.
     options.enable_mem_pattern = False

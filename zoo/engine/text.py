@@ -85,7 +85,10 @@ class TokenStream:
         """The run of byte tokens is not UTF-8, whatever follows."""
         self._held = 0
         """Bytes of the run that are not handed out."""
-        window = [token for token in prompt[-4 * WINDOW :] if token not in tokenizer.special_ids]
+        start = max(0, len(prompt) - 4 * WINDOW)
+        while start > 0 and prompt[start] in self._bytes and prompt[start - 1] in self._bytes:
+            start -= 1  # part of a run of bytes does not read as the run does
+        window = [token for token in prompt[start:] if token not in tokenizer.special_ids]
         for token in window:
             self._count_run(token)
         self._ids = window

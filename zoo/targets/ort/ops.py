@@ -12,9 +12,8 @@ import numpy as np
 from zoo.contracts import Parameter, Rotary
 from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.targets.ort.graph import MS, Graph
+from zoo.targets.ort.inputs import QUERY_SEQLENS, StepInputs
 from zoo.targets.ort.tables import rotary_tables
-
-NUM_LOGITS = "num_logits_to_keep"
 
 
 class Operations:
@@ -22,6 +21,7 @@ class Operations:
 
     Args:
         graph: what grows.
+        inputs: how a step enters it.
         storages: how each weight is stored.
         accuracy_level: of MatMulNBits.
     """
@@ -31,18 +31,21 @@ class Operations:
     context: int
     """Positions that the graph serves."""
 
-    def __init__(self, graph: Graph, storages: Mapping[str, FloatStorage | BlockStorage], accuracy_level: int) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        inputs: StepInputs,
+        storages: Mapping[str, FloatStorage | BlockStorage],
+        accuracy_level: int,
+    ) -> None:
         self._graph = graph
+        self._inputs = inputs
         self._storages = storages
         self._accuracy_level = accuracy_level
         self._widths: dict[str, int] = {}
-        self._lengths: tuple[str, str] | None = None
-        self._kept: tuple[str, str, str] | None = None
         self._tables: tuple[str, str] | None = None
         self._apart: dict[str, tuple[str, str]] = {}
         """k and v by q, where a packed value was taken apart."""
-        graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
-        graph.input("attention_mask", "int64", ["batch_size", "total_sequence_length"])
 
     def tokens(self) -> str:
         """The input ``input_ids``."""
@@ -139,7 +142,7 @@ class Operations:
         self.head_size, self.context = head_dim, rotary.context
         graph = self._graph
         if self._tables is None:
-            self._tables = rotary_tables(graph, rotary)
+            self._tables = rotary_tables(graph, self._inputs, rotary)
         cache: dict[str, list[str]] = {"past": [], "present": []}
         for part in ("key", "value"):
             for when, prefix in (("past", "past_key_values"), ("present", "present")):
@@ -147,9 +150,13 @@ class Operations:
                 declare = graph.input if when == "past" else graph.output
                 shape: list[str | int] = ["batch_size", num_kv_heads, length, head_dim]
                 cache[when].append(declare(f"{prefix}.{layer}.{part}", "float32", shape))
+        lengths = self._inputs.sequence_lengths()
+        given = [qkv, *self._apart.get(qkv, ("", "")), *cache["past"], *lengths, *self._tables]
+        if (queries := self._inputs.query_lengths()) is not None:
+            given += [""] * (QUERY_SEQLENS - len(given)) + [queries]
         return graph.node(
             f"{MS}::GroupQueryAttention",
-            [qkv, *self._apart.get(qkv, ("", "")), *cache["past"], *self._sequence_lengths(), *self._tables],
+            given,
             f"{name}/GroupQueryAttention",
             [f"{name}/GroupQueryAttention/output_0", *cache["present"]],
             num_heads=num_heads,
@@ -208,30 +215,10 @@ class Operations:
         return self._graph.node("Add", [a, b], name)
 
     def last_positions(self, name: str, x: str) -> str:
-        """Keep the last ``num_logits_to_keep`` positions: an input with the default 1; 0 keeps all."""
-        graph = self._graph
-        if self._kept is None:
-            graph.input(graph.constant(NUM_LOGITS, [1], np.int64), "int64", [1])
-            start = graph.node("Neg", [NUM_LOGITS], "/model/last_positions/Neg")
-            end = graph.constant("/model/last_positions/end", [2**63 - 1], np.int64)
-            self._kept = start, end, graph.constant("/model/last_positions/axis", [1], np.int64)
-        return graph.node("Slice", [x, *self._kept], name)
+        """Keep the positions whose logits are wanted, as the inputs say it."""
+        return self._inputs.wanted(name, x)
 
     def logits(self, x: str) -> None:
-        """Name the result.
-
-        Its declared length is 1, what onnxruntime-genai expects; ONNX Runtime returns more where more is asked for.
-        """
+        """Name the result."""
         self._graph.rename(x, "logits")
-        self._graph.output("logits", "float32", ["batch_size", 1, self._widths[x]], first=True)
-
-    def _sequence_lengths(self) -> tuple[str, str]:
-        """What attention asks of the mask: each sequence's length less one, and the length of the longest."""
-        if self._lengths is None:
-            graph, name = self._graph, "/model/attention_mask"
-            axis = graph.constant(f"{name}/axis", [1], np.int64)
-            counted = graph.node("ReduceSum", ["attention_mask", axis], f"{name}/ReduceSum", keepdims=0)
-            less = graph.node("Sub", [counted, graph.constant(f"{name}/one", 1, np.int64)], f"{name}/Sub")
-            longest = graph.length("attention_mask")
-            self._lengths = graph.as_int(less, f"{name}/Cast", 32), graph.as_int(longest, f"{name}/length/Cast", 32)
-        return self._lengths
+        self._inputs.declare_logits(self._widths[x])

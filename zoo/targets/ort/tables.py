@@ -16,20 +16,21 @@ from zoo.contracts import Rotary
 
 if TYPE_CHECKING:
     from zoo.targets.ort.graph import Graph
+    from zoo.targets.ort.inputs import StepInputs
 
 NAME = "/model/rotary"
 FOLDED = 1 << 22
 """Entries of a table that may be folded, 16 MB; a longer context would hold memory for positions nobody reaches."""
 
 
-def rotary_tables(graph: Graph, rotary: Rotary) -> tuple[str, str]:
+def rotary_tables(graph: Graph, inputs: StepInputs, rotary: Rotary) -> tuple[str, str]:
     """Add the tables, each float32 (positions, head_dim / 2), and return the names of cosine and sine."""
     folded = rotary.growth is None and rotary.context * len(rotary.frequencies) <= FOLDED
-    positions = _positions(graph, rotary.context if folded else None)
+    positions = _positions(graph, inputs, rotary.context if folded else None)
     if rotary.growth is None:
         frequencies = graph.constant(f"{NAME}/frequencies", rotary.frequencies[None], np.float32)
     else:
-        frequencies = _growing(graph, rotary, rotary.growth, positions)
+        frequencies = _growing(graph, inputs, rotary, rotary.growth, positions)
     angles = graph.node("Mul", [positions, frequencies], f"{NAME}/angles")
     tables = [graph.node(op, [angles], f"{NAME}/{op.lower()}") for op in ("Cos", "Sin")]
     if rotary.magnitude != 1:
@@ -41,19 +42,19 @@ def rotary_tables(graph: Graph, rotary: Rotary) -> tuple[str, str]:
     return tables[0], tables[1]
 
 
-def _positions(graph: Graph, count: int | None) -> str:
+def _positions(graph: Graph, inputs: StepInputs, count: int | None) -> str:
     """Positions from 0 as a float32 column: ``count`` of them, or as many as the call's sequences are long."""
-    if count is None:
-        stop = graph.as_float(graph.length("attention_mask"))
-    else:
-        stop = graph.constant(f"{NAME}/context", count, np.float32)
+    longest = count is None
+    stop = graph.as_float(inputs.longest()) if longest else graph.constant(f"{NAME}/context", count, np.float32)
     start, step = (graph.constant(f"{NAME}/{value}", value, np.float32) for value in (0, 1))
     row = graph.node("Range", [start, stop, step], f"{NAME}/Range")
     column = graph.constant(f"{NAME}/column", [-1, 1], np.int64)
     return graph.node("Reshape", [row, column], f"{NAME}/positions")
 
 
-def _growing(graph: Graph, rotary: Rotary, growth: tuple[float, float, int, float], positions: str) -> str:
+def _growing(
+    graph: Graph, inputs: StepInputs, rotary: Rotary, growth: tuple[float, float, int, float], positions: str
+) -> str:
     """Frequencies of a base that grows with the length, one row a position.
 
     A position is turned as at its own length, which is how generation reaches it. A prompt that begins the sequence is
@@ -65,12 +66,10 @@ def _growing(graph: Graph, rotary: Rotary, growth: tuple[float, float, int, floa
     def const(key: str, value: float) -> str:
         return graph.constant(f"{name}/{key}", value, np.float32)
 
-    tokens = graph.length("input_ids")
-    begins = graph.node("Equal", [tokens, graph.length("attention_mask")], f"{name}/begins")
-    begins = graph.as_int(begins, f"{name}/begins/Cast")
-    prompt = graph.as_float(graph.node("Mul", [tokens, begins], f"{name}/prompt"))
     own = graph.node("Add", [positions, const("one", 1)], f"{name}/own")
-    length = graph.node("Max", [own, prompt, const("original", original)], f"{name}/length")
+    prompt = inputs.prompt(name)
+    least = [] if prompt is None else [graph.as_float(prompt)]
+    length = graph.node("Max", [own, *least, const("original", original)], f"{name}/length")
     stretch = graph.node("Mul", [length, const("factor", factor)], f"{name}/factor/Mul")
     stretch = graph.node("Div", [stretch, const("context", original)], f"{name}/Div")
     stretch = graph.node("Sub", [stretch, const("offset", factor - 1)], f"{name}/Sub")

@@ -14,6 +14,8 @@ from zoo.targets.ort.placement import place
 from zoo.toolchain import Probe
 
 DATA_FILE = "model.onnx.data"
+BATCH_GRAPH = "batch.onnx"
+"""The engine's own graph over the same weights, beside ``model.onnx``, which is for everyone."""
 
 
 class OrtOptions(Value):
@@ -29,7 +31,7 @@ class OrtTarget:
     Options: ClassVar[type[OrtOptions]] = OrtOptions
     precisions: ClassVar[Mapping[Precision, str]] = {"int8": "rtn", "int4": "rtn", "fp16": "float", "fp32": "float"}
     architectures: ClassVar[tuple[str, ...]] = ("decoder",)
-    emitter_version: ClassVar[int] = 1
+    emitter_version: ClassVar[int] = 2
     needs_weights: ClassVar[bool] = True
     runnable: ClassVar[bool] = True
     head_multiple: ClassVar[int] = 16
@@ -52,17 +54,19 @@ class OrtTarget:
         arrays: Sequence[StoredArray],
         storages: Mapping[str, FloatStorage | BlockStorage],
     ) -> Iterable[tuple[str, bytes]]:
-        """Make ``model.onnx`` and ``genai_config.json``."""
+        """Make ``model.onnx``, ``batch.onnx`` and ``genai_config.json``."""
         from zoo.targets.ort.genai_config import genai_config
         from zoo.targets.ort.graph import Graph
+        from zoo.targets.ort.inputs import MaskInputs, RaggedInputs
         from zoo.targets.ort.ops import Operations
 
         assert architecture is not None  # ``architectures`` names what this target takes
         options = OrtOptions.model_validate(recipe.target.options)
-        graph = Graph(arrays, DATA_FILE)
-        operations = Operations(graph, storages, options.accuracy_level)
-        architecture.forward(recipe.architecture, operations, self.head_multiple)
-        yield "model.onnx", graph.serialize()
+        for name, feed in (("model.onnx", MaskInputs), (BATCH_GRAPH, RaggedInputs)):
+            graph = Graph(arrays, DATA_FILE)
+            operations = Operations(graph, feed(graph), storages, options.accuracy_level)
+            architecture.forward(recipe.architecture, operations, self.head_multiple)
+            yield name, graph.serialize()
         yield "genai_config.json", genai_config(recipe, operations.head_size, operations.context)
 
     def probes(self, architecture: Architecture | None, precisions: Sequence[Precision]) -> Iterable[Probe]:

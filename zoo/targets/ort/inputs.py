@@ -1,0 +1,143 @@
+"""How a step enters the graph: as other programs feed a decoder, or as the engine feeds several sequences at once.
+
+Both graphs read the same weights and compute the same; they differ in what they are told and in which logits they give.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from zoo.targets.ort.graph import Graph
+
+NUM_LOGITS = "num_logits_to_keep"
+SEQUENCE_LENGTHS = "sequence_lengths"
+QUERY_LENGTHS = "query_lengths"
+LONGEST = "longest_sequence"
+LOGIT_ROWS = "logit_rows"
+QUERY_SEQLENS = 16
+"""Which input of GroupQueryAttention ``query_seqlens`` is."""
+
+
+class StepInputs(Protocol):
+    """What a graph is fed besides token ids and KV cache, and what it makes of that."""
+
+    def sequence_lengths(self) -> tuple[str, str]:
+        """Each sequence's length after the step, less one, int32 (batch,), and the longest of them, an int32 scalar."""
+        ...
+
+    def query_lengths(self) -> str | None:
+        """How many tokens each sequence brings, int32 (batch,); None where all bring the same."""
+        ...
+
+    def longest(self) -> str:
+        """The length of the longest sequence after the step, an int64 scalar."""
+        ...
+
+    def prompt(self, name: str) -> str | None:
+        """The length of a prompt that the step begins with, else 0, an int64 scalar; None where no step tells."""
+        ...
+
+    def wanted(self, name: str, x: str) -> str:
+        """Keep the positions whose logits are asked for: (batch, sequence, hidden) → (…, positions, hidden)."""
+        ...
+
+    def declare_logits(self, vocab_size: int) -> None:
+        """Declare the output ``logits``."""
+        ...
+
+
+class MaskInputs:
+    """The inputs by onnxruntime-genai's names: ids (batch, sequence) and a mask of ones over all that there is."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._lengths: tuple[str, str] | None = None
+        self._kept: tuple[str, str, str] | None = None
+        graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
+        graph.input("attention_mask", "int64", ["batch_size", "total_sequence_length"])
+
+    def sequence_lengths(self) -> tuple[str, str]:
+        """Count the mask."""
+        if self._lengths is None:
+            graph, name = self._graph, "/model/attention_mask"
+            axis = graph.constant(f"{name}/axis", [1], np.int64)
+            counted = graph.node("ReduceSum", ["attention_mask", axis], f"{name}/ReduceSum", keepdims=0)
+            less = graph.node("Sub", [counted, graph.constant(f"{name}/one", 1, np.int64)], f"{name}/Sub")
+            longest = self.longest()
+            self._lengths = graph.as_int(less, f"{name}/Cast", 32), graph.as_int(longest, f"{name}/length/Cast", 32)
+        return self._lengths
+
+    def query_lengths(self) -> None:
+        """Every sequence brings as many tokens as ``input_ids`` is long."""
+
+    def longest(self) -> str:
+        """The mask's length."""
+        return self._graph.length("attention_mask")
+
+    def prompt(self, name: str) -> str:
+        """A step as long as the mask begins its sequences."""
+        graph, tokens = self._graph, self._graph.length("input_ids")
+        begins = graph.node("Equal", [tokens, self.longest()], f"{name}/begins")
+        return graph.node("Mul", [tokens, graph.as_int(begins, f"{name}/begins/Cast")], f"{name}/prompt")
+
+    def wanted(self, name: str, x: str) -> str:
+        """Keep the last ``num_logits_to_keep`` positions: an input with the default 1; 0 keeps all."""
+        graph = self._graph
+        if self._kept is None:
+            graph.input(graph.constant(NUM_LOGITS, [1], np.int64), "int64", [1])
+            start = graph.node("Neg", [NUM_LOGITS], "/model/last_positions/Neg")
+            end = graph.constant("/model/last_positions/end", [2**63 - 1], np.int64)
+            self._kept = start, end, graph.constant("/model/last_positions/axis", [1], np.int64)
+        return graph.node("Slice", [x, *self._kept], name)
+
+    def declare_logits(self, vocab_size: int) -> None:
+        """Declare a length of 1, what onnxruntime-genai expects; ONNX Runtime returns more where more is asked for."""
+        self._graph.output("logits", "float32", ["batch_size", 1, vocab_size], first=True)
+
+
+class RaggedInputs:
+    """The engine's own inputs: sequences of any lengths, each with any number of new tokens, in one step.
+
+    Row b of ``input_ids`` holds ``query_lengths[b]`` tokens, then padding; the sequence is ``sequence_lengths[b]`` + 1
+    tokens long after the step. 0 new tokens leave a sequence as it is. Logits are those of the positions that
+    ``logit_rows`` counts over the rows of ``input_ids``, one behind the other: (1, positions, vocab).
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._longest: str | None = None
+        graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
+        graph.input(SEQUENCE_LENGTHS, "int32", ["batch_size"])
+        graph.input(QUERY_LENGTHS, "int32", ["batch_size"])
+        graph.input(LONGEST, "int32", [])
+        graph.input(LOGIT_ROWS, "int64", ["positions"])
+
+    def sequence_lengths(self) -> tuple[str, str]:
+        """Two inputs."""
+        return SEQUENCE_LENGTHS, LONGEST
+
+    def query_lengths(self) -> str:
+        """An input."""
+        return QUERY_LENGTHS
+
+    def longest(self) -> str:
+        """An input, widened."""
+        if self._longest is None:
+            self._longest = self._graph.as_int(LONGEST, f"/model/{LONGEST}/Cast")
+        return self._longest
+
+    def prompt(self, name: str) -> None:
+        """A prompt comes in pieces, so no step tells; the engine takes none for which that would matter."""
+
+    def wanted(self, name: str, x: str) -> str:
+        """Gather rows of all sequences' positions."""
+        graph = self._graph
+        flat = graph.constant("/model/last_positions/flat", [1, -1, 0], np.int64)
+        rows = graph.node("Reshape", [x, flat], f"{name}/Reshape")
+        return graph.node("Gather", [rows, LOGIT_ROWS], name, axis=1)
+
+    def declare_logits(self, vocab_size: int) -> None:
+        """Declare one row a position that was asked for."""
+        self._graph.output("logits", "float32", [1, "positions", vocab_size], first=True)
