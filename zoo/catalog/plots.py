@@ -5,8 +5,8 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from zoo.catalog.measured import Rows
-from zoo.catalog.svg import drawing, line, number, path, rect, text
 from zoo.catalog.words import figure
+from zoo.svg import drawing, line, number, path, rect, text
 
 WIDTH = 640.0
 CURVE_FROM = 12

@@ -33,9 +33,11 @@ def line(x1: float, y1: float, x2: float, y2: float, css: str) -> str:
     return f'<path d="M{number(x1)} {number(y1)}L{number(x2)} {number(y2)}" class="{css}"/>'
 
 
-def path(d: str, css: str) -> str:
+def path(d: str, css: str, style: str = "") -> str:
     """A path by its own commands."""
-    return f'<path d="{d}" class="{css}"/>'
+    kind = f' class="{css}"' if css else ""
+    how = f' style="{escape(style)}"' if style else ""
+    return f'<path d="{d}"{kind}{how}/>'
 
 
 def drawing(width: float, height: float, label: str, css: str, marks: list[str]) -> Markup:
@@ -43,4 +45,13 @@ def drawing(width: float, height: float, label: str, css: str, marks: list[str])
     return Markup(
         f'<svg viewBox="0 0 {number(width)} {number(height)}" class="{css}" role="img" '
         f'aria-label="{escape(label)}">{"".join(marks)}</svg>'
+    )
+
+
+def document(width: float, height: float, label: str, style: str, marks: list[str]) -> str:
+    """Put marks into a drawing that stands alone: a file of its own, with its own style sheet."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(width)} {number(height)}" '
+        f'width="{number(width)}" height="{number(height)}" role="img" aria-label="{escape(label)}">\n'
+        f"<style>{style}</style>\n" + "\n".join([rect(0, 0, width, height, "paper"), *marks]) + "\n</svg>\n"
     )
