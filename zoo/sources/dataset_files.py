@@ -30,6 +30,22 @@ def locate_dataset(dataset: Dataset) -> dict[str, Path] | None:
     return found
 
 
+def find_in_folder(dataset: Dataset, folder: Path) -> dict[str, Path]:
+    """Find the files of a dataset in a folder that a user brought them to, by their declared paths.
+
+    Raises:
+        ZooError: one is not there.
+    """
+    found = {}
+    for file in dataset.files:
+        places = (folder / file.path, folder / Path(file.path).name, folder / dataset.name / file.path)
+        there = next((one for one in places if one.is_file()), None)
+        if there is None:
+            raise ZooError(f"{folder}: holds no {file.path} of dataset {dataset.name}")
+        found[file.path] = there
+    return found
+
+
 def bring_dataset(
     dataset: Dataset,
     *,

@@ -79,19 +79,13 @@ def locate(registry: Registry, request: Request, name: str, data: Path | None) -
         if not path.is_file():
             raise ZooError(f"{path}: no such file of calibration data")
         return [path], None
-    from zoo.sources.dataset_files import bring_dataset, locate_dataset
+    from zoo.sources.dataset_files import bring_dataset, find_in_folder, locate_dataset
 
     dataset = registry.dataset(asked)
     if data is not None:
-        found = []
-        for file in dataset.files:
-            places = (data / file.path, data / Path(file.path).name, data / dataset.name / file.path)
-            there = next((one for one in places if one.is_file()), None)
-            if there is None:
-                raise ZooError(f"{data}: holds no {file.path} of dataset {dataset.name}")
-            found.append(there)
+        located = find_in_folder(dataset, data)
     else:
         located = locate_dataset(dataset) or bring_dataset(dataset)[0]
-        found = [located[file.path] for file in dataset.files]
+    found = [located[file.path] for file in dataset.files]
     training = [path for path, file in zip(found, dataset.files, strict=True) if file.split in (None, "train")]
     return training or found, dataset.format
