@@ -22,6 +22,7 @@ _EXPORTS = {
     "build": "zoo.api:build",
     "plan": "zoo.api:plan",
     "open": "zoo.api:open_package",
+    "benchmark": "zoo.api:benchmark",
     "Engine": "zoo.engine:Engine",
     "host": "zoo.plugins:host",
     "ZooError": "zoo.errors:ZooError",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoo.declarations.plan import Plan
     from zoo.engine import Engine
     from zoo.package import Package
+    from zoo.stages.bench import Bench
 
 
 def build(
@@ -129,6 +130,74 @@ def open_package(model: str | Path, precision: str | None = None) -> Engine:
     from zoo.stages.subject import find_package
 
     return Engine.open(find_package(host().registry, str(model), precision))
+
+
+def benchmark(
+    model: str | Path | None = None,
+    precision: str | None = None,
+    *,
+    url: str | None = None,
+    served_model: str | None = None,
+    api_key: str | None = None,
+    tokenizer: str | Path | None = None,
+    retries: int = 0,
+    timeout: float = 300.0,
+    input_len: int | None = None,
+    output_len: int | None = None,
+    concurrency: int | None = None,
+    prompts: int | None = None,
+    matrix: bool = False,
+    dataset: str | None = None,
+    data: str | Path | None = None,
+    request_rate: float | None = None,
+    warmup: int = 1,
+    rounds: int = 1,
+    seed: int = 0,
+    progress: Callable[[Any], None] | None = None,
+) -> Bench:
+    """Measure how fast a package or a server answers, as ``zoo bench`` does.
+
+    Args:
+        model: a package folder, or a model of which a package is in the store.
+        url: an OpenAI-compatible server instead, and ``served_model`` its name for the model.
+        tokenizer: of the served model: a folder, a package or a model.
+        retries: how often a request that the server turns away is sent again.
+        timeout: seconds that the server may send nothing.
+        input_len: tokens of each prompt; ``output_len`` of each answer.
+        concurrency: requests that run at once, of ``prompts`` in a round.
+        matrix: all workloads of the matrix instead.
+        dataset: prompts from a declared dataset of conversations; ``data`` from a file, or its folder.
+        request_rate: requests a second; without it, full load.
+        progress: told now and then how far it is.
+
+    Returns:
+        The figures, ``rows`` one a workload, and the report that keeps them.
+
+    Raises:
+        ZooError: what is wrong, in one line.
+    """
+    from zoo.stages.bench import Ask, Server, bench_package, bench_server
+
+    ask = Ask(
+        input_len=input_len,
+        output_len=output_len,
+        concurrency=concurrency,
+        prompts=prompts,
+        matrix=matrix,
+        dataset=dataset,
+        data=None if data is None else Path(data),
+        request_rate=request_rate,
+        warmup=warmup,
+        rounds=rounds,
+        seed=seed,
+    )
+    if (url is None) == (model is None):
+        raise UsageError("measure either a package or the server at a url")
+    if url is not None:
+        named = None if tokenizer is None else str(tokenizer)
+        server = Server(url, served_model, api_key, retries, timeout, named)
+        return bench_server(host().registry, server, ask, progress=progress)
+    return bench_package(host().registry, str(model), precision, ask, progress=progress)
 
 
 def _request(

@@ -42,7 +42,7 @@ def _options(
 
 def _add_commands() -> None:
     """Add the core's commands, then those that plugins brought."""
-    from zoo.cli import build, catalog, doctor, fetch, new, plugins, rm, run, serve, show, validate, verify
+    from zoo.cli import bench, build, catalog, doctor, fetch, new, plugins, rm, run, serve, show, validate, verify
     from zoo.cli import eval as evaluation
     from zoo.cli import list as listing
     from zoo.cli import report as reporting
@@ -59,6 +59,7 @@ def _add_commands() -> None:
     app.command("report")(reporting.report)
     app.command("doctor")(doctor.doctor)
     app.command("run")(run.run)
+    app.command("bench")(bench.bench)
     app.command("serve", cls=EngineCommand)(serve.serve)
     app.command("rm")(rm.remove)
     app.command("catalog")(catalog.catalog)

@@ -49,6 +49,11 @@ class Tokenizer:
         """Turn ids into text."""
         return str(self._library.decode(list(ids), skip_special_tokens=skip_special))
 
+    @property
+    def vocab_size(self) -> int:
+        """How many ids have a token, added ones included."""
+        return int(self._library.get_vocab_size())
+
     def token(self, token_id: int | None) -> str | None:
         """Name a token."""
         return None if token_id is None else self._library.id_to_token(token_id)
