@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo.bench.http_client import HttpClient
+from zoo.bench.http_client import HttpClient, Refusal
 from zoo.bench.prompts import Make
 from zoo.bench.words import Words, count_words
 from zoo.bench.workload import Prompt
@@ -67,7 +67,10 @@ async def text_maker(client: HttpClient) -> tuple[Make, bool]:
     """
 
     async def count(text: str) -> int | None:
-        return (await client.ask(Prompt(text, 1, 1))).prompt_tokens
+        try:
+            return (await client.ask(Prompt(text, 1, 1))).prompt_tokens
+        except Refusal:  # a context of a hundred tokens
+            return None
 
     counted = await count_words(count)
     words = counted or Words()

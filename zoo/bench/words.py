@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHORT, LONG = 4, 36
-"""Words of the two texts that are counted."""
+EVERY = 9
+"""The shorter of the two texts that are counted has every so manieth word once, the longer one each."""
 _COMMON = (
     "the time year people way day man thing woman life child world school state family student group country "
     "problem hand part place case week company system program question work government number night point home "
@@ -44,10 +44,9 @@ async def count_words(count: Callable[[str], Awaitable[int | None]]) -> Words | 
     Returns:
         None where nobody says.
     """
-    random = np.random.default_rng(0)
-    short, long = (" ".join(random.choice(WORDS, words)) for words in (SHORT, LONG))
-    few, many = await count(short), await count(long)
+    short = WORDS[::EVERY]
+    few, many = await count(" ".join(short)), await count(" ".join(WORDS))
     if few is None or many is None or many <= few:
         return None
-    each = (many - few) / (LONG - SHORT)
-    return Words(each, max(0.0, few - SHORT * each))
+    each = (many - few) / (len(WORDS) - len(short))
+    return Words(each, max(0.0, few - len(short) * each))
