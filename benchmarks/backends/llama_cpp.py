@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ def run(site: Site, package: Path, load: Load) -> list[str]:
             "-npp", str(load.prompt), "-ntg", str(load.new), "-npl", ",".join(["1"] * load.repeats),
             "-c", str(2 * (load.prompt + load.new)), "-t", str(load.threads), "-tb", str(load.threads),
             "--output-format", "jsonl", "-lv", "4"]  # fmt: skip
+
+
+def streams(site: Site, package: Path, prompt: int, new: int, counts: Sequence[int], threads: int) -> list[str]:
+    """Measure several sequences at once, each with a prompt of its own; one JSON line for each number of them."""
+    context = max(counts) * (prompt + new)
+    return [str(native(site) / "bin" / "llama-batched-bench"), "-m", str(package / "model.gguf"),
+            "-npp", str(prompt), "-ntg", str(new), "-npl", ",".join(map(str, counts)), "-c", str(context),
+            "-t", str(threads), "-tb", str(threads), "--output-format", "jsonl"]  # fmt: skip
 
 
 def logits(site: Site, package: Path, tokens: str, out: str) -> list[str]:

@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+"""Compare zoo's engine with its peers: one request, several at once, lookup, shared prefixes, loading.
+
+    python benchmarks/engine.py build --precision int8                    packages of all programs, not timed
+    python benchmarks/engine.py solo --precision int8 --out benchmarks/results/engine-int8.json
+    python benchmarks/engine.py streams lookup prefix load --precision int8 --out benchmarks/results/engine-int8.json
+
+Every part measures in interleaved rounds; what --out holds already stays, and new rounds are added to it, so that a
+machine that is quiet for minutes only can be used part by part.  Markdown goes to stdout.
+
+- solo: prompts of 256 and 1024 tokens, then new tokens; beside them a plain read of as many bytes as a step reads.
+- streams: 1, 4 and 8 requests at once against llama.cpp's llama-batched-bench.
+- lookup: an editing prompt (see editing.py) with and without prompt lookup.
+- prefix: two prompts that share 1,000 tokens.
+- load: the first start of a package from a warm page cache, and later ones.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import editing
+import engine_tables
+import machine
+import rounds
+from backends import BACKENDS, Site
+from backends.base import RUNNERS, Load, last_json
+from backends.llama_cpp import streams as llama_streams
+from checkpoints import ensure
+from compare import available, listed, versions
+from measure import measure, read_through
+from shapes import SHAPES
+
+NAMES = ["zoo", "llama.cpp", "onnxruntime-genai", "openvino"]
+PROMPTS = {256: 64, 1024: 16}
+"""Tokens of a prompt, and of the answer after it."""
+STREAMS = (1, 4, 8)
+STREAM_PROMPT, STREAM_NEW = 128, 32
+SHARED, OWN = 1000, 24
+DOCUMENT, EVERY, EDITED = 400, 16, 256
+"""Tokens of the document, which of them are changed, and how many are generated."""
+
+Part = Callable[["Bench"], dict[str, Any]]
+
+
+class Bench:
+    """What the parts share: who is measured, where packages are, and with which settings."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.cache: Path = args.cache.resolve()
+        found, self.missing = available(self.cache, args.peers, args.zoo_python)
+        self.sites: dict[str, Site] = {
+            name: site for name, site in found.items() if args.precision in BACKENDS[name].formats
+        }
+        self.vocab = SHAPES[args.shape].vocab
+
+    def package(self, name: str, kind: str = "random") -> Path:
+        """Return where a program's package is."""
+        return self.cache / "engine" / f"{self.args.shape}-{kind}-{self.args.precision}" / name
+
+    def zoo(self, runner: str, *args: object, env: dict[str, str] | None = None) -> dict[str, Any]:
+        """Run one of zoo's runners in a process of its own; return its figures and what others took meanwhile."""
+        site = self.sites["zoo"]
+        return self.run([str(site.python), str(RUNNERS / runner), *map(str, args)], env)
+
+    def run(self, command: list[str], env: dict[str, str] | None = None) -> dict[str, Any]:
+        """Run a command that prints a JSON line; raise RuntimeError where it fails."""
+        done = measure(command, {**rounds.environment(self.sites["zoo"]), **(env or {})})
+        if done.code:
+            raise RuntimeError(rounds.failure(done.stderr or done.stdout))
+        return last_json(done.stdout) | {"others_cpu": done.others}
+
+    def interleave(self, what: str, once: dict[str, Callable[[], dict[str, Any]]]) -> dict[str, Any]:
+        """Call each of several measurements once a round; return their figures, and why some have none."""
+        figures, errors = rounds.interleave(
+            what, list(once), self.args.rounds, lambda name: once[name](), self.args.quiet, self.args.retries
+        )
+        return {"figures": figures, "errors": errors}
+
+
+def build(bench: Bench) -> None:
+    """Build every program's package, and the one that edits, where they are absent."""
+    args = bench.args
+    checkpoint = ensure(bench.cache, args.shape, "random")
+    wanted = [(name, checkpoint, bench.package(name)) for name in bench.sites]
+    wanted.append(("zoo", editing.ensure(bench.cache, args.shape), bench.package("zoo", "editing")))
+    for name, source, out in wanted:
+        if out.is_dir() and not args.force:
+            continue
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_name(f".{out.name}")
+        rounds.log(f"build {out.parent.name}/{name}")
+        rounds.build_once(name, bench.sites[name], source, part, args.precision)
+        shutil.rmtree(out, ignore_errors=True)
+        part.rename(out)
+
+
+def step_bytes(bench: Bench) -> int:
+    """Return the bytes of weights that a decode step reads: the package's, without the embedding but for one row."""
+    shape = SHAPES[bench.args.shape]
+    size = (bench.package("zoo") / "model.onnx.data").stat().st_size
+    embedding = 0 if shape.tied else shape.vocab * shape.hidden / shape.parameters()
+    return int(size * (1 - embedding))
+
+
+def solo(bench: Bench) -> dict[str, Any]:
+    """One request at a time, in a process of its own each."""
+    args, result = bench.args, {}
+    size = step_bytes(bench)
+    reader = [str(bench.sites["zoo"].python), str(RUNNERS / "read_memory.py"), str(size), str(args.threads), "5"]
+
+    def once(name: str, load: Load) -> Callable[[], dict[str, Any]]:
+        return lambda: rounds.run_once(name, bench.sites[name], bench.package(name), load)
+
+    for prompt, new in PROMPTS.items():
+        load = Load(prompt, new, args.repeats if prompt < 1000 else 1, args.threads, bench.vocab)
+        calls = {name: once(name, load) for name in bench.sites if bench.package(name).is_dir()}
+        if prompt < 1000:
+            calls["read"] = lambda: bench.run(reader)
+        result[str(prompt)] = bench.interleave(f"prompt of {prompt}:", calls)
+    return result | {"step_bytes": size}
+
+
+def streams(bench: Bench) -> dict[str, Any]:
+    """Several requests at once, against llama.cpp's batched bench."""
+    args = bench.args
+
+    def zoo() -> dict[str, Any]:
+        return spread(bench.zoo("zoo_streams.py", bench.package("zoo"), STREAM_PROMPT, STREAM_NEW, bench.vocab,
+                                *STREAMS))  # fmt: skip
+
+    def llama() -> dict[str, Any]:
+        site = bench.sites["llama.cpp"]
+        done = measure(
+            llama_streams(site, bench.package("llama.cpp"), STREAM_PROMPT, STREAM_NEW, STREAMS, args.threads),
+            rounds.environment(site),
+        )
+        if done.code:
+            raise RuntimeError(rounds.failure(done.stderr or done.stdout))
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        found = {str(row["pl"]): {"decode_tok_s": row["speed_tg"], "total_tok_s": row["speed"]} for row in rows}
+        return spread(found | {"others_cpu": done.others})
+
+    return bench.interleave("streams", {"zoo": zoo} | ({"llama.cpp": llama} if "llama.cpp" in bench.sites else {}))
+
+
+def spread(found: dict[str, Any]) -> dict[str, Any]:
+    """Write {"8": {"decode_tok_s": x}} as {"decode_tok_s ×8": x}."""
+    flat = {key: value for key, value in found.items() if not isinstance(value, dict)}
+    return flat | {f"{key} ×{count}": value for count, row in found.items() if isinstance(row, dict)
+                   for key, value in row.items()}  # fmt: skip
+
+
+def lookup(bench: Bench) -> dict[str, Any]:
+    """Prompt lookup on an editing prompt, against plain decoding."""
+
+    def once() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "prompt.json"
+            path.write_text(json.dumps(editing.prompt(bench.vocab, DOCUMENT, EVERY)))
+            return bench.zoo("zoo_lookup.py", bench.package("zoo", "editing"), path, EDITED, 1)
+
+    return bench.interleave("lookup", {"zoo": once})
+
+
+def prefix(bench: Bench) -> dict[str, Any]:
+    """Two requests that share the beginning of their prompts."""
+    return bench.interleave(
+        "prefix", {"zoo": lambda: bench.zoo("zoo_prefix.py", bench.package("zoo"), SHARED, OWN, 2, bench.vocab)}
+    )
+
+
+def load(bench: Bench) -> dict[str, Any]:
+    """The first start with an empty home, then another, everything in the page cache."""
+    package = bench.package("zoo")
+    homes: list[str] = []
+
+    def first() -> dict[str, Any]:
+        homes.append(tempfile.mkdtemp(prefix="zoo-home-", dir=bench.cache))
+        read_through(package)
+        return bench.zoo("zoo_load.py", package, env={"ZOO_HOME": homes[-1]})
+
+    def later() -> dict[str, Any]:
+        return bench.zoo("zoo_load.py", package, env={"ZOO_HOME": homes[-1]})
+
+    try:
+        figures: dict[str, Any] = {}
+        for _ in range(bench.args.rounds):
+            rounds.append(figures, "first", rounds.quiet("load", "first", lambda _: first(), bench.args.quiet, 0))
+            rounds.append(figures, "later", rounds.quiet("load", "later", lambda _: later(), bench.args.quiet, 0))
+            rounds.log("load " + ", ".join(f"{name} {figures[name]['load_s'][-1]:.2f} s" for name in figures))
+    finally:
+        for home in homes:
+            shutil.rmtree(home, ignore_errors=True)
+    size = (package / "model.onnx.data").stat().st_size
+    return {"figures": figures, "errors": {}, "package_bytes": size}
+
+
+PARTS: dict[str, Part] = {"solo": solo, "streams": streams, "lookup": lookup, "prefix": prefix, "load": load}
+
+
+def add(old: Any, new: Any) -> Any:
+    """Add new rounds to old ones: lists grow, everything else is the newest."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {key: add(old[key], value) if key in old else value for key, value in new.items()}
+    if isinstance(old, list) and isinstance(new, list):
+        return old + new
+    return new
+
+
+def merged(bench: Bench, parts: dict[str, Any]) -> dict[str, Any]:
+    """Return the whole result: what --out holds of the same machine and settings, and the new parts."""
+    args = bench.args
+    settings: dict[str, Any] = {"shape": args.shape, "precision": args.precision, "threads": args.threads,
+                "streams": {"prompt": STREAM_PROMPT, "new": STREAM_NEW}, "prompts": PROMPTS,
+                "lookup": {"document": DOCUMENT, "every": EVERY, "new": EDITED},
+                "prefix": {"shared": SHARED, "own": OWN}}  # fmt: skip
+    settings = json.loads(json.dumps(settings))  # its keys are texts then, as they are in a file
+    result: dict[str, Any] = {
+        "kind": "engine", "date": date.today().isoformat(), "machine": machine.describe(),
+        "versions": versions(bench.cache, bench.sites),
+        "formats": {name: BACKENDS[name].formats[args.precision] for name in bench.sites},
+        "settings": settings, "missing": bench.missing, "parts": parts,
+    }  # fmt: skip
+    if args.out and args.out.is_file():
+        old = json.loads(args.out.read_text())
+        if old["settings"] == settings and old["machine"] == result["machine"]:
+            result["parts"] = {name: add(old["parts"].get(name), parts[name]) if name in parts else figures
+                               for name, figures in ({**parts, **old["parts"]}).items()}  # fmt: skip
+        else:
+            rounds.log(f"{args.out.name} is of another machine or other settings: written anew")
+    return result
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="+", choices=["build", *PARTS])
+    parser.add_argument("--cache", type=Path, default=Path(".bench"), help="folder of peers and packages [.bench]")
+    parser.add_argument("--shape", choices=SHAPES, default="tinyllama-1.1b")
+    parser.add_argument("--precision", choices=["int8", "int4"], default="int8")
+    parser.add_argument("--peers", type=listed(NAMES), default="all", help="comma-separated, zoo too")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=2, help="generations in each process")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--quiet", type=float, default=0.1, help="share of CPU that others may take in a round [0.1]")
+    parser.add_argument("--retries", type=int, default=0, help="how often to repeat a round that was not quiet [0]")
+    parser.add_argument("--zoo-python", type=Path, default=Path(sys.executable), help="an interpreter that has zoo")
+    parser.add_argument("--force", action="store_true", help="build packages anew")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON, added to those that it holds")
+    args = parser.parse_args()
+    bench = Bench(args)
+    if "build" in args.what:
+        build(bench)
+    parts = {name: PARTS[name](bench) for name in args.what if name != "build"}
+    if not parts:
+        return
+    result = merged(bench, parts)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    print("\n".join(engine_tables.engine(result)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Turn the figures of engine.py into Markdown: what was measured, and beside it what was aimed for."""
+
+from typing import Any
+
+from tables import cell, median, number, values
+
+AIMS = {"int8": {"decode": 1.3, "streams": 1.5}, "int4": {"decode": 1.2, "streams": 1.5}}
+"""How many times the best peer is aimed for."""
+
+
+def engine(result: dict[str, Any]) -> list[str]:
+    """Return the Markdown of one result of engine.py."""
+    settings, parts = result["settings"], result["parts"]
+    lines = [f"### Engine: {settings['shape']}, {settings['precision']}, {settings['threads']} threads", ""]
+    for name, write in WRITERS.items():
+        if parts.get(name):
+            lines += write(result, parts[name])
+    return lines
+
+
+def best(figures: dict[str, Any], key: str) -> tuple[str, float] | None:
+    """Return the peer with the highest median of a figure."""
+    known = {name: median(row, key) for name, row in figures.items() if name not in ("zoo", "read")}
+    found = {name: value for name, value in known.items() if value}
+    name = max(found, key=lambda one: found[one], default=None)
+    return (name, found[name]) if name is not None else None
+
+
+def against(figures: dict[str, Any], key: str, aim: float) -> str:
+    """Say how zoo's median compares with the best peer's, and what was aimed for."""
+    own, peer = median(figures.get("zoo", {}), key), best(figures, key)
+    if own is None or peer is None:
+        return "no peer to compare with"
+    return f"{own / peer[1]:.2f} times the best peer's ({peer[0]}); aim {aim:g}"
+
+
+def solo(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
+    """One request."""
+    labels, prompts = result["formats"], result["settings"]["prompts"]
+    names = [name for name in labels if any(name in part[prompt]["figures"] for prompt in prompts)]
+    heads = [f"prefill of {prompt}, tok/s | decode after {prompt}, tok/s" for prompt in prompts]
+    lines = ["#### One request", "", f"| | {' | '.join(heads)} |", "|---" * (2 * len(prompts) + 1) + "|"]
+    for name in names:
+        cells = []
+        for prompt in prompts:
+            figures = part[prompt]["figures"]
+            own = figures.get("zoo")
+            for key in ("prefill_tok_s", "decode_tok_s"):
+                cells.append(cell(own, figures.get(name, {}), key, "more"))
+        lines.append(f"| {name}: {labels[name]} | {' | '.join(cells)} |")
+    lines.append("")
+    aims = AIMS[result["settings"]["precision"]]
+    for prompt in prompts:
+        lines.append(f"- prefill of {prompt}: {against(part[prompt]['figures'], 'prefill_tok_s', 1)}")
+    for prompt in prompts:
+        lines.append(f"- decode after {prompt}: {against(part[prompt]['figures'], 'decode_tok_s', aims['decode'])}")
+    lines += memory(part, next(iter(prompts)))
+    return [*lines, *noise(part[prompt] for prompt in prompts), ""]
+
+
+def memory(part: dict[str, Any], prompt: str) -> list[str]:
+    """Say which part of the memory's bandwidth decoding reaches."""
+    figures = part[prompt]["figures"]
+    decode, read = median(figures.get("zoo", {}), "decode_tok_s"), median(figures.get("read", {}), "read_gb_s")
+    if not decode or not read:
+        return []
+    used = decode * part["step_bytes"] / 1e9
+    return [f"- memory: a decode step reads {part['step_bytes'] / 1e9:.2f} GB of weights, so decoding reads {used:.1f} "
+            f"GB/s; a plain read of as many bytes in the same rounds: {number(read)} GB/s; share "
+            f"**{used / read:.0%}**, aim 85%"]  # fmt: skip
+
+
+def streams(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
+    """Several requests at once."""
+    figures, how = part["figures"], result["settings"]["streams"]
+    counts = list(dict.fromkeys(key.split(" ×")[1] for row in figures.values() for key in row if " ×" in key))
+    heads = [f"decode ×{count}, tok/s | all ×{count}, tok/s" for count in counts]
+    lines = [f"#### Requests at once: prompts of {how['prompt']} tokens, {how['new']} new", "",
+             f"| | {' | '.join(heads)} |", "|---" * (2 * len(counts) + 1) + "|"]  # fmt: skip
+    for name, row in figures.items():
+        cells = [cell(figures.get("zoo"), row, f"{key} ×{count}", "more")
+                 for count in counts for key in ("decode_tok_s", "total_tok_s")]  # fmt: skip
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    aim = AIMS[result["settings"]["precision"]]["streams"]
+    most = counts[-1] if counts else ""
+    lines += ["", "- decode: new tokens of all streams together while all of them decode; all: prompt and new tokens "
+              "from the first request to the last end",
+              f"- decode ×{most}: {against(figures, f'decode_tok_s ×{most}', aim)}"]  # fmt: skip
+    return [*lines, *noise([part]), ""]
+
+
+def lookup(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
+    """Prompt lookup."""
+    row, how = part["figures"].get("zoo", {}), result["settings"]["lookup"]
+    plain, found = median(row, "plain_tok_s"), median(row, "lookup_tok_s")
+    lines = ["#### Prompt lookup", ""]
+    if plain and found:
+        equal, tokens = min(values(row, "equal_tokens")), max(values(row, "tokens"))
+        lines += [f"- a document of {how['document']} tokens of which one in {how['every']} was changed, to be written "
+                  "again with the changes undone (benchmarks/editing.py: made weights, since random ones copy nothing)",
+                  f"- plain {number(plain)} tok/s, with lookup {number(found)} tok/s: **{found / plain:.2f} times**, "
+                  f"aim 1.8; {equal} of {tokens} tokens are the same"]  # fmt: skip
+    return [*lines, *noise([part]), ""]
+
+
+def prefix(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
+    """A shared prefix."""
+    row, how = part["figures"].get("zoo", {}), result["settings"]["prefix"]
+    first, second = median(row, "first_ttft_ms"), median(row, "second_ttft_ms")
+    lines = ["#### A shared prefix", ""]
+    if first and second:
+        lines.append(f"- two prompts of {how['shared'] + how['own']} tokens, the first {how['shared']} the same: time "
+                     f"to first token {number(first)} ms, then {number(second)} ms: **{second / first:.1%}**, aim 10%; "
+                     f"{min(values(row, 'cached_tokens')):.0f} tokens came from the cache")  # fmt: skip
+    return [*lines, *noise([part]), ""]
+
+
+def load(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
+    """Loading."""
+    size = part["package_bytes"] / 1e9
+    lines = ["#### Loading", "", "| | load, s | s a GB | aim | anonymous memory, MB | of the package |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, aim in (("first", 1.2), ("later", 0.6)):
+        row = part["figures"].get(name, {})
+        seconds, anonymous = median(row, "load_s"), median(row, "anonymous_mb")
+        if seconds and anonymous:
+            lines.append(f"| {name} | {cell(None, row, 'load_s', 'less')} | {seconds / size:.2f} | {aim} | "
+                         f"{anonymous:.0f} | {anonymous / 1e3 / size:.0%} |")  # fmt: skip
+    lines += ["", f"- weights of {size:.2f} GB, in the page cache; later starts aim at under 20% of them as anonymous "
+              "memory"]  # fmt: skip
+    return [*lines, *noise([part]), ""]
+
+
+def noise(parts: Any) -> list[str]:
+    """Say what failed, and how much others took of the processors."""
+    shares: list[float] = []
+    lines = []
+    for part in parts:
+        lines += [f"- {name}: not measured: {text}" for name, text in part["errors"].items()]
+        shares += [share for row in part["figures"].values() for share in values(row, "others_cpu")]
+    if shares and max(shares) > 0.005:
+        lines.append(f"- other programs took at most {max(shares):.0%} of the machine's processor time")
+    return lines
+
+
+WRITERS = {"solo": solo, "streams": streams, "lookup": lookup, "prefix": prefix, "load": load}
