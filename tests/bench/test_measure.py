@@ -13,6 +13,7 @@ from zoo.bench.load import run_load
 from zoo.bench.measure import Workload, measure
 from zoo.bench.timeline import Timeline
 from zoo.bench.workload import WARMUP_OUTPUT, Prompt
+from zoo.errors import ZooError
 
 
 class Echo:
@@ -125,3 +126,14 @@ def test_answers_shorter_than_asked_for_are_counted() -> None:
 
     rows, _ = run([workload("a", prompts=3)], Short())
     assert rows[0].short_answers == 3
+
+
+def test_what_cannot_be_opened_is_skipped_with_the_reason() -> None:
+    @asynccontextmanager
+    async def opened(workload: Workload):
+        if workload.label == "wide":
+            raise ZooError("no memory for as many")
+        yield Echo()
+
+    rows, skipped = asyncio.run(measure([workload("wide"), workload("a")], opened))
+    assert ([row.label for row in rows], skipped[0].reason) == (["a"], "no memory for as many")

@@ -22,13 +22,20 @@ class EngineClient:
 
     Args:
         slots: requests that run at once; others wait.
+        tokens: of the longest prompt with its answer.
+
+    Raises:
+        ZooError: there is no memory for as many requests of that length.
     """
 
-    def __init__(self, engine: Engine, slots: int) -> None:
+    def __init__(self, engine: Engine, slots: int, tokens: int = 0) -> None:
         from zoo.engine.scheduler import Scheduler
 
         self._engine = engine
         self._scheduler = Scheduler(engine, slots=slots, prefix_cache_bytes=0)
+        if tokens > self._scheduler.context:
+            self._scheduler.close()
+            raise ZooError(f"with {slots} requests at once there is memory for {self._scheduler.context} tokens each")
 
     def close(self) -> None:
         """Let the scheduler go."""

@@ -13,6 +13,7 @@ from zoo.bench.metrics import Figures, summarize
 from zoo.bench.timeline import Timeline
 from zoo.bench.workload import WARMUP_OUTPUT, Prompt
 from zoo.declarations.base import Value
+from zoo.errors import ZooError
 
 TICK = 0.25
 """Seconds between two looks at the progress; each takes the processor from what is measured."""
@@ -94,6 +95,10 @@ class _Tally:
     def add(self, count: int) -> None:
         self.tokens += count
 
+    def end(self, work: float) -> None:
+        self.done += work
+        self.tokens = 0
+
     def progress(self) -> Progress:
         now = time.perf_counter()
         done = min(self.done + self.tokens, self.total)
@@ -113,73 +118,87 @@ async def measure(
     """Measure every workload in each of some rounds, so that what drifts meanwhile touches all of them alike.
 
     Args:
-        open_client: opens what a workload is sent through.
+        open_client: opens what a workload is sent through; a ``ZooError`` of it leaves the workload out.
         warmup: requests before each run that are not counted; their answers have ``WARMUP_OUTPUT`` tokens at most.
 
     Returns:
         A row for each workload of which at least one request was completed, and the others with their reasons.
     """
-    runs: dict[int, list[list[Timeline]]] = {index: [] for index in range(len(workloads))}
-    wanted: dict[int, list[int]] = {index: [] for index in range(len(workloads))}
-    skipped: dict[int, Skipped] = {}
+    records = [_Record(one) for one in workloads]
     tally = _Tally(rounds * sum(_work(one) for one in workloads))
     async with _watching(tally, progress):
         for number in range(rounds):
-            for index, workload in enumerate(workloads):
-                if index in skipped:
-                    continue
-                tally.begin(workload.label + (f", round {number + 1} of {rounds}" if rounds > 1 else ""))
-                async with open_client(workload) as client:
-                    reason = await _warm_up(client, workload, warmup)
-                    if reason is None:
-                        prompts = workload.draw(number, workload.prompts)
-                        timelines = await _run(client, workload, number, prompts, tally.add)
-                        runs[index].append(timelines)
-                        wanted[index] += [one.output_len for one in prompts]
-                        if all(one.error is not None for one in timelines):
-                            reason = timelines[0].error
-                if reason is not None and not any(one.error is None for run in runs[index] for one in run):
-                    skipped[index] = Skipped(label=workload.label, reason=reason)
-                tally.done += _work(workload)
-                tally.tokens = 0
-    rows = [_row(workloads[index], runs[index], wanted[index]) for index in runs if index not in skipped]
-    return rows, list(skipped.values())
+            for record in records:
+                workload = record.workload
+                if record.reason is None:
+                    tally.begin(workload.label + (f", round {number + 1} of {rounds}" if rounds > 1 else ""))
+                    try:
+                        async with open_client(workload) as client:
+                            await _round(client, record, number, warmup, tally.add)
+                    except ZooError as error:
+                        record.fail(str(error))
+                tally.end(_work(workload))
+    return (
+        [record.row() for record in records if record.reason is None],
+        [Skipped(label=record.workload.label, reason=record.reason) for record in records if record.reason is not None],
+    )
 
 
-async def _warm_up(client: Client, workload: Workload, count: int) -> str | None:
-    """Send a few requests that do not count; return why all of them failed, where they did."""
-    prompts = [Prompt(one.content, one.tokens, min(one.output_len, WARMUP_OUTPUT)) for one in workload.draw(-1, count)]
-    timelines = await run_load(client, prompts, concurrency=workload.concurrency)
-    failed = [one.error for one in timelines if one.error is not None]
-    return failed[0] if failed and len(failed) == len(timelines) else None
+@dataclass
+class _Record:
+    """What came of a workload so far."""
+
+    workload: Workload
+    runs: list[list[Timeline]] = field(default_factory=list)
+    wanted: list[int] = field(default_factory=list)
+    """Tokens of each answer that were asked for, in the order of the runs."""
+    reason: str | None = None
+    """Why it is left out."""
+
+    def fail(self, reason: str) -> None:
+        """Leave the workload out, unless something of it was completed before."""
+        if all(one.error is not None for run in self.runs for one in run):
+            self.reason = reason
+
+    def row(self) -> Row:
+        """Sum it up."""
+        workload = self.workload
+        every = [one for run in self.runs for one in run]
+        done = [(one, most) for one, most in zip(every, self.wanted, strict=True) if one.error is None]
+        return Row(
+            **summarize(self.runs).model_dump(),
+            label=workload.label,
+            input_len=workload.input_len,
+            output_len=workload.output_len,
+            concurrency=workload.concurrency,
+            prompts=workload.prompts,
+            output_throughput_by_round=tuple(summarize([run]).output_throughput for run in self.runs),
+            short_answers=sum(one.output_tokens < most for one, most in done if one.counted),
+            counted_by_pieces=sum(not one.counted for one, _ in done),
+        )
 
 
-async def _run(
-    client: Client, workload: Workload, number: int, prompts: Sequence[Prompt], on_tokens: OnTokens
-) -> list[Timeline]:
+async def _round(client: Client, record: _Record, number: int, warmup: int, on_tokens: OnTokens) -> None:
+    """Send a few requests that do not count, then a round's prompts; where all fail, the first error is the reason."""
+    workload = record.workload
+    short = [Prompt(one.content, one.tokens, min(one.output_len, WARMUP_OUTPUT)) for one in workload.draw(-1, warmup)]
+    warm = await run_load(client, short, concurrency=workload.concurrency)
+    if warm and all(one.error is not None for one in warm):
+        record.fail(str(warm[0].error))
+        return
+    prompts = workload.draw(number, workload.prompts)
     arrivals = workload.arrivals(number) if workload.arrivals is not None else None
-    return await run_load(client, prompts, concurrency=workload.concurrency, arrivals=arrivals, on_tokens=on_tokens)
+    timelines = await run_load(
+        client, prompts, concurrency=workload.concurrency, arrivals=arrivals, on_tokens=on_tokens
+    )
+    record.runs.append(timelines)
+    record.wanted += [one.output_len for one in prompts]
+    record.fail(str(timelines[0].error))
 
 
 def _work(workload: Workload) -> float:
     each = (workload.output_len or 256) + PROMPT_WEIGHT * (workload.input_len or 256)
     return workload.prompts * each
-
-
-def _row(workload: Workload, runs: Sequence[Sequence[Timeline]], wanted: Sequence[int]) -> Row:
-    every = [one for run in runs for one in run]
-    done = [(one, most) for one, most in zip(every, wanted, strict=True) if one.error is None]
-    return Row(
-        **summarize(runs).model_dump(),
-        label=workload.label,
-        input_len=workload.input_len,
-        output_len=workload.output_len,
-        concurrency=workload.concurrency,
-        prompts=workload.prompts,
-        output_throughput_by_round=tuple(summarize([run]).output_throughput for run in runs),
-        short_answers=sum(one.output_tokens < most for one, most in done if one.counted),
-        counted_by_pieces=sum(not one.counted for one, _ in done),
-    )
 
 
 @asynccontextmanager

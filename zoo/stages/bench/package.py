@@ -70,7 +70,8 @@ def bench_package(
 
     @asynccontextmanager
     async def client(workload: Workload) -> AsyncIterator[Client]:
-        opened = EngineClient(engine, workload.concurrency or RATE_SLOTS)
+        tokens = (workload.input_len or 0) + (workload.output_len or 0)
+        opened = EngineClient(engine, workload.concurrency or RATE_SLOTS, tokens)
         try:
             yield opened
         finally:
