@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import engine_tables
 import tables
 
 HERE = Path(__file__).resolve().parent
@@ -62,7 +63,13 @@ def startup(result: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-RENDER = {"compare": tables.comparison, "quality": tables.quality, "large_build": large, "startup": startup}
+RENDER = {
+    "compare": tables.comparison,
+    "quality": tables.quality,
+    "large_build": large,
+    "startup": startup,
+    "engine": engine_tables.engine,
+}
 
 
 def page(results: list[dict[str, Any]]) -> str:
