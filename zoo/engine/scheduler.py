@@ -1,0 +1,380 @@
+"""Continuous batching: many requests over one session, joining and leaving between steps.
+
+A thread of its own runs the steps. Each round starts waiting requests where slots are free, computes one chunk of one
+prompt, and brings every answer under way on by a step. Prompts and answers take turns, so that a long prompt holds
+nobody up for longer than its next chunk.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoo.engine.generation import Generation, Limits, Piece, Request
+from zoo.engine.machine import free_memory
+from zoo.engine.prefixes import PrefixCache
+from zoo.engine.sampling import Sampling
+from zoo.engine.session import Row
+from zoo.engine.ticket import Ticket
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.engine.engine import Engine
+
+CHUNK = 128
+"""Tokens of a prompt that are computed between two steps of other answers."""
+WIDEST = 16
+"""Tokens of a decode step, guesses included; past that a step costs more than it brings."""
+CACHE_SHARE = 0.5
+"""Share of the free memory that the KV caches of all slots may grow to."""
+PREFIX_SHARE = 0.1
+"""Share of the free memory that texts computed before may take, unless the caller says how much."""
+
+
+class QueueFull(ZooError):
+    """As many requests wait as may."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerStats:
+    """What a scheduler does now, and did so far."""
+
+    slots: int
+    running: int
+    waiting: int
+    requests: int
+    """Submitted so far; ``finished``, ``cancelled`` and ``failed`` are those that ended, by how."""
+    finished: int
+    cancelled: int
+    failed: int
+    prompt_tokens: int
+    """Of all prompts that were started, those from the prefix cache included."""
+    cached_tokens: int
+    output_tokens: int
+    guessed_tokens: int
+    """Output tokens that prompt lookup had guessed right."""
+    steps: int
+    prefix_cache_bytes: int
+    cache_bytes: int
+    """Address space of the slots' KV caches."""
+
+
+class _Seat:
+    """A running request and its slot."""
+
+    def __init__(self, ticket: Ticket, request: Request, slot: int) -> None:
+        self.ticket = ticket
+        self.request = request
+        self.slot = slot
+
+    @property
+    def prompt(self) -> list[int]:
+        return self.ticket.generation.prompt_ids
+
+    @property
+    def decoding(self) -> bool:
+        return bool(self.ticket.generation.token_ids)
+
+
+class Scheduler:
+    """Runs requests over an engine, many at a time.
+
+    Args:
+        engine: an opened package; its own calls may be mixed with requests, and wait for a step at most.
+        slots: how many requests run at once.
+        waiting: how many more may wait; None for any number.
+        prefix_cache_bytes: memory for texts computed before; 0 for none, None for a share of what is free.
+        lookup: guess tokens from the text so far (prompt lookup). Greedy answers stay what they are.
+        cache_bytes: memory that the slots' KV caches may grow to; None for a share of what is free.
+
+    Attributes:
+        context: tokens that one request's prompt and answer may have together, here.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        slots: int = 8,
+        waiting: int | None = None,
+        prefix_cache_bytes: int | None = None,
+        lookup: bool = False,
+        cache_bytes: int | None = None,
+    ) -> None:
+        if slots < 1:
+            raise ValueError("at least one slot")
+        self._engine = engine
+        self._session = session = engine.session
+        free = free_memory()
+        room = int(free * CACHE_SHARE) if cache_bytes is None else cache_bytes
+        self.context = min(engine.context_length, room // (slots * session.token_bytes))
+        if self.context < 2:
+            raise ZooError(
+                f"{slots} slots leave {room / 1e9:.2f} GB for keys and values, less than two tokens each; use fewer"
+            )
+        self._slots = session.new_slots(slots, min(self.context, 256))
+        kept = int(free * PREFIX_SHARE) if prefix_cache_bytes is None else prefix_cache_bytes
+        self._prefixes = PrefixCache(kept, session.token_bytes)
+        self._tie = engine.batching_effect if lookup else None
+        self._most_waiting = waiting
+        self._waiting: deque[tuple[Ticket, Request]] = deque()
+        self._seats: dict[int, _Seat] = {}
+        self._counts = dict.fromkeys(
+            ("requests", "finished", "cancelled", "failed", "prompt_tokens", "cached_tokens", "output_tokens",
+             "guessed_tokens", "steps"), 0,
+        )  # fmt: skip
+        self._condition = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="zoo-scheduler", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Scheduler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(
+        self,
+        prompt_ids: Sequence[int],
+        limits: Limits = Limits(),
+        sampling: Sampling = Sampling(),
+        *,
+        logprobs: int | None = None,
+        on_piece: Callable[[Piece], None] | None = None,
+        on_done: Callable[[Ticket], None] | None = None,
+    ) -> Ticket:
+        """Queue a request; for any thread.
+
+        Args:
+            prompt_ids: the prompt.
+            limits: when the answer ends.
+            sampling: how tokens are chosen.
+            logprobs: name each token's log probability, and those of so many of the likeliest.
+            on_piece: called with each piece, in the scheduler's thread; it must not block.
+            on_done: called at the end, likewise.
+
+        Raises:
+            QueueFull: as many wait as may.
+            UsageError: a token that is none.
+            ZooError: the prompt does not fit, or the scheduler is closed.
+        """
+        ids = self._engine.check_prompt(prompt_ids)
+        if len(ids) >= self.context:
+            raise ZooError(
+                f"the prompt has {len(ids)} tokens; with {len(self._slots)} requests at a time there is memory for "
+                f"{self.context} tokens of prompt and answer"
+            )
+        generation = Generation(ids)
+        generation.timings.load_s = self._engine.load_seconds
+        request = Request(
+            generation, limits, sampling, self.context, self._engine.tokenizer, logprobs=logprobs, tie=self._tie
+        )
+        ticket = Ticket(generation, self._wake, on_piece, on_done)
+        with self._condition:
+            if self._closing:
+                raise ZooError("no more requests are taken: the engine is being closed")
+            free = len(self._slots) - len(self._seats)
+            if self._most_waiting is not None and len(self._waiting) - free >= self._most_waiting:
+                raise QueueFull(f"{len(self._waiting)} requests wait already; try again later")
+            self._counts["requests"] += 1
+            self._waiting.append((ticket, request))
+            self._condition.notify()
+        return ticket
+
+    def stats(self) -> SchedulerStats:
+        """Count what runs and what was done; for any thread."""
+        with self._condition:
+            return SchedulerStats(
+                slots=len(self._slots),
+                running=len(self._seats),
+                waiting=len(self._waiting),
+                prefix_cache_bytes=self._prefixes.nbytes,
+                cache_bytes=self._slots.nbytes,
+                **self._counts,
+            )
+
+    def close(self, *, drain: bool = False) -> None:
+        """Stop, and wait until the thread has ended.
+
+        Args:
+            drain: let what was submitted finish first; otherwise it ends as it is, ``interrupt``.
+        """
+        with self._condition:
+            self._closing = True
+            if not drain:
+                for seat in self._seats.values():
+                    seat.ticket.cancelled = True
+                for ticket, _ in self._waiting:
+                    ticket.cancelled = True
+            self._condition.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _wake(self) -> None:
+        with self._condition:
+            self._condition.notify()
+
+    def _run(self) -> None:
+        """Go round until closed and empty."""
+        error: Exception | None = None
+        try:
+            while self._wait_for_work():
+                self._leave()
+                self._join()
+                self._prefill()
+                self._decode()
+        except Exception as problem:  # a defect of ours: nobody may wait for ever
+            error = problem
+        with self._condition:
+            self._closing = True
+            left = [(seat.ticket, seat.request) for seat in self._seats.values()] + list(self._waiting)
+            self._seats.clear()
+            self._waiting.clear()
+        for ticket, request in left:
+            request.interrupt()
+            ticket.finish(error)
+
+    def _wait_for_work(self) -> bool:
+        with self._condition:
+            while not (self._seats or self._waiting):
+                if self._closing:
+                    return False
+                self._condition.wait()
+            return True
+
+    def _leave(self) -> None:
+        """Let go of what was called off."""
+        with self._condition:
+            gone = [one for one in self._waiting if one[0].cancelled]
+            if gone:
+                self._waiting = deque(one for one in self._waiting if not one[0].cancelled)
+            seats = [seat for seat in self._seats.values() if seat.ticket.cancelled]
+            self._counts["cancelled"] += len(gone)
+        for ticket, request in gone:
+            request.interrupt()
+            ticket.finish()
+        for seat in seats:
+            seat.request.interrupt()
+            self._free(seat, "cancelled")
+
+    def _join(self) -> None:
+        """Give waiting requests the free slots."""
+        while True:
+            with self._condition:
+                if not self._waiting or len(self._seats) == len(self._slots):
+                    return
+                ticket, request = self._waiting.popleft()
+                slot = next(one for one in range(len(self._slots)) if one not in self._seats)
+                seat = self._seats[slot] = _Seat(ticket, request, slot)
+            ticket.started = time.perf_counter()
+            prompt = seat.prompt
+            try:
+                self._slots.reserve(min(self.context, len(prompt) + min(request.room, 512)))
+                ticket.cached_tokens = self._prefixes.restore(self._slots, slot, prompt)
+            except ZooError as error:
+                self._free(seat, "failed", error)
+                continue
+            ticket.generation.timings.prefill_tokens = len(prompt) - ticket.cached_tokens
+            self._count(prompt_tokens=len(prompt), cached_tokens=ticket.cached_tokens)
+
+    def _prefill(self) -> None:
+        """Compute the next chunk of the prompt that came first."""
+        filling = [seat for seat in self._seats.values() if not seat.decoding]
+        if not filling:
+            return
+        seat = min(filling, key=lambda one: one.ticket.started or 0.0)
+        done = len(self._slots.tokens[seat.slot])
+        step = self._session.chunk(done)
+        if len(filling) < len(self._seats):
+            step = min(step, CHUNK)
+        ids = seat.prompt[done : done + step]
+        try:
+            logits = self._session.step(self._slots, [Row(seat.slot, ids)])[0]
+            self._count(steps=1)
+            if done + len(ids) < len(seat.prompt):
+                return
+            self._prefixes.keep(self._slots, seat.slot)
+            pieces = [seat.request.accept(logits[0])]
+        except ZooError as error:
+            self._free(seat, "failed", error)
+            return
+        now = seat.ticket.first_token = time.perf_counter()
+        seat.ticket.generation.timings.prefill_s = now - seat.ticket.submitted
+        self._hand_out(seat, pieces, now)
+
+    def _decode(self) -> None:
+        """Bring every answer on by a step."""
+        seats = [seat for seat in self._seats.values() if seat.decoding]
+        if not seats:
+            return
+        seats = self._close_ranks(seats)
+        guesses = max(0, WIDEST // len(seats) - 1)
+        rows = []
+        for seat in seats:
+            ids = seat.request.next_ids(guesses)
+            rows.append(Row(seat.slot, ids, len(ids)))
+        try:
+            found = self._session.step(self._slots, rows)
+        except ZooError as error:
+            for seat in seats:
+                self._free(seat, "failed", error)
+            return
+        now = time.perf_counter()
+        self._count(steps=1)
+        for seat, row, logits in zip(seats, rows, found, strict=True):
+            try:
+                pieces = seat.request.advance(row.ids, logits)
+            except ZooError as error:
+                self._free(seat, "failed", error)
+                continue
+            if len(row.ids) > 1:
+                self._slots.keep(seat.slot, seat.request.held)
+                self._count(guessed_tokens=max(0, len(pieces) - 1))
+            self._hand_out(seat, pieces, now)
+
+    def _close_ranks(self, seats: list[_Seat]) -> list[_Seat]:
+        """Move answers into lower slots that are free, so that a step computes no slot that rests.
+
+        A resting slot costs a step as much as one that works; moving one costs about a step, once.
+        """
+        while True:
+            last = max(seats, key=lambda seat: seat.slot)
+            free = next((one for one in range(last.slot) if one not in self._seats), None)
+            if free is None or not any(seat.slot < free for seat in seats):
+                return sorted(seats, key=lambda seat: seat.slot)
+            self._slots.copy(last.slot, free, len(self._slots.tokens[last.slot]))
+            self._slots.keep(last.slot, 0)
+            with self._condition:
+                del self._seats[last.slot]
+                last.slot = free
+                self._seats[free] = last
+
+    def _hand_out(self, seat: _Seat, pieces: list[Piece], now: float) -> None:
+        timings = seat.ticket.generation.timings
+        timings.decode_tokens = max(0, len(seat.ticket.token_times) + len(pieces) - 1)
+        if seat.ticket.first_token is not None:
+            timings.decode_s = now - seat.ticket.first_token
+        self._count(output_tokens=sum(piece.token_id is not None for piece in pieces))
+        for piece in pieces:
+            seat.ticket.deliver(piece, now)
+        if seat.request.finished:
+            self._prefixes.keep(self._slots, seat.slot)
+            self._free(seat, "finished")
+
+    def _free(self, seat: _Seat, how: str, error: Exception | None = None) -> None:
+        """End a request and give its slot back."""
+        self._slots.keep(seat.slot, 0)
+        with self._condition:
+            del self._seats[seat.slot]
+            self._counts[how] += 1
+        seat.ticket.finish(error)
+
+    def _count(self, **more: int) -> None:
+        with self._condition:
+            for key, value in more.items():
+                self._counts[key] += value
