@@ -12,7 +12,6 @@ from zoo.calibration.program import Op, Segment
 from zoo.contracts import FoldLink, Parameter
 from zoo.errors import ZooError
 
-
 PANEL = 512
 """Columns of a Hessian that are added to at once."""
 

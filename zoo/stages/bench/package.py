@@ -79,7 +79,7 @@ def bench_package(
 
     rows, failed = run(measure(workloads, client, rounds=ask.rounds, warmup=ask.warmup, progress=progress))
     require_rows(rows, failed)
-    settings |= {"through": "engine", "prefix_cache": False}
+    settings |= {"through": "engine", "prefix_cache": False, "threads": engine.session.threads}
     if ask.places is None:
         settings |= {"slots": RATE_SLOTS}
     bench = Bench(engine.package.path.name, settings, rows, [*skipped, *failed], engine.load_seconds, peak_rss_bytes())
