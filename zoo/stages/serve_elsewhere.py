@@ -114,7 +114,7 @@ def serve(prepared: Elsewhere) -> int:
 
     Raises:
         KeyboardInterrupt: after an interrupt, once the tool has ended.
-        SystemExit: 143 after a termination, once the tool has ended.
+        SystemExit: 143 after a termination, 129 after a hang-up, once the tool has ended.
     """
     return run_tool(prepared.command, prepared.folder, grace=GRACE)
 

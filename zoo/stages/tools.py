@@ -62,7 +62,7 @@ def run_tool(command: ToolCommand, folder: Path, *, grace: float = GRACE) -> int
 
     Raises:
         KeyboardInterrupt: after an interrupt, once the tool has ended.
-        SystemExit: 143 after a termination, once the tool has ended.
+        SystemExit: 143 after a termination, 129 after a hang-up, once the tool has ended.
     """
     program = shutil.which(command.argv[0]) or command.argv[0]
     sys.stderr.flush()
@@ -83,11 +83,11 @@ def run_tool(command: ToolCommand, folder: Path, *, grace: float = GRACE) -> int
 
 @contextlib.contextmanager
 def _passing_on(process: subprocess.Popen[bytes], grace: float) -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on to a tool; a second one, or ``grace`` seconds without an end, kill it.
+    """Pass what would end this process on to a tool; a second time, or ``grace`` seconds without an end, kill it.
 
     Raises:
         KeyboardInterrupt: after an interrupt, once the tool has ended.
-        SystemExit: 143 after a termination, once the tool has ended.
+        SystemExit: 143 after a termination, 129 after a hang-up, once the tool has ended.
     """
     received: list[int] = []
 
@@ -96,7 +96,10 @@ def _passing_on(process: subprocess.Popen[bytes], grace: float) -> Iterator[None
         _send(process, number if len(received) == 1 else signal.SIGKILL)
         signal.setitimer(signal.ITIMER_REAL, grace)
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup the tool is to live on as well
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, forward) for number in numbers}
     previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, lambda number, frame: _send(process, signal.SIGKILL))
     try:
         yield
@@ -104,8 +107,8 @@ def _passing_on(process: subprocess.Popen[bytes], grace: float) -> Iterator[None
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if received and received[0] == signal.SIGTERM:
-        raise SystemExit(128 + signal.SIGTERM)
+    if received and received[0] != signal.SIGINT:
+        raise SystemExit(128 + received[0])
     if received:
         raise KeyboardInterrupt
 

@@ -114,12 +114,13 @@ def end(number, frame):
     sys.exit(9)
 signal.signal(signal.SIGINT, end)
 signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGHUP, end)
 print("serving", flush=True)
 time.sleep(60)
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_server_that_runs_can_be_interrupted(serve_argv, fake_tool, calls, number, code) -> None:
     fake_tool("vllm", HANGS)
     process = subprocess.Popen(
