@@ -33,7 +33,8 @@ def prepare(site: Site, options: dict[str, Any]) -> Path:
     folder = sources / "build"
     env = {**os.environ, "PATH": f"{site.python.parent}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(["cmake", "-S", str(sources), "-B", str(folder), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-                    "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF"], check=True, env=env)  # fmt: skip
+                    "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_UI=OFF",
+                    "-DLLAMA_USE_PREBUILT_UI=OFF"], check=True, env=env)  # fmt: skip
     subprocess.run(["cmake", "--build", str(folder), "--target", *TARGETS], check=True, env=env)
     return folder
 
