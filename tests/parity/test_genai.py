@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 import zoo
 from tests.checkpoints import make_checkpoint, make_of_type
+from tests.parity.fields import numbers
 
 pytest.importorskip("torch")
 genai = pytest.importorskip("onnxruntime_genai", reason="onnxruntime-genai is not installed")
@@ -65,3 +72,18 @@ def test_it_continues_other_families_too(tmp_path, model_type, numbers, precisio
     ours = zoo.open(package).generate(prompt, max_new_tokens=NEW, stop_token_ids=[330]).token_ids
     assert continued(package, prompt)[: len(ours)] == ours
     assert len(ours) > 4
+
+
+@settings(
+    max_examples=12, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+@given(fields=numbers(), precision=st.sampled_from(["fp32", "int8", "int4"]))
+def test_it_continues_whatever_the_fields_are(fields: dict[str, Any], precision: str) -> None:
+    end = fields["vocab_size"] - 1  # onnxruntime-genai wants an end of sequence, and keeps it back until the last token
+    with tempfile.TemporaryDirectory() as folder:
+        make_of_type(Path(folder) / "checkpoint", **fields, eos_token_id=end)
+        package = zoo.build(f"{folder}/checkpoint", precision, output=Path(folder) / "package").path
+        prompt = [int(one) for one in np.random.default_rng(fields["seed"]).integers(0, end, 19)]
+        ours = zoo.open(package).generate(prompt, max_new_tokens=NEW, stop_token_ids=[end]).token_ids
+        assert continued(package, prompt)[: len(ours)] == ours
