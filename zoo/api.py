@@ -30,6 +30,8 @@ def build(
     samples: int | None = None,
     sequence_length: int | None = None,
     seed: int = 0,
+    mixed: str | None = None,
+    mixed_budget: str | None = None,
     data: str | Path | None = None,
     device: str = "cpu",
     allow_nonfinite: bool = False,
@@ -48,6 +50,8 @@ def build(
         weights: where a declared model's weights are: a folder or another hub id.
         calibration: for a quantizer that needs it: a dataset, or a file.
         samples: how many samples of it; ``sequence_length`` tokens each, drawn by ``seed``.
+        mixed: ``auto`` measures what each weight loses and gives more bits to those that lose most, within
+            ``mixed_budget``: bits per weight (``5.2``), or a percentage more than without (``10%``).
         data: a folder that holds the dataset's files already.
         device: where calibration computes, ``cpu`` or ``cuda``.
         allow_nonfinite: keep NaN and infinite values in weights that stay floats.
@@ -58,6 +62,7 @@ def build(
     from dataclasses import replace
 
     from zoo.stages.calibrate import calibrated
+    from zoo.stages.mixed import mixed as choose_mixed
     from zoo.stages.resolve import resolve
 
     registry = host().registry
@@ -69,9 +74,12 @@ def build(
         samples=samples,
         sequence_length=sequence_length,
         seed=seed,
+        mixed=mixed,
+        mixed_budget=mixed_budget,
     )
     folder_of_data = Path(data) if data is not None else None
     resolved, tokens = calibrated(registry, request, resolve(registry, request), data=folder_of_data)
+    resolved, _ = choose_mixed(registry, request, resolved, tokens, device=device)
     folder = Path(output) if output is not None else output_folder(resolved.recipe)
     if not registry.target(target).needs_weights:
         from zoo.stages.documents import write_documents

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from zoo.declarations.manifest import Manifest
+from zoo.declarations.recipe import Recipe
 from zoo.declarations.report import MachineKind, Report, ReportKind
 from zoo.errors import ZooError
 from zoo.home import reports_folder, zoo_home
@@ -36,14 +37,27 @@ def make_report(
         manifest: of the package that was measured.
         libraries: distributions that took part, by name.
     """
+    return recipe_report(kind, manifest.recipe, settings, measured, passed=passed, libraries=libraries)
+
+
+def recipe_report(
+    kind: ReportKind,
+    recipe: Recipe,
+    settings: dict[str, Any],
+    measured: dict[str, Any],
+    *,
+    passed: bool | None = None,
+    libraries: Iterable[str] = (),
+) -> Report:
+    """Write down a measurement of what a recipe stands for, built or not."""
     from zoo import __version__
 
     return Report(
         kind=kind,
-        recipe_hash=manifest.recipe_hash,
-        model=manifest.recipe.model,
-        family=manifest.recipe.family,
-        precision=manifest.recipe.precision,
+        recipe_hash=recipe.hash,
+        model=recipe.model,
+        family=recipe.family,
+        precision=recipe.precision,
         measured_at=datetime.now(UTC).replace(microsecond=0),
         settings=settings,
         measured=measured,
@@ -94,9 +108,10 @@ def reports(recipe_hash: str, kind: ReportKind | None = None) -> list[Report]:
 
 
 def recorded_reports() -> list[Report]:
-    """List the reports on every build, by recipe hash, oldest first."""
+    """List the reports on every build, by recipe hash, oldest first; those on weights yet to be built are left out."""
     folder = zoo_home() / "reports"
-    return [one for entry in sorted(folder.iterdir()) for one in reports(entry.name)] if folder.is_dir() else []
+    found = [one for entry in sorted(folder.iterdir()) for one in reports(entry.name)] if folder.is_dir() else []
+    return [one for one in found if one.kind != "sensitivity"]
 
 
 def verification(recipe_hash: str) -> Report | None:

@@ -11,6 +11,8 @@ from zoo.errors import ZooError
 
 Observe = Callable[[Parameter, Any], None]
 """Told of each linear's weight and of its input, (tokens, in_features)."""
+Watch = Callable[[Op, Any, Any], None]
+"""Told of each operation that has a weight, of its input and of its output."""
 
 
 def require_torch() -> Any:
@@ -63,6 +65,7 @@ class Executor:
         weights: Mapping[str, Any],
         observe: Observe | None = None,
         until: set[str] | None = None,
+        watch: Watch | None = None,
     ) -> Any:
         """Send values through a segment.
 
@@ -71,6 +74,7 @@ class Executor:
             weights: parameter name → tensor on the device.
             observe: told of the inputs of linears.
             until: names of linears to observe; nothing after the last of them is computed.
+            watch: told of what operations with a weight read and make.
 
         Returns:
             What leaves, or None with ``until``.
@@ -88,6 +92,8 @@ class Executor:
                     if not left:
                         return None
             values[op.output] = self._compute(op, given, weights)
+            if watch is not None and op.weight is not None:
+                watch(op, given[0], values[op.output])
             del given
             for one in op.inputs:
                 if last[one] is op and one != segment.exit:

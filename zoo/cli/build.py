@@ -50,6 +50,17 @@ def build(
         int | None, typer.Option(min=2, max=2**20, help="Tokens of a calibration sample.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which calibration samples are drawn.")] = 0,
+    mixed: Annotated[
+        str | None,
+        typer.Option(metavar="auto", help="Measure what each weight loses; those that lose most get more bits."),
+    ] = None,
+    mixed_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BITS|N%",
+            help="Bits per weight that this may take, or a percentage more than without; 10% unless stated.",
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A folder that holds the dataset's files already.")
     ] = None,
@@ -83,11 +94,13 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Build a package: quantized weights, graph, tokenizer and manifest in one folder."""
-    from zoo.cli.progress import build_progress
+    from zoo.cli.mixed import print_choice
+    from zoo.cli.progress import build_progress, progress_bar
     from zoo.package.folder import MANIFEST
     from zoo.package.store import output_folder
     from zoo.plugins import host
     from zoo.stages.calibrate import calibrated
+    from zoo.stages.mixed import mixed as choose_mixed
     from zoo.stages.resolve import Request, resolve
 
     options = parse_options(quantizer_option)
@@ -109,11 +122,25 @@ def build(
         samples=samples,
         sequence_length=sequence_length,
         seed=seed,
+        mixed=mixed,
+        mixed_budget=mixed_budget,
         target=target,
         target_options=wanted,
     )
     resolved = resolve(registry, request, headers_only=dry_run)
     resolved, tokens = calibrated(registry, request, resolved, data=data, planning=dry_run)
+    with progress_bar() as draw:
+        resolved, choice = choose_mixed(
+            registry,
+            request,
+            resolved,
+            tokens,
+            device=device or "cpu",
+            planning=dry_run,
+            progress=draw and (lambda done, of: draw(done / of, f"measuring sensitivity, pass {done} of {of}")),
+        )
+    if choice is not None and not as_json:
+        print_choice(choice)
     folder = output if output is not None else output_folder(resolved.recipe)
     if not registry.target(target).needs_weights:
         build_documents(resolved, folder, registry, force=force, dry_run=dry_run, as_json=as_json)
@@ -154,6 +181,7 @@ def build(
                 "parameters": manifest.parameters,
                 "bits_per_weight": manifest.bits_per_weight,
                 "bytes": size,
+                **({"mixed": choice.model_dump(mode="json")} if choice is not None else {}),
             }
         )
         return

@@ -9,7 +9,8 @@ from pydantic import JsonValue
 
 from zoo.declarations.base import Name, Sha256, Value
 
-ReportKind = Literal["verify", "eval", "bench"]
+ReportKind = Literal["verify", "eval", "bench", "sensitivity"]
+"""``sensitivity`` is of weights that are yet to be built: what each would lose, by which ``--mixed auto`` chooses."""
 
 
 class MachineKind(Value):

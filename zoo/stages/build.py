@@ -88,7 +88,7 @@ def build(
         from zoo.calibration.execute import choose_device
 
         if calibration is None:
-            raise needs_calibration(recipe.quantizer.name)
+            raise needs_calibration(f"quantizer {recipe.quantizer.name!r}")
         choose_device(device)
     companions, warnings = companion_files(recipe, checkpoint)
     for line in warnings:

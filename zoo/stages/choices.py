@@ -42,6 +42,18 @@ def choose_quantizer(registry: Registry, request: Request, precision: Precision)
     return QuantizerChoice(name=name, options=spelled_out.model_dump(mode="json"))
 
 
+def check_mixed(request: Request) -> None:
+    """Check the options of a choice of precisions.
+
+    Raises:
+        UsageError: another word than ``auto``, or a budget of no choice.
+    """
+    if request.mixed not in (None, "auto"):
+        raise UsageError(f"--mixed is auto, not {request.mixed!r}; --quantizer-option keep=… states a choice by hand")
+    if request.mixed is None and request.mixed_budget is not None:
+        raise UsageError("--mixed-budget is for --mixed auto")
+
+
 def choose_calibration(
     registry: Registry, request: Request, quantizer: QuantizerChoice, family: DeclaredFamily | None
 ) -> CalibrationPin | None:
@@ -51,7 +63,7 @@ def choose_calibration(
         UsageError: a dataset that nobody declared, or that is not for calibration, or for a quantizer that needs none.
     """
     name = request.calibration
-    if not registry.quantizer(quantizer.name).needs_activations:
+    if not registry.quantizer(quantizer.name).needs_activations and request.mixed is None:
         if name is not None:
             raise UsageError(f"quantizer {quantizer.name!r} needs no calibration data; leave --calibration out")
         return None
@@ -61,7 +73,8 @@ def choose_calibration(
         return _pin(request, use.dataset, use.samples, use.sequence_length)
     if name is None:
         if registry.target(request.target).needs_weights:
-            raise needs_calibration(quantizer.name)
+            mixed = request.mixed is not None and not registry.quantizer(quantizer.name).needs_activations
+            raise needs_calibration("--mixed auto" if mixed else f"quantizer {quantizer.name!r}")
         return None
     if is_path(name, registry):
         return _pin(request, Path(name).name, DEFAULT_SAMPLES, DEFAULT_SEQUENCE_LENGTH)
@@ -75,10 +88,10 @@ def is_path(name: str, registry: Registry) -> bool:
     return name not in registry.datasets and ("/" in name or "." in name or Path(name).exists())
 
 
-def needs_calibration(quantizer: str) -> UsageError:
-    """The error of a calibrated quantizer without data."""
+def needs_calibration(what: str) -> UsageError:
+    """The error of a calibrated quantizer, or of another thing that measures, without data."""
     return UsageError(
-        f"quantizer {quantizer!r} needs calibration data; give --calibration NAME of a dataset, or the PATH of a text, "
+        f"{what} needs calibration data; give --calibration NAME of a dataset, or the PATH of a text, "
         "JSON, JSONL, CSV, .gz or .zip file"
     )
 

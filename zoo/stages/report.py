@@ -90,7 +90,7 @@ def make_table(registry: Registry, model: str) -> Table:
     """
     subject = identify(registry, model)
     if subject.package is not None:
-        found = reports(read_manifest(subject.package).recipe_hash)
+        found = [one for one in reports(read_manifest(subject.package).recipe_hash) if one.kind in KINDS]
     else:
         family = subject.declared.family.name if subject.declared is not None else None
         found = [

@@ -28,5 +28,9 @@ class Request:
     """Tokens of each."""
     seed: int = 0
     """Which samples are drawn."""
+    mixed: str | None = None
+    """``auto`` chooses weights that get more bits by what each was measured to lose."""
+    mixed_budget: str | None = None
+    """Bits per weight that the choice may take (``5.2``), or a percentage more than without it (``10%``)."""
     target: str = "ort"
     target_options: Mapping[str, Any] = field(default_factory=dict)

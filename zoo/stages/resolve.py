@@ -18,7 +18,7 @@ from zoo.declarations.recipe import (
 )
 from zoo.errors import UsageError, ZooError
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
-from zoo.stages.choices import check_precision, choose_calibration, choose_quantizer, target_options
+from zoo.stages.choices import check_mixed, check_precision, choose_calibration, choose_quantizer, target_options
 from zoo.stages.request import Request as Request
 from zoo.stages.subject import Subject, checkpoint_folder, identify, is_hub_id
 
@@ -70,6 +70,7 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
     """
     target = registry.target(request.target)
     precision = check_precision(request.precision)
+    check_mixed(request)
     if precision not in target.precisions:
         raise UsageError(f"target {request.target!r} builds {', '.join(target.precisions)}, not {precision}")
     subject = identify(registry, request.model)

@@ -1,0 +1,39 @@
+"""The table of what ``--mixed auto`` chose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from zoo.cli.output import bytes_text, print_table
+
+if TYPE_CHECKING:
+    from zoo.stages.mixed import MixedChoice, WeightChoice
+
+MISSED = 3
+"""How many weights that just missed more bits are shown."""
+
+
+def print_choice(choice: MixedChoice) -> None:
+    """Print the weights that got more bits, those that just missed them, and what that makes of the whole."""
+    raised = [one for one in choice.weights if one.precision == choice.high]
+    others = [one for one in choice.weights if one.precision != choice.high]
+
+    def row(one: WeightChoice) -> tuple[str, ...]:
+        return (
+            one.name, one.precision, bytes_text(one.nbytes), f"{one.low_kl:.1e}", f"{one.high_kl:.1e}",
+            f"{one.gain:.1e}",
+        )  # fmt: skip
+
+    rows = [row(one) for one in (*raised, *others[:MISSED])]
+    titles = ("WEIGHT", "PRECISION", "SIZE", f"KL {choice.low}", f"KL {choice.high}", "GAIN, NATS/GB")
+    print_table(titles, rows, right=(2, 3, 4, 5))
+    if len(others) > MISSED:
+        typer.echo(f"… and {len(others) - MISSED} more at {choice.low}")
+    typer.echo(
+        f"{len(raised)} of {len(choice.weights)} weights at {choice.high}: "
+        f"{choice.bits_per_weight:.2f} bits per weight of {choice.budget:.2f} allowed, "
+        f"predicted KL {choice.predicted_kl:.1e}"
+    )
+    typer.echo(f"without --mixed: {choice.plain_bits_per_weight:.2f} bits per weight, {choice.plain_kl:.1e}")
