@@ -15,11 +15,14 @@ def remove(
         str | None, typer.Option("-p", "--precision", help="Which package of the model, where several are built.")
     ] = None,
 ) -> None:
-    """Remove a package; never a folder that is none."""
+    """Remove a package, and what was cached to open it; never a folder that is none."""
+    from zoo.engine.prepack import clear
+    from zoo.package.folder import read_manifest
     from zoo.package.staging import remove_package
     from zoo.plugins import host
     from zoo.stages.subject import locate_package
 
     path = locate_package(host().registry, package, precision)
-    size = remove_package(path)
+    recipe_hash = read_manifest(path).recipe_hash
+    size = remove_package(path) + clear(recipe_hash)
     typer.echo(f"removed {path}: {bytes_text(size)}")

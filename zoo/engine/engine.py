@@ -33,7 +33,7 @@ class Engine:
     def __init__(self, package: Package, threads: int | None = None) -> None:
         self.package = package
         folder = package.path
-        self.session = Session(folder, threads)
+        self.session = _open_session(package, threads)
         self.tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
         self.chat_template = find_template(folder)
         self._tokens = special_tokens(folder)
@@ -301,6 +301,20 @@ class Stream:
     def close(self) -> None:
         """Leave the answer as it is."""
         self._pieces.close()
+
+
+def _open_session(package: Package, threads: int | None) -> Session:
+    """Open a package over prepared weights where there are some, else as it is."""
+    from zoo.engine.prepack import clear, graph_to_open
+
+    graph = graph_to_open(package)
+    try:
+        return Session(package.path, threads, graph)
+    except ZooError:
+        if graph.parent == package.path:
+            raise
+        clear(package.manifest.recipe_hash)  # a cache that cannot be opened is none
+        return Session(package.path, threads)
 
 
 def _check_small_files(package: Package) -> None:

@@ -57,12 +57,13 @@ class Session:
         load_seconds: how long onnxruntime took to load it.
     """
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, threads: int | None = None, graph: Path | None = None) -> None:
         """Load the graph of a package.
 
         Args:
             folder: the package.
             threads: workers of a step; by default the physical cores that this process may use.
+            graph: the same graph over weights that were prepared, instead of the package's own.
 
         Raises:
             ZooError: onnxruntime cannot load it, or it is no decoder.
@@ -77,7 +78,7 @@ class Session:
         started = time.perf_counter()
         try:
             self._session: Any = ort.InferenceSession(
-                str(folder / GRAPH), _options(self.threads), providers=["CPUExecutionProvider"]
+                str(graph or folder / GRAPH), _options(self.threads), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self.name}: onnxruntime cannot open it: {_line(error)}") from None

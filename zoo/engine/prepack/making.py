@@ -1,0 +1,168 @@
+"""Prepare a package's weights, one matrix in memory at a time.
+
+onnxruntime itself saves what it rearranged (``session.save_external_prepacked_constant_initializers``), for a whole
+model, in the memory of the whole model. Here each product is a model of its own; what it saves moves into one file.
+Source of the format: onnxruntime, core/graph/graph.cc and core/framework/tensor_external_data_info.h: entries
+``prepacked_N`` = ``key|offset;bytes;flags|…`` of an initializer's external data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from zoo.engine.prepack.store import DATA, GRAPH, MARKER, PART, drop, entry, find, limit, make_room
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.package.folder import Package
+
+SOURCE = "batch.onnx"
+PRODUCTS = ("MatMulNBits", "FusedMatMul")
+"""Operators whose weights are rearranged."""
+PAGE = 4096
+COPY = 2**24
+
+
+def grows_to(package: Package) -> int:
+    """Bytes on disk that the prepared weights of a package take: its own, and as many rearranged."""
+    return int(sum(record.size for record in package.manifest.files.values()) * 2.15)
+
+
+def can_prepare(package: Package) -> bool:
+    """Tell whether a package's weights can be prepared; float16 is widened when it is opened, whatever is kept."""
+    return package.manifest.recipe.precision != "fp16"
+
+
+def make(package: Package) -> Path:
+    """Prepare a package's weights, unless they are prepared already.
+
+    Returns:
+        The graph to open.
+
+    Raises:
+        ZooError: they cannot be prepared, or would take more room than they may.
+    """
+    from filelock import FileLock
+
+    if not can_prepare(package):
+        raise ZooError(f"{package.path.name}: weights of float16 cannot be prepared")
+    target = entry(package)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if (found := find(package)) is not None:
+                return found
+            needed, most = grows_to(package), limit()
+            if needed > most:
+                raise ZooError(
+                    f"{package.path.name}: prepared weights would take {needed / 1e9:.1f} GB of disk, and may take "
+                    f"{most / 1e9:.1f} GB"
+                )
+            make_room(needed, most)
+            part = target.with_name(target.name + PART)
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            try:
+                _prepare(package.path, part)
+                drop(target)  # of another size than it says, or it had been found
+                part.rename(target)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise ZooError(f"{target}: {error.strerror or error}") from None
+    return target / GRAPH
+
+
+def _prepare(source: Path, folder: Path) -> None:
+    import onnx
+
+    model = onnx.load(str(source / SOURCE), load_external_data=False)
+    external = {one.name: one for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL}
+    prepared: dict[str, list[tuple[str, str]]] = {}
+    with open(folder / DATA, "wb") as data, tempfile.TemporaryDirectory(dir=folder, prefix="one-") as room:
+        for node in model.graph.node:
+            if node.op_type in PRODUCTS and node.input[1] in external:
+                _prepare_product(source, Path(room), model, node, external, data, prepared)
+        for name, tensor in external.items():
+            place = {one.key: one.value for one in tensor.external_data}
+            offset = _copy(source / place["location"], int(place["offset"]), int(place["length"]), data)
+            del tensor.external_data[:]
+            entries = [("location", DATA), ("offset", str(offset)), ("length", place["length"])]
+            for key, value in [*entries, *prepared.get(name, [])]:
+                tensor.external_data.add(key=key, value=value)
+        data.flush()
+        os.fsync(data.fileno())
+    (folder / GRAPH).write_bytes(model.SerializeToString())
+    sizes = {name: (folder / name).stat().st_size for name in (GRAPH, DATA)}
+    (folder / MARKER).write_text(json.dumps(sizes) + "\n")
+
+
+def _prepare_product(
+    source: Path,
+    room: Path,
+    model: Any,
+    node: Any,
+    external: dict[str, Any],
+    data: IO[bytes],
+    prepared: dict[str, list[tuple[str, str]]],
+) -> None:
+    """Open a graph of one product, so that onnxruntime saves its weights; move them behind the others."""
+    import onnx
+    import onnxruntime as ort
+
+    weights = [external[name] for name in node.input[1:] if name in external]
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in node.input[:1]]
+    result = [onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, None)]
+    graph = onnx.helper.make_graph([node], "product", value, result, weights)
+    one = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.optimized_model_filepath = str(room / "one.onnx")
+    for key, text in {
+        "session.model_external_initializers_file_folder_path": str(source.resolve()),
+        "session.optimized_model_external_initializers_file_name": "one.data",
+        "session.optimized_model_external_initializers_min_size_in_bytes": "0",
+        "session.save_external_prepacked_constant_initializers": "1",
+    }.items():
+        options.add_session_config_entry(key, text)
+    try:
+        ort.InferenceSession(one.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common base of their own
+        raise ZooError(f"{node.name}: onnxruntime does not prepare it: {' '.join(str(error).split())[:200]}") from None
+    saved = onnx.load(str(room / "one.onnx"), load_external_data=False)
+    for tensor in saved.graph.initializer:
+        for item in tensor.external_data:
+            if not item.key.startswith("prepacked_"):
+                continue
+            key, *buffers = item.value.split("|")
+            moved = [key]
+            for buffer in buffers:
+                offset, length, *flags = buffer.split(";")
+                at = _copy(room / "one.data", int(offset), int(length), data)
+                moved.append(";".join([str(at), length, *flags]))
+            prepared.setdefault(tensor.name, []).append((item.key, "|".join(moved)))
+    for name in ("one.onnx", "one.data"):
+        (room / name).unlink()
+
+
+def _copy(source: Path, offset: int, length: int, data: IO[bytes]) -> int:
+    """Append a part of a file at the next page; return where it begins."""
+    start = -(-data.tell() // PAGE) * PAGE
+    data.seek(start)
+    with source.open("rb") as file:
+        file.seek(offset)
+        while length:
+            block = file.read(min(length, COPY))
+            if not block:
+                raise ZooError(f"{source.name}: shorter than its graph says")
+            data.write(block)
+            length -= len(block)
+    return start
