@@ -15,8 +15,6 @@ from tests.server.test_bad_input import complete, error_of
 from tests.server.test_protection import LONG, ask_raw, idle, wait_for
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import host
-from zoo.server.run import require_memory
-from zoo.server.settings import ServerSettings
 from zoo.stages.serve import served_models
 
 
@@ -80,7 +78,7 @@ def test_many_who_ask_first_load_it_once(three) -> None:
 
 def test_the_one_that_was_idle_longest_makes_room(three) -> None:
     models = served_models(host().registry, [str(one) for one in three])
-    need = max(one.memory(2) for one in models)
+    need = max(one.fit(2).total for one in models)
     with serving(three, threads=1, slots=2, memory=2 * need) as served:
         for name in ("one", "zoo-tiny-int4", "one", "three"):
             assert complete(served, model=name)[0] == 200
@@ -94,7 +92,7 @@ def test_the_one_that_was_idle_longest_makes_room(three) -> None:
 
 def test_a_model_in_use_is_not_unloaded(three) -> None:
     models = served_models(host().registry, [str(one) for one in three[:2]])
-    need = max(one.memory(2) for one in models)
+    need = max(one.fit(2).total for one in models)
     with serving(three[:2], threads=1, slots=2, memory=need) as served:
         assert complete(served, model="zoo-tiny-int8")[0] == 200
         connections = [ask_raw(served, model="zoo-tiny-int8", n=8, **LONG) for _ in range(2)]
@@ -111,10 +109,25 @@ def test_a_model_in_use_is_not_unloaded(three) -> None:
 
 
 def test_a_model_that_can_never_fit_is_refused_with_the_numbers(three) -> None:
-    models = served_models(host().registry, [str(three[0])])
-    require_memory(models, ServerSettings(memory=models[0].memory(8)))
-    with pytest.raises(ZooError, match=r"zoo-tiny needs 17\.85 MB \(5\.\d+ MB of weights and .* fewer --slots"):
-        require_memory(models, ServerSettings(memory=models[0].memory(8) - 1))
+    (model,) = served_models(host().registry, [str(three[0])])
+    with pytest.raises(
+        ZooError, match=r"needs 5\.\d+ MB .* for its weights and 6\.29 MB for 8 slots of 256 .* 11\.00 MB;"
+    ):
+        model.fit(8, 11_000_000)
+
+
+def test_less_memory_is_less_context(three) -> None:
+    (model,) = served_models(host().registry, [str(three[0])])
+    assert model.fit(8).context == 512
+    assert model.fit(8, 10**12).total == model.fit(8).total
+    tight = model.fit(8, 14_000_000)
+    assert 256 <= tight.context < 512
+    assert tight.total <= 14_000_000
+    with serving(three[:1], threads=1, memory=14_000_000) as served:
+        error = error_of(complete(served, prompt=[5] * tight.context))
+        assert error["code"] == "context_length_exceeded"
+        assert complete(served, prompt=[5] * (tight.context - 2))[0] == 200
+        assert served.pool.memory_used <= 14_000_000
 
 
 def test_a_package_that_was_deleted(package, tmp_path) -> None:

@@ -122,6 +122,22 @@ def test_a_client_that_leaves_frees_its_slot(package, stream) -> None:
         assert outcomes.count("disconnected") >= 5  # the first may have been answered before it left
 
 
+def test_a_client_that_reads_nothing_holds_up_nobody_and_is_cut_off(package, engine) -> None:
+    wanted = engine.generate(PROMPT, max_new_tokens=24).text
+    with serving([package], threads=1, send_timeout=0.3, slots=4) as served:
+        complete(served)
+        slow = [ask_raw(served, 4096, stream=True, n=8, logprobs=20, **LONG) for _ in range(2)]
+        wait_for(lambda: served.pool.admissions["zoo-tiny"].open == 16)
+        _, _, found = complete(served, max_tokens=24)
+        assert found["choices"][0]["text"] == wanted
+        wait_for(lambda: idle(served), 30)  # they were answered, though they read nothing
+        wait_for(lambda: len(served.server.server_state.connections) <= 1, 10)
+        for connection in slow:
+            with pytest.raises(ConnectionError):
+                read_all(connection)
+            connection.close()
+
+
 def test_a_reader_that_is_slow_gets_all_of_it(package, engine) -> None:
     wanted = engine.generate(PROMPT, max_new_tokens=480, ignore_eos=True).text
     with serving([package], threads=1, send_timeout=2) as served:

@@ -68,6 +68,9 @@ def serve(
         float, typer.Option(metavar="S", min=1, help="Seconds for answers to finish after SIGTERM.")
     ] = 30,
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the physical cores.")] = None,
+    lookup: Annotated[
+        bool, typer.Option("--lookup", help="Guess tokens from the text so far; greedy answers stay what they are.")
+    ] = False,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log, too.")] = False,
 ) -> None:
     """Serve packages over HTTP in OpenAI's protocol; print the address, and log JSON lines to stderr."""
@@ -92,7 +95,8 @@ def serve(
             revision=revision,
             options=ctx.meta.get(GIVEN, {}),
         )
-    from zoo.stages.serve import free_memory, require_server, served_models
+    from zoo.engine.machine import free_memory
+    from zoo.stages.serve import require_server, served_models
 
     require_server()
     settings = ServerSettings(
@@ -109,6 +113,7 @@ def serve(
         send_timeout=send_timeout,
         drain_timeout=drain_timeout,
         threads=threads,
+        lookup=lookup,
         log_prompts=log_prompts,
     )
     settings.check()

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from zoo.engine import Sampling
 from zoo.engine.generation import Limits
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 from zoo.server.errors import ApiError
 from zoo.server.flow import Flow
 
@@ -109,7 +109,7 @@ class Answer(Response):
             running = await service.pool.lease(model.name)
             places.running = running
             tokens = running.tokens
-            room = min(running.engine.context_length - 1, service.settings.max_prompt_tokens or 2**62)
+            room = min(running.scheduler.context - 1, service.settings.max_prompt_tokens or 2**62)
             loop = asyncio.get_running_loop()
             prompts = await loop.run_in_executor(service.encoders, self._dialect.encode, tokens, room)
             limits = [self._limits(running, len(ids)) for ids in prompts]
@@ -124,8 +124,12 @@ class Answer(Response):
                             on_done=flow.on_done(index),
                         )
                     )  # fmt: skip
-            except ZooError as error:
+            except UsageError as error:
                 raise ApiError(400, str(error), code="invalid_value", param="prompt") from None
+            except ZooError as error:  # it is closed: a defect, or the end
+                service.log.error(error, model=model.name)
+                service.pool.discard(running)
+                raise ApiError(503, "the model is being loaded anew", code="model_unavailable", retry_after=1) from None
             if body.stream:
                 await self._stream(send, flow, running, places.tickets)
             else:
@@ -136,14 +140,15 @@ class Answer(Response):
     def _limits(self, running: Running, prompt: int) -> Limits:
         """Say when an answer ends; refuse one that does not fit."""
         body, engine = self._body, running.engine
-        room, asked = engine.context_length - prompt, self._dialect.max_tokens
+        context = running.scheduler.context
+        room, asked = context - prompt, self._dialect.max_tokens
         most = self._service.settings.max_output_tokens
         if asked is not None and most is not None and asked > most:
             message = f"max_tokens is {asked}; this server's answers have at most {most}"
             raise ApiError(400, message, code="invalid_value", param="max_tokens")
         if asked is not None and asked > room and self._stated_max:
             message = (
-                f"the model's context is {engine.context_length} tokens; the prompt has {prompt} of them, "
+                f"the context is {context} tokens; the prompt has {prompt} of them, "
                 f"and max_tokens asks for {asked} more"
             )
             raise ApiError(400, message, code="context_length_exceeded", param="max_tokens")

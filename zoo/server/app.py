@@ -121,7 +121,7 @@ def _describe(pool: ModelPool, model: ServedModel) -> dict[str, Any]:
         "family": recipe.family,
         "precision": recipe.precision,
         "licence": recipe.licence.id,
-        "context_length": model.context_length,
+        "context_length": pool.fits[model.name].context,
         "chat": model.chat,
         "loaded": model.name in pool.running,
     }

@@ -6,6 +6,8 @@ uvicorn waits for a request's head, and for a client to read what was written, a
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 import h11
@@ -80,6 +82,9 @@ class Connection(H11Protocol):
         unread = self.transport.get_write_buffer_size()
         stuck = self.flow.write_paused or self.transport.is_closing()
         if stuck and unread and self._unread and unread >= self._unread:
+            connection = self.transport.get_extra_info("socket")
+            if connection is not None:  # what the kernel holds goes too
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abort()
             return
         self._unread = unread if stuck else 0

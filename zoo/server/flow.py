@@ -78,9 +78,8 @@ class Flow:
                     self._open -= 1
                     continue
                 texts.setdefault(index, []).append(piece.text)
-                logprob = getattr(piece, "logprob", None)
-                if logprob is not None:
-                    delta.logprobs.append(logprob)
+                if piece.logprob is not None:
+                    delta.logprobs.append(piece.logprob)
             for index, parts in texts.items():
                 found[index].text = "".join(parts)
             if found:

@@ -83,13 +83,18 @@ class _Pool(Collector):
         ("running", "zoo_requests_running", "Sequences in a slot"),
         ("waiting", "zoo_requests_waiting", "Sequences that wait for a slot"),
         ("slots", "zoo_slots", "Sequences that are computed together at most"),
-        ("prefix_cache_bytes", "zoo_prefix_cache_bytes", "Bytes of kept prefixes"),
+        ("prefix_cache_bytes", "zoo_prefix_cache_bytes", "Bytes of texts that were computed before"),
+        ("cache_bytes", "zoo_cache_bytes", "Address space of the slots' KV caches"),
     )
     COUNTERS = (
-        ("prompt_tokens", "zoo_prompt_tokens", "Tokens of prompts"),
+        ("requests", "zoo_sequences_submitted", "Sequences that were submitted"),
+        ("finished", "zoo_sequences_finished", "Sequences that were finished"),
+        ("cancelled", "zoo_sequences_cancelled", "Sequences whose client left, or took too long"),
+        ("failed", "zoo_sequences_failed", "Sequences that the engine could not finish"),
+        ("prompt_tokens", "zoo_prompt_tokens", "Tokens of prompts, those from the prefix cache included"),
+        ("cached_tokens", "zoo_cached_tokens", "Tokens of prompts that came from the prefix cache"),
         ("output_tokens", "zoo_output_tokens", "Tokens of answers"),
-        ("prefix_cache_hits", "zoo_prefix_cache_hits", "Requests whose prompt began as one before"),
-        ("cached_tokens", "zoo_cached_tokens", "Tokens of prompts that were not computed again"),
+        ("guessed_tokens", "zoo_guessed_tokens", "Tokens of answers that prompt lookup guessed right"),
         ("steps", "zoo_steps", "Steps of the model"),
     )
 
@@ -113,11 +118,11 @@ class _Pool(Collector):
         for field, name, text in self.GAUGES:
             gauge = GaugeMetricFamily(name, text, labels=["model"])
             for model, now in stats.items():
-                gauge.add_metric([model], float(getattr(now, field, 0)))
+                gauge.add_metric([model], float(getattr(now, field)))
             yield gauge
         for field, name, text in self.COUNTERS:
             counter = CounterMetricFamily(name, text, labels=["model"])
             for model, before in self._pool.past.items():
                 parts = [*before, stats.get(model)]
-                counter.add_metric([model], sum(float(getattr(one, field, 0)) for one in parts))
+                counter.add_metric([model], sum(float(getattr(one, field)) for one in parts if one is not None))
             yield counter

@@ -8,23 +8,24 @@ import math
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.errors import ZooError, unknown
 from zoo.server.errors import ApiError
 from zoo.server.tokens import TokenTable
+from zoo.stages.serve import size_text
 
 if TYPE_CHECKING:
-    from zoo.engine import Engine
+    from zoo.engine import Engine, Scheduler, SchedulerStats
     from zoo.server.logs import Log
     from zoo.server.settings import ServerSettings
-    from zoo.stages.serve import ServedModel
+    from zoo.stages.serve import Footprint, ServedModel
 
 
 class Running:
     """A loaded model: its engine, and the scheduler that runs requests over it."""
 
-    def __init__(self, model: ServedModel, engine: Engine, scheduler: Any, memory: int) -> None:
+    def __init__(self, model: ServedModel, engine: Engine, scheduler: Scheduler, memory: int) -> None:
         self.model, self.engine, self.scheduler, self.memory = model, engine, scheduler, memory
         self.tokens = TokenTable(engine)
         self.users = 0
@@ -84,8 +85,9 @@ class ModelPool:
         self._models = {one.name: one for one in models}
         self._settings, self._log = settings, log
         self.admissions = {name: Admission(settings.slots, settings.queue) for name in self._models}
+        self.fits = {one.name: one.fit(settings.slots, settings.memory) for one in models}
         self.running: dict[str, Running] = {}
-        self.past: dict[str, list[Any]] = {name: [] for name in self._models}
+        self.past: dict[str, list[SchedulerStats]] = {name: [] for name in self._models}
         """Last statistics of schedulers that are gone: totals go on where they were."""
         self._loads: dict[str, asyncio.Task[Running]] = {}
         self._lock = asyncio.Lock()
@@ -133,12 +135,12 @@ class ModelPool:
 
     async def _load(self, name: str) -> Running:
         model = self._models[name]
-        needed = model.memory(self._settings.slots)
+        needed = self.fits[name].total
         async with self._lock:
             await self._make_room(model, needed)
             started = time.perf_counter()
             try:
-                engine, scheduler = await asyncio.to_thread(start_model, model, self._settings)
+                engine, scheduler = await asyncio.to_thread(start_model, model, self.fits[name], self._settings)
             except (ZooError, OSError, MemoryError) as error:
                 self._log.event("load_failed", model=name, error=type(error).__name__, message=self._private(error))
                 message = f"the model {name!r} cannot be loaded: its package is missing or damaged"
@@ -162,10 +164,17 @@ class ModelPool:
         while self.memory_used + needed > limit:
             idle = [one for one in self.running.values() if not one.users]
             if not idle:
-                used = f"{gigabytes(self.memory_used)} of {gigabytes(limit)} is held by models in use"
-                message = f"the model {model.name!r} needs {gigabytes(needed)}, and {used}; try again later"
+                used = f"{size_text(self.memory_used)} of {size_text(limit)} is held by models in use"
+                message = f"the model {model.name!r} needs {size_text(needed)}, and {used}; try again later"
                 raise ApiError(503, message, code="model_does_not_fit", param="model", retry_after=10)
             await self._unload(min(idle, key=lambda one: one.last_used))
+
+    def discard(self, running: Running) -> None:
+        """Forget a model whose scheduler takes nothing any more; the next request loads it again."""
+        if self.running.get(running.model.name) is running:
+            del self.running[running.model.name]
+            self.past[running.model.name].append(running.scheduler.stats())
+            self._log.event("discarded", model=running.model.name)
 
     async def _unload(self, running: Running, *, drain: bool = False) -> None:
         del self.running[running.model.name]
@@ -183,15 +192,15 @@ class ModelPool:
             await self._unload(running)
 
 
-def start_model(model: ServedModel, settings: ServerSettings) -> tuple[Engine, Any]:
+def start_model(model: ServedModel, fit: Footprint, settings: ServerSettings) -> tuple[Engine, Scheduler]:
     """Open a package and start its scheduler."""
-    from zoo.engine import Engine
-    from zoo.server.sequential import Sequential
+    from zoo.engine import Engine, Scheduler
 
     engine = Engine.open(model.path, threads=settings.threads)
-    return engine, Sequential(engine)
-
-
-def gigabytes(count: int) -> str:
-    """Write bytes for people."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+    return engine, Scheduler(
+        engine,
+        slots=settings.slots,
+        prefix_cache_bytes=fit.prefixes,
+        cache_bytes=fit.caches,
+        lookup=settings.lookup,
+    )

@@ -20,7 +20,7 @@ from zoo.server.app import create_app
 from zoo.server.connection import connection_class
 from zoo.server.logs import Handler, Log
 from zoo.server.page import router as page
-from zoo.server.pool import ModelPool, gigabytes
+from zoo.server.pool import ModelPool
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -52,7 +52,7 @@ def run_server(
     Raises:
         ZooError: the address cannot be listened at, or a model can never fit into the memory limit.
     """
-    require_memory(models, settings)
+    fits = {model.name: model.fit(settings.slots, settings.memory) for model in models}
     listener = bind(host, port)
     if is_loopback(listener):
         settings = replace(settings, hosts=LOOPBACK | {host.lower()})
@@ -61,6 +61,10 @@ def run_server(
     for name in ("uvicorn.error", "asyncio", "fastapi"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
+    for model in models:
+        context, whole = fits[model.name].context, model.context_length
+        if context < whole:
+            log.event("context_shortened", model=model.name, context=context, whole=whole, memory=settings.memory)
     try:
         server = make_server(models, settings, log, routers)
 
@@ -101,25 +105,6 @@ def make_server(
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
     )
     return Server(config, log)
-
-
-def require_memory(models: Sequence[ServedModel], settings: ServerSettings) -> None:
-    """Refuse a model that does not fit even alone.
-
-    Raises:
-        ZooError: with the numbers.
-    """
-    if settings.memory is None:
-        return
-    for model in models:
-        needed = model.memory(settings.slots)
-        if needed > settings.memory:
-            raise ZooError(
-                f"{model.name} needs {gigabytes(needed)} ({gigabytes(model.weight_bytes)} of weights and "
-                f"{gigabytes(model.cache_bytes(settings.slots))} of KV cache for {settings.slots} slots of "
-                f"{model.context_length} tokens), and the limit is {gigabytes(settings.memory)}; "
-                "serve it with fewer --slots, a lower precision, or more --memory"
-            )
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -39,6 +39,8 @@ class ServerSettings:
     drain_timeout: float = 30.0
     """Seconds that answers may take to finish once the server was told to stop."""
     threads: int | None = None
+    lookup: bool = False
+    """Guess tokens from the text so far (prompt lookup)."""
     log_prompts: bool = False
     hosts: frozenset[str] | None = None
     """Names that a request's Host header may carry; None allows any. A server on the loopback interface allows only

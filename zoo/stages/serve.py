@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.engine.chat import find_template
-from zoo.engine.machine import memory_limit
 from zoo.errors import UsageError, ZooError
 from zoo.package.folder import MANIFEST, read_manifest
 from zoo.registry import Registry
@@ -18,6 +17,12 @@ from zoo.stages.subject import find_package
 
 if TYPE_CHECKING:
     from zoo.declarations.manifest import Manifest
+
+
+LEAST_CONTEXT = 256
+"""Tokens of context below which a model is rather not served."""
+PREFIX_SHARE = 0.1
+"""Of the memory beside the weights, for prefixes that may come again."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class ServedModel:
     manifest: Manifest
     chat: bool
     """It has a chat template."""
+    token_bytes: int
+    """What keys and values of one token take, float32."""
 
     @property
     def created(self) -> int:
@@ -45,22 +52,49 @@ class ServedModel:
         return stored * 2 if self.manifest.recipe.precision == "fp16" else stored
 
     @property
-    def token_bytes(self) -> int:
-        """What keys and values of one token take, float32."""
-        arch = self.manifest.recipe.architecture
-        return 2 * arch.num_hidden_layers * arch.num_key_value_heads * arch.head_dim * 4
-
-    @property
     def context_length(self) -> int:
         return self.manifest.recipe.architecture.max_position_embeddings
 
-    def cache_bytes(self, slots: int) -> int:
-        """What the KV cache of full slots takes."""
-        return slots * self.context_length * self.token_bytes
+    def fit(self, slots: int, limit: int | None = None) -> Footprint:
+        """Share a limit of memory among weights, the slots' KV caches and the prefix cache.
 
-    def memory(self, slots: int) -> int:
-        """What the model takes at most while it is loaded, bytes."""
-        return self.weight_bytes + self.cache_bytes(slots)
+        Where the caches of full contexts do not fit, requests get less context than the model has.
+
+        Args:
+            slots: sequences that are computed together.
+            limit: bytes; None for as much as the model can use.
+
+        Raises:
+            ZooError: not even short contexts fit; the message has the numbers.
+        """
+        full = slots * self.context_length * self.token_bytes
+        rest = 2 * full if limit is None else max(0, limit - self.weight_bytes)
+        prefixes = min(full, int(rest * PREFIX_SHARE)) if limit is not None else full
+        context = min(self.context_length, (rest - prefixes) // (slots * self.token_bytes))
+        least = min(self.context_length, LEAST_CONTEXT)
+        if limit is not None and context < least:
+            caches = slots * least * self.token_bytes
+            raise ZooError(
+                f"{self.name} needs {size_text(self.weight_bytes)} of memory for its weights and {size_text(caches)} "
+                f"for {slots} slots of {least} tokens, and the limit is {size_text(limit)}; serve it with fewer "
+                "--slots, a lower precision, or more --memory"
+            )
+        return Footprint(context, self.weight_bytes, slots * context * self.token_bytes, prefixes)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a loaded model takes at most, bytes."""
+
+    context: int
+    """Tokens that one request's prompt and answer have room for."""
+    weights: int
+    caches: int
+    prefixes: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.caches + self.prefixes
 
 
 def served_models(registry: Registry, texts: Sequence[str], precision: str | None = None) -> list[ServedModel]:
@@ -88,9 +122,21 @@ def served_models(registry: Registry, texts: Sequence[str], precision: str | Non
     if twice:
         raise ZooError(f"two packages would be served as {twice[0]!r}; rename the folder of one")
     return [
-        ServedModel(name, path, manifest, find_template(path) is not None)
+        ServedModel(name, path, manifest, find_template(path) is not None, _token_bytes(registry, manifest))
         for name, path, manifest in zip(names, paths, manifests, strict=True)
     ]
+
+
+def _token_bytes(registry: Registry, manifest: Manifest) -> int:
+    arch = manifest.recipe.architecture
+    multiple = registry.target(manifest.recipe.target.name).head_multiple
+    head = -(-arch.head_dim // multiple) * multiple
+    return 2 * arch.num_hidden_layers * arch.num_key_value_heads * head * 4
+
+
+def size_text(count: int) -> str:
+    """Write bytes for people."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
 
 
 def require_server() -> None:
@@ -104,8 +150,3 @@ def require_server() -> None:
             raise ZooError(
                 f"serving needs {name}, which is not installed; install it with: pip install 'zoo-framework[serve]'"
             )
-
-
-def free_memory() -> int:
-    """Count the bytes that models may take: what this machine, or this container, has free now."""
-    return memory_limit()[1]
