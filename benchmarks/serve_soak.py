@@ -184,13 +184,14 @@ class Soak:
         model, path, body = draw(self.random)
         body |= {"model": model, "max_tokens": 200, "stream": self.random.random() < 0.7}
         after = self.random.randrange(1, 20)
-        try:
+        with contextlib.suppress(TimeoutError):
             await sse.post(
-                self.server.url, path, body, limit=self.random.random() * 0.6,
+                self.server.url,
+                path,
+                body,
+                limit=self.random.random() * 0.6,
                 on_event=lambda answer: len(answer.events) >= after,
-            )  # fmt: skip
-        except TimeoutError:
-            pass
+            )
 
     async def slow(self) -> None:
         """Ask, and read a little at a time."""
@@ -247,7 +248,12 @@ def memory(samples: list[dict[str, Any]]) -> dict[str, float]:
     quarter = max(1, len(after) // 4)
     first = statistics.median(one["rss"] for one in after[:quarter])
     last = statistics.median(one["rss"] for one in after[-quarter:])
-    return {"first_quarter": first, "last_quarter": last, "ratio": last / first, "peak": max(one["rss"] for one in after)}
+    return {
+        "first_quarter": first,
+        "last_quarter": last,
+        "ratio": last / first,
+        "peak": max(one["rss"] for one in after),
+    }
 
 
 async def every_slot(soak: Soak, slots: int) -> bool:

@@ -187,7 +187,7 @@ def test_connections_over_the_limit_are_told_so(package) -> None:
         with served.connect() as one:
             one.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answer = read_all(one)
-        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.startswith(b"HTTP/1.1 429 ")
         assert b"too_many_connections" in answer
         held[0].close()
         wait_for(lambda: len(served.server.server_state.connections) == 2)

@@ -53,7 +53,7 @@ def create_app(pool: ModelPool, settings: ServerSettings, log: Log, *, routers: 
     app.include_router(router)
     for one in routers:
         app.include_router(one)
-    app.add_middleware(Gate, settings=settings, log=log, metrics=metrics)
+    app.add_middleware(Gate, pool=pool, settings=settings, log=log, metrics=metrics)
     return app
 
 

@@ -93,7 +93,7 @@ class Connection(H11Protocol):
 
 async def _full(scope: Any, receive: Any, send: Any) -> None:
     """Answer a connection that is one too many."""
-    error = ApiError(503, "too many connections; try again later", code="too_many_connections", retry_after=5)
+    error = ApiError(429, "too many connections; try again later", code="too_many_connections", retry_after=5)
     headers = [*error.headers(), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": error.content()})

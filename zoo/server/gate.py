@@ -14,9 +14,11 @@ from zoo.server.errors import ApiError, send_error
 if TYPE_CHECKING:
     from zoo.server.logs import Log
     from zoo.server.metrics import Metrics
+    from zoo.server.pool import ModelPool
     from zoo.server.settings import ServerSettings
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
+COMPLETIONS = frozenset({"/v1/completions", "/v1/chat/completions"})
 OPEN = frozenset({"/", "/health"})
 OPEN_FOLDER = "/static/"
 """What needs no key: the page itself and its files, and whether the server is well."""
@@ -25,8 +27,8 @@ OPEN_FOLDER = "/static/"
 class Gate:
     """Wraps the application: checks what comes in before anything reads it, and accounts for what goes out."""
 
-    def __init__(self, app: App, settings: ServerSettings, log: Log, metrics: Metrics) -> None:
-        self._app, self._settings, self._log, self._metrics = app, settings, log, metrics
+    def __init__(self, app: App, pool: ModelPool, settings: ServerSettings, log: Log, metrics: Metrics) -> None:
+        self._app, self._pool, self._settings, self._log, self._metrics = app, pool, settings, log, metrics
         key = settings.api_key
         self._key = None if key is None else hashlib.sha256(key.encode()).digest()
 
@@ -52,6 +54,7 @@ class Gate:
         try:
             try:
                 self._check(scope)
+                self._check_busy(scope)
                 await self._app(scope, receive, numbered)
             except ApiError as error:
                 record.setdefault("outcome", error.code or error.kind)
@@ -64,7 +67,7 @@ class Gate:
                 await send_error(numbered, ApiError(500, "something went wrong here; the server's log says what"))
         finally:
             # The route as it was declared: what a client makes up is neither logged nor counted by name.
-            route = getattr(scope.get("route"), "path", "other")
+            route = getattr(scope.get("route"), "path", scope["path"] if scope["path"] in COMPLETIONS else "other")
             self._metrics.requests.labels(route, str(status)).inc()
             seconds = round(time.perf_counter() - started, 6)
             method = scope["method"] if scope["method"] in METHODS else "other"
@@ -87,6 +90,10 @@ class Gate:
         # Digests are of one length, so that the comparison tells nothing of the key, not even that.
         if not hmac.compare_digest(hashlib.sha256(given.strip()).digest(), self._key):
             raise ApiError(401, "the API key is not the right one", code="invalid_api_key")
+
+    def _check_busy(self, scope: Any) -> None:
+        if scope["path"] in COMPLETIONS:
+            self._pool.check_busy()
 
 
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})

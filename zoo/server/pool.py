@@ -53,14 +53,18 @@ class Admission:
             ApiError: 429, with the seconds after which places are likely to be free.
         """
         if self.open + choices > self.limit:
-            wait = self.open / self._slots * self._seconds
-            raise ApiError(
-                429,
-                f"the model is busy: {self.open} requests run or wait, and it takes {self.limit}; try again later",
-                code="rate_limit_exceeded",
-                retry_after=min(60, max(1, math.ceil(wait))),
-            )
+            raise self.refusal()
         self.open += choices
+
+    def refusal(self) -> ApiError:
+        """Make the error for who comes when all places are taken."""
+        wait = self.open / self._slots * self._seconds
+        return ApiError(
+            429,
+            f"the model is busy: {self.open} requests run or wait, and it takes {self.limit}; try again later",
+            code="rate_limit_exceeded",
+            retry_after=min(60, max(1, math.ceil(wait))),
+        )
 
     def leave(self, seconds: float | None = None) -> None:
         """Give a place back; ``seconds`` is what a finished choice took to compute."""
@@ -100,6 +104,15 @@ class ModelPool:
     def memory_used(self) -> int:
         """What the loaded models may take together, bytes."""
         return sum(one.memory for one in self.running.values())
+
+    def check_busy(self) -> None:
+        """Refuse a request before its body is read, where no model could take it: under a flood that must cost little.
+
+        Raises:
+            ApiError: 429, all places of all models are taken.
+        """
+        if all(one.open >= one.limit for one in self.admissions.values()):
+            raise min(self.admissions.values(), key=lambda one: one.open).refusal()
 
     def find(self, name: str) -> ServedModel:
         """Find a model by name.
@@ -143,7 +156,7 @@ class ModelPool:
                 engine, scheduler = await asyncio.to_thread(start_model, model, self.fits[name], self._settings)
             except (ZooError, OSError, MemoryError) as error:
                 self._log.event("load_failed", model=name, error=type(error).__name__, message=self._private(error))
-                message = f"the model {name!r} cannot be loaded: its package is missing or damaged"
+                message = f"the model {name!r} cannot be loaded now; the server's log says why"
                 raise ApiError(503, message, code="model_unavailable", param="model") from None
             self.running[name] = Running(model, engine, scheduler, needed)
             self._log.event("loaded", model=name, seconds=round(time.perf_counter() - started, 3), memory=needed)

@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -32,6 +33,9 @@ KEEP_ALIVE = 30
 """Seconds that a connection may wait for its next request."""
 SEND_BUFFER = 128 * 1024
 """Bytes of a connection that the kernel holds for its client."""
+SWITCH_INTERVAL = 0.0005
+"""Seconds that a flood of requests may keep the interpreter from the thread that computes; Python's own 5 ms, many
+times a step, would slow every answer down."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -76,6 +80,7 @@ def run_server(
             announce(address)
 
         server.on_started = listening
+        sys.setswitchinterval(SWITCH_INTERVAL)
         server.run(sockets=[listener])
         log.event("stopped")
     finally:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from zoo.engine.chat import find_template
 from zoo.errors import UsageError, ZooError
-from zoo.package.folder import MANIFEST, read_manifest
+from zoo.package.folder import MANIFEST, open_package
 from zoo.registry import Registry
 from zoo.stages.subject import find_package
 
@@ -109,7 +109,7 @@ def served_models(registry: Registry, texts: Sequence[str], precision: str | Non
     if not texts:
         raise UsageError("nothing to serve: name a model or a package")
     paths = list(dict.fromkeys(find_package(registry, text, precision).resolve() for text in texts))
-    manifests = [read_manifest(path) for path in paths]
+    manifests = [open_package(path).manifest for path in paths]
     recipes = [one.recipe for one in manifests]
     names = [recipe.model for recipe in recipes]
     for longer in (
