@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
+import zoo_tiny
 
+import zoo
 from tests.server.serving import serving
 
 MESSAGES = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who are you?"}]
@@ -57,13 +62,34 @@ def test_a_developers_message_is_the_systems(client) -> None:
     assert found.choices[0].message.content == ask(client, max_tokens=12).choices[0].message.content
 
 
+def serve_without(tmp_path: Path, *missing: str) -> Any:
+    """Serve the small model built from a checkpoint that lacks some of its files."""
+    source = Path(zoo_tiny.__file__).parent / "checkpoint"
+    shutil.copytree(source, tmp_path / "base", ignore=shutil.ignore_patterns(*missing))
+    config = tmp_path / "base" / "tokenizer_config.json"
+    if config.is_file():
+        values = json.loads(config.read_text())
+        values.pop("chat_template", None)
+        config.write_text(json.dumps(values))
+    return serving([zoo.build(tmp_path / "base", "int8", output=tmp_path / "package").path], threads=1)
+
+
 def test_a_base_model_has_no_chat(tmp_path: Path) -> None:
-    import openai
-
-    from tests.engine.made import make_package
-
-    engine, _ = make_package(tmp_path)
-    with serving([engine.package.path], threads=1) as served:
+    with serve_without(tmp_path, "chat_template.jinja") as served:
         client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+        (model,) = client.models.list().data
+        assert model.chat is False
         with pytest.raises(openai.BadRequestError, match="base model; use /v1/completions"):
-            ask(client, model=client.models.list().data[0].id)
+            ask(client, model=model.id)
+        assert client.completions.create(model=model.id, prompt="Once", max_tokens=2).usage.prompt_tokens > 0
+
+
+def test_without_a_tokenizer_ids_go_in_and_no_text_comes_out(tmp_path: Path) -> None:
+    with serve_without(tmp_path, "tokenizer*", "chat_template.jinja") as served:
+        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+        name = client.models.list().data[0].id
+        with pytest.raises(openai.BadRequestError, match="no tokenizer"):
+            client.completions.create(model=name, prompt="Once")
+        found = client.completions.create(model=name, prompt=[1, 5, 9], max_tokens=3, logprobs=1, temperature=0)
+        assert found.choices[0].text == ""
+        assert len(found.choices[0].logprobs.tokens) == found.usage.completion_tokens

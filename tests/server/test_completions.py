@@ -123,3 +123,11 @@ def test_an_unknown_model_offers_the_nearest(client) -> None:
             ask()
         assert found.value.code == "model_not_found"
         assert found.value.param == "model"
+
+
+def test_a_prompt_that_began_so_before_says_how_much_was_known(client) -> None:
+    prompt = "The farmer and his dog went to the market to sell a cow, a hen and a duck. " * 4
+    first = client.completions.create(model="zoo-tiny", prompt=prompt + "Then", max_tokens=2, temperature=0)
+    again = client.completions.create(model="zoo-tiny", prompt=prompt + "But", max_tokens=2, temperature=0)
+    assert first.usage.prompt_tokens_details.cached_tokens < 32
+    assert 32 <= again.usage.prompt_tokens_details.cached_tokens < again.usage.prompt_tokens

@@ -153,6 +153,7 @@ def test_a_package_that_was_damaged(package, tmp_path) -> None:
     with serving([copy], threads=1) as served:
         (copy / "model.onnx").write_bytes(b"no graph")
         assert error_of(complete(served))["code"] == "model_unavailable"
+        wait_for(lambda: served.events("load_failed"))
         assert served.events("load_failed")[0]["model"] == "zoo-tiny"
 
 
