@@ -12,6 +12,7 @@ machine that is quiet for minutes only can be used part by part.  Markdown goes 
 - streams: 1, 4 and 8 requests at once against llama.cpp's llama-batched-bench.
 - lookup: an editing prompt (see editing.py) with and without prompt lookup.
 - prefix: two prompts that share 1,000 tokens.
+- profile: which kernels the time of a decode step goes to.
 - load: the first start of a package from a warm page cache, and later ones.
 """
 
@@ -178,6 +179,18 @@ def prefix(bench: Bench) -> dict[str, Any]:
     )
 
 
+def profile(bench: Bench) -> dict[str, Any]:
+    """Where the time of a decode step goes, by onnxruntime's profiler; plain reads of as many bytes in turn."""
+    size = step_bytes(bench)
+    reader = [str(bench.sites["zoo"].python), str(RUNNERS / "read_memory.py"), str(size), str(bench.args.threads), "5"]
+
+    def once() -> dict[str, Any]:
+        found = bench.zoo("zoo_profile.py", bench.package("zoo"), 256, 32, bench.vocab)
+        return found | {f"kernel {name}": value for name, value in found.pop("kernel_ms").items()}
+
+    return bench.interleave("profile", {"zoo": once, "read": lambda: bench.run(reader)}) | {"step_bytes": size}
+
+
 def load(bench: Bench) -> dict[str, Any]:
     """The first start with an empty home, then another, everything in the page cache."""
     package = bench.package("zoo")
@@ -204,7 +217,8 @@ def load(bench: Bench) -> dict[str, Any]:
     return {"figures": figures, "errors": {}, "package_bytes": size}
 
 
-PARTS: dict[str, Part] = {"solo": solo, "streams": streams, "lookup": lookup, "prefix": prefix, "load": load}
+PARTS: dict[str, Part] = {"solo": solo, "streams": streams, "lookup": lookup, "prefix": prefix, "load": load,
+                          "profile": profile}  # fmt: skip
 
 
 def add(old: Any, new: Any) -> Any:

@@ -131,6 +131,28 @@ def load(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
     return [*lines, *noise([part]), ""]
 
 
+def profile(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
+    """Where the time of a decode step goes."""
+    row, read = part["figures"].get("zoo", {}), median(part["figures"].get("read", {}), "read_gb_s")
+    step, caller = median(row, "step_ms"), median(row, "caller_ms")
+    lines = ["#### Where the time of a decode step goes", ""]
+    if step and caller and read:
+        kernels = {key.removeprefix("kernel "): median(row, key) or 0.0 for key in row if key.startswith("kernel ")}
+        shown = sorted(kernels, key=lambda name: -kernels[name])[:5]
+        rest = sum(value for name, value in kernels.items() if name not in shown)
+        lines += ["| | ms | of the step |", "|---|---|---|"]
+        lines += [f"| {name} | {kernels[name]:.2f} | {kernels[name] / caller:.0%} |" for name in shown]
+        lines += [f"| other kernels | {rest:.2f} | {rest / caller:.0%} |",
+                  f"| onnxruntime between kernels | {step - sum(kernels.values()):.2f} | "
+                  f"{(step - sum(kernels.values())) / caller:.0%} |",
+                  f"| the engine around it | {caller - step:.2f} | {(caller - step) / caller:.0%} |", ""]  # fmt: skip
+        rate = part["step_bytes"] / kernels[shown[0]] / 1e6
+        lines.append("- by onnxruntime's own profiler, which slows a step a little; in the same rounds "
+                     f"{shown[0]} reads its weights at {rate:.1f} GB/s, which is **{rate / read:.0%}** of a plain read "
+                     f"of as many bytes ({number(read)} GB/s)")  # fmt: skip
+    return [*lines, *noise([part]), ""]
+
+
 def noise(parts: Any) -> list[str]:
     """Say what failed, and how much others took of the processors."""
     shares: list[float] = []
@@ -143,4 +165,5 @@ def noise(parts: Any) -> list[str]:
     return lines
 
 
-WRITERS = {"solo": solo, "streams": streams, "lookup": lookup, "prefix": prefix, "load": load}
+WRITERS = {"solo": solo, "streams": streams, "lookup": lookup, "prefix": prefix, "load": load,
+           "profile": profile}  # fmt: skip
