@@ -102,6 +102,9 @@ def test_larger_packages_are_prepared_in_the_background(package, monkeypatch) ->
     monkeypatch.setattr(opening, "subprocess", fake)
     opened(package, monkeypatch, "never")
     assert not started
+    monkeypatch.setenv("ZOO_PREPACK", "auto")
+    zoo.benchmark(package.path, input_len=8, output_len=2, prompts=1)
+    assert not started  # what is measured has the machine to itself
     opened(package, monkeypatch, "auto")
     command, options = started.pop()
     assert options["start_new_session"]

@@ -30,10 +30,10 @@ class Engine:
         chat_template: None for a base model.
     """
 
-    def __init__(self, package: Package, threads: int | None = None) -> None:
+    def __init__(self, package: Package, threads: int | None = None, *, background: bool = True) -> None:
         self.package = package
         folder = package.path
-        self.session = _open_session(package, threads)
+        self.session = _open_session(package, threads, background)
         self.tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
         self.chat_template = find_template(folder)
         self._tokens = special_tokens(folder)
@@ -44,8 +44,12 @@ class Engine:
         self._cache = self.session.new_cache()
 
     @classmethod
-    def open(cls, path: str | Path, *, threads: int | None = None) -> Engine:
+    def open(cls, path: str | Path, *, threads: int | None = None, background: bool = True) -> Engine:
         """Open a package folder.
+
+        Args:
+            threads: workers of a step; by default the physical cores that this process may use.
+            background: weights may be prepared by another process meanwhile; whoever measures wants no company.
 
         Raises:
             ZooError: it is no package, a file is missing or changed, or it was built for something else to run.
@@ -58,7 +62,7 @@ class Engine:
         if target not in host().registry.targets or not host().registry.target(target).runnable:
             raise ZooError(f"{package.path.name} was built for the target {target!r}, which this engine does not run")
         _check_small_files(package)
-        return cls(package, threads)
+        return cls(package, threads, background=background)
 
     @property
     def context_length(self) -> int:
@@ -303,11 +307,11 @@ class Stream:
         self._pieces.close()
 
 
-def _open_session(package: Package, threads: int | None) -> Session:
+def _open_session(package: Package, threads: int | None, background: bool) -> Session:
     """Open a package over prepared weights where there are some, else as it is."""
     from zoo.engine.prepack import clear, graph_to_open
 
-    graph = graph_to_open(package)
+    graph = graph_to_open(package, background=background)
     try:
         return Session(package.path, threads, graph)
     except ZooError:

@@ -28,8 +28,11 @@ _OWN = {"fp16": 3.0}
 _log = logging.getLogger(__name__)
 
 
-def graph_to_open(package: Package) -> Path:
+def graph_to_open(package: Package, *, background: bool = True) -> Path:
     """Choose the graph, and prepare weights where that is due.
+
+    Args:
+        background: weights may be prepared by another process meanwhile.
 
     Raises:
         ZooError: the package fits memory neither as it is nor mapped.
@@ -48,7 +51,7 @@ def graph_to_open(package: Package) -> Path:
     if when == "always" and can_prepare(package):
         return make(package)
     if needed <= free:
-        if can_prepare(package) and grows_to(package) <= limit():
+        if background and can_prepare(package) and grows_to(package) <= limit():
             _start(package.path)
         return own
     name, sizes = package.path.name, f"takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"

@@ -49,7 +49,7 @@ def bench_package(
     from zoo.stages.subject import find_package
 
     ask = ask or Ask()
-    engine = Engine.open(find_package(registry, model, precision))
+    engine = Engine.open(find_package(registry, model, precision), background=False)
     manifest = engine.package.manifest
     tokens = manifest.recipe.tokens
     if engine.tokenizer is not None:
