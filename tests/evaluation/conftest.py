@@ -25,6 +25,11 @@ def int8(checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def int4(checkpoint: Path) -> Path:
+    return build(checkpoint, checkpoint.parent / "int4", "int4")
+
+
+@pytest.fixture(scope="session")
 def chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("conversing")
     return build(make_checkpoint_folder(folder / "talker", chat_template=TEMPLATE), folder / "package")

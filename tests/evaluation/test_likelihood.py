@@ -29,8 +29,8 @@ def requests_of(seed: int = 0, count: int = 24) -> list[Continuation]:
     return made
 
 
-def scores(folder: Path, requests: list[Continuation]) -> list[Likelihood]:
-    found = dict(score(Engine.open(folder).session, requests))
+def scores(folder: Path, requests: list[Continuation], batch: int = 8) -> list[Likelihood]:
+    found = dict(score(Engine.open(folder).session, requests, batch))
     return [found[index] for index in range(len(requests))]
 
 
@@ -49,33 +49,51 @@ def test_scores_are_those_of_transformers(fp32: Path, checkpoint: Path) -> None:
         assert found.greedy == bool((logits.argmax(-1) == wanted).all())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 def test_a_score_does_not_depend_on_its_company(precision: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(precision)
     requests = requests_of(1)
     together = scores(folder, requests)
+    for batch in (1, 2, 3):
+        assert scores(folder, requests, batch) == together
     shuffled = list(range(len(requests)))
     random.Random(2).shuffle(shuffled)
     again = dict(zip(shuffled, scores(folder, [requests[one] for one in shuffled]), strict=True))
-    alone = [scores(folder, [one])[0] for one in requests[:12]]
+    alone = [scores(folder, [one])[0] for one in requests[:24]]
     assert [again[index] for index in range(len(requests))] == together
-    assert alone == together[:12]
+    assert alone == together[:24]
 
 
 def test_options_share_what_they_begin_with(int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine.open(int8)
-    steps: list[int] = []
-    forward = engine.session.forward
-    monkeypatch.setattr(
-        engine.session, "forward", lambda cache, ids, keep=1: (steps.append(len(ids)), forward(cache, ids, keep))[1]
-    )
+    session = Engine.open(int8).session
+    steps: list[list[int]] = []
+    step = session.step
+
+    def watched(slots, rows):
+        steps.append([len(row.ids) for row in rows])
+        return step(slots, rows)
+
+    monkeypatch.setattr(session, "step", watched)
     context = tuple(range(3, 103))
-    dict(score(engine.session, [Continuation(context, (5, 6, 7, option)) for option in range(8, 18)]))
-    assert sum(steps) < 100 + 10 * 5
+    dict(score(session, [Continuation(context, (5, 6, 7, option)) for option in range(8, 18)]))
+    assert sum(map(sum, steps)) <= 100 + 10 * 4
+    assert len(steps) == 3
     steps.clear()
-    dict(score(engine.session, [Continuation(context, (option,)) for option in range(8, 18)]))
-    assert sum(steps) == 100
-    assert min(steps) > 1
+    dict(score(session, [Continuation(context, (option,)) for option in range(8, 18)]))
+    assert steps == [[100]]
+
+
+def test_every_step_is_even(int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Engine.open(int8).session
+    step = session.step
+
+    def watched(slots, rows):
+        assert len(rows) * max(len(row.ids) for row in rows) % 2 == 0
+        assert sum(row.keep for row in rows) % 2 == 0
+        return step(slots, rows)
+
+    monkeypatch.setattr(session, "step", watched)
+    dict(score(session, requests_of(7)))
 
 
 def test_a_long_text_is_scored_in_bounded_steps(int8: Path) -> None:

@@ -1,4 +1,4 @@
-"""Texts that a model writes after prompts, until one of the given strings comes."""
+"""Texts that a model writes after prompts, several at a time, until one of the given strings comes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo.engine.generation import Generation, Limits, Request, run_request
+from zoo.engine.generation import Generation, Limits, Request
 from zoo.engine.sampling import Sampling
-from zoo.evaluation.likelihood import fill
+from zoo.engine.session import Row
+from zoo.evaluation.likelihood import common
+from zoo.evaluation.steps import FILLER, compute
 
 if TYPE_CHECKING:
-    from zoo.engine import Engine
+    import numpy as np
+    from numpy.typing import NDArray
 
+    from zoo.engine import Engine
+    from zoo.engine.cache import Slots
+    from zoo.engine.session import Session
 
 GREEDY = Sampling()
+BATCH = 8
+"""Answers that one step brings on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +36,70 @@ class Prompt:
     sampling: Sampling = GREEDY
 
 
-def complete(engine: Engine, requests: Sequence[Prompt]) -> Iterator[tuple[int, str]]:
-    """Complete prompts one at a time, over one cache; what neighbours begin with is computed once.
+def complete(engine: Engine, requests: Sequence[Prompt], batch: int = BATCH) -> Iterator[tuple[int, str]]:
+    """Complete prompts, in the order of their ids, so that what neighbours begin with is computed once.
+
+    Args:
+        batch: how many are under way at once; no text depends on it.
 
     Yields:
         The request's index and its text.
     """
     assert engine.tokenizer is not None  # whoever made ids of texts had one
     session = engine.session
-    cache = session.new_cache()
-    for index in sorted(range(len(requests)), key=lambda one: requests[one].ids):
-        request = requests[index]
-        if len(request.ids) > 3:
-            # Only what was computed as a prompt is taken over: written tokens are computed one a step, which rounds
-            # a little otherwise, and a text must not depend on the one before it.
-            fill(session, cache, request.ids[:-2])
-        generation = Generation(list(request.ids))
-        limits = Limits(request.max_new_tokens, tuple(one for one in request.until if one), engine.stop_token_ids)
-        making = Request(generation, limits, request.sampling, engine.context_length, engine.tokenizer)
-        for _ in run_request(session, cache, making):
-            pass
-        cache.keep(max(0, len(request.ids) - 2))
-        yield index, cut(engine.tokenizer.decode(generation.token_ids), request.until)
+    # One more than run, to make a step even, and one that holds the last prompt, for the next to begin with.
+    slots = session.new_slots(batch + 2)
+    last = batch + 1
+    running: dict[int, tuple[int, Request]] = {}
+    waiting = sorted(range(len(requests)), key=lambda one: requests[one].ids, reverse=True)
+    while waiting or running:
+        for slot in range(batch):
+            if waiting and slot not in running:
+                index = waiting.pop()
+                running[slot] = index, _begin(engine, slots, slot, last, requests[index])
+        alive = {slot: one.generation.token_ids[-1] for slot, (_, one) in running.items() if not one.finished}
+        if alive:
+            found = _bring_on(session, slots, alive)
+            for slot, logits in found.items():
+                running[slot][1].accept(logits)
+        for slot in [one for one, (_, request) in running.items() if request.finished]:
+            index, request = running.pop(slot)
+            slots.keep(slot, 0)
+            yield index, cut(engine.tokenizer.decode(request.generation.token_ids), requests[index].until)
+
+
+def _begin(engine: Engine, slots: Slots, slot: int, last: int, prompt: Prompt) -> Request:
+    """Compute a prompt and choose its answer's first token."""
+    held = min(common(slots.tokens[last], prompt.ids), len(prompt.ids) - 1)
+    (logits,) = compute(engine.session, slots, last, prompt.ids, held, 1)
+    slots.copy(last, slot, len(prompt.ids))
+    limits = Limits(prompt.max_new_tokens, tuple(one for one in prompt.until if one), engine.stop_token_ids)
+    generation = Generation(list(prompt.ids))
+    request = Request(generation, limits, prompt.sampling, engine.context_length, engine.tokenizer)
+    request.accept(logits[0])
+    return request
+
+
+def _bring_on(session: Session, slots: Slots, tokens: dict[int, int]) -> dict[int, NDArray[np.float32]]:
+    """Compute one token of each slot, and give the logits after it, float32 (vocab,).
+
+    A step covers all slots from its first to its last; an idle one beside or between them makes that range even, and
+    the number of logits too.
+    """
+    rows = [Row(slot, [token]) for slot, token in sorted(tokens.items())]
+    covered = rows[-1].slot - rows[0].slot + 1
+    if covered % 2 or len(rows) % 2:
+        kept = len(rows) % 2
+        if covered % 2 == 0:  # an idle slot lies between, for the rows are odd and their range is even
+            between = next(slot for slot in range(rows[0].slot, rows[-1].slot) if slot not in tokens)
+        else:
+            between = rows[-1].slot + 1
+        rows = sorted([*rows, Row(between, [FILLER], kept)], key=lambda one: one.slot)
+        found = session.step(slots, rows)
+        slots.keep(between, 0)
+    else:
+        found = session.step(slots, rows)
+    return {row.slot: logits[0] for row, logits in zip(rows, found, strict=True) if row.slot in tokens}
 
 
 def cut(text: str, until: Sequence[str]) -> str:

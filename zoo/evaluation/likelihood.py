@@ -1,35 +1,45 @@
 """Log-likelihoods of continuations over a session: what a question's options share is computed once.
 
-Every step has at least two tokens a sequence. Steps of one token take another path through onnxruntime's attention and
-round otherwise; without them a position's logits do not depend on how the text before it was cut into steps, and so not
-on which questions were computed together.
+Questions come in the order of their contexts' ids, so that neighbours share the longest beginnings, worked examples
+among them; short options are computed side by side in one step. A score does not depend on either: see ``steps``.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.engine.session import LOGITS_BYTES
+from zoo.engine.session import LOGITS_BYTES, MIN_CHUNK
 from zoo.errors import ZooError
+from zoo.evaluation.steps import compute, part_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from zoo.engine.cache import KVCache
+    from zoo.engine.cache import Slots
     from zoo.engine.session import Session
+
+Ids = tuple[int, ...]
+BATCH = 8
+"""Options that one step takes."""
+COPIES_BYTES = 512 * 2**20
+"""Bound on the copies of a context's keys and values that options side by side need."""
+WORTH = 5
+"""Tokens of padding that a step saved is worth: what it costs to begin a step, in tokens."""
+CONTEXT = 0
+"""The slot of the context; the others are for options."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
     """Ids whose log-likelihood after a context is asked for; neither is empty."""
 
-    context: tuple[int, ...]
-    ids: tuple[int, ...]
+    context: Ids
+    ids: Ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +52,11 @@ class Likelihood:
     """Whether greedy decoding would have written it."""
 
 
-def score(session: Session, requests: Sequence[Continuation]) -> Iterator[tuple[int, Likelihood]]:
-    """Score continuations one question at a time, over one cache.
+def score(session: Session, requests: Sequence[Continuation], batch: int = BATCH) -> Iterator[tuple[int, Likelihood]]:
+    """Score continuations, question by question.
 
-    Questions come in the order of their contexts' ids, so that neighbours share the longest beginnings, worked
-    examples among them, and only what differs is computed.
+    Args:
+        batch: how many options a step may take; no score depends on it.
 
     Yields:
         The request's index and its score.
@@ -54,87 +64,93 @@ def score(session: Session, requests: Sequence[Continuation]) -> Iterator[tuple[
     Raises:
         ZooError: the model's numbers are not finite, or a text does not fit the context.
     """
-    cache = session.new_cache()
+    slots = session.new_slots(1 + batch)
     for context, options in questions(requests):
-        for ids, likelihood in _question(session, cache, context, list(options)):
+        for ids, likelihood in _question(session, slots, context, list(options)):
             for index in options[ids]:
                 yield index, likelihood
 
 
-def questions(
-    requests: Sequence[Continuation],
-) -> list[tuple[tuple[int, ...], dict[tuple[int, ...], list[int]]]]:
+def questions(requests: Sequence[Continuation]) -> list[tuple[Ids, dict[Ids, list[int]]]]:
     """Gather requests by context; contexts in the order of their ids, each with its continuations' indexes."""
-    gathered: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
+    gathered: dict[Ids, dict[Ids, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, one in enumerate(requests):
         gathered[one.context][one.ids].append(index)
     return sorted(gathered.items())
 
 
-def _question(
-    session: Session, cache: KVCache, context: tuple[int, ...], options: list[tuple[int, ...]]
-) -> Iterator[tuple[tuple[int, ...], Likelihood]]:
-    """Score the options of one context."""
+def _question(session: Session, slots: Slots, context: Ids, options: Sequence[Ids]) -> Iterator[tuple[Ids, Likelihood]]:
+    """Score the options of one context: those of one token on what comes after it, the others in steps of their own."""
     last = len(context) - 1
-    short = [one for one in options if len(one) == 1]
-    if short:
-        logits = _after(session, cache, context)
-        for single in short:
-            yield single, rate([logits], single)
-    elif last >= 2:
-        fill(session, cache, context[:last])
-    else:
-        cache.keep(cache.common(context[:last]))
-    for one in options:
-        if len(one) > 1:
-            cache.keep(min(last, len(cache)))
-            rest = (context + one[:-1])[len(cache) :]
-            yield one, rate(advance(session, cache, rest, len(one)), one)
-
-
-def _after(session: Session, cache: KVCache, context: tuple[int, ...]) -> NDArray[np.float32]:
-    """Compute the logits after a context, float32 (1, vocab)."""
-    if len(context) == 1:
-        cache.keep(0)
-        # The second token is there to make two; no position sees what comes after it.
-        both = [one.copy() for one in advance(session, cache, [context[0], context[0]], 2)]
-        cache.keep(1)
-        return np.concatenate(both)[:1]
-    cache.keep(min(cache.common(context), len(context) - 2))
-    (logits,) = advance(session, cache, context[len(cache) :], 1)
-    return logits
-
-
-def fill(session: Session, cache: KVCache, ids: Sequence[int]) -> None:
-    """Bring a cache to hold just ``ids``, two or more, computing what it does not hold yet."""
-    held = cache.common(ids)
-    cache.keep(min(held, len(ids) - 2) if held < len(ids) else held)
-    if len(cache) < len(ids):
-        for _ in advance(session, cache, ids[len(cache) :], 0):
+    longer = sorted((one for one in options if len(one) > 1), key=len, reverse=True)
+    held = min(common(slots.tokens[CONTEXT], context), last)
+    if len(longer) < len(options):
+        (logits,) = compute(session, slots, CONTEXT, context, held, 1)
+        for single in options:
+            if len(single) == 1:
+                yield single, rate([logits], single)
+    elif held < last:
+        for _ in compute(session, slots, CONTEXT, context[:last], held, 0):
             pass
+    room = COPIES_BYTES // (session.token_bytes * (len(context) + max(map(len, options))))
+    for together in _packed([len(one) for one in longer], min(len(slots) - 1, room), session.vocab_size):
+        for ids, blocks in _options(session, slots, context, [longer[at] for at in together]):
+            yield ids, rate(blocks, ids)
 
 
-def advance(session: Session, cache: KVCache, ids: Sequence[int], keep: int) -> Iterator[NDArray[np.float32]]:
-    """Compute ids, two or more, after what a cache holds, in steps that bound memory.
+def _packed(lengths: Sequence[int], batch: int, vocab_size: int) -> Iterator[list[int]]:
+    """Put options side by side, longest first, while the padding costs less than the steps that it saves.
+
+    Args:
+        lengths: tokens of each, in descending order.
 
     Yields:
-        Logits of the last ``keep`` positions in blocks, float32 (positions, vocab), each valid until the next.
+        Positions that one step takes.
     """
-    most = max(4, LOGITS_BYTES // (4 * session.vocab_size))
     at = 0
-    while at < len(ids):
-        size = min(session.chunk(len(cache)), len(ids) - at)
-        size -= max(0, at + size - max(at, len(ids) - keep) - most)
-        if len(ids) - at - size == 1:
-            size -= 1
-        wanted = max(0, at + size - max(at, len(ids) - keep))
-        logits = session.forward(cache, ids[at : at + size], keep=max(1, wanted))
-        at += size
-        if wanted:
-            yield logits
+    most = LOGITS_BYTES // (4 * vocab_size)
+    while at < len(lengths):
+        width, count, used = lengths[at], 1, lengths[at]
+        while at + count < len(lengths) and count < batch:
+            grown = used + lengths[at + count]
+            if (count + 1) * width - grown > WORTH * count or (count + 1) * width > min(MIN_CHUNK * 4, most):
+                break
+            count, used = count + 1, grown
+        yield list(range(at, at + count))
+        at += count
 
 
-def rate(blocks: Iterator[NDArray[np.float32]] | Sequence[NDArray[np.float32]], ids: Sequence[int]) -> Likelihood:
+def _options(
+    session: Session, slots: Slots, context: Ids, options: Sequence[Ids]
+) -> Iterator[tuple[Ids, Iterable[NDArray[np.float32]]]]:
+    """Compute the logits that options of two tokens and more are rated by, one row a token."""
+    last = len(context) - 1
+    texts = [context + one[:-1] for one in options]
+    if len(options) == 1 or max(map(len, texts)) == session.context:  # no room for a filler beside it
+        for text, one in zip(texts, options, strict=True):
+            yield one, compute(session, slots, CONTEXT, text, last, len(one))
+        return
+    parts = [part_of(text, last, len(one)) for text, one in zip(texts, options, strict=True)]
+    for slot, part in enumerate(parts, CONTEXT + 1):
+        slots.copy(CONTEXT, slot, part.start)
+    found = session.step(slots, [part.row(slot) for slot, part in enumerate(parts, CONTEXT + 1)])
+    for one, part, logits in zip(options, parts, found, strict=True):
+        yield one, [part.wanted(logits, len(one))]
+    for slot in range(CONTEXT + 1, CONTEXT + 1 + len(parts)):
+        slots.keep(slot, 0)
+
+
+def common(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """Count the tokens that two texts begin with alike."""
+    matched = 0
+    for mine, other in zip(held, wanted, strict=False):
+        if mine != other:
+            break
+        matched += 1
+    return matched
+
+
+def rate(blocks: Iterable[NDArray[np.float32]], ids: Sequence[int]) -> Likelihood:
     """Sum up the log-probabilities of ids, one row of logits each.
 
     Raises:
