@@ -11,6 +11,7 @@ tokens, over the time from the first's submission to the last's end.
 import json
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,44 +26,56 @@ EXTRA = 8
 """How many times NEW a stream may run on while others are still at their prompts."""
 
 
-def submit(scheduler: Scheduler, count: int, tokens: int, seed: int) -> list[Any]:
-    """Submit random prompts; the model's own end of text ends none."""
-    random = np.random.default_rng(seed)
-    prompts = [[1, *map(int, random.integers(300, vocab, prompt - 1))] for _ in range(count)]
-    return [scheduler.submit(one, Limits(max_new_tokens=tokens), on_piece=lambda piece: None) for one in prompts]
+class Race:
+    """Requests under way; watches, in the scheduler's own thread, until each has NEW tokens more than at the start.
+
+    A thread that looks now and then would take a processor from the engine, or never get one.
+    """
+
+    def __init__(self, scheduler: Scheduler, count: int, tokens: int, seed: int, stop: bool = False) -> None:
+        random = np.random.default_rng(seed)
+        self.times: list[list[float]] = [[] for _ in range(count)]
+        self.stop = stop
+        self.tickets: list[Any] = []
+        for index in range(count):
+            ids = [1, *map(int, random.integers(300, vocab, prompt - 1))]
+            watch = partial(self.watch, index)
+            self.tickets.append(scheduler.submit(ids, Limits(max_new_tokens=tokens), on_piece=watch))
+        for one in self.tickets:
+            one.result()
+
+    def watch(self, index: int, piece: Any) -> None:
+        """Note a token; call everything off once enough of them came while all decode."""
+        if piece.token_id is not None:
+            self.times[index].append(time.perf_counter())
+        if self.stop and all(self.times) and min(map(len, self.together())) >= new:
+            for one in self.tickets:
+                one.cancel()
+
+    def together(self) -> list[list[float]]:
+        """Return when tokens came after all of the requests had their first."""
+        begin = max(one[0] for one in self.times)
+        return [[at for at in one if at > begin] for one in self.times]
 
 
 def all_decoding(count: int) -> float:
     """Tokens a second of all streams together, while all of them decode."""
-    scheduler = Scheduler(engine, slots=count, prefix_cache_bytes=0)
-    tickets = submit(scheduler, count, new * EXTRA, seed=count)
-    while not all(one.first_token for one in tickets):
-        time.sleep(0.01)
-    begin = max(one.first_token for one in tickets)
-    while min(sum(at > begin for at in list(one.token_times)) for one in tickets) < new:
-        if any(one.finished for one in tickets):
-            raise SystemExit("a stream ended before all of them decoded: the prompts take too long")
-        time.sleep(0.01)
-    for one in tickets:
-        one.cancel()
-    scheduler.close()
-    ends = [[at for at in one.token_times if at > begin][new - 1] for one in tickets]
-    return count * new / (max(ends) - begin)
+    with Scheduler(engine, slots=count, prefix_cache_bytes=0) as scheduler:
+        race = Race(scheduler, count, new * EXTRA, seed=count, stop=True)
+    begin, later = max(one[0] for one in race.times), race.together()
+    if min(map(len, later)) < new:
+        raise SystemExit("a stream ended before all of them decoded: the prompts take too long")
+    return count * new / (max(one[new - 1] for one in later) - begin)
 
 
 def whole(count: int) -> float:
     """Prompt and new tokens a second, from the first submission to the last end."""
-    scheduler = Scheduler(engine, slots=count, prefix_cache_bytes=0)
-    tickets = submit(scheduler, count, new, seed=1000 + count)
-    for one in tickets:
-        one.result()
-    scheduler.close()
+    with Scheduler(engine, slots=count, prefix_cache_bytes=0) as scheduler:
+        tickets = Race(scheduler, count, new, seed=1000 + count).tickets
     span = max(one.finished for one in tickets) - min(one.submitted for one in tickets)
     return count * (prompt + new) / span
 
 
-submitted = Scheduler(engine, slots=1, prefix_cache_bytes=0)
-for ticket in submit(submitted, 1, 4, seed=0):  # warm-up
-    ticket.result()
-submitted.close()
+with Scheduler(engine, slots=1, prefix_cache_bytes=0) as warm_up:
+    Race(warm_up, 1, 4, seed=0)
 print(json.dumps({str(count): {"decode_tok_s": all_decoding(count), "total_tok_s": whole(count)} for count in streams}))
