@@ -234,3 +234,19 @@ def test_many_at_once_all_get_their_own_answer(served, engine) -> None:
     for one in threads:
         one.join()
     assert not wrong
+
+
+def test_bodies_that_arrive_together_take_bounded_memory(package) -> None:
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with serving([package], threads=1, max_body=100_000) as served:
+        arriving = served.server.config.app.state.service.arriving
+        held = [served.connect() for _ in range(16)]
+        for one in held:
+            one.sendall(head + b"Content-Length: 100000\r\n\r\n" + b" " * 99_999)
+        wait_for(lambda: arriving.bytes == 16 * 99_999)
+        body = {"model": "zoo-tiny", "prompt": "a" * 100, "max_tokens": 1}
+        assert error_of(post(served, "/v1/completions", body))["status"] == 429
+        for one in held:
+            one.close()
+        wait_for(lambda: arriving.bytes == 0)
+        assert post(served, "/v1/completions", body)[0] == 200

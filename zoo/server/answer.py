@@ -21,6 +21,7 @@ from zoo.server.errors import ApiError
 from zoo.server.flow import Flow
 
 if TYPE_CHECKING:
+    from zoo.server.body import Arriving
     from zoo.server.dialect import Dialect
     from zoo.server.logs import Log
     from zoo.server.metrics import Metrics
@@ -44,6 +45,7 @@ class Service:
     log: Log
     metrics: Metrics
     encoders: Executor
+    arriving: Arriving
 
 
 class Answer(Response):

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from zoo.server.answer import Answer, Service
-from zoo.server.body import read_body
+from zoo.server.body import Arriving, read_body
 from zoo.server.chat import Chat
 from zoo.server.completions import Completion
 from zoo.server.errors import ApiError
@@ -49,7 +49,7 @@ def create_app(pool: ModelPool, settings: ServerSettings, log: Log, *, routers: 
         title="zoo serve", docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False,
         exception_handlers={HTTPException: _http_error},
     )  # fmt: skip
-    app.state.service = Service(pool, settings, log, metrics, encoders)
+    app.state.service = Service(pool, settings, log, metrics, encoders, Arriving(settings.max_body))
     app.include_router(router)
     for one in routers:
         app.include_router(one)
@@ -74,14 +74,15 @@ def _reads(kind: type[Body]) -> dict[str, Any]:
 async def completions(request: Request) -> Response:
     """Go on with one or more prompts."""
     service: Service = request.app.state.service
-    return Answer(service, Completion(await read_body(request, CompletionRequest, service.settings)))
+    body = await read_body(request, CompletionRequest, service.settings, service.arriving)
+    return Answer(service, Completion(body))
 
 
 @router.post("/v1/chat/completions", openapi_extra=_reads(ChatRequest))
 async def chat_completions(request: Request) -> Response:
     """Take the next turn of a conversation."""
     service: Service = request.app.state.service
-    return Answer(service, Chat(await read_body(request, ChatRequest, service.settings)))
+    return Answer(service, Chat(await read_body(request, ChatRequest, service.settings, service.arriving)))
 
 
 @router.get("/v1/models")

@@ -15,12 +15,34 @@ if TYPE_CHECKING:
 
     from zoo.server.settings import ServerSettings
 
+SHARE = 16
+"""Bodies of the largest size that may be in memory together, while they arrive."""
 LINGER = 1.0
 """Seconds in which the rest of a refused body is thrown away, so that its sender gets to read why."""
 Asked = TypeVar("Asked", bound=Body)
 
 
-async def read_body(request: Request, kind: type[Asked], settings: ServerSettings) -> Asked:
+class Arriving:
+    """Counts the bytes of all bodies that are being received, so that many clients together take bounded memory."""
+
+    def __init__(self, max_body: int) -> None:
+        self.limit = SHARE * max_body
+        self.bytes = 0
+
+    def take(self, size: int) -> None:
+        """Count what came.
+
+        Raises:
+            ApiError: 429, it is more than all together may have.
+        """
+        if self.bytes + size > self.limit:
+            raise ApiError(
+                429, "too much is being received; try again later", code="rate_limit_exceeded", retry_after=2
+            )
+        self.bytes += size
+
+
+async def read_body(request: Request, kind: type[Asked], settings: ServerSettings, arriving: Arriving) -> Asked:
     """Read and check a body.
 
     Raises:
@@ -30,7 +52,7 @@ async def read_body(request: Request, kind: type[Asked], settings: ServerSetting
     if media != "application/json":
         # It keeps web pages out, too: a browser asks first before it sends JSON to another site.
         raise ApiError(415, "the body must be JSON: send Content-Type: application/json", code="unsupported_media_type")
-    raw = await _read(request, settings)
+    raw = await _read(request, settings, arriving)
     try:
         asked = kind.model_validate_json(raw)
     except ValidationError as error:
@@ -39,12 +61,12 @@ async def read_body(request: Request, kind: type[Asked], settings: ServerSetting
     return asked
 
 
-async def _read(request: Request, settings: ServerSettings) -> bytes:
+async def _read(request: Request, settings: ServerSettings, arriving: Arriving) -> bytes:
     from starlette.requests import ClientDisconnect
 
     limit = settings.max_body
     stated = request.headers.get("content-length", "")
-    chunks, size, over = [], 0, stated.isdecimal() and len(stated) < 20 and int(stated) > limit
+    chunks, size, held, over = [], 0, 0, stated.isdecimal() and len(stated) < 20 and int(stated) > limit
     try:
         async with asyncio.timeout(settings.receive_timeout):
             stream = request.stream()
@@ -54,6 +76,8 @@ async def _read(request: Request, settings: ServerSettings) -> bytes:
                     if size > limit:
                         over = True
                         break
+                    arriving.take(len(chunk))
+                    held += len(chunk)
                     chunks.append(chunk)
         if over:
             chunks.clear()
@@ -68,4 +92,6 @@ async def _read(request: Request, settings: ServerSettings) -> bytes:
         raise ApiError(408, f"the body did not come within {settings.receive_timeout:g} s", code="timeout") from None
     except ClientDisconnect:
         raise ApiError(400, "the client left before its body was complete", code="disconnected") from None
+    finally:
+        arriving.bytes -= held
     return b"".join(chunks)
