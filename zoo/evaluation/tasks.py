@@ -204,7 +204,7 @@ def _own(name: str, registered: Registered) -> Suite:
     manager = _manager()
     if name not in manager.task_index:
         raise unknown(
-            "task", name, [*registered, *manager.all_tasks], "`zoo eval --tasks list` shows the registered ones"
+            "task", name, [*registered, *manager.all_tasks], "`zoo eval --list-tasks` shows the registered ones"
         )
     return Suite(name, _load(name, name), False)
 
