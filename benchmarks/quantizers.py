@@ -141,6 +141,7 @@ def page(results: list[dict[str, Any]], command: str) -> str:
         "and token embedding. Defaults are bold. The models are small, which makes them the harder case: a wider model",
         "rounds the same but averages over more. zoo-tiny is bundled; the other was trained by",
         "`benchmarks/train_small.py` and is less sure of what comes next, so that its first choice changes easily.",
+        "What it costs on a task is in [evaluation.md](evaluation.md).",
         "",
         f"    {command}",
         "",

@@ -23,6 +23,7 @@ _EXPORTS = {
     "plan": "zoo.api:plan",
     "open": "zoo.api:open_package",
     "benchmark": "zoo.api:benchmark",
+    "evaluate": "zoo.api:evaluate",
     "Engine": "zoo.engine:Engine",
     "host": "zoo.plugins:host",
     "ZooError": "zoo.errors:ZooError",

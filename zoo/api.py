@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.engine import Engine
     from zoo.package import Package
     from zoo.stages.bench import Bench
+    from zoo.stages.evaluate import Evaluation
 
 
 def build(
@@ -206,6 +207,59 @@ def benchmark(
         server = Server(url, served_model, api_key, retries, timeout, named)
         return bench_server(host().registry, server, ask, progress=progress)
     return bench_package(host().registry, str(model), precision, ask, progress=progress)
+
+
+def evaluate(
+    model: str | Path,
+    tasks: str | Sequence[str],
+    precision: str | None = None,
+    *,
+    data: str | Path | None = None,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    seed: int = 0,
+    scoring: str = "auto",
+    against: str | Path | None = None,
+    weights: str | Path | None = None,
+    workers: int | str | None = None,
+    log_samples: bool = False,
+    progress: Callable[[Any], None] | None = None,
+) -> Evaluation:
+    """Score a package on tasks, as ``zoo eval`` does.
+
+    Args:
+        model: a package folder, or a model of which a package is in the store.
+        tasks: one name or several.
+        data: the folder, archive or file that tasks read.
+        limit: only so many questions of each task.
+        scoring: ``likelihood`` or ``generation``; ``auto`` is what the model was made for.
+        against: another package, or ``hf``: transformers over ``weights``.
+        workers: processes, or ``ray://…``.
+
+    Returns:
+        The reports, one a task, and the comparisons.
+
+    Raises:
+        ZooError: what is wrong, in one line.
+    """
+    from zoo.stages.evaluate import Request
+    from zoo.stages.evaluate import evaluate as run
+
+    request = Request(
+        model=str(model),
+        tasks=[tasks] if isinstance(tasks, str) else tasks,
+        precision=precision,
+        data=None if data is None else Path(data),
+        limit=limit,
+        num_fewshot=num_fewshot,
+        seed=seed,
+        scoring=scoring,
+        against=None if against is None else str(against),
+        weights=None if weights is None else str(weights),
+        workers=None if workers is None else str(workers),
+        log_samples=log_samples,
+    )
+    return run(host().registry, request, progress=progress)
 
 
 def _request(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import zoo
 from tests.evaluation.made import build, make_checkpoint_folder
 from zoo.cli import app
 
@@ -87,3 +88,8 @@ def test_stdout_is_json_and_stderr_one_line_of_error(package: Path, tmp_path: Pa
     assert bad.returncode == 1
     assert bad.stdout == ""
     assert bad.stderr.count("\n") == 1
+
+
+def test_the_same_from_python(package: Path, quiz: None) -> None:
+    done = zoo.evaluate(package, "quiz", limit=3, workers=1)
+    assert done.reports[0].measured["samples"] == 3

@@ -228,3 +228,19 @@ def test_prompts_that_transformers_reads_otherwise_are_counted(tmp_path: Path) -
     task = choice_task(tmp_path, rows)
     done = evaluate(registry(task), Request(str(package), ["quiz"], against="hf", weights=str(folder)))
     assert "quiz: transformers makes other token ids of 1 of 4 prompts than tokenizer.json does" in done.notes
+
+
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_counted(chat: Path, tmp_path: Path) -> None:
+    import random
+
+    rows = questions(3)
+    rows[0]["question"] = sentence(random.Random(0), 400)
+    task = choice_task(tmp_path, rows) | {
+        "output_type": "generate_until", "doc_to_target": "{{choices[answer]}}",
+        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }  # fmt: skip
+    del task["doc_to_choice"]
+    done = evaluate(registry(task), Request(str(chat), ["quiz"]))
+    assert done.reports[0].measured["cut_short"] == 1
+    assert done.reports[0].measured["samples"] == 3
