@@ -76,9 +76,8 @@ def _print_one(row: Row) -> None:
 
 
 def _print_many(rows: list[Row]) -> None:
-    typer.echo("latencies in ms: mean / median / P99; throughputs a second")
     print_table(
-        ["WORKLOAD", "DONE", "REQUESTS", "OUTPUT", "DECODE", "ALL", *(name.upper() for _, name in LATENCIES)],
+        ["A SECOND", "DONE", "REQUESTS", "OUTPUT TOKENS", "DECODE TOKENS", "ALL TOKENS"],
         [
             (
                 row.label,
@@ -87,6 +86,17 @@ def _print_many(rows: list[Row]) -> None:
                 _rate(row.output_throughput),
                 _rate(row.decode_throughput),
                 _rate(row.total_token_throughput),
+            )
+            for row in rows
+        ],
+        right=range(1, 6),
+    )
+    typer.echo()
+    print_table(
+        ["MEAN / MEDIAN / P99, MS", *(name.upper() for _, name in LATENCIES)],
+        [
+            (
+                row.label,
                 *(
                     " / ".join(_ms(getattr(row, f"{statistic}_{key}_ms")) for statistic in STATISTICS)
                     for key, _ in LATENCIES
@@ -94,7 +104,7 @@ def _print_many(rows: list[Row]) -> None:
             )
             for row in rows
         ],
-        right=range(1, 10),
+        right=range(1, 5),
     )
     typer.echo()
 
