@@ -62,6 +62,14 @@ def test_a_chat_model_writes(chat: Path, data: Path) -> None:
         assert prompt.endswith("<assistant>")
 
 
+def test_examples_stand_before_the_options(fp32: Path, data: Path) -> None:
+    done = run(fp32, data, *TASKS[3:], limit=1, num_fewshot=2, scoring="likelihood", log_samples=True)
+    for report, samples in zip(done.reports, done.samples, strict=True):
+        assert report.settings["num_fewshot"] == 2
+        prompt = json.loads(samples.read_text(encoding="utf-8").splitlines()[0])["arguments"][0][0]
+        assert prompt.count("\n\n") >= 2
+
+
 def test_told_otherwise_a_chat_model_is_scored_by_likelihood(chat: Path, data: Path) -> None:
     (report,) = run(chat, data, "oc_piqa", limit=2, scoring="likelihood").reports
     assert report.settings["scoring"] == "likelihood"

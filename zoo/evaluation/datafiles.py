@@ -20,12 +20,16 @@ class DataFiles(Protocol):
     label: str
     """What to call the whole in messages."""
 
-    def paths(self) -> Sequence[str]:
-        """List every file, sorted."""
+    def match(self, pattern: str) -> Sequence[str]:
+        """List the files of a pattern, sorted; ``*`` stands for any characters but a slash."""
+        ...
+
+    def tops(self) -> Sequence[str]:
+        """List what lies at the top, sorted: for messages."""
         ...
 
     def read(self, path: str) -> bytes:
-        """Read one file of the list."""
+        """Read one file."""
         ...
 
 
@@ -35,14 +39,15 @@ class FolderFiles:
     def __init__(self, folder: Path) -> None:
         self.label = str(folder)
         self._folder = folder
-        self._paths: list[str] | None = None
 
-    def paths(self) -> Sequence[str]:
-        """List every file, sorted."""
-        if self._paths is None:
-            found = (one.relative_to(self._folder).as_posix() for one in self._folder.rglob("*") if one.is_file())
-            self._paths = sorted(found)
-        return self._paths
+    def match(self, pattern: str) -> Sequence[str]:
+        """List the files of a pattern, sorted."""
+        found = (one for one in self._folder.glob(pattern) if one.is_file())
+        return sorted(one.relative_to(self._folder).as_posix() for one in found)
+
+    def tops(self) -> Sequence[str]:
+        """List what lies at the top, sorted."""
+        return sorted(one.name for one in self._folder.iterdir())
 
     def read(self, path: str) -> bytes:
         """Read one file."""
@@ -63,9 +68,14 @@ class ArchiveFiles:
             raise ZooError(f"{path}: not a zip archive that can be read: {error}") from None
         self._paths = sorted(one.filename for one in self._archive.infolist() if not one.is_dir())
 
-    def paths(self) -> Sequence[str]:
-        """List every file, sorted."""
-        return self._paths
+    def match(self, pattern: str) -> Sequence[str]:
+        """List the files of a pattern, sorted."""
+        depth = pattern.count("/")
+        return [one for one in self._paths if one.count("/") == depth and fnmatch.fnmatchcase(one, pattern)]
+
+    def tops(self) -> Sequence[str]:
+        """List what lies at the top, sorted."""
+        return sorted({one.split("/")[0] for one in self._paths})
 
     def read(self, path: str) -> bytes:
         """Read one file."""
@@ -82,7 +92,11 @@ class SingleFile:
         self.label = str(path.parent)
         self._path = path
 
-    def paths(self) -> Sequence[str]:
+    def match(self, pattern: str) -> Sequence[str]:
+        """List the file, whatever it is called."""
+        return [self._path.name] if "/" not in pattern else []
+
+    def tops(self) -> Sequence[str]:
         """List the file."""
         return [self._path.name]
 
@@ -110,13 +124,10 @@ def open_data(path: Path) -> DataFiles:
 
 
 def find(data: DataFiles, patterns: Sequence[str]) -> list[str]:
-    """Find the files that the first matching pattern names; ``*`` stands for any characters but a slash."""
+    """Find the files of the first pattern that any match."""
     for inner in INNER:
         for pattern in patterns:
-            depth = (inner + pattern).count("/")
-            found = [
-                one for one in data.paths() if one.count("/") == depth and fnmatch.fnmatchcase(one, inner + pattern)
-            ]
+            found = data.match(inner + pattern)
             if found:
-                return found
+                return list(found)
     return []

@@ -33,7 +33,7 @@ class LocalFiles(Value):
     rename: dict[str, str] = Field(default_factory=dict)
     """Column as it stands in some layouts → column as the templates know it."""
     required: tuple[str, ...] = ()
-    """Columns that no row may lack."""
+    """Columns that no row may lack; one may be empty, as options of some exams are."""
     answer: str | None = None
     """The column of the right answer."""
     answers: tuple[JsonValue, ...] = ()
@@ -138,7 +138,7 @@ def _labelled(name: str, data: DataFiles, path: str, labels: str, rows: list[Row
 def _checked(block: LocalFiles, row: Row, subject: str | None) -> Row:
     values = {block.rename.get(key, key): value for key, value in row.values.items()}
     for column in block.required:
-        if values.get(column) in (None, ""):
+        if values.get(column) is None:
             raise ZooError(f"{row.where}: no {column!r}; it is not of the layout that the task reads")
     if block.answer is not None:
         answer = values.get(block.answer)
@@ -154,7 +154,7 @@ def _checked(block: LocalFiles, row: Row, subject: str | None) -> Row:
 
 def _missing(name: str, data: DataFiles, patterns: Sequence[str]) -> ZooError:
     wanted = " or ".join(one.replace(SUBJECT, "*") for one in patterns)
-    tops = sorted({one.split("/")[0] for one in data.paths()})
+    tops = data.tops()
     holds = ", ".join(tops[:8]) + (", …" if len(tops) > 8 else "") if tops else "nothing"
     return ZooError(f"task {name}: there is no {wanted} in {data.label}, which holds {holds}; name the right --data")
 
