@@ -106,7 +106,7 @@ class Browser:
         """Take what the page's console holds: errors, refused by the policy or thrown by scripts."""
         return [one["message"] for one in self._do("POST", "/se/log", {"type": "browser"}) if one["level"] == "SEVERE"]
 
-    def wait(self, condition: str, *args: Any, seconds: float = 15) -> Any:
+    def wait(self, condition: str, *args: Any, seconds: float = 40) -> Any:
         """Wait until a script's expression is true, and return it.
 
         Raises:
@@ -125,7 +125,7 @@ class Browser:
         self._http.close()
 
 
-def eventually(ask: Callable[[], Any], seconds: float = 15, say: Callable[[], str] = str) -> Any:
+def eventually(ask: Callable[[], Any], seconds: float = 40, say: Callable[[], str] = str) -> Any:
     """Ask until the answer is true."""
     end = time.monotonic() + seconds
     while not (answer := ask()):
