@@ -6,7 +6,8 @@
 
 The checkpoint is sparse, so it costs no disk; the package does (half or a quarter of the fp16 size) and is deleted.
 W writes as many bytes as the package has from memory, in 16 MB blocks and with fsync, before and after the build; R
-reads each input once, its pages dropped from the cache beforehand, as they are before the build.
+reads each input once, its pages dropped from the cache beforehand, as they are before the build.  --no-disk measures
+neither: how much memory a build takes can be seen on a busy machine, how long it takes cannot.
 """
 
 import argparse
@@ -28,12 +29,14 @@ from rounds import environment, failure, log
 from shapes import SHAPES
 
 
-def one_round(site: Site, checkpoint: Path, work: Path, precision: str, written: int | None) -> dict[str, float]:
+def one_round(
+    site: Site, checkpoint: Path, work: Path, args: argparse.Namespace, written: int | None
+) -> dict[str, Any]:
     """Measure W, R, the build and W again; `written` is the package's size where an earlier round found it."""
-    out = work / "package"
+    out, precision = work / "package", args.precision
     shutil.rmtree(out, ignore_errors=True)
-    write = [disk.write_seconds(work / "noise", written)] if written else []
-    read = disk.read_seconds(checkpoint)
+    write = [disk.write_seconds(work / "noise", written)] if written and not args.no_disk else []
+    read = None if args.no_disk else disk.read_seconds(checkpoint)
     disk.drop(checkpoint)
     try:
         done = measure(BACKENDS["zoo"].build(site, checkpoint, out, precision)[0], environment(site))
@@ -42,10 +45,12 @@ def one_round(site: Site, checkpoint: Path, work: Path, precision: str, written:
         size = folder_bytes(out)
     finally:
         shutil.rmtree(out, ignore_errors=True)
-    write.append(disk.write_seconds(work / "noise", size))
-    row = {"wall_s": done.wall, "cpu_s": done.cpu, "write_s": statistics.mean(write), "read_s": read,
-           "peak_rss_mb": done.peak_rss / 1e6, "package_gb": size / 1e9, "others_cpu": done.others}  # fmt: skip
-    row["ratio"] = row["wall_s"] / (row["write_s"] + row["read_s"])
+    row = {"wall_s": done.wall, "cpu_s": done.cpu, "peak_rss_mb": done.peak_rss / 1e6, "package_gb": size / 1e9,
+           "others_cpu": done.others}  # fmt: skip
+    if read is not None:
+        write.append(disk.write_seconds(work / "noise", size))
+        row |= {"write_s": statistics.mean(write), "read_s": read}
+        row["ratio"] = row["wall_s"] / (row["write_s"] + row["read_s"])
     log(", ".join(f"{key} {value:.2f}" for key, value in row.items()))
     return row
 
@@ -57,6 +62,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="llama-33b")
     parser.add_argument("--precision", choices=["int8", "int4"], default="int8")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--no-disk", action="store_true", help="leave W and R out: for the memory, on a busy machine")
     parser.add_argument("--zoo-python", type=Path, default=Path(sys.executable), help="an interpreter that has zoo")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
@@ -72,7 +78,7 @@ def main() -> None:
     rows: list[dict[str, float]] = []
     for _ in range(args.rounds):
         written = round(rows[-1]["package_gb"] * 1e9) if rows else None
-        rows.append(one_round(site, checkpoint, work, args.precision, written))
+        rows.append(one_round(site, checkpoint, work, args, written))
     shutil.rmtree(work, ignore_errors=True)
     result: dict[str, Any] = {
         "kind": "large_build", "date": date.today().isoformat(), "machine": machine.describe(),

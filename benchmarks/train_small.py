@@ -39,13 +39,13 @@ def train_tokenizer(text: str) -> Tokenizer:
     return tokenizer
 
 
-def config(vocab: int, hidden: int) -> LlamaConfig:
+def config(vocab: int, hidden: int, layers: int) -> LlamaConfig:
     """Give the model's numbers."""
     return LlamaConfig(
         vocab_size=vocab,
         hidden_size=hidden,
         intermediate_size=3 * hidden,
-        num_hidden_layers=4,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=CONTEXT,
@@ -95,7 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="a text of a megabyte or so")
     parser.add_argument("--output", type=Path, required=True, help="the checkpoint folder to make")
-    parser.add_argument("--hidden-size", type=int, default=256, help="a multiple of 8 [256]")
+    parser.add_argument("--hidden-size", type=int, default=512, help="a multiple of 8 [512]")
+    parser.add_argument("--layers", type=int, default=2, help="decoder layers [2]")
     parser.add_argument("--steps", type=int, default=900, help="steps of 2048 tokens [900]")
     options = parser.parse_args()
     torch.manual_seed(SEED)
@@ -104,7 +105,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "heldout.txt").write_text(text[cut:], encoding="utf-8")
     tokenizer = train_tokenizer(text[:cut])
-    model = LlamaForCausalLM(config(tokenizer.get_vocab_size(), options.hidden_size))
+    model = LlamaForCausalLM(config(tokenizer.get_vocab_size(), options.hidden_size, options.layers))
     tokens = torch.tensor(tokenizer.encode(text[:cut], add_special_tokens=False).ids)
     print(f"{sum(weight.numel() for weight in model.parameters()):,} parameters, {len(tokens):,} tokens", flush=True)
     train(model, tokens, options.steps)
