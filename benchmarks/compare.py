@@ -86,6 +86,26 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Add the rounds of a new result to those of an earlier one of the same comparison, which may have other parts."""
+    same = {key: new["settings"][key] for key in new["settings"] if key != "rounds"}
+    if old.get("kind") != "compare" or {key: old["settings"].get(key) for key in same} != same:
+        raise SystemExit("--add: the earlier result is of another comparison")
+    result = {**old, "date": new["date"], "machine": new["machine"]}
+    for key in ("versions", "formats"):
+        result[key] = {**old[key], **new[key]}
+    for part in ("build", "run"):
+        figures = result.setdefault(part, {})
+        for name, row in new.get(part, {}).items():
+            rounds.append(figures, name, row)
+        if part in new:
+            result["errors"][part] = {**old["errors"].get(part, {}), **new["errors"][part]}
+        result["errors"][part] = {name: why for name, why in result["errors"][part].items() if name not in figures}
+    most = max((len(row["others_cpu"]) for row in result["build"].values()), default=0)
+    result["settings"]["rounds"] = max(most, max((len(row["others_cpu"]) for row in result["run"].values()), default=0))
+    return result
+
+
 def listed(choices: list[str]) -> Any:
     """Return a parser of comma-separated names out of `choices`."""
 
@@ -119,8 +139,11 @@ def main() -> None:
     parser.add_argument("--no-setup", action="store_true", help="measure only the peers that are there")
     peers.add_options(parser)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--add", action="store_true", help="add them to what --out holds: a long comparison in pieces")
     args = parser.parse_args()
     result = compare(args)
+    if args.add and args.out and args.out.is_file():
+        result = merged(json.loads(args.out.read_text()), result)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=1) + "\n")
