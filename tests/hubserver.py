@@ -126,6 +126,9 @@ class Handler(BaseHTTPRequestHandler):
         for fault in list(self.server.faults):
             if fault(self, request):
                 return
+        self._route(request)
+
+    def _route(self, request: Request) -> None:
         path = unquote(urlsplit(self.path).path)
         if path.startswith("/api/"):
             self._api(path)
@@ -261,7 +264,7 @@ def break_off(part: str, after: int, *, times: int = 1) -> Fault:
         handler.wfile = sink  # type: ignore[assignment]
         faults, handler.server.faults = handler.server.faults, []
         try:
-            handler._resolve(urlsplit(handler.path).path, request)
+            handler._route(request)
         finally:
             handler.server.faults = faults
             handler.wfile = whole

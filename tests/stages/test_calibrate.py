@@ -191,3 +191,21 @@ def test_the_plan_foresees_the_memory(text, tmp_path):
     assert status == 0
     foreseen = json.loads(planned.stdout)["peak_memory_bytes"]
     assert 0.6 * foreseen < usage.ru_maxrss * 1024 < 1.1 * foreseen
+
+
+def test_a_dataset_of_the_hub_from_fetch_to_package(model, server, tmp_path):
+    rows = "".join(json.dumps({"text": words(50, seed)}) + "\n" for seed in range(60))
+    # Behind the rows that are wanted the file is damaged; nobody reads so far.
+    damaged = gzip.compress(rows.encode()) + gzip.compress(b"no row\n" * 4000)
+    files = {f"en/{name}.json.gz": damaged for name in ("c4-train.00000-of-01024", "c4-validation.00000-of-00008")}
+    server.add("datasets/allenai/c4", files=files)
+    options = ["--calibration", "c4", "--samples", 4, "--sequence-length", 64]
+    fetched = CliRunner().invoke(app, ["fetch", "--dataset", "c4"])
+    assert fetched.exit_code == 0, fetched.output
+    asked = len(server.asked("GET", ""))
+    code, message = attempt(model, tmp_path, *options, "--offline")
+    assert code == 0, message
+    assert len(server.asked("GET", "")) == asked
+    code, message = attempt(model, tmp_path, *options[:2], "--samples", 400, "--sequence-length", 64, "--force")
+    assert code == 1
+    assert "c4-train.00000-of-01024.json.gz" in message

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from tests.builds import write_safetensors
 from tests.hubserver import HubServer, break_off, status
 from zoo.cli import app
+from zoo.errors import ZooError
 from zoo.home import zoo_home
 from zoo.plugins import host
-from zoo.sources.dataset_files import locate_dataset
+from zoo.sources.dataset_files import find_in_folder, locate_dataset
 from zoo.sources.hub import locate, storage_folder
 
 FILES = {"config.json": b'{"model_type": "example"}', "tokenizer.json": b"{}", "README.md": b"---\nlicense: mit\n---\n"}
@@ -229,6 +230,26 @@ def test_a_dataset_at_an_address(server: HubServer, declare: Callable[..., None]
     path.write_bytes(DATA[:-1])
     assert ("already here" in zoo("--dataset", "exams").stdout) is not checksum
     assert (path.read_bytes() == DATA) is checksum
+
+
+def test_an_address_that_breaks_off_goes_on(server: HubServer, declare: Callable[..., None]) -> None:
+    declare(f', sha256: "{hashlib.sha256(DATA).hexdigest()}"')
+    server.plain["/downloads/exams.zip"] = DATA
+    server.faults = [break_off("exams.zip", 150_000)]
+    done = zoo("--dataset", "exams")
+    assert done.exit_code == 0, done.stderr
+    assert server.asked("GET", "exams.zip")[-1].headers["range"] == "bytes=150000-"
+    assert (zoo_home() / "datasets/exams/exams.zip").read_bytes() == DATA
+
+
+def test_files_that_a_user_brought_are_checked(server: HubServer, declare: Callable[..., None], tmp_path: Path) -> None:
+    declare()
+    dataset = host().registry.dataset("stories")
+    (tmp_path / "train.json").write_bytes(DATA)
+    assert find_in_folder(dataset, tmp_path) == {"data/train.json": tmp_path / "train.json"}
+    (tmp_path / "train.json").write_bytes(DATA[:-1])
+    with pytest.raises(ZooError, match=r"train\.json: its SHA-256 is not the one that dataset stories declares"):
+        find_in_folder(dataset, tmp_path)
 
 
 def test_an_address_that_answers_otherwise(server: HubServer, declare: Callable[..., None]) -> None:

@@ -34,7 +34,7 @@ def find_in_folder(dataset: Dataset, folder: Path) -> dict[str, Path]:
     """Find the files of a dataset in a folder that a user brought them to, by their declared paths.
 
     Raises:
-        ZooError: one is not there.
+        ZooError: one is not there, or not what is declared.
     """
     found = {}
     for file in dataset.files:
@@ -42,6 +42,8 @@ def find_in_folder(dataset: Dataset, folder: Path) -> dict[str, Path]:
         there = next((one for one in places if one.is_file()), None)
         if there is None:
             raise ZooError(f"{folder}: holds no {file.path} of dataset {dataset.name}")
+        if file.sha256 is not None and _sha256(there) != file.sha256:
+            raise ZooError(f"{there}: its SHA-256 is not the one that dataset {dataset.name} declares")
         found[file.path] = there
     return found
 

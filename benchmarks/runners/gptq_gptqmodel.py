@@ -1,0 +1,34 @@
+"""Quantize a checkpoint by GPTQModel and save what its weights stand for.  Runs in the peer's environment.
+
+    gptq_gptqmodel.py CHECKPOINT TOKENS OUT BITS BLOCK
+
+TOKENS is int32 [samples, length] as .npy.  OUT gets model.safetensors: every weight in float32 under its own name, the
+linears of the layers as they come back from their stored form.
+"""
+
+import json
+import sys
+import tempfile
+from importlib.metadata import version
+
+import numpy as np
+from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
+from safetensors.torch import load_file, save_file
+
+checkpoint, tokens_file, out, bits, block = sys.argv[1:6]
+tokens = np.load(tokens_file)
+settings = QuantizeConfig(bits=int(bits), group_size=int(block), sym=True, desc_act=False)
+samples = [{"input_ids": row.tolist(), "attention_mask": [1] * len(row)} for row in tokens]
+model = GPTQModel.load(checkpoint, settings)
+model.quantize(samples, batch_size=4)
+with tempfile.TemporaryDirectory() as folder:
+    model.save(folder)
+    read = GPTQModel.load(folder, backend=BACKEND.TORCH, device="cpu")
+    found = load_file(f"{checkpoint}/model.safetensors")
+    for name, module in read.model.named_modules():
+        if hasattr(module, "dequantize_weight"):
+            values, wanted = module.dequantize_weight().float(), found[f"{name}.weight"].shape
+            found[f"{name}.weight"] = values.reshape(wanted) if values.shape == wanted else values.T
+save_file({name: one.float().reshape(found[name].shape).contiguous().clone() for name, one in found.items()},
+          f"{out}/model.safetensors")  # fmt: skip
+print(json.dumps({"versions": {one: version(one) for one in ("gptqmodel", "torch")}}))
