@@ -234,5 +234,22 @@ def test_the_quota_of_a_control_group_counts(tmp_path) -> None:
     assert _quota(tmp_path / "none") is None
 
 
+def test_the_memory_of_control_groups_counts(tmp_path) -> None:
+    from zoo.engine.machine import _memory_limits
+
+    assert _memory_limits(tmp_path) == []
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 200\nactive_file 50\n")
+    assert _memory_limits(tmp_path) == [(1000, 550)]
+    (tmp_path / "memory.max").write_text("max\n")
+    old = tmp_path / "memory"
+    old.mkdir()
+    (old / "memory.limit_in_bytes").write_text("2000\n")
+    (old / "memory.usage_in_bytes").write_text("1500\n")
+    (old / "memory.stat").write_text("total_rss 1100\ntotal_inactive_file 300\n")
+    assert _memory_limits(tmp_path) == [(2000, 800)]
+
+
 def test_zoo_open_opens_a_folder(package) -> None:
     assert zoo.open(package[0]).context_length == CONTEXT

@@ -38,14 +38,15 @@ def _cgroup_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return max(1, math.floor(min(limits))) if limits else None
 
 
-def _control_groups(root: Path) -> list[Path]:
-    """The folders of this process's control group and of those above it."""
+def _control_groups(root: Path, controller: str = "") -> list[Path]:
+    """The folders of this process's control group and of those above it; of one controller where each has its own."""
     try:
         group = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    unified = next((line.split("::", 1)[1] for line in group if line.startswith("0::")), "/").strip("/")
-    folder = root / unified
+    paths = {kinds: path for _, kinds, path in (line.split(":", 2) for line in group if line.count(":") >= 2)}
+    own = next((path for kinds, path in paths.items() if controller in kinds.split(",")), "/")
+    folder = root / own.strip("/")
     return [one for one in (folder, *folder.parents) if one == root or root in one.parents]
 
 
@@ -91,17 +92,24 @@ def free_memory() -> int:
 def _memory_limits(root: Path = Path("/sys/fs/cgroup")) -> list[tuple[int, int]]:
     """The memory limits of this process's control group and of those above, and what is left of each, in bytes.
 
-    Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (``memory.max``, ``memory.current``, ``memory.stat``).
+    Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (``memory.max``, ``memory.current``, ``memory.stat``)
+    and cgroup-v1/memory.rst (``memory.limit_in_bytes``, ``memory.usage_in_bytes``).
     """
     found = []
-    for folder in _control_groups(root):
+    second = [(folder, "memory.max", "memory.current", "") for folder in _control_groups(root)]
+    first = root / "memory"
+    old = [
+        (folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+        for folder in _control_groups(first, controller="memory")
+    ]
+    for folder, limits, current, prefix in [*second, *old]:
         try:
-            limit = (folder / "memory.max").read_text().strip()
-            used = int((folder / "memory.current").read_text())
+            limit = (folder / limits).read_text().strip()
+            used = int((folder / current).read_text())
             stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             if limit != "max":
                 # Pages of files are given back when memory is asked for.
-                files = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+                files = sum(int(stat.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
                 found.append((int(limit), int(limit) - used + files))
         except (OSError, ValueError):
             continue
