@@ -7,12 +7,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zoo.engine import Engine, Generation, Piece
+from zoo.engine import Engine, Generation, Piece, SchedulerStats
 from zoo.server.tokens import TokenTable
 
 
@@ -48,17 +49,13 @@ class Script:
         self.lines, self.finish = list(lines), finish
         self.gate.clear()
 
-    def start(self, model: Any, settings: Any) -> tuple[Engine, Scheduler]:
-        """Stand in for what opens a package and starts its scheduler."""
-        engine = Engine.open(model.path, threads=1)
-        return engine, Scheduler(self, engine)
-
 
 class Scheduler:
     """Answers each request in a thread of its own."""
 
     def __init__(self, script: Script, engine: Engine) -> None:
         self._script, self._tokens = script, TokenTable(engine)
+        self.context = engine.context_length
 
     def submit(self, prompt_ids: Any, limits: Any, sampling: Any, *, on_piece: Any, on_done: Any, **_: Any) -> Ticket:
         ticket = Ticket(list(prompt_ids))
@@ -91,10 +88,8 @@ class Scheduler:
         ticket.finished = time.perf_counter()
         on_done(ticket)
 
-    def stats(self) -> Any:
-        from zoo.server.sequential import Stats
-
-        return Stats()
+    def stats(self) -> SchedulerStats:
+        return SchedulerStats(**dict.fromkeys((one.name for one in fields(SchedulerStats)), 0))
 
     def close(self, *, drain: bool = False) -> None:
         for ticket in self._script.tickets:
@@ -118,6 +113,6 @@ def base_checkpoint(folder: Path) -> Path:
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
     """Let every model of a server say what the test wants."""
     made = Script()
-    monkeypatch.setattr("zoo.server.pool.start_model", made.start)
+    monkeypatch.setattr("zoo.engine.Scheduler", lambda engine, **_: Scheduler(made, engine))
     yield made
     made.gate.set()
