@@ -12,7 +12,7 @@ from tests.evaluation.made import build, choice_task, make_checkpoint_folder, qu
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.harness_model import Step
 from zoo.registry import Registry
-from zoo.reports import reports
+from zoo.reports import recorded_reports, reports
 from zoo.stages.evaluate import Request, evaluate
 
 
@@ -110,6 +110,9 @@ def test_packages_are_compared_sample_by_sample(fp32: Path, int8: Path, tmp_path
     (comparison,) = done.comparisons
     assert (comparison.what, comparison.other) == ("int8", "fp32")
     assert 0.5 < (comparison.agreement or 0) <= 1
+    kept = [one for one in recorded_reports() if one.precision == "fp32"]
+    assert kept[0].measured["acc"] == comparison.metrics[0].other
+    assert kept[0].settings == done.reports[0].settings
     one = comparison.metrics[0]
     assert one.difference == pytest.approx(one.value - one.other)
     assert one.stderr is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoo.declarations.base import digest
-from zoo.errors import UsageError, ZooError, unknown
+from zoo.errors import ZooError, unknown
 from zoo.evaluation.datafiles import DataFiles, FolderFiles
 from zoo.evaluation.localtask import BLOCK, LocalData, plain_files, read_block, read_local
 from zoo.evaluation.rows import Row, read_rows
@@ -84,8 +84,6 @@ def load_suite(name: str, registered: Registered, choices: Choices) -> Suite:
             suite = _beside(name, config, plain, folder)
         else:
             suite = Suite(name, _load(name, config), False)
-    if choices.limit is not None and choices.limit < 1:
-        raise UsageError(f"limit must be 1 or more, not {choices.limit}")
     for task in suite.tasks.values():
         if choices.num_fewshot is not None:
             task.set_config("num_fewshot", choices.num_fewshot)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from zoo.declarations.base import digest
+from zoo.declarations.report import Report
+from zoo.errors import UsageError, ZooError
 from zoo.home import zoo_home
 from zoo.package.folder import Package, open_package
 from zoo.registry import Registry
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 class Other:
     """What a package is compared with: another package, or the original weights through transformers."""
 
+    what: str
+    """What to call the package."""
     name: str
+    """What to call this one."""
     original: bool = False
     folder: Path | None = None
     package: Package | None = None
@@ -52,34 +57,34 @@ class Other:
             require_original()
             checkpoint = original_weights(registry, package, identify(registry, request.model), request.weights)
             checkpoint.close()
+            what = package.manifest.recipe.precision
             return cls(
-                "transformers fp32", original=True, folder=checkpoint.folder, scoring=scoring,
+                what, "transformers fp32", original=True, folder=checkpoint.folder, scoring=scoring,
                 fingerprint=checkpoint.fingerprint,
             )  # fmt: skip
-        other = open_package(find_package(registry, request.against, _other_precision(request)))
+        other = _other_package(registry, request.against)
         note = None
         files = [one.manifest.files.get("tokenizer.json") for one in (package, other)]
         if files[0] != files[1]:
             note = f"{package.path.name} and {other.path.name} have different tokenizers"
-        return cls(_name(other), package=other, note=note, scoring=scoring)
+        return cls(*_labels(package, other), package=other, note=note, scoring=scoring)
 
     def compare(
         self,
-        task: str,
-        what: str,
         outcome: Outcome,
         encode: Callable[[str], list[int]],
         suite: Suite,
         request: Request,
         progress: Progress | None,
-    ) -> Comparison:
-        """Score the other one on a fresh suite and compare."""
+    ) -> tuple[Comparison, Report | None]:
+        """Score the other one on a fresh suite and compare; a package gets a report of its own."""
         from zoo.evaluation.comparison import compare
 
         if self.package is not None:
             if self._run is None:
                 self._run = Run(self.package, request, self.scoring, progress)
-            theirs, _ = self._run.score(suite)
+            theirs, measured = self._run.score(suite)
+            report = self._run.report(suite, theirs, measured)
         else:
             from zoo.evaluation.harness import run_suite
 
@@ -87,8 +92,9 @@ class Other:
                 self._model = self._open_original(request, progress)
             chat = suite.generates and self.scoring == "generation" and self._model.has_template
             theirs = run_suite(self._model, suite, limit=request.limit, seed=request.seed, chat=chat)
+            report = None
             self.note = _other_ids(outcome, encode, self._model.encode)
-        return compare(task, what, outcome, self.name, theirs)
+        return compare(suite.name, self.what, outcome, self.name, theirs), report
 
     def _open_original(self, request: Request, progress: Progress | None) -> Any:
         from zoo.evaluation.journal import Journal
@@ -117,20 +123,21 @@ def _other_ids(outcome: Outcome, encode: Callable[[str], list[int]], other: Call
     return f"transformers makes other token ids of {differing} of {len(prompts)} prompts than tokenizer.json does"
 
 
-def _other_precision(request: Request) -> Literal["fp32"] | None:
-    """A model's name after --against means its fp32 package, unless it is a folder."""
-    return None if (Path(request.against or "") / "zoo.json").is_file() else "fp32"
+def _other_package(registry: Registry, text: str) -> Package:
+    """Open what is compared with: a package, or of a built model the fp32 package where there is one."""
+    try:
+        return open_package(find_package(registry, text, None if (Path(text) / "zoo.json").is_file() else "fp32"))
+    except UsageError:
+        raise
+    except ZooError:
+        return open_package(find_package(registry, text))
 
 
-def _name(package: Package) -> str:
-    return f"{package.manifest.recipe.model} {package.manifest.recipe.precision}"
-
-
-def label_of(package: Package, other: Other) -> str:
-    """Name a package beside another: by its precision, where the model is the same."""
-    recipe = package.manifest.recipe
-    same = other.package is None or other.package.manifest.recipe.model == recipe.model
-    if same and other.package is not None and other.package.manifest.recipe.precision != recipe.precision:
-        other.name = other.package.manifest.recipe.precision
-        return recipe.precision
-    return recipe.precision if same and other.package is None else _name(package)
+def _labels(package: Package, other: Package) -> tuple[str, str]:
+    """Name two packages beside each other: by their precisions, where that tells them apart."""
+    mine, theirs = package.manifest.recipe, other.manifest.recipe
+    if mine.model == theirs.model and mine.precision != theirs.precision:
+        return mine.precision, theirs.precision
+    if mine.model == theirs.model:
+        return f"{mine.precision} {mine.hash[:8]}", f"{theirs.precision} {theirs.hash[:8]}"
+    return f"{mine.model} {mine.precision}", f"{theirs.model} {theirs.precision}"

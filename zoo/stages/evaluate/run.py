@@ -6,15 +6,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from zoo.declarations.base import digest
+from zoo.declarations.report import Report
 from zoo.home import zoo_home
 from zoo.package.folder import Package
 from zoo.registry import Registry
+from zoo.reports import make_report
 from zoo.stages.evaluate.request import Request
 
 if TYPE_CHECKING:
     from zoo.evaluation.harness import Outcome
     from zoo.evaluation.harness_model import EngineModel, Progress
     from zoo.evaluation.tasks import Scoring, Suite
+
+_LIBRARIES = ("lm_eval", "datasets", "tokenizers", "numpy", "onnxruntime")
 
 
 def choose_scoring(registry: Registry, package: Package, wanted: str) -> Scoring:
@@ -69,9 +73,13 @@ class Run:
             measured["tasks"] = [{"task": one.task, "samples": one.samples, **one.metrics} for one in outcome.tasks]
         return outcome, measured
 
-    def settings(self, suite: Suite, outcome: Outcome) -> dict[str, Any]:
-        """Everything that two reports must share to be compared."""
-        return {
+    def report(self, suite: Suite, outcome: Outcome, measured: dict[str, Any], *libraries: str) -> Report:
+        """Write down a score, with everything that two reports must share to be compared.
+
+        Args:
+            libraries: those that took part besides the usual ones.
+        """
+        settings = {
             "task": suite.name,
             "scoring": "generation" if suite.generates else "likelihood",
             "chat_template": self._chat and suite.generates,
@@ -82,6 +90,7 @@ class Run:
             "data_hash": outcome.data_hash,
             "prompt_hash": outcome.prompt_hash,
         }
+        return make_report("eval", self._package.manifest, settings, measured, libraries=(*_LIBRARIES, *libraries))
 
     def close(self, *, done: bool) -> None:
         """Let go of the workers and keep the journal unless the work is done."""

@@ -10,9 +10,9 @@ from zoo.declarations.report import Report
 from zoo.errors import ZooError
 from zoo.package.folder import open_package
 from zoo.registry import Registry
-from zoo.reports import keep_report, make_report
+from zoo.reports import keep_report
 from zoo.stages.evaluate.data import DataSource
-from zoo.stages.evaluate.other import Other, label_of
+from zoo.stages.evaluate.other import Other
 from zoo.stages.evaluate.request import Request
 from zoo.stages.evaluate.run import Run, choose_scoring
 from zoo.stages.subject import find_package
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from zoo.evaluation.comparison import Comparison
     from zoo.evaluation.harness import Outcome
     from zoo.evaluation.harness_model import Progress
-
-_LIBRARIES = ("lm_eval", "datasets", "tokenizers", "numpy", "onnxruntime")
 
 
 @dataclass
@@ -71,19 +69,18 @@ def evaluate(registry: Registry, request: Request, *, progress: Progress | None 
     try:
         for suite in suites:
             outcome, measured = run.score(suite)
-            comparison = None
+            libraries: tuple[str, ...] = ()
             if other is not None:
                 fresh = load_suite(suite.name, registry.tasks, choices)
-                label = label_of(package, other)
-                comparison = other.compare(suite.name, label, outcome, run.model.tok_encode, fresh, request, progress)
-                if other.original and other.note:
-                    result.notes.append(f"{suite.name}: {other.note}")
+                comparison, theirs = other.compare(outcome, run.model.tok_encode, fresh, request, progress)
                 result.comparisons.append(comparison)
                 measured["against"] = comparison.model_dump(mode="json")
-            report = make_report(
-                "eval", package.manifest, run.settings(suite, outcome), measured,
-                libraries=_LIBRARIES if other is None or not other.original else (*_LIBRARIES, "torch", "transformers"),
-            )  # fmt: skip
+                if theirs is not None:
+                    keep_report(theirs)
+                else:
+                    libraries = ("torch", "transformers")
+                    result.notes += [f"{suite.name}: {other.note}"] if other.note else []
+            report = run.report(suite, outcome, measured, *libraries)
             result.reports.append(report)
             result.paths.append(keep_report(report))
             if request.log_samples:
