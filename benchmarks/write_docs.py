@@ -102,7 +102,8 @@ def main() -> None:
     files = sorted(RESULTS.glob("*.json"))
     if not files:
         sys.exit(f"no results in {RESULTS.name}/: run compare.py with --out benchmarks/results/NAME.json")
-    text = page([json.loads(path.read_text()) for path in files])
+    results = [json.loads(path.read_text()) for path in files]
+    text = page([one for one in results if one.get("kind") in RENDER])  # others have pages of their own
     if args.check:
         stale = not PAGE.is_file() or PAGE.read_text() != text
         sys.exit("docs/benchmarks.md is stale: run python benchmarks/write_docs.py" if stale else 0)
