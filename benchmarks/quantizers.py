@@ -146,7 +146,7 @@ def page(results: list[dict[str, Any]], command: str) -> str:
         "small-shakespeare is what that script makes unless told otherwise, 512 wide with two layers. The narrower",
         "ones (`--hidden-size 256 --layers 4`, and 128) came first, and show how far the default block of 128 carries:",
         "at width 128 a row is a single block, for its weights and for onnxruntime's rounding of activations, which is",
-        "about half of the loss. They miss the mark that int8 is held to; blocks of 32 or fp16 are the choice for such.",
+        "about half of the loss. They miss the mark that int8 is held to; they want blocks of 32, or fp16.",
         "What it costs on a task is in [evaluation.md](evaluation.md).",
         "",
         f"    {command}",
