@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Measure what calibrated quantizers keep: the page docs/calibration.md.
+"""Measure what calibrated quantizers keep: the tables of docs/calibration.md, which calibration_page.py writes.
 
-    python benchmarks/calibration.py --model zoo-tiny TEXT --model CHECKPOINT TEXT --output docs/calibration.md
+    python benchmarks/calibration.py --model zoo-tiny TEXT --model CHECKPOINT TEXT
 
 Each text is cut in two: samples come from the first part, perplexity from the second.  Every variant is built from
 three seeds, which draw other samples, and measured twice: with its stored weights and float32 activations, and as it
@@ -10,7 +10,6 @@ ships, by ONNX Runtime with activations rounded in its kernels.  Both are held a
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 
 import machine
 import numpy as np
+from calibration_page import RESULTS, row
 from numpy.typing import NDArray
 
 import zoo
@@ -209,87 +209,29 @@ def measure(model: str, text: Path, options: argparse.Namespace, work: Path) -> 
     return result
 
 
-def spread(found: dict[str, Any], key: str, form: str) -> str:
-    """Write a mean, and the range where there is one."""
-    values = [run[key] for run in found["runs"]]
-    low, high = format(min(values), form), format(max(values), form)
-    return format(statistics.mean(values), form) + (f" ({low} … {high})" if len(values) > 1 else "")
-
-
-def row(found: dict[str, Any], others: list[dict[str, Any]]) -> str:
-    """Write a line of the table; the last column is the loss as a share of what rounding to nearest loses."""
-    plain = next(
-        one for one in others
-        if one["quantizer"] == "rtn"
-        and all(one[key] == found[key] for key in ("precision", "block", "symmetric"))
-    )  # fmt: skip
-    loss, base = (statistics.mean(run["float_kl"] for run in one["runs"]) for one in (found, plain))
-    share = "-" if found is plain else f"{loss / base:.2f}"
-    points = "no" if found["symmetric"] else "yes"
-    return (
-        f"| {found['precision']} | {found['block']} | {points} | {found['name'].replace('symmetric True, ', '')} | "
-        f"{spread(found, 'float_kl', '.1e')} | {share} | {spread(found, 'float', '+.3%')} | "
-        f"{spread(found, 'shipped_kl', '.1e')} | {spread(found, 'shipped', '+.3%')} |"
-    )
-
-
-def page(results: list[dict[str, Any]], command: str) -> str:
-    """Write docs/calibration.md."""
-    here = machine.describe()
-    lines = [
-        "# Calibrated quantizers",
-        "",
-        "<!-- Written by benchmarks/calibration.py; do not edit. -->",
-        "",
-        "What quantizing costs when the quantizer has seen samples, against the original weights in",
-        "float32. Samples and measured text are different parts of one file. *Float activations* computes in float32",
-        "with the stored weights: the loss of the weights alone. *As shipped* is the package under ONNX Runtime, whose",
-        "kernels round activations to 8 bits. KL is KL(original ‖ quantized), mean of all positions, in nats: unlike",
-        "perplexity, which a rounding error may lower by chance, it is never below zero. Where samples are drawn: mean",
-        "of three seeds (lowest … highest). *Of rtn's* divides by what round to nearest loses at the same block size",
-        "and symmetry. Head and embedding have 8 bits throughout.",
-        "",
-        f"    {command}",
-        "",
-    ]
-    for result in results:
-        lines += [
-            f"## {result['model']}",
-            "",
-            f"{result['about']} Perplexity in float32: {result['perplexity']:.4f} on {result['tokens']} tokens of "
-            f"{result['text']}.",
-            "",
-            "| precision | block | zero points | quantizer | KL, float activations | of rtn's "
-            "| perplexity, float activations | KL, as shipped | perplexity, as shipped |",
-            "|---|---|---|---|---|---|---|---|---|",
-            *(row(one, result["variants"]) for one in result["variants"]),
-            "",
-        ]
-    versions = ", ".join(f"{one} {version(one)}" for one in ("onnxruntime", "torch"))
-    return "\n".join([*lines, f"Measured on {here['cpu']}, {here['system']}, with {versions}.", ""])
-
-
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs=2, action="append", required=True, metavar=("MODEL", "TEXT"))
     parser.add_argument("--characters", type=int, default=150_000, help="how much of each text to use [150000]")
     parser.add_argument("--samples", type=int, default=64, help="calibration samples of 256 tokens [64]")
-    parser.add_argument("--output", type=Path, help="the Markdown page [stdout]")
-    parser.add_argument("--json", type=Path, help="the same figures as JSON")
+    parser.add_argument(
+        "--json", type=Path, default=RESULTS / "quality.json", help="where the figures go [%(default)s]"
+    )
     options = parser.parse_args()
-    results = []
+    found = []
     for model, text in options.model:
         with tempfile.TemporaryDirectory() as work:
-            results.append(measure(model, Path(text), options, Path(work)))
-    shown = " ".join(f"--model {Path(model).name} {Path(text).name}" for model, text in options.model)
-    written = page(results, f"python benchmarks/calibration.py {shown} --output docs/calibration.md")
-    if options.output:
-        options.output.write_text(written, encoding="utf-8")
-    else:
-        print(written)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            found.append(measure(model, Path(text), options, Path(work)))
+    save(options.json, found)
+
+
+def save(path: Path, results: list[dict[str, Any]], libraries: tuple[str, ...] = ("onnxruntime", "torch")) -> None:
+    """Write figures with the machine and the versions that they were measured on."""
+    here = machine.describe()
+    versions = {one: version(one) for one in libraries}
+    whole = {"machine": f"{here['cpu']}, {here['system']}", "versions": versions, "results": results}
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

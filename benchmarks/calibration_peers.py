@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calibration import SHARE, WINDOW, FloatModel, in_float, windows
+from calibration import RESULTS, SHARE, WINDOW, FloatModel, in_float, save, windows
 from peers import CONSTRAINTS, log, reason
 
 import zoo
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="draws of the samples [3]")
     parser.add_argument("--samples", type=int, default=32, help="calibration samples of 256 tokens [32]")
     parser.add_argument("--characters", type=int, default=150_000, help="how much of each text to use [150000]")
-    parser.add_argument("--json", type=Path, help="where the figures go, after every run")
+    parser.add_argument("--json", type=Path, default=RESULTS / "peers.json", help="where the figures go [%(default)s]")
     options = parser.parse_args()
     options.cache, options.block = options.cache.absolute(), options.block or [32]
     if options.action == "setup":
@@ -175,11 +175,9 @@ def main() -> None:
 
         def keep(found: dict[str, Any]) -> None:
             results[-1] = found
-            if options.json:
-                options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            save(options.json, results, ("torch",))
 
         measure(model, Path(text), options, keep)
-    print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":
