@@ -108,7 +108,7 @@ def test_larger_packages_are_prepared_in_the_background(package, monkeypatch) ->
     opened(package, monkeypatch, "auto")
     command, options = started.pop()
     assert options["start_new_session"]
-    subprocess.run(command, check=True, timeout=120, env=dict(os.environ))
+    subprocess.run(command, check=True, timeout=300, env=dict(os.environ))
     assert find(package) is not None
     opened(package, monkeypatch, "auto")
     assert not started
@@ -155,7 +155,7 @@ def test_rm_takes_them_along(package) -> None:
 
 def test_the_background_process_says_why_it_cannot(tmp_path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "zoo.engine.prepack", str(tmp_path)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "zoo.engine.prepack", str(tmp_path)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1
     assert "no package" in done.stderr
