@@ -16,7 +16,7 @@ machine that is quiet for minutes only can be used part by part.  Markdown goes 
 - load: the first start of a package from a warm page cache, and later ones.
 
 zoo's weights are prepared before anything is timed (build does it), as they are from a package's second start on; only
-"load" begins without.
+the first of "load" does without, and nothing is prepared beside it.
 """
 
 import argparse
@@ -25,7 +25,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -207,39 +206,17 @@ def profile(bench: Bench) -> dict[str, Any]:
 
 
 def load(bench: Bench) -> dict[str, Any]:
-    """The first start with an empty home, then another, everything in the page cache."""
+    """A start without prepared weights, as a package's first, and one with, as later ones; all in the page cache."""
     package = bench.package("zoo")
-    homes: list[str] = []
-
-    def first() -> dict[str, Any]:
-        homes.append(tempfile.mkdtemp(prefix="zoo-home-", dir=bench.cache))
-        read_through(package)
-        return bench.zoo("zoo_load.py", package, env={"ZOO_HOME": homes[-1], "ZOO_PREPACK": "auto"})
-
-    def later() -> dict[str, Any]:
-        wait_for(Path(homes[-1]))
-        return bench.zoo("zoo_load.py", package, env={"ZOO_HOME": homes[-1], "ZOO_PREPACK": "auto"})
-
-    try:
-        figures: dict[str, Any] = {}
-        for _ in range(bench.args.rounds):
-            rounds.append(figures, "first", rounds.quiet("load", "first", lambda _: first(), bench.args.quiet, 0))
-            rounds.append(figures, "later", rounds.quiet("load", "later", lambda _: later(), bench.args.quiet, 0))
-            rounds.log("load " + ", ".join(f"{name} {figures[name]['load_s'][-1]:.2f} s" for name in figures))
-    finally:
-        for home in homes:
-            shutil.rmtree(home, ignore_errors=True)
-    size = (package / "model.onnx.data").stat().st_size
-    return {"figures": figures, "errors": {}, "package_bytes": size}
-
-
-def wait_for(home: Path, seconds: float = 120.0) -> None:
-    """Wait until the first start's background work is done: weights are prepared for the starts after it."""
-    end = time.monotonic() + seconds
-    while not list(home.glob("prepacked/*/prepacked.json")):
-        if time.monotonic() > end:
-            raise RuntimeError(f"no prepared weights after {seconds:.0f} s")
-        time.sleep(0.2)
+    bench.warm()
+    found = bench.interleave(
+        "load",
+        {
+            "first": lambda: bench.zoo("zoo_load.py", package, env={"ZOO_PREPACK": "never"}),
+            "later": lambda: bench.zoo("zoo_load.py", package),
+        },
+    )
+    return found | {"package_bytes": (package / "model.onnx.data").stat().st_size}
 
 
 PARTS: dict[str, Part] = {"solo": solo, "streams": streams, "lookup": lookup, "prefix": prefix, "load": load,
@@ -299,14 +276,13 @@ def main() -> None:
     bench = Bench(args)
     if "build" in args.what:
         build(bench)
-    parts = {name: PARTS[name](bench) for name in args.what if name != "build"}
-    if not parts:
-        return
-    result = merged(bench, parts)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
-    print("\n".join(engine_tables.engine(result)))
+    for name in args.what:
+        if name != "build":
+            result = merged(bench, {name: PARTS[name](bench)})
+            if args.out:
+                args.out.parent.mkdir(parents=True, exist_ok=True)
+                args.out.write_text(json.dumps(result, indent=1) + "\n")
+            print("\n".join(engine_tables.engine(result)))
 
 
 if __name__ == "__main__":
