@@ -55,6 +55,9 @@ def solo(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
     for prompt in prompts:
         lines.append(f"- decode after {prompt}: {against(part[prompt]['figures'], 'decode_tok_s', aims['decode'])}")
     lines += memory(part, next(iter(prompts)))
+    idle = {name: median(row, "others_cpu") or 0.0 for name, row in part[next(iter(prompts))]["figures"].items()}
+    lines += [f"- {name} left {share:.0%} of the processors to others: it chose its own number of threads"
+              for name, share in idle.items() if share > 0.4 and name not in ("zoo", "read")]  # fmt: skip
     return [*lines, *noise(part[prompt] for prompt in prompts), ""]
 
 
