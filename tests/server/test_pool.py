@@ -177,3 +177,37 @@ def test_a_client_that_leaves_while_its_model_loads(three, monkeypatch) -> None:
         wait_for(lambda: loaded(served) == {"zoo-tiny"})
         assert idle(served)
         assert complete(served)[0] == 200
+
+
+def test_an_engine_that_fails_says_so_without_saying_what(three, monkeypatch) -> None:
+    with serving(three[:1], threads=1) as served:
+        assert complete(served)[0] == 200
+        session = served.pool.running["zoo-tiny"].engine.session
+        step, secret = session.step, "/a/private/path"
+
+        def broken(*args: Any) -> Any:
+            raise ZooError(f"onnxruntime failed at {secret}")
+
+        monkeypatch.setattr(session, "step", broken)
+        error = error_of(complete(served))
+        assert (error["status"], error["code"]) == (500, "engine_error")
+        assert secret not in error["message"]
+        with ask_raw(served, stream=True) as connection:
+            text = b""
+            while b"[DONE]" not in text:
+                text += connection.recv(65536)
+        assert b'"code":"engine_error"' in text
+        monkeypatch.setattr(session, "step", step)
+        assert complete(served)[0] == 200
+        assert idle(served)
+
+
+def test_a_scheduler_that_takes_nothing_more_is_replaced(three) -> None:
+    with serving(three[:1], threads=1) as served:
+        assert complete(served)[0] == 200
+        served.pool.running["zoo-tiny"].scheduler.close()
+        found = complete(served)
+        assert error_of(found)["status"] == 503
+        assert found[1]["retry-after"] == "1"
+        assert complete(served)[0] == 200
+        assert idle(served)
