@@ -92,6 +92,7 @@ def overload(result: dict[str, Any]) -> list[str]:
         "## Overload", "",
         f"{result['seconds']:.0f} s of requests at {result['offered_per_s']:.0f} a second, ten times the "
         f"{result['carried_per_s']:.0f} that {result['slots']} slots carry; {result['queue']} may wait. "
+        "Client and server share the processors, so the flood itself costs answers. "
         f"`python benchmarks/serve_overload.py`, {result['date']}.", "",
         "| | |", "|---|---:|",
         f"| offered | {statuses['offered']:,} |",

@@ -282,7 +282,7 @@ def main() -> int:
         packages = {f"zoo-tiny-{one}": serving.build_tiny(here, one) for one in ("fp32", "int8")}
         server = serving.Server(
             list(packages.values()), here / "log.jsonl", "--slots", options.slots, "--queue", 24, "--threads", 1,
-            "--memory", "100MB", "--send-timeout", 5, "--receive-timeout", 5,
+            "--memory", "100MB", "--send-timeout", 5,
         )  # fmt: skip
         try:
             soak = Soak(server, Expected(packages), options.minutes * 60, options.seed)
@@ -293,6 +293,7 @@ def main() -> int:
             slots = asyncio.run(every_slot(soak, options.slots))
             code = server.stop()
             errors = server.events("error")
+            cut = Counter(one["reason"] for one in server.events("connection_cut"))
         finally:
             server.kill()
         result = {
@@ -301,7 +302,7 @@ def main() -> int:
             "wrong": soak.wrong[:20], "wrong_count": len(soak.wrong), "server_errors": errors[:5],
             "memory": memory(soak.samples), "samples": soak.samples[:: max(1, len(soak.samples) // 60)],
             "idle_at_the_end": not idle["zoo_requests_running"] and not idle["zoo_requests_waiting"],
-            "every_slot_works": slots, "exit_code": code,
+            "cut": dict(cut), "every_slot_works": slots, "exit_code": code,
             "output_tokens": idle["zoo_output_tokens_total"], "cancelled": idle["zoo_sequences_cancelled_total"],
         }  # fmt: skip
     print(json.dumps({name: one for name, one in result.items() if name != "samples"}, indent=1))

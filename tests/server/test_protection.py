@@ -136,6 +136,7 @@ def test_a_client_that_reads_nothing_holds_up_nobody_and_is_cut_off(package, eng
             with pytest.raises(ConnectionError):
                 read_all(connection)
             connection.close()
+        wait_for(lambda: len(served.events("connection_cut")) == 2)
 
 
 def test_a_reader_that_is_slow_gets_all_of_it(package, engine) -> None:
@@ -162,6 +163,7 @@ def test_a_request_that_does_not_arrive_is_given_up(package) -> None:
                 with pytest.raises(ConnectionError):
                     connection.recv(100) or (_ for _ in ()).throw(ConnectionError)
         assert complete(served)[0] == 200
+        wait_for(lambda: len(served.events("connection_cut")) == 2)
 
 
 def test_an_answer_that_takes_too_long_is_ended(package) -> None:

@@ -14,6 +14,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zoo.server.errors import ApiError
+from zoo.server.logs import Log
+from zoo.server.settings import ServerSettings
 
 
 class Connection(H11Protocol):
@@ -22,6 +24,7 @@ class Connection(H11Protocol):
     receive_timeout = 30.0
     send_timeout = 30.0
     max_connections = 512
+    log: Log | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to watch the connection."""
@@ -70,12 +73,17 @@ class Connection(H11Protocol):
 
     def _await_head(self) -> None:
         if self._head is None:
-            self._head = self.loop.call_later(self.receive_timeout, self.transport.abort)
+            self._head = self.loop.call_later(self.receive_timeout, self._cut, "no request came in time")
 
     def _stop_head(self) -> None:
         if self._head is not None:
             self._head.cancel()
             self._head = None
+
+    def _cut(self, reason: str) -> None:
+        if self.log is not None:
+            self.log.event("connection_cut", reason=reason)
+        self.transport.abort()
 
     def _look(self) -> None:
         """Cut the connection off if nothing of what waits for its client was read since the last look."""
@@ -85,7 +93,7 @@ class Connection(H11Protocol):
             connection = self.transport.get_extra_info("socket")
             if connection is not None:  # what the kernel holds goes too
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.transport.abort()
+            self._cut("nothing was read in time")
             return
         self._unread = unread if stuck else 0
         self._watch = self.loop.call_later(self.send_timeout, self._look)
@@ -99,7 +107,12 @@ async def _full(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": error.content()})
 
 
-def connection_class(*, receive_timeout: float, send_timeout: float, max_connections: int) -> type[Connection]:
+def connection_class(settings: ServerSettings, log: Log) -> type[Connection]:
     """Make the class of a server's connections."""
-    limits = {"receive_timeout": receive_timeout, "send_timeout": send_timeout, "max_connections": max_connections}
+    limits = {
+        "receive_timeout": settings.receive_timeout,
+        "send_timeout": settings.send_timeout,
+        "max_connections": settings.max_connections,
+        "log": log,
+    }
     return type("Connection", (Connection,), limits)

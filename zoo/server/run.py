@@ -95,11 +95,7 @@ def make_server(
     app = create_app(ModelPool(models, settings, log), settings, log, routers=(page, *routers))
     config = uvicorn.Config(
         app,
-        http=connection_class(
-            receive_timeout=settings.receive_timeout,
-            send_timeout=settings.send_timeout,
-            max_connections=settings.max_connections,
-        ),
+        http=connection_class(settings, log),
         ws="none",
         loop="asyncio",
         log_config=None,
