@@ -60,7 +60,8 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         "versions": versions(cache, found),
         "formats": {name: BACKENDS[name].formats[args.precision] for name in found},
         "settings": {"shape": args.shape, "fill": args.fill, "precision": args.precision, "rounds": args.rounds,
-                     "prompt": args.prompt, "new": args.new, "repeats": args.repeats, "threads": args.threads},
+                     "prompt": args.prompt, "new": args.new, "repeats": args.repeats, "threads": args.threads,
+                     "note": args.note},
         "errors": {"build": dict(missing), "run": dict(missing)},
     }  # fmt: skip
     names = list(found)
@@ -88,7 +89,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Add the rounds of a new result to those of an earlier one of the same comparison, which may have other parts."""
-    same = {key: new["settings"][key] for key in new["settings"] if key != "rounds"}
+    same = {key: new["settings"][key] for key in new["settings"] if key not in ("rounds", "note")}
     if old.get("kind") != "compare" or {key: old["settings"].get(key) for key in same} != same:
         raise SystemExit("--add: the earlier result is of another comparison")
     result = {**old, "date": new["date"], "machine": new["machine"]}
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--no-setup", action="store_true", help="measure only the peers that are there")
     peers.add_options(parser)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--note", default="", help="under what conditions, for the tables' titles")
     parser.add_argument("--add", action="store_true", help="add them to what --out holds: a long comparison in pieces")
     args = parser.parse_args()
     result = compare(args)

@@ -117,6 +117,8 @@ def comparison(result: dict[str, Any]) -> list[str]:
     settings = result["settings"]
     labels = {name: f"{name}: {text}" for name, text in result["formats"].items()}
     where = f"{settings['shape']}, {settings['precision']}"
+    if settings.get("note"):
+        where += f" ({settings['note']})"
     lines = []
     if result.get("build"):
         lines += table(f"Build: {where}", BUILD, result["build"], labels, result["errors"].get("build", {}))
