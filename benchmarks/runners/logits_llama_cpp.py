@@ -17,6 +17,9 @@ import numpy as np
 
 server, model, tokens, out = sys.argv[1:5]
 windows = np.load(tokens)
+WHOLE = 300
+"""A token that is whole characters: the server says nothing of probabilities after half a character, so this one is
+sampled always.  The probabilities are those before sampling, which the bias does not touch."""
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
@@ -26,6 +29,7 @@ opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def post(body: dict[str, object]) -> dict[str, object]:
     """Ask for a completion."""
+    body = {"n_predict": 1, "temperature": 0, "logit_bias": [[WHOLE, 1e4]], **body}
     request = urllib.request.Request(
         f"{base}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
@@ -48,7 +52,7 @@ def wait(process: subprocess.Popen) -> None:
 
 def last(ids: list[int], vocab: int) -> np.ndarray:
     """Return the log-probabilities of the token after `ids`."""
-    answer = post({"prompt": ids, "n_predict": 1, "n_probs": vocab, "temperature": 0, "cache_prompt": True})
+    answer = post({"prompt": ids, "n_probs": vocab, "cache_prompt": True})
     row = np.full(vocab, -np.inf, np.float32)
     for entry in answer["completion_probabilities"][0]["top_logprobs"]:
         row[entry["id"]] = entry["logprob"]
@@ -61,7 +65,7 @@ with open(model, "rb"):
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
 try:
     wait(process)
-    probe = post({"prompt": [1], "n_predict": 1, "n_probs": 1 << 20, "temperature": 0})
+    probe = post({"prompt": [1], "n_probs": 1 << 20})
     vocab = len(probe["completion_probabilities"][0]["top_logprobs"])
     result = [[last(ids[: n + 1].tolist(), vocab) for n in range(len(ids))] for ids in windows]
 finally:
