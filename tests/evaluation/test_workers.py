@@ -12,9 +12,10 @@ from tests.evaluation.test_evaluate import registry
 from tests.evaluation.test_likelihood import requests_of
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.completion import Prompt
+from zoo.evaluation.crew import Job, Reply
 from zoo.evaluation.processes import ProcessCrew
 from zoo.evaluation.scorer import LocalScorer
-from zoo.evaluation.workers import CrewScorer, Job, Reply, make_scorer
+from zoo.evaluation.workers import CrewScorer, make_scorer
 from zoo.stages.evaluate import Request, evaluate
 
 

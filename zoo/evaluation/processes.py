@@ -9,8 +9,8 @@ from typing import Any
 
 from zoo.engine.machine import usable_cores
 from zoo.errors import ZooError
+from zoo.evaluation.crew import Job, Reply, do_job
 from zoo.evaluation.scorer import LocalScorer
-from zoo.evaluation.workers import Job, Reply, do_job
 
 
 class ProcessCrew:

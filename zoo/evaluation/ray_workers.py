@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.evaluation.workers import RAY, Job, Reply
+from zoo.evaluation.crew import RAY, Job, Reply
 
 
 class RayCrew:
@@ -100,8 +100,8 @@ class _Worker:
         self._scorer: Any = None
 
     def work(self, kind: Any, requests: list[Any]) -> Reply:
+        from zoo.evaluation.crew import do_job
         from zoo.evaluation.scorer import LocalScorer
-        from zoo.evaluation.workers import do_job
         from zoo.package.folder import read_manifest
 
         try:

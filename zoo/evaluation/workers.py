@@ -4,73 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.completion import Prompt
+from zoo.evaluation.crew import RAY, Crew, Job, Kind
 from zoo.evaluation.likelihood import Continuation, Likelihood, questions
 from zoo.evaluation.scorer import LocalScorer, Scorer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Kind = Literal["likelihoods", "completions"]
-RAY = "ray://"
 ATTEMPTS = 3
 """Workers that may be lost over one job before it is the job that is to blame."""
 JOBS_PER_MEMBER = 8
 """Jobs that each worker gets at least, where there are as many questions: a slow one must not be waited for long."""
 MOST_QUESTIONS = 16
-
-
-@dataclass
-class Job:
-    """Requests that one worker computes together."""
-
-    kind: Kind
-    indexes: list[int]
-    requests: list[Any]
-    lost: int = 0
-    """Workers that were lost over it."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a worker says: answers, in the order of the job's requests, or why there are none."""
-
-    answers: list[Any] | None
-    error: str | None = None
-
-
-class Crew(Protocol):
-    """Workers, by number, each with the package open."""
-
-    def members(self) -> list[int]:
-        """Start them, where they are not, and list those that are there."""
-        ...
-
-    def give(self, member: int, job: Job) -> None:
-        """Give a worker a job."""
-        ...
-
-    def wait(self) -> tuple[int, Reply | None]:
-        """Wait for any worker; None in place of a reply: it is lost."""
-        ...
-
-    def replace(self, member: int) -> int | None:
-        """Start another worker for a lost one; None where that cannot be."""
-        ...
-
-    def close(self) -> None:
-        """Let all of them go."""
-        ...
-
-
-def do_job(scorer: Scorer, kind: Kind, requests: Sequence[Any]) -> list[Any]:
-    """Answer a job's requests, in their order."""
-    found: dict[int, Any] = dict(getattr(scorer, kind)(requests))
-    return [found[index] for index in range(len(requests))]
 
 
 class CrewScorer:
