@@ -105,15 +105,30 @@ def test_a_long_prompt_lets_running_answers_go_on(engine) -> None:
     assert between >= 3
 
 
+class Held:
+    """A listener that stops the scheduler at the first piece until it is let go."""
+
+    def __init__(self) -> None:
+        self.reached, self._go = threading.Event(), threading.Event()
+
+    def __call__(self, piece: Piece) -> None:
+        self.reached.set()
+        self._go.wait(60)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
 def test_a_cancelled_request_frees_its_slot_at_once(engine) -> None:
-    asked = prompts(3, seed=5)
+    asked, held = prompts(3, seed=5), Held()
     with Scheduler(engine, slots=1) as scheduler:
-        first = scheduler.submit(asked[0], Limits(400))
+        first = scheduler.submit(asked[0], Limits(400), on_piece=held)
         waiting = scheduler.submit(asked[1], Limits(400))
-        next(iter(first))
+        assert held.reached.wait(60)
         waiting.cancel()
         first.cancel()
         last = scheduler.submit(asked[2], Limits(2))
+        held.let_go()
         assert len(last.result(60).token_ids) == 2
         assert first.result(5).finish_reason == "interrupt"
         assert len(first.generation.token_ids) < 400
@@ -183,14 +198,15 @@ def test_lookup_draws_the_same_tokens_by_the_same_seed(tmp_path) -> None:
 
 
 def test_more_than_may_wait_is_refused(engine) -> None:
-    prompt = prompts(1)[0]
+    prompt, held = prompts(1)[0], Held()
     with Scheduler(engine, slots=1, waiting=2) as scheduler:
-        running = scheduler.submit(prompt, Limits(400))
-        next(iter(running))
+        running = scheduler.submit(prompt, Limits(400), on_piece=held)
+        assert held.reached.wait(60)
         waiting = [scheduler.submit(prompt, Limits(1)) for _ in range(2)]
         with pytest.raises(QueueFull, match="2 requests wait"):
             scheduler.submit(prompt, Limits(1))
         running.cancel()
+        held.let_go()
         assert all(len(ticket.result(60).token_ids) == 1 for ticket in waiting)
 
 
