@@ -6,6 +6,7 @@ python benchmarks/calibration_page.py
 
 import json
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,14 @@ def peers(found: dict[str, Any]) -> list[str]:
             versions |= run.get("versions", {})
     first = found["results"][0]
     notes = f"{first['samples']} samples of {first['length']} tokens. " + found.get("note", "")
-    return [*lines, "", notes.strip(), "", measured({**found, "versions": {**found["versions"], **versions}}), ""]
+    return [
+        *lines,
+        "",
+        *textwrap.wrap(notes, 118),
+        "",
+        measured({**found, "versions": {**found["versions"], **versions}}),
+        "",
+    ]
 
 
 def list_names(found: dict[str, Any]) -> list[str]:
@@ -153,7 +161,7 @@ def mixed(found: dict[str, Any]) -> list[str]:
                     f"{run['kl'] / auto:.2f} | {run['perplexity']:.4f} | {predicted} |"
                 )
         lines.append("")
-    return [*lines, found.get("note", ""), "", measured(found), ""]
+    return [*lines, *textwrap.wrap(found.get("note", ""), 118), "", measured(found), ""]
 
 
 def memory(found: dict[str, Any]) -> list[str]:
@@ -175,7 +183,7 @@ def memory(found: dict[str, Any]) -> list[str]:
             f"| {one['shape']} | {one['layers']} | {one['precision']} | {one['tokens']} | **{one['peak_rss_gb']}** | "
             f"{one['processor_seconds']:.0f} |"
         )
-    return [*lines, "", found.get("note", ""), "", measured(found), ""]
+    return [*lines, "", *textwrap.wrap(found.get("note", ""), 118), "", measured(found), ""]
 
 
 def shown(found: dict[str, Any]) -> str:

@@ -11,7 +11,6 @@ the original weights, on text that gave no samples (see calibration.py).
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -120,8 +119,7 @@ class Bench:
             str(python_of(self.options.cache, name)), str(RUNNERS / f"gptq_{name}.py"), str(self.folder),
             str(self.work / "tokens.npy"), str(out), "4", str(block),
         ]  # fmt: skip
-        threads = os.environ | {"OMP_NUM_THREADS": str(max(2, os.cpu_count() or 2))}  # gptqmodel refuses to use one
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=threads)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{name} failed")
         versions = json.loads([line for line in done.stdout.splitlines() if line.startswith('{"versions"')][-1])

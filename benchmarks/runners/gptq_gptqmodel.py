@@ -7,13 +7,19 @@ linears of the layers as they come back from their stored form.
 """
 
 import json
+import os
 import sys
 import tempfile
 from importlib.metadata import version
 
 import numpy as np
-from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
-from safetensors.torch import load_file, save_file
+
+# On a machine of two cores its pool has one thread, of which its own loader asks two (7.6.0).
+cores = os.cpu_count() or 1
+os.cpu_count = lambda: max(4, cores)
+
+from gptqmodel import BACKEND, GPTQModel, QuantizeConfig  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 checkpoint, tokens_file, out, bits, block = sys.argv[1:6]
 tokens = np.load(tokens_file)
@@ -27,8 +33,9 @@ with tempfile.TemporaryDirectory() as folder:
     found = load_file(f"{checkpoint}/model.safetensors")
     for name, module in read.model.named_modules():
         if hasattr(module, "dequantize_weight"):
-            values, wanted = module.dequantize_weight().float(), found[f"{name}.weight"].shape
-            found[f"{name}.weight"] = values.reshape(wanted) if values.shape == wanted else values.T
+            values = module.dequantize_weight().float().T  # it has inputs as rows
+            assert values.shape == found[f"{name}.weight"].shape
+            found[f"{name}.weight"] = values
 save_file({name: one.float().reshape(found[name].shape).contiguous().clone() for name, one in found.items()},
           f"{out}/model.safetensors")  # fmt: skip
 print(json.dumps({"versions": {one: version(one) for one in ("gptqmodel", "torch")}}))
