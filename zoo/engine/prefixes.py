@@ -89,7 +89,3 @@ class PrefixCache:
         """Make blocks the most recently used, the first of a text the last to go: without it the others are lost."""
         for key in reversed(keys):
             self._blocks.move_to_end(key)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._blocks.clear()
