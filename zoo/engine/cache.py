@@ -98,12 +98,9 @@ class Slots:
 
     def copy(self, source: int, destination: int, tokens: int) -> None:
         """Make a slot hold what the first ``tokens`` tokens of another are, and nothing else."""
-        if source != destination:
-            for buffer in self.buffers:
-                buffer[destination, :, :tokens] = buffer[source, :, :tokens]
-            self.tokens[destination] = self.tokens[source][:tokens]
-        else:
-            self.keep(source, tokens)
+        for buffer in self.buffers:
+            buffer[destination, :, :tokens] = buffer[source, :, :tokens]
+        self.tokens[destination] = self.tokens[source][:tokens]
 
     def save(self, slot: int, start: int, stop: int) -> list[NDArray[Any]]:
         """Copy the keys and values of some tokens, one array (kv_heads, tokens, head_dim) for each buffer."""

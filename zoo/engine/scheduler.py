@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo.engine.generation import Generation, Limits, Piece, Request
+from zoo.engine.generation import AHEAD, Generation, Limits, Piece, Request
 from zoo.engine.machine import free_memory
 from zoo.engine.prefixes import PrefixCache
 from zoo.engine.sampling import Sampling
@@ -116,7 +116,7 @@ class Scheduler:
             raise ZooError(
                 f"{slots} slots leave {room / 1e9:.2f} GB for keys and values, less than two tokens each; use fewer"
             )
-        self._slots = session.new_slots(slots, min(self.context, 256))
+        self._slots = session.new_slots(slots)
         kept = int(free * PREFIX_SHARE) if prefix_cache_bytes is None else prefix_cache_bytes
         self._prefixes = PrefixCache(kept, session.token_bytes)
         self._tie = engine.batching_effect if lookup else None
@@ -274,7 +274,7 @@ class Scheduler:
             ticket.started = time.perf_counter()
             prompt = seat.prompt
             try:
-                self._slots.reserve(min(self.context, len(prompt) + min(request.room, 512)))
+                self._slots.reserve(min(self.context, len(prompt) + min(request.room, AHEAD)))
                 ticket.cached_tokens = self._prefixes.restore(self._slots, slot, prompt)
             except ZooError as error:
                 self._free(seat, "failed", error)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from zoo.engine.generation import Generation, Limits, Request
 from zoo.engine.sampling import Sampling
 from zoo.engine.session import Row
-from zoo.evaluation.likelihood import common
 from zoo.evaluation.steps import FILLER, compute
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def complete(engine: Engine, requests: Sequence[Prompt], batch: int = BATCH) -> 
 
 def _begin(engine: Engine, slots: Slots, slot: int, last: int, prompt: Prompt) -> Request:
     """Compute a prompt and choose its answer's first token."""
-    held = min(common(slots.tokens[last], prompt.ids), len(prompt.ids) - 1)
+    held = min(slots.sequence(last).common(prompt.ids), len(prompt.ids) - 1)
     (logits,) = compute(engine.session, slots, last, prompt.ids, held, 1)
     slots.copy(last, slot, len(prompt.ids))
     limits = Limits(prompt.max_new_tokens, tuple(one for one in prompt.until if one), engine.stop_token_ids)

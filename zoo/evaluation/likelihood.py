@@ -83,7 +83,7 @@ def _question(session: Session, slots: Slots, context: Ids, options: Sequence[Id
     """Score the options of one context: those of one token on what comes after it, the others in steps of their own."""
     last = len(context) - 1
     longer = sorted((one for one in options if len(one) > 1), key=len, reverse=True)
-    held = min(common(slots.tokens[CONTEXT], context), last)
+    held = min(slots.sequence(CONTEXT).common(context), last)
     if len(longer) < len(options):
         (logits,) = compute(session, slots, CONTEXT, context, held, 1)
         for single in options:
@@ -138,16 +138,6 @@ def _options(
         yield one, [part.wanted(logits, len(one))]
     for slot in range(CONTEXT + 1, CONTEXT + 1 + len(parts)):
         slots.keep(slot, 0)
-
-
-def common(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """Count the tokens that two texts begin with alike."""
-    matched = 0
-    for mine, other in zip(held, wanted, strict=False):
-        if mine != other:
-            break
-        matched += 1
-    return matched
 
 
 def rate(blocks: Iterable[NDArray[np.float32]], ids: Sequence[int]) -> Likelihood:
