@@ -170,7 +170,7 @@ def memory(found: dict[str, Any]) -> list[str]:
         "## Memory of large shapes",
         "",
         "Random weights of the real shapes, a build by gptq in a process of its own. Peak resident set size, all",
-        "counted. The machine was busy with other work, so the times say little.",
+        "counted.",
         "",
         "    python benchmarks/calibration_memory.py --shape llama-33b --layers 1 --samples 2",
         "    python benchmarks/calibration_memory.py --shape tinyllama-1.1b --samples 16 --sequence-length 256",
