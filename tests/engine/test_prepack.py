@@ -16,6 +16,7 @@ from tests.engine.made import make_package
 from zoo.cli import app
 from zoo.engine.prepack import find, make, opening, store
 from zoo.errors import UsageError, ZooError
+from zoo.package.memory import OPENING
 
 IDS = list(range(3, 60))
 
@@ -88,8 +89,13 @@ def test_what_fits_neither_memory_nor_disk_is_refused_with_the_numbers(package, 
     with pytest.raises(ZooError, match=r"takes 0\.0 GB of memory, and 0\.0 GB are free; and it cannot be mapped"):
         opened(package, monkeypatch, "auto")
     half = zoo.build(tmp_path / "checkpoint", "fp16", output=tmp_path / "fp16")
-    with pytest.raises(ZooError, match="fewer bits"):
-        opened(half, monkeypatch, "auto")
+    for share in (0.0, 0.99):
+        needed = OPENING["fp16"] * sum(one.size for one in half.manifest.files.values())
+        monkeypatch.setattr(opening, "free_memory", lambda free=share * needed: free)
+        with pytest.raises(ZooError, match="fewer bits"):
+            opened(half, monkeypatch, "auto")
+    monkeypatch.setattr(opening, "free_memory", lambda: needed)
+    assert opened(half, monkeypatch, "auto").logits(IDS).size
     assert not list(store.folder().glob("*/"))
 
 

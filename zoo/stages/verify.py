@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from zoo.declarations.manifest import Manifest
 from zoo.declarations.report import Report
+from zoo.engine.machine import free_memory
 from zoo.errors import ZooError
 from zoo.package.folder import Package, check_hashes, open_package, read_manifest
+from zoo.package.memory import OPENING
 from zoo.registry import Registry
 from zoo.reports import keep_report, make_report
 from zoo.stages.subject import Subject, checkpoint_folder, find_package, identify
@@ -22,9 +24,8 @@ if TYPE_CHECKING:
     from zoo.verify.samples import Sample
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime")
-_FOLDED = {"fp16": 3.0}
-"""Memory of an opened package in its own sizes: float16 weights are widened to float32 and kept beside."""
 _OPENED = 1.3
+"""Memory of an opened package in its own size, where ``OPENING`` does not state it."""
 _SHARE = 0.8
 """Share of the free memory that a whole package may take."""
 
@@ -130,11 +131,9 @@ def original_weights(registry: Registry, package: Package, subject: Subject, wei
 
 def fits(package: Package) -> bool:
     """Tell whether a package can be opened whole beside what runs now."""
-    import psutil
-
     size = sum(record.size for record in package.manifest.files.values())
-    needed = size * _FOLDED.get(package.manifest.recipe.precision, _OPENED)
-    return bool(needed < psutil.virtual_memory().available * _SHARE)
+    needed = size * OPENING.get(package.manifest.recipe.precision, _OPENED)
+    return bool(needed < free_memory() * _SHARE)
 
 
 def bad_files(folder: Path) -> tuple[Manifest, list[str]]:

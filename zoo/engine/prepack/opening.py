@@ -14,6 +14,7 @@ from zoo.engine.machine import free_memory
 from zoo.engine.prepack.making import SOURCE, can_prepare, grows_to, make
 from zoo.engine.prepack.store import find, limit
 from zoo.errors import UsageError, ZooError
+from zoo.package.memory import OPENING
 
 if TYPE_CHECKING:
     from zoo.package.folder import Package
@@ -23,8 +24,6 @@ WHEN = "ZOO_PREPACK"
 at once where they would not fit memory; ``always`` at once; ``never`` not at all."""
 SMALLEST = 2**28
 """Bytes of a package below which opening is quick and small enough."""
-_OWN = {"fp16": 3.0}
-"""Memory of its own that an opened package takes, in its own sizes: float16 weights are widened to float32."""
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +46,7 @@ def graph_to_open(package: Package, *, background: bool = True) -> Path:
     found = find(package)
     if found is not None:
         return found
-    needed, free = size * _OWN.get(package.manifest.recipe.precision, 1.0), free_memory()
+    needed, free = size * OPENING.get(package.manifest.recipe.precision, 1.0), free_memory()
     if when == "always" and can_prepare(package):
         return make(package)
     if needed <= free:
