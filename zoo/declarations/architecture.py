@@ -131,6 +131,10 @@ class Architecture(Value):
             return "MHA"
         return "MQA" if self.num_key_value_heads == 1 else "GQA"
 
+    def padded_head(self, multiple: int) -> int:
+        """Round the head size up to what a target's kernels want."""
+        return -(-self.head_dim // multiple) * multiple
+
     def window(self, layer: int) -> int | None:
         """Say how many tokens a token of this layer sees, itself included; None is all."""
         if self.layer_types is not None and self.layer_types[layer] == "full_attention":

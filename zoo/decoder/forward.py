@@ -12,7 +12,7 @@ from zoo.decoder.rotary import rotary
 
 def forward(arch: Architecture, ops: GraphOps, head_multiple: int) -> None:
     """Compose the decoder: embedding, layers, final norm, head."""
-    size = weights.padded_head(arch, head_multiple)
+    size = arch.padded_head(head_multiple)
     heads: dict[str, int] = {
         "num_heads": arch.num_attention_heads, "num_kv_heads": arch.num_key_value_heads, "head_dim": size,
     }  # fmt: skip

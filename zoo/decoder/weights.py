@@ -41,16 +41,11 @@ def ignored(arch: Architecture, name: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in _BUFFERS)
 
 
-def padded_head(arch: Architecture, head_multiple: int) -> int:
-    """Round the head size up to what the target's kernels want."""
-    return -(-arch.head_dim // head_multiple) * head_multiple
-
-
 def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict[str, Parameter]:
     """List one layer's weights by role, in the order they are used."""
     hidden, ffn, size = arch.hidden_size, arch.intermediate_size, arch.head_dim
     heads, kv_heads = arch.num_attention_heads, arch.num_key_value_heads
-    padded = padded_head(arch, head_multiple)
+    padded = arch.padded_head(head_multiple)
     prefix = f"model.layers.{layer}."
 
     def padding(count: int, *, rotary: bool) -> HeadPadding | None:

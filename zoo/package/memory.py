@@ -9,6 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from zoo.contracts import Checkpoint
+from zoo.declarations.architecture import Architecture
 from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.package.layout import READABLE, Layout, Placed
 
@@ -187,9 +188,14 @@ def run_memory(layout: Layout, context: int) -> int:
     onnxruntime copies weights when it packs them for its kernels, and has no CPU kernels for float16, so those are held
     as float32; the KV cache is float32.
     """
-    arch = layout.recipe.architecture
-    cache = 2 * arch.num_hidden_layers * arch.num_key_value_heads * arch.head_dim * context * 4
+    cache = context * token_bytes(layout.recipe.architecture, layout.target.head_multiple)
     return _RUN_BASE + sum(map(held_bytes, layout.placed)) + cache
+
+
+def token_bytes(architecture: Architecture, head_multiple: int) -> int:
+    """Count what keys and values of one token take, float32, with heads as wide as the target makes them."""
+    heads = 2 * architecture.num_hidden_layers * architecture.num_key_value_heads
+    return heads * architecture.padded_head(head_multiple) * 4
 
 
 def held_bytes(one: Placed) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zoo.engine.chat import find_template
 from zoo.errors import UsageError, ZooError
 from zoo.package.folder import MANIFEST, open_package
+from zoo.package.memory import token_bytes
 from zoo.registry import Registry
 from zoo.stages.subject import find_package
 
@@ -122,16 +123,15 @@ def served_models(registry: Registry, texts: Sequence[str], precision: str | Non
     if twice:
         raise ZooError(f"two packages would be served as {twice[0]!r}; rename the folder of one")
     return [
-        ServedModel(name, path, manifest, find_template(path) is not None, _token_bytes(registry, manifest))
-        for name, path, manifest in zip(names, paths, manifests, strict=True)
+        ServedModel(
+            name,
+            path,
+            manifest,
+            chat=find_template(path) is not None,
+            token_bytes=token_bytes(recipe.architecture, registry.target(recipe.target.name).head_multiple),
+        )
+        for name, path, manifest, recipe in zip(names, paths, manifests, recipes, strict=True)
     ]
-
-
-def _token_bytes(registry: Registry, manifest: Manifest) -> int:
-    arch = manifest.recipe.architecture
-    multiple = registry.target(manifest.recipe.target.name).head_multiple
-    head = -(-arch.head_dim // multiple) * multiple
-    return 2 * arch.num_hidden_layers * arch.num_key_value_heads * head * 4
 
 
 def size_text(count: int) -> str:

@@ -141,6 +141,6 @@ def probes(architecture: Architecture | None, precisions: Sequence[Precision], h
     heads, kv_heads, size, kind = 4, 2, head_multiple, "silu"
     if architecture is not None:
         heads, kv_heads = architecture.num_attention_heads, architecture.num_key_value_heads
-        size, kind = -(-architecture.head_dim // head_multiple) * head_multiple, architecture.hidden_act
+        size, kind = architecture.padded_head(head_multiple), architecture.hidden_act
     yield probe(f"GroupQueryAttention {heads}/{kv_heads} heads of {size}", attention, heads, kv_heads, size)
     yield probe(f"activation {kind}", activation, kind)
