@@ -505,7 +505,7 @@ def test_a_download_that_cannot_fit(
     Usage.free = 2**20
     server.add("example/other", files={**model, "config.json": b"{ }"})
     message = refusal("example/other")
-    assert "0.00 GB free in the hub's cache; make room, or set HF_HOME" in message
+    assert "1.05 MB free in the hub's cache; make room, or set HF_HOME" in message
 
 
 def test_a_file_size_limit_is_one_line_and_keeps_what_came(server: HubServer, model: dict[str, bytes]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from zoo.catalog.cards import ModelCard
-from zoo.catalog.words import count
 from zoo.svg import drawing, line, number, path, rect, text
+from zoo.units import count_text
 
 WIDTH = 640.0
 MAX_HEADS = 256
@@ -170,13 +170,13 @@ def weights(card: ModelCard) -> Markup:
         css = {"embedding": "embedding", "attention": "attention", "MLP": "mlp", "output head": "head"}.get(
             share.name, "norm"
         )
-        said = f"{share.name}: {count(share.parameters)}, {100 * share.parameters / total:.1f} %"
+        said = f"{share.name}: {count_text(share.parameters)}, {100 * share.parameters / total:.1f} %"
         marks.append(rect(x, 0, width, 26, f"box {css}", title=said))
         marks.append(rect(legend % WIDTH, 40 + 22 * (legend // WIDTH), 12, 12, f"box {css}", radius=2))
         marks.append(text(legend % WIDTH + 18, 51 + 22 * (legend // WIDTH), said, "note"))
         x += width
         legend += WIDTH / 2
-    label = "Where the weights are: " + "; ".join(f"{one.name} {count(one.parameters)}" for one in card.shares)
+    label = "Where the weights are: " + "; ".join(f"{one.name} {count_text(one.parameters)}" for one in card.shares)
     return drawing(WIDTH, 40 + 22 * -(-len(card.shares) // 2), label, "weights", marks)
 
 

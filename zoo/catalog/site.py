@@ -13,6 +13,7 @@ from zoo.catalog import drawing, words
 from zoo.catalog.cards import Fact, ModelCard, PartCard, Zoo
 from zoo.catalog.measured import accuracy, speed, take_apart
 from zoo.catalog.plots import plots
+from zoo.units import count_text
 
 HERE = Path(__file__).parent
 FORMAT_VERSION = 1
@@ -53,7 +54,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.filters |= {
-            "count": words.count,
+            "count": count_text,
             "size": words.size,
             "figure": words.figure,
             "plain": words.plain,

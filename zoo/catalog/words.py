@@ -8,14 +8,6 @@ from typing import Any
 from zoo.declarations.licence import Licence
 
 
-def count(value: int) -> str:
-    """Write a number of weights the way models are named: 6.7B, 355M."""
-    for limit, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if value >= limit:
-            return f"{value / limit:.1f}{unit}"
-    return str(value)
-
-
 def size(value: float | None) -> str:
     """Write bytes, decimal: 1 GB is 10⁹."""
     if value is None:

@@ -9,8 +9,9 @@ import typer
 
 from zoo.cli.documents import build_documents
 from zoo.cli.options import GIVEN
-from zoo.cli.output import bytes_text, print_json
+from zoo.cli.output import print_json
 from zoo.errors import UsageError
+from zoo.units import bytes_text
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:

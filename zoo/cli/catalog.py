@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import bytes_text, print_json
+from zoo.cli.output import print_json
+from zoo.units import bytes_text
 
 
 def catalog(

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import bytes_text, print_json
+from zoo.cli.output import print_json
 from zoo.cli.progress import fetch_progress
 from zoo.errors import UsageError
+from zoo.units import bytes_text
 
 
 def fetch(

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import count_text, print_json, print_table
+from zoo.cli.output import print_json, print_table
+from zoo.units import count_text
 
 
 def list_models(

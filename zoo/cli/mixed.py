@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from zoo.cli.output import bytes_text, print_table
+from zoo.cli.output import print_table
+from zoo.units import bytes_text
 
 if TYPE_CHECKING:
     from zoo.stages.mixed import MixedChoice, WeightChoice

@@ -12,8 +12,6 @@ import typer
 
 from zoo.errors import UsageError
 
-UNITS = ("B", "kB", "MB", "GB", "TB")
-
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout; pydantic values and lists of them are dumped first."""
@@ -53,23 +51,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         typer.echo("  ".join(cells).rstrip())
-
-
-def bytes_text(size: float) -> str:
-    """Write a size with its unit, decimal: 1 kB is 1000 bytes."""
-    for unit in UNITS:
-        if abs(size) < 1000 or unit == UNITS[-1]:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
-        size /= 1000
-    raise AssertionError
-
-
-def count_text(number: int) -> str:
-    """Write a number of parameters the way models are named: 6.7B, 355M, 4.1M."""
-    for limit, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= limit:
-            return f"{number / limit:.1f}{unit}"
-    return str(number)
 
 
 def parse_bytes(text: str, option: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from zoo.cli.output import bytes_text
+from zoo.units import bytes_text
 
 if TYPE_CHECKING:
     from zoo.package.stream import Progress

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.output import bytes_text, print_json, print_table
+from zoo.cli.output import print_json, print_table
+from zoo.units import bytes_text
 
 if TYPE_CHECKING:
     from zoo.stages.report import Cell, Row, Table

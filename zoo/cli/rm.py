@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import bytes_text
+from zoo.units import bytes_text
 
 
 def remove(

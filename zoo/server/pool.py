@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoo.errors import ZooError, unknown
 from zoo.server.errors import ApiError
 from zoo.server.tokens import TokenTable
-from zoo.stages.serve import size_text
+from zoo.units import bytes_text
 
 if TYPE_CHECKING:
     from zoo.engine import Engine, Scheduler, SchedulerStats
@@ -177,8 +177,8 @@ class ModelPool:
         while self.memory_used + needed > limit:
             idle = [one for one in self.running.values() if not one.users]
             if not idle:
-                used = f"{size_text(self.memory_used)} of {size_text(limit)} is held by models in use"
-                message = f"the model {model.name!r} needs {size_text(needed)}, and {used}; try again later"
+                used = f"{bytes_text(self.memory_used)} of {bytes_text(limit)} is held by models in use"
+                message = f"the model {model.name!r} needs {bytes_text(needed)}, and {used}; try again later"
                 raise ApiError(503, message, code="model_does_not_fit", param="model", retry_after=10)
             await self._unload(min(idle, key=lambda one: one.last_used))
 

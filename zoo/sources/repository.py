@@ -18,6 +18,7 @@ from zoo.errors import ZooError
 from zoo.sources.hub_errors import Place, attempt, describe_licence
 from zoo.sources.parallel import each
 from zoo.sources.transfer import Arrival, Stopped, Tally, Wanted, bring
+from zoo.units import bytes_text
 
 log = logging.getLogger("zoo")
 
@@ -197,7 +198,7 @@ class Repository:
         free = shutil.disk_usage(folder).free
         if needed and needed + _SPARE > free:
             raise ZooError(
-                f"{self.place.repository}: {needed / 1e9:.2f} GB to download, {free / 1e9:.2f} GB free in the hub's "
+                f"{self.place.repository}: {bytes_text(needed)} to download, {bytes_text(free)} free in the hub's "
                 "cache; make room, or set HF_HOME to a folder on another disk"
             )
 

@@ -36,6 +36,7 @@ from zoo.package.staging import (
 from zoo.package.stream import Progress, Stream
 from zoo.stages.choices import needs_calibration
 from zoo.stages.plan import default_threads
+from zoo.units import bytes_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,7 +197,7 @@ def _require_space(partial: Path, size: int, data: Path) -> None:
     free = shutil.disk_usage(partial).free
     if size - there > free:
         raise ZooError(
-            f"{partial.parent}: {free / 1e9:.2f} GB free, but the package takes {(size - there) / 1e9:.2f} GB more; "
+            f"{partial.parent}: {bytes_text(free)} free, but the package takes {bytes_text(size - there)} more; "
             "free some, or choose another -o"
         )
 

@@ -15,6 +15,7 @@ from zoo.package.folder import MANIFEST, open_package
 from zoo.package.memory import token_bytes
 from zoo.registry import Registry
 from zoo.stages.subject import find_package
+from zoo.units import bytes_text
 
 if TYPE_CHECKING:
     from zoo.declarations.manifest import Manifest
@@ -76,8 +77,8 @@ class ServedModel:
         if limit is not None and context < least:
             caches = slots * least * self.token_bytes
             raise ZooError(
-                f"{self.name} needs {size_text(self.weight_bytes)} of memory for its weights and {size_text(caches)} "
-                f"for {slots} slots of {least} tokens, and the limit is {size_text(limit)}; serve it with fewer "
+                f"{self.name} needs {bytes_text(self.weight_bytes)} of memory for its weights and {bytes_text(caches)} "
+                f"for {slots} slots of {least} tokens, and the limit is {bytes_text(limit)}; serve it with fewer "
                 "--slots, a lower precision, or more --memory"
             )
         return Footprint(context, self.weight_bytes, slots * context * self.token_bytes, prefixes)
@@ -132,11 +133,6 @@ def served_models(registry: Registry, texts: Sequence[str], precision: str | Non
         )
         for name, path, manifest, recipe in zip(names, paths, manifests, recipes, strict=True)
     ]
-
-
-def size_text(count: int) -> str:
-    """Write bytes for people."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
 
 
 def require_server() -> None:

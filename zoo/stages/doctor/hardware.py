@@ -16,6 +16,7 @@ from zoo.home import packages_folder
 from zoo.registry import Registry
 from zoo.stages.doctor.findings import Finding, Status
 from zoo.toolchain import Probing
+from zoo.units import bytes_text
 
 _FEATURES = {
     "x86_64": (("avx2",), ("avx512_vnni", "avx_vnni")),
@@ -86,7 +87,7 @@ def memory(plan: Plan, model: str) -> Iterator[Finding]:
         (f"run at {plan.run_context} tokens", plan.run_memory_bytes),
     ):
         status: Status = "missing" if needed > total else "warning" if needed > available else "ok"
-        found = f"needs {_gb(needed)}, {_gb(available)} of {_gb(total)} free"
+        found = f"needs {bytes_text(needed)}, {bytes_text(available)} of {bytes_text(total)} free"
         mend = None
         if status == "missing":
             smaller = f"zoo build {model} -p int4, or " if plan.recipe.precision != "int4" else ""
@@ -110,15 +111,12 @@ def disk(plan: Plan, cache: Path) -> Iterator[Finding]:
         taken[device] = taken.get(device, 0) + needed
         free = free_space(there)
         enough = taken[device] <= free
-        found = f"needs {_gb(taken[device])}, {_gb(free)} free"
-        mend = None if enough else f"free {_gb(taken[device] - free)}, or set {variable} to a folder on another disk"
+        found = f"needs {bytes_text(taken[device])}, {bytes_text(free)} free"
+        more = bytes_text(taken[device] - free)
+        mend = None if enough else f"free {more}, or set {variable} to a folder on another disk"
         yield Finding(check="disk", subject=subject, status="ok" if enough else "missing", found=found, mend=mend)
 
 
 def free_space(folder: Path) -> int:
     """Read how many bytes the folder's file system has left for this user."""
     return shutil.disk_usage(folder).free
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
