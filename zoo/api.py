@@ -4,18 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from zoo.errors import UsageError
 from zoo.package.store import output_folder
 from zoo.plugins import host
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from zoo.declarations.plan import Plan
     from zoo.engine import Engine
     from zoo.package import Package
     from zoo.stages.bench import Bench
     from zoo.stages.evaluate import Evaluation
+    from zoo.stages.resolve import Resolved
+
+
+class Choices(TypedDict, total=False):
+    """What decides a package, beside the model and the precision."""
+
+    weights: str | Path | None
+    """Where a declared model's weights are: a folder or another hub id."""
+    revision: str | None
+    """Of a hub repository."""
+    quantizer: str | None
+    """By default what the target means by the precision."""
+    quantizer_options: Mapping[str, Any] | None
+    calibration: str | Path | None
+    """For a quantizer that needs it: a dataset, or a file."""
+    samples: int | None
+    """How many samples of it."""
+    sequence_length: int | None
+    """Tokens of each."""
+    seed: int
+    """Which samples are drawn."""
+    mixed: str | None
+    """``auto`` measures what each weight loses and gives more bits to those that lose most."""
+    mixed_budget: str | None
+    """What that may take: bits per weight (``5.2``), or a percentage more than without (``10%``)."""
+    allow_nonfinite: bool
+    """Keep NaN and infinite values in weights that stay floats."""
+    target: str
+    """For whom to build, ``ort`` unless stated."""
+    target_options: Mapping[str, Any] | None
 
 
 def build(
@@ -23,24 +56,12 @@ def build(
     precision: str = "int8",
     *,
     output: str | Path | None = None,
-    weights: str | Path | None = None,
-    revision: str | None = None,
-    quantizer: str | None = None,
-    quantizer_options: Mapping[str, Any] | None = None,
-    calibration: str | Path | None = None,
-    samples: int | None = None,
-    sequence_length: int | None = None,
-    seed: int = 0,
-    mixed: str | None = None,
-    mixed_budget: str | None = None,
     data: str | Path | None = None,
     device: str = "cpu",
-    allow_nonfinite: bool = False,
-    target: str = "ort",
-    target_options: Mapping[str, Any] | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Callable[[Any], None] | None = None,
+    **choices: Unpack[Choices],
 ) -> Package:
     """Build a package, as ``zoo build`` does.
 
@@ -48,41 +69,22 @@ def build(
         model: a declared model, a checkpoint folder or a hub id.
         precision: ``fp32``, ``fp16``, ``int8`` or ``int4``.
         output: the package folder to make; by default one under ``$ZOO_HOME/packages``.
-        weights: where a declared model's weights are: a folder or another hub id.
-        calibration: for a quantizer that needs it: a dataset, or a file.
-        samples: how many samples of it; ``sequence_length`` tokens each, drawn by ``seed``.
-        mixed: ``auto`` measures what each weight loses and gives more bits to those that lose most, within
-            ``mixed_budget``: bits per weight (``5.2``), or a percentage more than without (``10%``).
-        data: a folder that holds the dataset's files already.
+        data: a folder that holds the calibration dataset's files already.
         device: where calibration computes, ``cpu`` or ``cuda``.
-        allow_nonfinite: keep NaN and infinite values in weights that stay floats.
+        threads: workers; by default one a core.
+        force: replace a package that stands there.
+        progress: told now and then how far it is.
+        choices: the fields of ``Choices``: ``weights``, ``revision``, ``quantizer``, ``quantizer_options``,
+            ``calibration`` with ``samples``, ``sequence_length`` and ``seed``, ``mixed`` with ``mixed_budget``,
+            ``allow_nonfinite``, ``target``, ``target_options``.
 
     Raises:
         ZooError: what is wrong, in one line.
     """
-    from dataclasses import replace
-
-    from zoo.stages.calibrate import calibrated
-    from zoo.stages.mixed import mixed as choose_mixed
-    from zoo.stages.resolve import resolve
-
     registry = host().registry
-    request = _request(model, precision, weights, revision, quantizer, quantizer_options, target, target_options)
-    request = replace(
-        request,
-        allow_nonfinite=allow_nonfinite,
-        calibration=None if calibration is None else str(calibration),
-        samples=samples,
-        sequence_length=sequence_length,
-        seed=seed,
-        mixed=mixed,
-        mixed_budget=mixed_budget,
-    )
-    folder_of_data = Path(data) if data is not None else None
-    resolved, tokens = calibrated(registry, request, resolve(registry, request), data=folder_of_data)
-    resolved, _ = choose_mixed(registry, request, resolved, tokens, device=device)
+    resolved, tokens = _resolve(model, precision, choices, data, device=device)
     folder = Path(output) if output is not None else output_folder(resolved.recipe)
-    if not registry.target(target).needs_weights:
+    if not registry.target(resolved.recipe.target.name).needs_weights:
         from zoo.stages.documents import write_documents
 
         return write_documents(resolved, folder, registry, force=force).package
@@ -107,25 +109,21 @@ def plan(
     precision: str = "int8",
     *,
     output: str | Path | None = None,
-    weights: str | Path | None = None,
-    revision: str | None = None,
-    quantizer: str | None = None,
-    quantizer_options: Mapping[str, Any] | None = None,
-    target: str = "ort",
-    target_options: Mapping[str, Any] | None = None,
+    data: str | Path | None = None,
+    threads: int | None = None,
+    **choices: Unpack[Choices],
 ) -> Plan:
-    """Plan a build from headers alone, as ``zoo build --dry-run`` does."""
+    """Plan a build from headers alone, as ``zoo build --dry-run`` does; the arguments are those of ``build``."""
     from zoo.stages.plan import plan as make_plan
-    from zoo.stages.resolve import resolve
 
-    registry = host().registry
-    request = _request(model, precision, weights, revision, quantizer, quantizer_options, target, target_options)
-    resolved = resolve(registry, request, headers_only=True)
-    folder = Path(output) if output is not None else output_folder(resolved.recipe)
+    resolved, _ = _resolve(model, precision, choices, data, planning=True)
+    target = resolved.recipe.target.name
     if resolved.checkpoint is None:
         raise UsageError(f"target {target!r} reads no weights, so there is nothing to plan")
+    folder = Path(output) if output is not None else output_folder(resolved.recipe)
     missing = getattr(resolved.checkpoint, "download_bytes", 0)
-    return make_plan(resolved.recipe, resolved.checkpoint, registry, folder, download_bytes=missing)
+    registry = host().registry
+    return make_plan(resolved.recipe, resolved.checkpoint, registry, folder, threads=threads, download_bytes=missing)
 
 
 def open_package(model: str | Path, precision: str | None = None) -> Engine:
@@ -262,25 +260,26 @@ def evaluate(
     return run(host().registry, request, progress=progress)
 
 
-def _request(
+def _resolve(
     model: str | Path,
     precision: str,
-    weights: str | Path | None,
-    revision: str | None,
-    quantizer: str | None,
-    quantizer_options: Mapping[str, Any] | None,
-    target: str,
-    target_options: Mapping[str, Any] | None,
-) -> Any:
-    from zoo.stages.resolve import Request
+    choices: Choices,
+    data: str | Path | None,
+    *,
+    device: str = "cpu",
+    planning: bool = False,
+) -> tuple[Resolved, NDArray[np.int32] | None]:
+    """Pin the recipe; return it, and the calibration samples that it needs."""
+    from zoo.stages.calibrate import calibrated
+    from zoo.stages.mixed import mixed
+    from zoo.stages.resolve import Request, resolve
 
-    return Request(
-        model=str(model),
-        precision=precision,
-        weights=None if weights is None else str(weights),
-        revision=revision,
-        quantizer=quantizer,
-        quantizer_options=quantizer_options or {},
-        target=target,
-        target_options=target_options or {},
-    )
+    given: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value for name, value in choices.items() if value is not None
+    }
+    registry, request = host().registry, Request(str(model), precision, **given)
+    resolved = resolve(registry, request, headers_only=planning)
+    folder = None if data is None else Path(data)
+    resolved, tokens = calibrated(registry, request, resolved, data=folder, planning=planning)
+    resolved, _ = mixed(registry, request, resolved, tokens, device=device, planning=planning)
+    return resolved, tokens

@@ -152,7 +152,7 @@ def build(
     assert resolved.checkpoint is not None  # the target needs weights, so they were opened
     if dry_run:
         missing = getattr(resolved.checkpoint, "download_bytes", 0)
-        planned = plan(resolved.recipe, resolved.checkpoint, registry, folder, download_bytes=missing)
+        planned = plan(resolved.recipe, resolved.checkpoint, registry, folder, threads=threads, download_bytes=missing)
         print_json(planned) if as_json else _print_plan(planned)
         return
     # A build refuses another recipe's package, so what stands there without --force is this very one.
