@@ -122,7 +122,8 @@ BAD = [
     (["--calibration", "TEXT", "--sequence-length", "256"], 1, "holds 15 samples of 256 tokens, fewer than the 128"),
     (["--calibration", "TEXT"], 1, "holds 15 samples of 256 tokens"),  # the default length, cut to the context
     (["--calibration", "TEXT", "--device", "cuda", "--samples", "2", "--sequence-length", "9"], 1, "no CUDA device"),
-    (["--calibration", "TEXT", "--device", "tpu", "--samples", "2", "--sequence-length", "9"], 1, "cpu or cuda"),
+    (["--calibration", "TEXT", "--device", "tpu", "--samples", "2", "--sequence-length", "9"], 2, "cpu or cuda"),
+    (["--quantizer", "rtn", "--device", "tpu"], 2, "device 'tpu' is not known; cpu or cuda"),
     (["--calibration", "TEXT", "--quantizer", "rtn"], 2, "'rtn' needs no calibration data"),
     (["--calibration", "TEXT", "-p", "fp16"], 2, "'gptq' makes int8, int4, not fp16"),
     (["--calibration", "TEXT", "--quantizer-option", "damping=-1"], 2, "option damping"),

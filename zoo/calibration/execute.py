@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.calibration.program import Op, Segment
 from zoo.contracts import Parameter, Rotary
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 
 Observe = Callable[[Parameter, Any], None]
 """Told of each linear's weight and of its input, (tokens, in_features)."""
@@ -30,17 +30,27 @@ def require_torch() -> Any:
     return torch
 
 
-def choose_device(name: str) -> str:
-    """Check a device's name.
+def check_device(name: str) -> None:
+    """Refuse a name that no device has.
 
     Raises:
+        UsageError: it is neither ``cpu`` nor ``cuda``.
+    """
+    if name != "cpu" and name.split(":")[0] != "cuda":
+        raise UsageError(f"device {name!r} is not known; cpu or cuda")
+
+
+def choose_device(name: str) -> str:
+    """Check that this machine has a device.
+
+    Raises:
+        UsageError: nothing is called so.
         ZooError: no such device on this machine.
     """
+    check_device(name)
     torch = require_torch()
     if name == "cpu":
         return name
-    if name.split(":")[0] != "cuda":
-        raise ZooError(f"device {name!r} is not known; cpu or cuda")
     if not torch.cuda.is_available():
         raise ZooError("device 'cuda': torch sees no CUDA device on this machine; leave --device out to use the CPU")
     return name

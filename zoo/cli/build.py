@@ -110,7 +110,7 @@ def build(
     registry = host().registry
     wanted = {**parse_options(target_option), **ctx.meta.get(GIVEN, {})}
     if device is not None and "device" in registry.target(target).Options.model_fields:
-        wanted["device"] = device
+        wanted["device"], device = device, None
     request = Request(
         model=model,
         precision=precision,

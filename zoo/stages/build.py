@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.calibration.execute import check_device, choose_device
 from zoo.contracts import Checkpoint
 from zoo.declarations.manifest import FileRecord, Manifest
 from zoo.declarations.recipe import Recipe
@@ -78,6 +79,7 @@ def build(
         ZooError: anything that stops it. What is finished stays in the partial folder beside the output, and the same
             call continues from there.
     """
+    check_device(device)
     output = Path(os.path.abspath(output))
     warn = warn or logging.getLogger("zoo").warning
     if existing(output, recipe.hash, force=force):
@@ -86,8 +88,6 @@ def build(
     layout = lay_out(recipe, registry)
     account(layout, checkpoint)
     if layout.placed and layout.quantizer.needs_activations:
-        from zoo.calibration.execute import choose_device
-
         if calibration is None:
             raise needs_calibration(f"quantizer {recipe.quantizer.name!r}")
         choose_device(device)
