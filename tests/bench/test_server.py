@@ -266,6 +266,7 @@ def test_what_is_no_address(url) -> None:
         (("zoo-tiny", "--output-len", "-1"), "--output-len must be 1 or more, not -1"),
         (("zoo-tiny", "--concurrency", "0"), "--concurrency must be 1 or more"),
         (("zoo-tiny", "--prompts", "0"), "--prompts must be 1 or more"),
+        (("zoo-tiny", "--prompts", "3", "--concurrency", "4"), "--prompts 3 cannot keep 4 requests running at once"),
         (("zoo-tiny", "--rounds", "0"), "--rounds must be 1 or more"),
         (("zoo-tiny", "--warmup", "-1"), "--warmup must be 0 or more"),
         (("zoo-tiny", "--seed", "-1"), "--seed must be 0 or more"),

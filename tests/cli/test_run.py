@@ -194,6 +194,15 @@ def test_a_built_model_runs_by_its_name(package, tmp_path, monkeypatch, engine) 
     assert run("zoo-tiny", "x", "-p", "int5").exit_code == 2
 
 
+def test_a_folder_of_another_precision_is_wrong_usage(package) -> None:
+    assert run(package, "Once upon a time", "--max-new-tokens", 2, "-p", "fp32").exit_code == 0
+    for command in (["run", str(package), "x"], ["rm", str(package)]):
+        result = CliRunner().invoke(app, [*command, "-p", "int8"])
+        assert result.exit_code == 2
+        assert "tiny was built as fp32, not int8; leave -p out" in result.stderr
+    assert package.is_dir()
+
+
 SLOWLY = """
 import os, pathlib, sys, time
 from zoo.engine.session import Session

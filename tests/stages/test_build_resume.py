@@ -265,6 +265,15 @@ def test_the_lock_goes_with_whoever_holds_it(tmp_path):
     assert hidden(tmp_path) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no folder that takes no files, whoever asks")
+def test_a_folder_that_takes_no_files_is_not_taken_for_a_build_under_way():
+    with (
+        pytest.raises(ZooError, match=r"/proc: takes no files; choose another -o|Permission denied"),
+        locked(Path("/proc/package")),
+    ):
+        pass
+
+
 def test_a_limit_on_the_size_of_files(small, tmp_path):
     opened, recipe, reference = small
     child = start(opened.folder, tmp_path / "out", limit=100_000)

@@ -113,9 +113,16 @@ def test_wrong_requests(checkpoint, tmp_path) -> None:
         ({"quantizer_options": {"block": 1}}, "unknown option of quantizer 'rtn' 'block'; did you mean block_size"),
         ({"quantizer_options": {"block_size": 33}}, "option block_size"),
         ({"precision": "fp16", "quantizer": "rtn"}, "quantizer 'rtn' makes int8, int4, not fp16"),
+        ({"revision": "v1"}, "its weights are a folder, which has no revision 'v1'"),
     ):
         with pytest.raises(UsageError, match=message):
             resolved(checkpoint, **kwargs)
+    with pytest.raises(UsageError, match="has no revision"):
+        resolved("llama-33b", weights=str(checkpoint), revision="v1")
+    with pytest.raises(UsageError, match="has no revision"):
+        resolved("zoo-tiny", revision="v1")
+    with pytest.raises(UsageError, match="an empty text names no model"):
+        resolved(" ")
     with pytest.raises(ZooError, match="neither a checkpoint nor a package"):
         resolved(tmp_path)
     with pytest.raises(ZooError, match="there is no folder"):

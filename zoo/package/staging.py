@@ -44,6 +44,8 @@ def locked(output: Path) -> Iterator[None]:
             try:
                 lock.acquire()
             except Timeout:
+                if not path.exists():
+                    raise ZooError(f"{output.parent}: takes no files; choose another -o") from None
                 holder = _holder(path)
                 raise ZooError(f"{output}: another build is writing it{holder}; wait for it, or choose -o") from None
         # Whoever held it before may have removed the file between our opening and locking it: then ours guards nothing.

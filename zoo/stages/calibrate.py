@@ -30,10 +30,12 @@ def calibrated(
         The recipe pinned to the tokens, and the tokens (samples, length); None where nothing is calibrated here.
 
     Raises:
-        UsageError: lengths that the model has not.
+        UsageError: lengths that the model has not, or data for nothing.
         ZooError: the data is not on this machine, is damaged, or holds too little.
     """
     pin = resolved.recipe.calibration
+    if pin is None and data is not None:
+        raise UsageError(f"quantizer {resolved.recipe.quantizer.name!r} needs no calibration data; leave --data out")
     if pin is None or resolved.checkpoint is None or not registry.target(request.target).needs_weights:
         return resolved, None
     from zoo.calibration.samples import draw, fingerprint

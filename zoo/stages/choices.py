@@ -64,8 +64,11 @@ def choose_calibration(
     """
     name = request.calibration
     if not registry.quantizer(quantizer.name).needs_activations and request.mixed is None:
-        if name is not None:
-            raise UsageError(f"quantizer {quantizer.name!r} needs no calibration data; leave --calibration out")
+        for option in ("calibration", "samples", "sequence_length"):
+            if getattr(request, option) is not None:
+                raise UsageError(
+                    f"quantizer {quantizer.name!r} needs no calibration data; leave --{option.replace('_', '-')} out"
+                )
         return None
     uses = family.family.datasets.calibration if family else ()
     use: CalibrationUse | None = next((one for one in uses if name in (None, one.dataset)), None)

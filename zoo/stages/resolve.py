@@ -20,7 +20,7 @@ from zoo.errors import UsageError, ZooError
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.stages.choices import check_mixed, check_precision, choose_calibration, choose_quantizer, target_options
 from zoo.stages.request import Request as Request
-from zoo.stages.subject import Subject, checkpoint_folder, identify, is_hub_id
+from zoo.stages.subject import Subject, checkpoint_folder, identify, is_hub_id, lies_in_folder
 
 if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
@@ -74,6 +74,8 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
     if precision not in target.precisions:
         raise UsageError(f"target {request.target!r} builds {', '.join(target.precisions)}, not {precision}")
     subject = identify(registry, request.model)
+    if request.revision is not None and lies_in_folder(subject, request.weights):
+        raise UsageError(f"{subject.label}: its weights are a folder, which has no revision {request.revision!r}")
     if headers_only and target.needs_weights:
         checkpoint = open_headers(subject, request) or open_weights(registry, subject, request, required=True)
     else:

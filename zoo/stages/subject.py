@@ -29,6 +29,14 @@ class Subject:
         return self.declared.declared_in if self.declared else None
 
 
+def lies_in_folder(subject: Subject, weights: str | None) -> bool:
+    """Tell whether a subject's weights are a folder that somebody names or a plugin ships, and no hub repository."""
+    if weights is not None:
+        return not is_hub_id(weights)
+    shipped = subject.declared.weights_folder if subject.declared is not None else None
+    return subject.folder is not None or shipped is not None
+
+
 def is_hub_id(text: str) -> bool:
     """Tell whether a text has the form of a hub id and no folder of that name exists."""
     return bool(_HUB_ID.match(text)) and ".." not in text and not Path(text).exists()
@@ -41,10 +49,12 @@ def identify(registry: Registry, text: str) -> Subject:
         UsageError: an unknown or ambiguous name.
         ZooError: a folder that is neither a package nor a checkpoint.
     """
+    if not text.strip():
+        raise UsageError("an empty text names no model, checkpoint folder, package or hub id")
     path = Path(text).expanduser()
-    if text and (path / "zoo.json").is_file():
+    if (path / "zoo.json").is_file():
         return Subject(path.resolve().name, package=path)
-    if text and (path / "config.json").is_file():
+    if (path / "config.json").is_file():
         return Subject(path.resolve().name or "model", folder=path)
     declared = registry.find(text)
     if declared is not None:
@@ -127,6 +137,8 @@ def _choose(registry: Registry, text: str, precision: str | None, *, to_run: boo
         labels = read_labels(subject.package / "zoo.json")
         if to_run and labels is not None:
             require_runnable(registry, labels)
+        if precision is not None and labels is not None and labels.precision != precision:
+            raise UsageError(f"{subject.label} was built as {labels.precision}, not {precision}; leave -p out")
         return subject.package
     packages = find_packages(subject.declared, subject.label)
     if precision is not None:

@@ -45,6 +45,8 @@ class Ask:
             if value is not None and value < least:
                 raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, not {value}")
         _above_zero("--request-rate", self.request_rate)
+        if self.prompts is not None and self.concurrency is not None and self.prompts < self.concurrency:
+            raise UsageError(f"--prompts {self.prompts} cannot keep {self.concurrency} requests running at once")
         if self.matrix:
             self._exclude("--matrix", "input_len", "output_len", "concurrency", "dataset", "data", "request_rate")
         if self.varied:
