@@ -10,7 +10,7 @@ import yaml
 
 from zoo.declarations.family import Family
 from zoo.errors import ZooError
-from zoo.yamlfile import DeclarationError, read_declaration
+from zoo.yamlfile import DeclarationError, Document
 
 GOOD = """\
 name: example
@@ -26,7 +26,7 @@ def problems(tmp_path: Path, text: str) -> list[str]:
     file = tmp_path / "family.yaml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ZooError) as caught:
-        read_declaration(file, Family)
+        Document(file).validate(Family)
     assert "\n" not in str(caught.value)
     error = caught.value
     return [str(one) for one in error.problems] if isinstance(error, DeclarationError) else [str(error)]
@@ -89,13 +89,13 @@ def test_too_large(tmp_path) -> None:
 def test_aliases_are_read(tmp_path) -> None:
     file = tmp_path / "family.yaml"
     file.write_text(GOOD + "    note: &n Hello\n  - {name: two, weights: {hub: a/b}, note: *n}\n")
-    assert [one.note for one in read_declaration(file, Family).models] == ["Hello", "Hello"]
+    assert [one.note for one in Document(file).validate(Family).models] == ["Hello", "Hello"]
 
 
 def test_numbers_read_as_yaml_writes_them(tmp_path) -> None:
     file = tmp_path / "family.yaml"
     file.write_text(GOOD + "    architecture: {rms_norm_eps: 1e-5}\npretraining_tokens: 1_000\n")
-    family = read_declaration(file, Family)
+    family = Document(file).validate(Family)
     assert family.models[0].architecture.rms_norm_eps == 1e-5
     assert family.pretraining_tokens == 1000
 

@@ -148,8 +148,3 @@ def _field(location: Location) -> str:
     for step in location:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
     return text
-
-
-def read_declaration(path: Path, model: type[T]) -> T:
-    """Read one declaration file."""
-    return Document(path).validate(model)

@@ -104,10 +104,10 @@ def test_the_same_zoo_gives_the_same_bytes(make) -> None:
 
 
 def test_memory_is_what_a_plan_predicts(tmp_path: Path) -> None:
-    from zoo.catalog.costs import BUILD_BASE, THREADS, Headers, Numbers
-    from zoo.contracts import TensorInfo
+    from zoo.catalog.costs import BUILD_BASE, THREADS, Numbers
     from zoo.package.layout import lay_out
     from zoo.package.memory import run_memory, working_memory
+    from zoo.sources.declared import DeclaredCheckpoint
 
     registry = plugins.host().registry
     model = registry.model("llama2-7b")
@@ -115,7 +115,7 @@ def test_memory_is_what_a_plan_predicts(tmp_path: Path) -> None:
         recipe = declared_recipe(registry, model, "ort", precision)
         layout = lay_out(recipe, registry)
         parts = {part.tensor: part.shape for one in layout.placed for part in one.parameter.parts}
-        headers = Headers({name: TensorInfo(name, "F16", shape, 0) for name, shape in parts.items()})
+        headers = DeclaredCheckpoint.of(parts.items())
         cost = Numbers(model.architecture, registry).cost(recipe)
         assert cost.run_memory_bytes == run_memory(layout, cost.run_context)
         assert cost.bits_per_weight == layout.bits_per_weight

@@ -135,7 +135,7 @@ class CalibratedStream:
                 self._observe(index, segment, layer, weights, mine)
             self._store(one, layer if mine is not None else None, weights[one.parameter.name])
             layer.forget(one.parameter)
-            self._report(index, one.parameter, self._sizes[one.parameter.name])
+            self._report(one.parameter, self._sizes[one.parameter.name])
         if placed:
             self._journal.mark(placed[-1].stop, self._data.checksum)
         return weights
@@ -197,7 +197,7 @@ class CalibratedStream:
             for start, stop in self._batches():
                 state = self._enter(index, start, stop)
                 self._executor.run(segment, state, tensors, layer.observe, names)
-                self._report(index, wanted[0], 0)
+                self._report(wanted[0], 0)
         layer.tokens = self._tokens.size
         layer.check()
 
@@ -213,7 +213,7 @@ class CalibratedStream:
         if self._signals.stop.is_set():
             raise self._signals.error()
 
-    def _report(self, index: int, parameter: Parameter, size: int) -> None:
+    def _report(self, parameter: Parameter, size: int) -> None:
         self._bytes += size
         if self._progress is None:
             return

@@ -3,56 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.cards import BuildCost, LayerWeight, Share
-from zoo.contracts import Parameter, StoredArray, TensorInfo
+from zoo.contracts import Parameter, StoredArray
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Recipe
 from zoo.package.layout import READABLE, SLAB, Layout, Placed, lay_out, make_quantizer
-from zoo.package.memory import bookkeeping, held_bytes, run_memory, working_memory
+from zoo.package.memory import RUN_CONTEXT, bookkeeping, held_bytes, run_memory, working_memory
+from zoo.sources.declared import TYPE, DeclaredCheckpoint
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
 
 THREADS = 8
 """The most threads that a build takes by default, so the most memory that it needs."""
-CHECKPOINT_TYPE = "F16"
-"""The type that weights are assumed to be published in; BF16 takes as much."""
 BUILD_BASE = 60 * 2**20
 """Resident size of the interpreter with numpy, onnx and the parts of a build imported, as measured on Linux."""
-RUN_CONTEXT = 2048
-"""Tokens of context that the memory to run is for, unless the model has fewer."""
-
-
-@dataclass
-class Headers:
-    """A checkpoint that exists by its headers only."""
-
-    tensors: Mapping[str, TensorInfo]
-    name: str = "declared"
-    fingerprint: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-    def read(self, name: str, start: int, stop: int, out: Any = None) -> Any:
-        """Refuse: there are no weights."""
-        raise NotImplementedError
-
-    def stamps(self) -> dict[str, tuple[int, int]]:
-        """No files."""
-        return {}
-
-    def path(self, filename: str) -> Path | None:
-        """No files."""
-        return None
-
-    def licences(self) -> list[str]:
-        """No files."""
-        return []
 
 
 @dataclass(frozen=True)
@@ -129,7 +99,7 @@ class Numbers:
         part = self.registry.architecture(recipe.architecture.type)
         placed = [Placed(arrays[0].parameter, storages[name], tuple(arrays)) for name, arrays in grouped.items()]
         layout = Layout(recipe, part, quantizer, target, tuple(placed))
-        headers = Headers({info.name: info for one in distinct for info in _headers(one)})
+        headers = DeclaredCheckpoint.of((part.tensor, part.shape) for one in distinct for part in one.parts)
         more = {one.parameter.name: alike[one.parameter.name].times - 1 for one in placed}
         slabs = sum(more[name] * alike[name].slabs for name in more)
         arrays = sum(more[one.parameter.name] * len(one.arrays) for one in placed)
@@ -158,10 +128,6 @@ class Numbers:
         return self.file_names[key]
 
 
-def _headers(parameter: Parameter) -> list[TensorInfo]:
-    return [TensorInfo(part.tensor, CHECKPOINT_TYPE, part.shape, math.prod(part.shape) * 2) for part in parameter.parts]
-
-
 def _group(parameters: Iterable[Parameter]) -> dict[str, Alike]:
     """Group weights that differ in nothing but their layer."""
     groups: dict[object, list[Any]] = {}
@@ -176,7 +142,7 @@ def _slabs(parameter: Parameter) -> int:
     count = 0
     for part in parameter.parts:
         rows, *rest = part.stored_shape
-        count += -(-rows // max(1, SLAB // max(1, math.prod(rest) * READABLE[CHECKPOINT_TYPE])))
+        count += -(-rows // max(1, SLAB // max(1, math.prod(rest) * READABLE[TYPE])))
     return count
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -53,8 +54,8 @@ def _ask() -> str | None:
     """Read a line; None at the end. stdout gets no prompt unless it is the terminal that the user types at."""
     try:
         if sys.stdout.isatty():
-            import readline  # noqa: F401  (gives the line an editor and a memory)
-
+            with contextlib.suppress(ImportError):  # not on every platform
+                import readline  # noqa: F401  (gives the line an editor and a memory)
             return input(PROMPT)
         print(PROMPT, end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
@@ -65,8 +66,6 @@ def _ask() -> str | None:
     except EOFError:
         print(file=sys.stderr)
         return None
-    except ImportError:  # no readline on this platform
-        return input(PROMPT)
     except UnicodeDecodeError:
         print("zoo: that line is not UTF-8", file=sys.stderr)
         return ""

@@ -56,7 +56,7 @@ def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict
         stem = role.removesuffix(".bias")
         return role, Parameter(f"{prefix}{stem}.{suffix}", kind, parts, layer, role)  # type: ignore[arg-type]
 
-    def projection(role: str, tensor: str, rows: int, columns: int, pad_columns: HeadPadding | None = None) -> Part:
+    def projection(tensor: str, rows: int, columns: int, pad_columns: HeadPadding | None = None) -> Part:
         return Part(f"{prefix}{tensor}.weight", (rows, columns), None, pad_columns)
 
     def norm(role: str, tensor: str, width: int, pad: HeadPadding | None = None) -> tuple[str, Parameter]:
@@ -87,13 +87,13 @@ def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict
         )
     if arch.qk_norm:
         listed += [norm(f"attn.{one}_norm", f"self_attn.{one}_norm", size, padding(1, rotary=True)) for one in "qk"]
-    output = projection("attn.o_proj", "self_attn.o_proj", hidden, heads * size, padding(heads, rotary=False))
+    output = projection("self_attn.o_proj", hidden, heads * size, padding(heads, rotary=False))
     listed.append(parameter("attn.o_proj", "linear", output))
     if arch.attention_bias:
         listed.append(parameter("attn.o_proj.bias", "bias", Part(f"{prefix}self_attn.o_proj.bias", (hidden,))))
     listed.append(norm("post_attention_layernorm", "post_attention_layernorm", hidden))
     for name, rows, columns in (("gate_proj", ffn, hidden), ("up_proj", ffn, hidden), ("down_proj", hidden, ffn)):
-        listed.append(parameter(f"mlp.{name}", "linear", projection(f"mlp.{name}", f"mlp.{name}", rows, columns)))
+        listed.append(parameter(f"mlp.{name}", "linear", projection(f"mlp.{name}", rows, columns)))
         if arch.mlp_bias:
             listed.append(parameter(f"mlp.{name}.bias", "bias", Part(f"{prefix}mlp.{name}.bias", (rows,))))
     return dict(listed)

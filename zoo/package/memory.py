@@ -13,6 +13,8 @@ from zoo.declarations.architecture import Architecture
 from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.package.layout import READABLE, Layout, Placed
 
+RUN_CONTEXT = 2048
+"""Tokens of context that the predicted memory of a run is for, unless the model has fewer."""
 SPARE_BUFFERS = 2
 """Finished slabs that wait to be hashed, beside the one that each thread works on."""
 _START = 3 * 2**17

@@ -159,7 +159,7 @@ def _fill(growing: _Growing, wanted: Wanted, tally: Tally, place: Place) -> None
     while wanted.size is None or growing.size < wanted.size:
         before = growing.size
         try:
-            if _request(growing, wanted, tally, place):
+            if _request(growing, wanted, tally):
                 return
             problem: Exception = _broke_off()
         except (ZooError, Stopped):
@@ -183,7 +183,7 @@ def _broke_off() -> Exception:
     return httpx2.RemoteProtocolError("the connection broke off")
 
 
-def _request(growing: _Growing, wanted: Wanted, tally: Tally, place: Place) -> bool:
+def _request(growing: _Growing, wanted: Wanted, tally: Tally) -> bool:
     """Make one request from where the file ends; True when the server has sent all that it has."""
     from huggingface_hub import constants, get_session, hf_raise_for_status
 

@@ -43,14 +43,14 @@ class Description(Value):
     """Section → field → value and origin."""
 
 
-def describe(registry: Registry, text: str, weights: str | None = None) -> Description:
+def describe(registry: Registry, text: str) -> Description:
     """Describe a declared model, or an undeclared checkpoint."""
     subject = identify(registry, text)
     if subject.package is not None:
         return _package(subject.package)
     if subject.declared is not None:
         return _declared(registry, subject.declared, subject)
-    return _checkpoint(registry, subject, weights)
+    return _checkpoint(registry, subject)
 
 
 def _jsonable(value: Any) -> Any:
@@ -201,8 +201,8 @@ def _package(folder: Path) -> Description:
     return Description(model=folder.resolve().name, family=recipe.family, fields=sections)
 
 
-def _checkpoint(registry: Registry, subject: Subject, weights: str | None) -> Description:
-    checkpoint = open_weights(registry, subject, Request(model=subject.label, weights=weights), required=False)
+def _checkpoint(registry: Registry, subject: Subject) -> Description:
+    checkpoint = open_weights(subject, Request(model=subject.label), required=False)
     if checkpoint is None:
         raise ZooError(f"{subject.label} is not declared and its files are not on this machine; fetch it first")
     architecture = resolve_architecture(registry, None, checkpoint)

@@ -69,7 +69,7 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
         subject = Subject(source.split("/")[-1], hub=source)
     else:
         raise UsageError(f"--from {source}: there is no such folder, and it is no hub id")
-    checkpoint = open_weights(registry, subject, Request(source), required=False)
+    checkpoint = open_weights(subject, Request(source), required=False)
     if checkpoint is None:
         raise ZooError(f"{source} is not on this machine and the network is off; fetch it, or name a folder")
     model_type = str(checkpoint.config.get("model_type") or "")

@@ -12,13 +12,11 @@ from zoo.declarations.plan import Plan, TensorRead, TensorWrite
 from zoo.declarations.recipe import Recipe
 from zoo.package.companions import companion_files
 from zoo.package.layout import Layout, account, lay_out
-from zoo.package.memory import build_memory, run_memory
+from zoo.package.memory import RUN_CONTEXT, build_memory, run_memory
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
 
-RUN_CONTEXT = 2048
-"""Tokens of context that the predicted memory of a run assumes, unless the model has fewer."""
 _MANIFEST_BYTES = 4096
 
 

@@ -77,9 +77,9 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
     if request.revision is not None and lies_in_folder(subject, request.weights):
         raise UsageError(f"{subject.label}: its weights are a folder, which has no revision {request.revision!r}")
     if headers_only and target.needs_weights:
-        checkpoint = open_headers(subject, request) or open_weights(registry, subject, request, required=True)
+        checkpoint = open_headers(subject, request) or open_weights(subject, request, required=True)
     else:
-        checkpoint = open_weights(registry, subject, request, required=target.needs_weights and fetch)
+        checkpoint = open_weights(subject, request, required=target.needs_weights and fetch)
     if checkpoint is None and subject.declared is None:
         raise ZooError(
             f"{subject.label} is not declared, its config.json is not on this machine and the network is off; "
@@ -112,7 +112,7 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
     return Resolved(recipe, checkpoint, subject, weights_source(subject, request, checkpoint))
 
 
-def open_weights(registry: Registry, subject: Subject, request: Request, *, required: bool) -> Checkpoint | None:
+def open_weights(subject: Subject, request: Request, *, required: bool) -> Checkpoint | None:
     """Open the checkpoint that a request means; None where there is none and none is needed."""
     folder = checkpoint_folder(subject, request.weights, request.revision, required=required)
     if folder is None:

@@ -74,14 +74,16 @@ def _findings(
 def expected_plan(registry: Registry, resolved: Resolved) -> Plan:
     """Plan a build from the checkpoint's headers, or, where it is not here, as if it were float16."""
     from zoo.package.store import output_folder
-    from zoo.stages.doctor.assumed import AssumedCheckpoint
+    from zoo.sources.declared import DeclaredCheckpoint
     from zoo.stages.plan import plan
 
     folder = output_folder(resolved.recipe)
     if resolved.checkpoint is not None and resolved.checkpoint.tensors:
         return plan(resolved.recipe, resolved.checkpoint, registry, folder)
-    assumed = AssumedCheckpoint(registry, resolved)
-    return plan(resolved.recipe, assumed, registry, folder, download_bytes=assumed.nbytes)
+    architecture = resolved.recipe.architecture
+    shapes = registry.architecture(architecture.type).tensors(architecture)
+    declared = DeclaredCheckpoint.of(shapes.items(), resolved.source.name)
+    return plan(resolved.recipe, declared, registry, folder, download_bytes=declared.nbytes)
 
 
 def pinned_requirements(registry: Registry, model: str) -> list[str]:
@@ -104,5 +106,5 @@ def _family_of(registry: Registry, model: str) -> DeclaredFamily | None:
         from zoo.package import read_manifest
 
         return registry.families.get(read_manifest(subject.package).recipe.family or "")
-    checkpoint = open_weights(registry, subject, Request(model=model), required=False)
+    checkpoint = open_weights(subject, Request(model=model), required=False)
     return claimed_family(registry, checkpoint) if checkpoint is not None else None
