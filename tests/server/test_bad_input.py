@@ -180,6 +180,8 @@ def test_limits_of_prompt_and_output(package) -> None:
         assert (error["status"], error["param"]) == (400, "max_tokens")
         _, _, found = chat(served, messages=[{"role": "user", "content": "a"}], max_tokens="absent")
         assert found["usage"]["completion_tokens"] <= 4
+        status, _, found = complete(served, prompt=[5], max_tokens="absent", ignore_eos=True)  # 16 by default
+        assert (status, found["usage"]["completion_tokens"]) == (200, 4)
 
 
 def test_bodies_over_the_limit(package) -> None:

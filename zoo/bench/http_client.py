@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.bench.load import OnTokens
 from zoo.bench.timeline import Timeline
 from zoo.bench.workload import Prompt
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
     import httpx2
@@ -222,11 +222,9 @@ def base_url(text: str) -> str:
     """Find where ``/v1`` is from what a user gives: the server, its ``/v1`` or a path below it.
 
     Raises:
-        ZooError: no address of a server.
+        UsageError: no address of a server.
     """
     from urllib.parse import urlsplit
-
-    from zoo.errors import UsageError
 
     try:
         parts = urlsplit(text)

@@ -68,6 +68,11 @@ class Tokenizer:
         """The highest id that a text can become."""
         return max(self._library.get_vocab(with_added_tokens=True).values(), default=-1)
 
+    @property
+    def longest_name(self) -> int:
+        """Characters of the longest token's name, at least one: no token stands for more of a text."""
+        return max(map(len, self._library.get_vocab(with_added_tokens=True)), default=1)
+
     def stream(self, prompt: Sequence[int] = ()) -> TokenStream:
         """Start to decode what follows a prompt."""
         return TokenStream(self, prompt)

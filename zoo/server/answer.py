@@ -145,7 +145,7 @@ class Answer(Response):
         context = running.scheduler.context
         room, asked = context - prompt, self._dialect.max_tokens
         most = self._service.settings.max_output_tokens
-        if asked is not None and most is not None and asked > most:
+        if asked is not None and most is not None and asked > most and self._stated_max:
             message = f"max_tokens is {asked}; this server's answers have at most {most}"
             raise ApiError(400, message, code="invalid_value", param="max_tokens")
         if asked is not None and asked > room and self._stated_max:

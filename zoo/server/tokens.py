@@ -102,8 +102,7 @@ class TokenTable:
         tokenizer = self._engine.tokenizer
         if tokenizer is None:
             return [], ""
-        vocabulary: dict[str, int] = tokenizer._library.get_vocab(with_added_tokens=True)
-        self._longest = max(map(len, vocabulary), default=1)
+        self._longest = tokenizer.longest_name
         ids = tokenizer.encode("a", special=False)
         return ids, tokenizer.decode(ids, skip_special=False)
 
