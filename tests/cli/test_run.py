@@ -208,11 +208,11 @@ import os, pathlib, sys, time
 from zoo.engine.session import Session
 
 forward = Session.forward
-def slow(self, cache, ids, keep=1):
+def slow(self, cache, ids, keep=1, **how):
     time.sleep(0.05)
     if len(cache) > 12 and "STARTED" in os.environ:
         pathlib.Path(os.environ["STARTED"]).touch()
-    return forward(self, cache, ids, keep)
+    return forward(self, cache, ids, keep, **how)
 Session.forward = slow
 from zoo.cli import app
 app(sys.argv[1:], prog_name="zoo")

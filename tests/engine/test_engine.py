@@ -203,11 +203,11 @@ def test_an_interrupt_ends_the_answer_and_not_the_engine(engine, monkeypatch) ->
     whole = engine.generate("Once upon", max_new_tokens=20, ignore_eos=True)
     forward, steps = engine.session.forward, []
 
-    def interrupted(cache, ids, keep=1):
+    def interrupted(cache, ids, keep=1, **how):
         steps.append(ids)
         if len(steps) == 6:
             raise KeyboardInterrupt
-        return forward(cache, ids, keep)
+        return forward(cache, ids, keep, **how)
 
     monkeypatch.setattr(engine.session, "forward", interrupted)
     stream = engine.stream("Once upon", max_new_tokens=20, ignore_eos=True)
@@ -236,7 +236,7 @@ def test_a_signal_ends_a_step_that_is_under_way(engine, monkeypatch) -> None:
 
     ended = threading.Event()
 
-    def endless(cache, ids, keep=1):
+    def endless(cache, ids, keep=1, **how):
         # As in onnxruntime: the main thread is away from Python's signals until the step is told to end.
         assert ended.wait(60)
         raise ZooError("onnxruntime failed: terminated")

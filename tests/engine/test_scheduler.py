@@ -242,11 +242,11 @@ def test_closing_ends_or_drains(engine) -> None:
 def test_a_step_that_fails_ends_its_requests_with_the_reason(engine, monkeypatch) -> None:
     step, fails = engine.session.step, threading.Event()
 
-    def failing(slots, rows):
+    def failing(slots, rows, **how):
         if fails.is_set():
             fails.clear()
             raise ZooError("the session failed")
-        return step(slots, rows)
+        return step(slots, rows, **how)
 
     monkeypatch.setattr(engine.session, "step", failing)
     with Scheduler(engine, slots=2) as scheduler:

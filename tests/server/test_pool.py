@@ -185,7 +185,7 @@ def test_an_engine_that_fails_says_so_without_saying_what(three, monkeypatch) ->
         session = served.pool.running["zoo-tiny"].engine.session
         step, secret = session.step, "/a/private/path"
 
-        def broken(*args: Any) -> Any:
+        def broken(*args: Any, **how: Any) -> Any:
             raise ZooError(f"onnxruntime failed at {secret}")
 
         monkeypatch.setattr(session, "step", broken)

@@ -313,12 +313,27 @@ def _open_session(package: Package, threads: int | None, background: bool) -> Se
 
     graph = graph_to_open(package, background=background)
     try:
-        return Session(package.path, threads, graph)
+        rowwise = _rowwise_graph(package, background) if graph.parent != package.path else None
+        return Session(package.path, threads, graph, rowwise)
+    except UsageError:
+        raise
     except ZooError:
         if graph.parent == package.path:
             raise
         clear(package.manifest.recipe_hash)  # a cache that cannot be opened is none
         return Session(package.path, threads)
+
+
+def _rowwise_graph(package: Package, background: bool) -> Path | None:
+    """Choose the graph for long prompts of a package whose weights are prepared, or have it tried."""
+    from zoo.engine import prepack, rowwise
+
+    if rowwise.due(package):
+        if prepack.mode() == "always":
+            return rowwise.make(package)
+        if background:
+            prepack.start(package.path)
+    return rowwise.find(package)
 
 
 def _check_small_files(package: Package) -> None:

@@ -50,6 +50,8 @@ class Timings:
     """Tokens of the prompt that were computed; the others came from the cache."""
     decode_tokens: int = 0
     """Steps after the first token."""
+    rowwise: bool = False
+    """The prompt was computed by the row-wise graph."""
 
     @property
     def prefill_tokens_per_s(self) -> float:
@@ -223,7 +225,8 @@ def run_request(session: Session, cache: KVCache, request: Request) -> Generator
     try:
         cache.reserve(min(cache.context, len(prompt) + min(request.room, AHEAD)))
         with on_interrupt(session.interrupt):
-            logits = session.prefill(cache, prompt[len(cache) :])
+            timings.rowwise = session.takes_rowwise(len(prompt))
+            logits = session.prefill(cache, prompt[len(cache) :], rowwise=timings.rowwise)
         pieces = [request.accept(logits[0])]
         timings.prefill_s = time.perf_counter() - started
         while not request.finished:

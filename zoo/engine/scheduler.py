@@ -294,7 +294,9 @@ class Scheduler:
             step = min(step, CHUNK)
         ids = seat.prompt[done : done + step]
         try:
-            logits = self._session.step(self._slots, [Row(seat.slot, ids)])[0]
+            timings = seat.ticket.generation.timings
+            timings.rowwise = self._session.takes_rowwise(len(seat.prompt))
+            logits = self._session.step(self._slots, [Row(seat.slot, ids)], rowwise=timings.rowwise)[0]
             self._count(steps=1)
             if done + len(ids) < len(seat.prompt):
                 return
@@ -304,7 +306,7 @@ class Scheduler:
             self._free(seat, "failed", error)
             return
         now = seat.ticket.first_token = time.perf_counter()
-        seat.ticket.generation.timings.prefill_s = now - seat.ticket.submitted
+        timings.prefill_s = now - seat.ticket.submitted
         self._hand_out(seat, pieces, now)
 
     def _decode(self) -> None:

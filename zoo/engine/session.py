@@ -7,6 +7,7 @@ any lengths on by any number of tokens each, and gives the logits of just those 
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,11 +25,14 @@ from zoo.errors import ZooError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_log = logging.getLogger(__name__)
 GRAPH = "batch.onnx"
 PAST, PRESENT = "past_key_values.", "present."
 MAX_CHUNK = 256
 """Tokens of a prompt that one step takes: from 128 on nothing gets faster, and activations only get larger."""
 MIN_CHUNK = 64
+LONG = 128
+"""Tokens from which on a prompt is long: it gains more by the row-wise graph than opening that takes, once."""
 SCORES_BYTES = 128 * 2**20
 """Bound on the attention scores of a step, float32 (heads, chunk, length)."""
 LOGITS_BYTES = 32 * 2**20
@@ -57,13 +61,16 @@ class Session:
         load_seconds: how long onnxruntime took to load it.
     """
 
-    def __init__(self, folder: Path, threads: int | None = None, graph: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, threads: int | None = None, graph: Path | None = None, rowwise: Path | None = None
+    ) -> None:
         """Load the graph of a package.
 
         Args:
             folder: the package.
             threads: workers of a step; by default the physical cores that this process may use.
             graph: the same graph over weights that were prepared, instead of the package's own.
+            rowwise: the graph for long prompts, opened when the first one comes.
 
         Raises:
             ZooError: onnxruntime cannot load it, or it is no decoder.
@@ -76,13 +83,10 @@ class Session:
         self.threads = threads or usable_cores()
         self.context, self._heads = _read_config(folder)
         started = time.perf_counter()
-        try:
-            self._session: Any = ort.InferenceSession(
-                str(graph or folder / GRAPH), _options(self.threads), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's errors have no common base of their own
-            raise ZooError(f"{self.name}: onnxruntime cannot open it: {_line(error)}") from None
+        self._session = self._open(graph or folder / GRAPH)
         self.load_seconds = time.perf_counter() - started
+        self._rowwise_graph = rowwise
+        self._rowwise_session: Any = None
         self._run_options = ort.RunOptions()
         self._lock = threading.Lock()
         inputs = {one.name: one for one in self._session.get_inputs()}
@@ -100,6 +104,23 @@ class Session:
             dtype=np.float16 if inputs[past[0]].type == "tensor(float16)" else np.float32,
         )
 
+    def _open(self, graph: Path) -> Any:
+        import onnxruntime as ort
+
+        try:
+            return ort.InferenceSession(str(graph), _options(self.threads), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no common base of their own
+            raise ZooError(f"{self.name}: onnxruntime cannot open it: {_line(error)}") from None
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether there is a row-wise graph."""
+        return self._rowwise_graph is not None
+
+    def takes_rowwise(self, prompt_tokens: int) -> bool:
+        """Tell whether a prompt goes through the row-wise graph: all of it or nothing, however it is cut into steps."""
+        return self.rowwise and prompt_tokens >= LONG
+
     def new_slots(self, count: int, tokens: int = 0) -> Slots:
         """Make empty caches for ``count`` sequences, with room for ``tokens`` in each; they grow up to the context."""
         return Slots(self._shape, self.context, count, max(1, tokens))
@@ -113,12 +134,13 @@ class Session:
         """Bytes that one token takes in a KV cache."""
         return self._shape.token_bytes
 
-    def step(self, slots: Slots, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+    def step(self, slots: Slots, rows: Sequence[Row], *, rowwise: bool = False) -> list[NDArray[np.float32]]:
         """Bring sequences on, each by its own new tokens; those between them rest.
 
         Args:
             slots: where the sequences are.
             rows: what each brings, by slot in ascending order.
+            rowwise: compute by the row-wise graph, where there is one.
 
         Returns:
             For each row the logits of the last ``keep`` of its new positions, float32 (keep, vocab), as ``forward``
@@ -128,21 +150,23 @@ class Session:
             ZooError: a sequence would be longer than the context, memory is short, or onnxruntime fails.
         """
         with self._lock:
-            return self._step(slots, rows)
+            return self._step(slots, rows, rowwise)
 
-    def _step(self, slots: Slots, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+    def _step(self, slots: Slots, rows: Sequence[Row], rowwise: bool) -> list[NDArray[np.float32]]:
+        rowwise = rowwise and self._opens_rowwise()
         first, last = rows[0].slot, rows[-1].slot
         width = max(len(row.ids) for row in rows)
         reached = max(len(slots.tokens[row.slot]) + len(row.ids) for row in rows)
         padded = max(len(slots.tokens[slot]) for slot in range(first, last + 1)) + width
         if padded > self.context and len(rows) > 1:
             # Short rows are padded, and padding needs room too, which there is none of at the end of the context.
-            return [self._step(slots, [row])[0].copy() for row in rows]
+            return [self._step(slots, [row], rowwise)[0].copy() for row in rows]
         slots.reserve(reached if len(rows) == 1 else max(reached, padded))
-        binding: Binding | None = slots.bindings.get((first, last))
+        binding: Binding | None = slots.bindings.get((first, last, rowwise))
         if binding is None:
-            binding = Binding(self._session, slots, first, last - first + 1, self.vocab_size)
-            slots.bindings[first, last] = binding
+            session = self._rowwise_session if rowwise else self._session
+            binding = Binding(session, slots, first, last - first + 1, self.vocab_size)
+            slots.bindings[first, last, rowwise] = binding
         by_slot = {row.slot: row for row in rows}
         news = [by_slot[slot].ids if slot in by_slot else () for slot in range(first, last + 1)]
         keeps = [by_slot[slot].keep if slot in by_slot else 0 for slot in range(first, last + 1)]
@@ -157,15 +181,27 @@ class Session:
             at += row.keep
         return found
 
-    def forward(self, cache: KVCache, ids: Sequence[int], keep: int = 1) -> NDArray[np.float32]:
+    def _opens_rowwise(self) -> bool:
+        """Open the row-wise graph unless it is open; one that cannot be opened is none."""
+        if self._rowwise_graph is not None and self._rowwise_session is None:
+            try:
+                self._rowwise_session = self._open(self._rowwise_graph)
+            except ZooError as error:
+                _log.warning("%s; long prompts are computed as all other steps", error)
+                self._rowwise_graph = None
+        return self._rowwise_session is not None
+
+    def forward(
+        self, cache: KVCache, ids: Sequence[int], keep: int = 1, *, rowwise: bool = False
+    ) -> NDArray[np.float32]:
         """Compute the next ``ids`` after what a cache holds, and append them to it.
 
         Returns:
             Logits of the last ``keep`` positions, float32 (keep, vocab); the next step over this cache overwrites them.
         """
-        return self.step(cache.slots, [Row(cache.slot, ids, keep)])[0]
+        return self.step(cache.slots, [Row(cache.slot, ids, keep)], rowwise=rowwise)[0]
 
-    def prefill(self, cache: KVCache, ids: Sequence[int]) -> NDArray[np.float32]:
+    def prefill(self, cache: KVCache, ids: Sequence[int], *, rowwise: bool = False) -> NDArray[np.float32]:
         """Compute a prompt in steps that bound memory; return logits of its last position, float32 (1, vocab)."""
         if not ids:
             raise ValueError("nothing to compute")
@@ -173,7 +209,7 @@ class Session:
         at = 0
         while True:
             step = self.chunk(len(cache))
-            logits = self.forward(cache, ids[at : at + step])
+            logits = self.forward(cache, ids[at : at + step], rowwise=rowwise)
             at += step
             if at >= len(ids):
                 return logits

@@ -61,6 +61,7 @@ def verify(
     Raises:
         ZooError: there is no package or no weights, they do not belong together, or the reference cannot be run.
     """
+    from zoo.engine.rowwise import find
     from zoo.verify.candidate import Candidate
     from zoo.verify.compare import compare
     from zoo.verify.reference import Reference, require_reference
@@ -83,7 +84,11 @@ def verify(
             samples = _continued(package, samples, context, quick=quick, progress=progress)
         except ZooError as error:  # numbers that are not finite, for one; the comparison will say where they begin
             refusal = error
-    figures = compare(Reference(checkpoint), Candidate(package.path), samples, tolerance.tie, progress)
+    rowwise = find(package)
+    figures = compare(
+        Reference(checkpoint), Candidate(package.path), samples, tolerance.tie, progress,
+        Candidate(rowwise.parent, rowwise.name) if rowwise is not None else None,
+    )  # fmt: skip
     verdict = judge(figures, tolerance)
     if refusal is not None and verdict.passed:
         raise refusal

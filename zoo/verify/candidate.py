@@ -21,12 +21,14 @@ class Candidate:
     """A package's computation in pieces: ``begin``, ``step`` for each layer, then ``logits``.
 
     Args:
-        folder: the package.
+        folder: the package, or another folder with a decoder's graph and its data.
+        graph: the file of the graph: by default the one for other programs; the engine's own are read too.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, graph: str = GRAPH) -> None:
         self._folder = folder
-        self._cut = CutGraph(folder / GRAPH)
+        self._name = f"{folder.name}/{graph}"
+        self._cut = CutGraph(folder / graph)
         self._values: list[dict[str, NDArray[Any]]] = []
         self._after: Any = None
 
@@ -98,7 +100,7 @@ class Candidate:
         try:
             return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own classes share no other base
-            raise ZooError(f"{self._folder.name}/{GRAPH}: ONNX Runtime refuses it: {_line(error)}") from None
+            raise ZooError(f"{self._name}: ONNX Runtime refuses it: {_line(error)}") from None
 
     @contextmanager
     def _opened(self, model: bytes) -> Iterator[Any]:
@@ -122,14 +124,16 @@ class Candidate:
                 feeds[value.name] = np.ones((1, length), np.int64)
             elif value.name.startswith("past_key_values."):
                 feeds[value.name] = np.zeros((1, value.shape[1], 0, value.shape[3]), np.float32)
+            elif value.name in (told := _one_sequence(length)):
+                feeds[value.name] = told[value.name]
             else:
-                raise ZooError(f"{self._folder.name}/{GRAPH}: input {value.name!r} is not known; it cannot be verified")
+                raise ZooError(f"{self._name}: input {value.name!r} is not known; it cannot be verified")
         if any(value.name == _KEEP for value in session.get_overridable_initializers()):
             feeds[_KEEP] = np.array([0], np.int64)
         try:
             found = session.run(list(outputs), feeds)
         except Exception as error:
-            raise ZooError(f"{self._folder.name}/{GRAPH}: ONNX Runtime fails: {_line(error)}") from None
+            raise ZooError(f"{self._name}: ONNX Runtime fails: {_line(error)}") from None
         return dict(zip(outputs, found, strict=True))
 
 
@@ -137,6 +141,18 @@ _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 """Where a model given as bytes finds its data file."""
 _KEEP = "num_logits_to_keep"
 """0 asks for the logits of all positions."""
+
+
+def _one_sequence(length: int) -> dict[str, NDArray[Any]]:
+    """What the engine's graph is told of one whole sequence, all of whose logits are wanted."""
+    import numpy as np
+
+    return {
+        "sequence_lengths": np.array([length - 1], np.int32),
+        "query_lengths": np.array([length], np.int32),
+        "longest_sequence": np.array(length, np.int32),
+        "logit_rows": np.arange(length, dtype=np.int64),
+    }
 
 
 def _sum(values: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from zoo.errors import ZooError
 from zoo.verify.candidate import Candidate
 from zoo.verify.metrics import Continuation, LogitFigures, TextFigures, relative_error, root_ratio
 from zoo.verify.reference import Reference
-from zoo.verify.result import Figures, Greedy, Place, finite
+from zoo.verify.result import Figures, Greedy, Place, RowwiseFigures, finite
 from zoo.verify.samples import Sample
 
 if TYPE_CHECKING:
@@ -29,7 +29,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def compare(
-    reference: Reference, candidate: Candidate, samples: Sequence[Sample], tie: float, progress: Progress | None = None
+    reference: Reference,
+    candidate: Candidate,
+    samples: Sequence[Sample],
+    tie: float,
+    progress: Progress | None = None,
+    rowwise: Candidate | None = None,
 ) -> Figures:
     """Measure how far a package is from its reference.
 
@@ -37,6 +42,7 @@ def compare(
         samples: token sequences; both sides see the same ids at every position (teacher forcing).
         tie: see ``LogitFigures.add``.
         progress: called before each step.
+        rowwise: the package's graph for long prompts, where it has one.
 
     Raises:
         ZooError: the two sides have other numbers of layers, or one of them cannot run.
@@ -51,6 +57,8 @@ def compare(
     sequences = [one.ids for one in samples]
     reference.begin(sequences)
     candidate.begin(sequences)
+    if rowwise is not None:
+        rowwise.begin(sequences)
     carried = _carried(reference, candidate, len(samples))
     places = [Place(name="embedding", carried=finite(carried), own=finite(carried))]
     probed = range(min(PROBES, len(samples)))
@@ -59,11 +67,14 @@ def compare(
         before = {index: reference.states(index)[:PROBE_LENGTH].copy() for index in probed}
         reference.step(layer)
         tried = candidate.step(layer, before)
+        if rowwise is not None:
+            rowwise.step(layer, {})
         own = _own(before, {index: reference.states(index)[:PROBE_LENGTH] for index in probed}, tried)
         carried = _carried(reference, candidate, len(samples))
         places.append(Place(name=f"layer {layer}", carried=finite(carried), own=finite(own)))
     say("head", total - 1, total)
     logits, text, error, wanted = LogitFigures(), TextFigures(), 0.0, 0.0
+    other_logits, other_text = LogitFigures(), TextFigures()
     continued = []
     for index, sample in enumerate(samples):
         first = len(sample.ids) - sample.continued - 1  # the position before the first token of the package's own
@@ -73,12 +84,12 @@ def compare(
             right, found = reference.logits(index, start, stop), candidate.logits(index, start, stop)
             if right.shape != found.shape:
                 raise ZooError(f"the package gives logits {found.shape}, the reference {right.shape}")
-            logits.add(right, found, tie)
+            following = sample.ids[start + 1 : stop + 1] if sample.text else sample.ids[:0]
+            _add(logits, text, right, found, following, tie)
+            if rowwise is not None:
+                _add(other_logits, other_text, right, rowwise.logits(index, start, stop), following, tie)
             part = relative_error(found, right)
             error, wanted = error + part[0], wanted + part[1]
-            if sample.text:
-                following = sample.ids[start + 1 : stop + 1]
-                text.add(right[: len(following)], found[: len(following)], following)
             if sample.continued and stop > first:
                 begin = max(first, start)
                 chosen = sample.ids[begin + 1 : stop + 1]
@@ -105,7 +116,30 @@ def compare(
             Greedy(prompt=one.prompt, tokens=one.tokens, equal=one.equal, worst=one.worst) for one in continued
         )
         or None,
+        rowwise=RowwiseFigures(
+            top1_but_ties=other_logits.top1_but_ties,
+            kl_mean=finite(other_logits.kl_mean),
+            perplexity=finite(other_text.perplexity(other_text.package)),
+            perplexity_chance=finite(other_text.chance),
+            not_finite=other_logits.not_finite,
+        )
+        if rowwise is not None
+        else None,
     )
+
+
+def _add(
+    logits: LogitFigures,
+    text: TextFigures,
+    right: NDArray[np.float32],
+    found: NDArray[np.float32],
+    following: NDArray[np.int64],
+    tie: float,
+) -> None:
+    """Take the logits of some positions, and the tokens that follow where they are of a text."""
+    logits.add(right, found, tie)
+    if len(following):
+        text.add(right[: len(following)], found[: len(following)], following)
 
 
 def _carried(reference: Reference, candidate: Candidate, sequences: int) -> float:

@@ -30,6 +30,16 @@ class Greedy(Value):
     """Nats by which the reference preferred its own token on the same prefix, at worst; 0 where all are equal."""
 
 
+class RowwiseFigures(Value):
+    """The same texts through the graph for long prompts, where this machine uses one; a number not finite is None."""
+
+    top1_but_ties: float
+    kl_mean: float | None
+    perplexity: float | None
+    perplexity_chance: float | None
+    not_finite: int
+
+
 class Figures(Value):
     """What was measured; a number that is not finite is None."""
 
@@ -52,6 +62,8 @@ class Figures(Value):
     places: tuple[Place, ...]
     greedy: tuple[Greedy, ...] | None = None
     """None where the package does not fit into memory whole, or its engine cannot run it."""
+    rowwise: RowwiseFigures | None = None
+    """None where long prompts are computed as everything else is."""
 
 
 class Check(Value):
@@ -95,7 +107,12 @@ def judge(figures: Figures, tolerance: Tolerance) -> Verdict:
     if figures.text_tokens:
         # On a short text a difference may be chance; what two standard errors can explain is no failure.
         limit = tolerance.perplexity + 2 * (figures.perplexity_chance or 0.0)
-        checks.append(_check("perplexity, relative difference", _perplexity_change(figures), limit))
+        change = _change(figures.perplexity, figures.perplexity_reference)
+        checks.append(_check("perplexity, relative difference", change, limit))
+    if figures.rowwise is not None:
+        checks += _rowwise_checks(
+            figures.rowwise, figures.perplexity_reference if figures.text_tokens else None, tolerance
+        )
     if figures.greedy:
         worst = max(one.worst for one in figures.greedy)
         checks.append(_check("worst greedy token, nats behind the reference's", worst, tolerance.greedy))
@@ -119,10 +136,22 @@ def _worst_own(figures: Figures) -> float | None:
     return max(values) if len(values) == len(figures.places) else None
 
 
-def _perplexity_change(figures: Figures) -> float | None:
-    if figures.perplexity is None or not figures.perplexity_reference:
-        return None
-    return abs(figures.perplexity / figures.perplexity_reference - 1)
+def _rowwise_checks(figures: RowwiseFigures, perplexity: float | None, tolerance: Tolerance) -> list[Check]:
+    """Hold the graph for long prompts against the same limits."""
+    checks = [
+        _check("row-wise: positions with logits that are not finite", float(figures.not_finite), 0.0),
+        _check("row-wise: mean KL, nats", figures.kl_mean, tolerance.kl_mean),
+        _check("row-wise: top-1 agreement, near ties aside", figures.top1_but_ties, tolerance.top1, at_least=True),
+    ]
+    if perplexity is not None:
+        limit = tolerance.perplexity + 2 * (figures.perplexity_chance or 0.0)
+        change = _change(figures.perplexity, perplexity)
+        checks.append(_check("row-wise: perplexity, relative difference", change, limit))
+    return checks
+
+
+def _change(perplexity: float | None, reference: float | None) -> float | None:
+    return abs(perplexity / reference - 1) if perplexity is not None and reference else None
 
 
 def _first_past(figures: Figures, limit: float) -> str | None:

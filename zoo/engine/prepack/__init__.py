@@ -7,7 +7,7 @@ cache, not part of the package, and take twice its room on disk.
 """
 
 from zoo.engine.prepack.making import make
-from zoo.engine.prepack.opening import graph_to_open
+from zoo.engine.prepack.opening import graph_to_open, mode, start
 from zoo.engine.prepack.store import clear, find
 
-__all__ = ["clear", "find", "graph_to_open", "make"]
+__all__ = ["clear", "find", "graph_to_open", "make", "mode", "start"]

@@ -13,12 +13,14 @@ def main(folder: str) -> int:
     with contextlib.suppress(AttributeError, OSError):
         os.nice(19)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    from zoo.engine.prepack.making import make
+    from zoo.engine import prepack, rowwise
     from zoo.errors import ZooError
     from zoo.package.folder import open_package
 
     try:
-        make(open_package(Path(folder)))
+        package = open_package(Path(folder))
+        prepack.make(package)
+        rowwise.make(package)
     except ZooError as error:
         print(error, file=sys.stderr)
         return 1

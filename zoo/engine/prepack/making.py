@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -87,14 +88,14 @@ def _prepare(source: Path, folder: Path) -> None:
     with open(folder / DATA, "wb") as data, tempfile.TemporaryDirectory(dir=folder, prefix="one-") as room:
         for node in model.graph.node:
             if node.op_type in PRODUCTS and node.input[1] in external:
-                _prepare_product(source, Path(room), model, node, external, data, prepared)
+                weights = [external[name] for name in node.input[1:] if name in external]
+                product = one_product(model, node, weights, onnx.TensorProto.FLOAT)
+                for name, entries in prepacked(product, node.name, source, Path(room), data).items():
+                    prepared.setdefault(name, []).extend(entries)
         for name, tensor in external.items():
             place = {one.key: one.value for one in tensor.external_data}
-            offset = _copy(source / place["location"], int(place["offset"]), int(place["length"]), data)
-            del tensor.external_data[:]
-            entries = [("location", DATA), ("offset", str(offset)), ("length", place["length"])]
-            for key, value in [*entries, *prepared.get(name, [])]:
-                tensor.external_data.add(key=key, value=value)
+            offset = copy(source / place["location"], int(place["offset"]), int(place["length"]), data)
+            locate(tensor, DATA, offset, int(place["length"]), prepared.get(name, []))
         data.flush()
         os.fsync(data.fileno())
     (folder / GRAPH).write_bytes(model.SerializeToString())
@@ -102,24 +103,49 @@ def _prepare(source: Path, folder: Path) -> None:
     (folder / MARKER).write_text(json.dumps(sizes) + "\n")
 
 
-def _prepare_product(
-    source: Path,
-    room: Path,
-    model: Any,
-    node: Any,
-    external: dict[str, Any],
-    data: IO[bytes],
-    prepared: dict[str, list[tuple[str, str]]],
-) -> None:
-    """Open a graph of one product, so that onnxruntime saves its weights; move them behind the others."""
+def locate(tensor: Any, file: str, offset: int, length: int, prepared: Sequence[tuple[str, str]] = ()) -> None:
+    """Say where an initializer's bytes lie, and what was prepared of it."""
+    import onnx
+
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    for key, value in [("location", file), ("offset", str(offset)), ("length", str(length)), *prepared]:
+        tensor.external_data.add(key=key, value=value)
+
+
+def one_product(model: Any, node: Any, weights: Sequence[Any], dtype: int) -> bytes:
+    """Make a model of one node.
+
+    Args:
+        model: which the node is from.
+        weights: the initializers that it reads.
+        dtype: of its first input.
+    """
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info(node.input[0], dtype, None)
+    result = helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "product", [value], [result], weights)
+    made = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return bytes(made.SerializeToString())
+
+
+def prepacked(product: bytes, name: str, source: Path, room: Path, data: IO[bytes]) -> dict[str, list[tuple[str, str]]]:
+    """Open a model of one product, so that onnxruntime saves its weights, and append those to a file.
+
+    Args:
+        product: the model.
+        name: of the node.
+        source: the folder of its external data.
+        room: an empty folder.
+        data: the file.
+
+    Returns:
+        For each initializer the entries of its external data that say where its weights lie in the file.
+    """
     import onnx
     import onnxruntime as ort
 
-    weights = [external[name] for name in node.input[1:] if name in external]
-    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in node.input[:1]]
-    result = [onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, None)]
-    graph = onnx.helper.make_graph([node], "product", value, result, weights)
-    one = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False
@@ -134,10 +160,11 @@ def _prepare_product(
     }.items():
         options.add_session_config_entry(key, text)
     try:
-        ort.InferenceSession(one.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(product, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base of their own
-        raise ZooError(f"{node.name}: onnxruntime does not prepare it: {' '.join(str(error).split())[:200]}") from None
+        raise ZooError(f"{name}: onnxruntime does not prepare it: {' '.join(str(error).split())[:200]}") from None
     saved = onnx.load(str(room / "one.onnx"), load_external_data=False)
+    prepared: dict[str, list[tuple[str, str]]] = {}
     for tensor in saved.graph.initializer:
         for item in tensor.external_data:
             if not item.key.startswith("prepacked_"):
@@ -146,17 +173,24 @@ def _prepare_product(
             moved = [key]
             for buffer in buffers:
                 offset, length, *flags = buffer.split(";")
-                at = _copy(room / "one.data", int(offset), int(length), data)
+                at = copy(room / "one.data", int(offset), int(length), data)
                 moved.append(";".join([str(at), length, *flags]))
             prepared.setdefault(tensor.name, []).append((item.key, "|".join(moved)))
     for name in ("one.onnx", "one.data"):
         (room / name).unlink()
+    return prepared
 
 
-def _copy(source: Path, offset: int, length: int, data: IO[bytes]) -> int:
-    """Append a part of a file at the next page; return where it begins."""
+def next_page(data: IO[bytes]) -> int:
+    """Move to the next page of a file; return where it begins."""
     start = -(-data.tell() // PAGE) * PAGE
     data.seek(start)
+    return start
+
+
+def copy(source: Path, offset: int, length: int, data: IO[bytes]) -> int:
+    """Append a part of a file at the next page; return where it begins."""
+    start = next_page(data)
     with source.open("rb") as file:
         file.seek(offset)
         while length:

@@ -27,6 +27,18 @@ SMALLEST = 2**28
 _log = logging.getLogger(__name__)
 
 
+def mode() -> str:
+    """Read when weights are prepared.
+
+    Raises:
+        UsageError: the environment says something else.
+    """
+    when = os.environ.get(WHEN, "auto")
+    if when not in ("auto", "always", "never"):
+        raise UsageError(f"{WHEN} is auto, always or never, not {when[:40]!r}")
+    return when
+
+
 def graph_to_open(package: Package, *, background: bool = True) -> Path:
     """Choose the graph, and prepare weights where that is due.
 
@@ -37,9 +49,7 @@ def graph_to_open(package: Package, *, background: bool = True) -> Path:
         ZooError: the package fits memory neither as it is nor mapped.
     """
     own = package.path / SOURCE
-    when = os.environ.get(WHEN, "auto")
-    if when not in ("auto", "always", "never"):
-        raise UsageError(f"{WHEN} is auto, always or never, not {when[:40]!r}")
+    when = mode()
     size = sum(record.size for record in package.manifest.files.values())
     if when == "never" or (when == "auto" and size < SMALLEST):
         return own
@@ -51,7 +61,7 @@ def graph_to_open(package: Package, *, background: bool = True) -> Path:
         return make(package)
     if needed <= free:
         if background and can_prepare(package) and grows_to(package) <= limit():
-            _start(package.path)
+            start(package.path)
         return own
     name, sizes = package.path.name, f"takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
     if not can_prepare(package):
@@ -63,8 +73,8 @@ def graph_to_open(package: Package, *, background: bool = True) -> Path:
         raise ZooError(f"{name}: opened, it {sizes}; and it cannot be mapped: {error}") from None
 
 
-def _start(folder: Path) -> None:
-    """Prepare weights in a process of its own, which runs only when nothing else wants to."""
+def start(folder: Path) -> None:
+    """Prepare a package's weights in a process of its own, which runs only when nothing else wants to."""
     with contextlib.suppress(OSError):
         subprocess.Popen(
             [sys.executable, "-m", "zoo.engine.prepack", str(folder.resolve())],

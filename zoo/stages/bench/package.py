@@ -45,6 +45,7 @@ def bench_package(
     """
     from zoo.bench.engine_client import EngineClient
     from zoo.engine import Engine
+    from zoo.engine.rowwise import recorded
     from zoo.reports import keep_report, make_report
     from zoo.stages.subject import find_package
 
@@ -80,9 +81,14 @@ def bench_package(
     rows, failed = run(measure(workloads, client, rounds=ask.rounds, warmup=ask.warmup, progress=progress))
     require_rows(rows, failed)
     settings |= {"through": "engine", "prefix_cache": False, "threads": engine.session.threads}
+    settings |= {"long_prompts": "row-wise" if engine.session.rowwise else "as others"}
     if ask.places is None:
         settings |= {"slots": RATE_SLOTS}
-    bench = Bench(engine.package.path.name, settings, rows, [*skipped, *failed], engine.load_seconds, peak_rss_bytes())
+    trial = recorded(engine.package)
+    bench = Bench(
+        engine.package.path.name, settings, rows, [*skipped, *failed], engine.load_seconds, peak_rss_bytes(),
+        str(trial) if trial else None,
+    )  # fmt: skip
     report = make_report("bench", manifest, settings, bench.measured, libraries=_LIBRARIES)
     return replace(bench, report=report, path=keep_report(report))
 

@@ -1,0 +1,211 @@
+"""Make the row-wise graph beside a package's prepared weights, try it, and remember what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.engine.machine import free_memory
+from zoo.engine.prepack import store
+from zoo.engine.prepack.making import locate, next_page, one_product, prepacked
+from zoo.engine.rowwise.rewrite import Product, constants, per_channel, product_node, products, rewrite
+from zoo.engine.rowwise.trial import Trial, run_trial
+from zoo.errors import UsageError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.declarations.storage import ArrayLayout
+    from zoo.package.folder import Package
+
+GRAPH, DATA, MARKER = "rowwise.onnx", "rowwise.data", "rowwise.json"
+WHEN = "ZOO_ROWWISE"
+"""Environment: ``never`` leaves long prompts to the kernels of all other steps; ``auto`` is the default."""
+ATTEMPTS = None, "down_proj"
+"""What is left out: at first nothing; then the products whose inputs, products themselves, have the longest tails."""
+
+
+def recorded(package: Package) -> Trial | None:
+    """Read how the trial of a package's row-wise graph came out on this machine; None where there was none."""
+    try:
+        said = json.loads((store.entry(package) / MARKER).read_bytes())
+        return Trial(**said["trial"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def find(package: Package) -> Path | None:
+    """Find a package's row-wise graph, where its trial was won and memory holds both copies of the weights.
+
+    Raises:
+        UsageError: the environment says neither ``auto`` nor ``never``.
+    """
+    if not _wanted():
+        return None
+    at = store.entry(package)
+    try:
+        said = json.loads((at / MARKER).read_bytes())
+        whole = said["kept"] and all((at / name).stat().st_size == said["sizes"][name] for name in (GRAPH, DATA))
+        own = sum(record.size for record in package.manifest.files.values())
+        # The file holds its weights twice, as they are and prepared; only the prepared ones are read.
+        return at / GRAPH if whole and own + said["sizes"][DATA] // 2 <= free_memory() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def due(package: Package) -> bool:
+    """Tell whether a trial is still to be made; where there was no room for one, it is not asked for every time."""
+    if not _wanted() or recorded(package) is not None:
+        return False
+    try:
+        return time.time() - (store.entry(package) / MARKER).stat().st_mtime > store.STALE
+    except OSError:
+        return True
+
+
+def make(package: Package) -> Path | None:
+    """Make a package's row-wise graph and try it, unless that was done.
+
+    Its weights must have been prepared.
+
+    Returns:
+        The graph, where it is to be used.
+
+    Raises:
+        ZooError: it cannot be made.
+    """
+    from filelock import FileLock
+
+    at = store.entry(package)
+    if not _wanted() or store.find(package) is None:
+        return None
+    try:
+        with FileLock(at.with_suffix(".lock")):
+            if recorded(package) is None:
+                try:
+                    _make(package, at)
+                except BaseException:
+                    _drop(at)
+                    raise
+    except OSError as error:
+        raise ZooError(f"{at}: {error.strerror or error}") from None
+    return find(package)
+
+
+def _wanted() -> bool:
+    when = os.environ.get(WHEN, "auto")
+    if when not in ("auto", "never"):
+        raise UsageError(f"{WHEN} is auto or never, not {when[:40]!r}")
+    return when == "auto"
+
+
+def _make(package: Package, at: Path) -> None:
+    trial, sizes = None, {}
+    if _room(at):
+        for left in ATTEMPTS:
+            _write(at, left)
+            trial = run_trial(package, at / store.GRAPH, at / GRAPH, left)
+            if trial.won or not trial.faster:
+                break
+        sizes = {name: (at / name).stat().st_size for name in (GRAPH, DATA)}
+    kept = trial is not None and trial.won
+    if not kept:
+        _drop(at)
+    part = at / (MARKER + store.PART)
+    said = {"kept": kept, "sizes": sizes, "trial": trial and asdict(trial)}
+    part.write_text(json.dumps(said, indent=1) + "\n")
+    part.rename(at / MARKER)
+
+
+def _room(at: Path) -> bool:
+    """Tell whether there is anything to rewrite, and room on disk and in memory; make the room on disk."""
+    weights = sum(product.rows * product.columns for product in products(_prepared(at)))
+    needed, most = weights * 2, store.limit()
+    if not weights or store.size_of(at) + needed > most or weights > free_memory():
+        return False
+    store.make_room(needed, most)
+    return True
+
+
+def _prepared(at: Path) -> Any:
+    """Read the graph over prepared weights."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
+
+    try:
+        return onnx.load(str(at / store.GRAPH), load_external_data=False)
+    except DecodeError as error:
+        raise ZooError(f"{at / store.GRAPH}: no ONNX model: {' '.join(str(error).split())[:200]}") from None
+
+
+def _write(at: Path, left: str | None) -> None:
+    """Write the graph and its weights."""
+    import onnx
+
+    model = _prepared(at)
+    arrays = _Arrays(model, at)
+    with open(at / DATA, "wb") as data, tempfile.TemporaryDirectory(dir=at, prefix="one-") as room:
+
+        def stored(product: Product) -> tuple[Any, Any]:
+            levels, scales = per_channel(product, arrays.read(product))
+            weight, scale = (
+                _append(f"{product.name}/weight", levels, data),
+                _append(f"{product.name}/scales", scales, data),
+            )
+            data.flush()
+            node = product_node(product.name, "x", weight.name, scale.name)
+            one = one_product(model, node, [weight, scale, *constants()], onnx.TensorProto.UINT8)
+            for key, value in prepacked(one, product.name, at, Path(room), data).get(weight.name, []):
+                weight.external_data.add(key=key, value=value)
+            return weight, scale
+
+        rewrite(model, stored, left)
+        data.flush()
+        os.fsync(data.fileno())
+    (at / GRAPH).write_bytes(model.SerializeToString())
+
+
+def _drop(at: Path) -> None:
+    for name in (GRAPH, DATA):
+        (at / name).unlink(missing_ok=True)
+
+
+def _append(name: str, values: Any, data: Any) -> Any:
+    """Write an array at the next page; return the initializer that stands for it."""
+    import onnx
+
+    offset = next_page(data)
+    data.write(np.ascontiguousarray(values).data)
+    tensor = onnx.TensorProto(
+        name=name, data_type=onnx.helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape
+    )
+    locate(tensor, DATA, offset, values.nbytes)
+    return tensor
+
+
+class _Arrays:
+    """The stored arrays of a prepared graph, mapped."""
+
+    def __init__(self, model: Any, folder: Path) -> None:
+        import onnx
+
+        self._external = {
+            one.name: one for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL
+        }
+        self._bytes = np.memmap(folder / store.DATA, np.uint8, "r")
+
+    def read(self, product: Product) -> dict[str, Any]:
+        """Map the arrays of a product's weight."""
+        layout = product.storage.arrays((product.rows, product.columns))
+        names = dict(zip(("weight", "scales", "zero_points"), product.node.input[1:4], strict=False))
+        return {key: self._map(names[key], one) for key, one in layout.items()}
+
+    def _map(self, name: str, layout: ArrayLayout) -> Any:
+        place = {one.key: one.value for one in self._external[name].external_data}
+        offset, length = int(place["offset"]), int(place["length"])
+        return self._bytes[offset : offset + length].view(layout.dtype).reshape(layout.shape)

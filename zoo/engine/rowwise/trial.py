@@ -1,0 +1,152 @@
+"""Try the row-wise graph against the one that it would stand in for: is it faster here, and is it as exact?
+
+Both round activations, so neither is the other's measure: that is the same weights with activations left in float32.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.engine.session import MAX_CHUNK, Row, Session
+from zoo.verify.candidate import Candidate
+from zoo.verify.metrics import LogitFigures, TextFigures
+from zoo.verify.samples import make_samples
+from zoo.verify.tolerances import TOLERANCES
+
+if TYPE_CHECKING:
+    from zoo.package.folder import Package
+
+ROUNDS = 5
+FASTER = 1.1
+"""Times as fast it has to be, to be worth its memory."""
+SHARE = 0.1
+"""Share of what ``zoo verify`` tolerates that it may add."""
+EXACT = "exact.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a trial found. KL is KL(float32 activations ‖ graph), the mean of all positions, in nats."""
+
+    speedup: float
+    """How many times as many tokens of a long prompt a second."""
+    kl_blocks: float
+    kl_rowwise: float
+    perplexity: float
+    """Relative change of the perplexity of a text from one graph to the other; 0 where there is no tokenizer."""
+    kl_limit: float
+    """By how much the KL may grow."""
+    perplexity_limit: float
+    left: str | None = None
+    """Products that kept their blocks."""
+
+    @property
+    def faster(self) -> bool:
+        return self.speedup >= FASTER
+
+    @property
+    def exact(self) -> bool:
+        """Whether it adds nothing that a verification would show."""
+        return self.kl_rowwise - self.kl_blocks <= self.kl_limit and abs(self.perplexity) <= self.perplexity_limit
+
+    def __str__(self) -> str:
+        """Say in words what came out."""
+        more = f"KL {self.kl_rowwise - self.kl_blocks:+.1e}"
+        if self.won:
+            return f"{self.speedup:.2f} times as fast in a trial here, {more}"
+        if not self.faster:
+            return f"only {self.speedup:.2f} times as fast in a trial here"
+        return f"{self.speedup:.2f} times as fast in a trial here, but {more}, perplexity {self.perplexity:+.2%}"
+
+    @property
+    def won(self) -> bool:
+        """Whether long prompts are to go this way."""
+        return self.faster and self.exact
+
+
+def run_trial(package: Package, blocks: Path, rowwise: Path, left: str | None = None) -> Trial:
+    """Measure both graphs of a package.
+
+    Args:
+        blocks: the graph over prepared weights in blocks.
+        rowwise: the other one.
+        left: what that leaves out.
+
+    Raises:
+        ZooError: onnxruntime cannot run one of them.
+    """
+    speedup = _speedup(package, blocks, rowwise)
+    architecture = package.manifest.recipe.architecture
+    samples = make_samples(package.path, architecture.vocab_size, architecture.max_position_embeddings, quick=True)
+    exact = blocks.with_name(EXACT)
+    try:
+        exact.write_bytes(_with_float_activations(blocks))
+        graphs = [Candidate(one.parent, one.name) for one in (exact, blocks, rowwise)]
+        for graph in graphs:
+            graph.begin([one.ids for one in samples])
+        for layer in range(graphs[0].num_layers):
+            for graph in graphs:
+                graph.step(layer, {})
+        tolerance = TOLERANCES[package.manifest.recipe.precision]
+        found = [LogitFigures(), LogitFigures()]
+        text = TextFigures()
+        for index, sample in enumerate(samples):
+            wanted, *logits = (graph.logits(index, 0, len(sample.ids)) for graph in graphs)
+            for figures, one in zip(found, logits, strict=True):
+                figures.add(wanted, one, tolerance.tie)
+            if sample.text:
+                text.add(logits[0][:-1], logits[1][:-1], sample.ids[1:])
+    finally:
+        exact.unlink(missing_ok=True)
+    change = text.perplexity(text.package) / text.perplexity(text.reference) - 1 if text.tokens else 0.0
+    return Trial(
+        speedup=speedup,
+        kl_blocks=found[0].kl_mean,
+        kl_rowwise=math.inf if found[1].not_finite else found[1].kl_mean,
+        perplexity=change,
+        kl_limit=SHARE * tolerance.kl_mean,
+        # On a short text a difference may be chance.
+        perplexity_limit=SHARE * tolerance.perplexity + (2 * text.chance if text.tokens else 0.0),
+        left=left,
+    )
+
+
+def _speedup(package: Package, blocks: Path, rowwise: Path) -> float:
+    """Time a chunk of a prompt both ways, in turns."""
+    session = Session(package.path, graph=blocks, rowwise=rowwise)
+    length = min(MAX_CHUNK, session.context)
+    ids = np.random.default_rng(0).integers(0, session.vocab_size, length).tolist()
+    slots = session.new_slots(1, length)
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(ROUNDS + 1):
+        for rows, found in times.items():
+            slots.keep(0, 0)
+            started = time.perf_counter()
+            session.step(slots, [Row(0, ids)], rowwise=rows)
+            found.append(time.perf_counter() - started)
+    plain, other = (statistics.median(one[1:]) for one in times.values())
+    return plain / other
+
+
+def _with_float_activations(graph: Path) -> bytes:
+    """Make the same graph, whose products leave activations in float32."""
+    import onnx
+
+    model: Any = onnx.load(str(graph), load_external_data=False)
+    for node in model.graph.node:
+        for one in node.attribute:
+            if one.name == "accuracy_level":
+                one.i = 1
+    for tensor in model.graph.initializer:
+        plain = [(one.key, one.value) for one in tensor.external_data if not one.key.startswith("prepacked_")]
+        del tensor.external_data[:]
+        for key, value in plain:
+            tensor.external_data.add(key=key, value=value)
+    return bytes(model.SerializeToString())
