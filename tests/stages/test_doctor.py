@@ -273,6 +273,24 @@ def test_a_failed_plugin_is_named(roomy, install_plugin, capsys) -> None:
     assert "example-bad" in (one.mend or "")
 
 
+def test_a_target_that_cannot_be_imported_hides_nothing_of_the_others(roomy, install_plugin) -> None:
+    source = """
+        from zoo import hookimpl
+        @hookimpl
+        def register_targets(register):
+            register("half", "no_such_module:Half")
+    """
+    install_plugin("halfway", textwrap.dedent(source))
+    for model in (None, "zoo-tiny"):
+        found = look(model)
+        one = finding(found, "plugin", "target half")
+        assert (found.ok, one.status) == (True, "warning")
+        assert "no_such_module" in one.found
+        assert finding(found, "tool", "vllm")
+    with pytest.raises(ZooError, match="no_such_module"):
+        look("zoo-tiny", "half")
+
+
 def test_requirements() -> None:
     registry = plugins.host().registry
     assert pinned_requirements(registry, "llama-33b") == [

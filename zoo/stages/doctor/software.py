@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 
+from zoo.errors import ZooError
 from zoo.plugins import DISTRIBUTION, Host
 from zoo.registry import Registry
 from zoo.stages.doctor.findings import Finding
@@ -87,7 +88,12 @@ def tools(registry: Registry, chosen: str, *, needed: bool) -> Iterator[Finding]
         needed: a model was named, so the chosen target's programs are needed.
     """
     for name in registry.targets:
-        target: object = registry.target(name)
+        try:
+            target: object = registry.target(name)
+        except ZooError as error:  # of a plugin that is installed by half; the chosen target was asked for before
+            mend = "reinstall the plugin that brings it; see `zoo plugins`"
+            yield Finding(check="plugin", subject=f"target {name}", status="warning", found=str(error), mend=mend)
+            continue
         if isinstance(target, DocumentTarget):
             for tool in target.tools:
                 yield _tool(tool, name, needed=needed and name == chosen)
