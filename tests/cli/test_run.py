@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,17 @@ def test_a_prompt_that_is_too_long_fails_with_the_numbers(package) -> None:
     result = run(package, stdin="Once upon a time " * 300)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "takes at most 511" in result.stderr
+
+
+def test_a_package_without_a_tokenizer_takes_no_text(package, tmp_path) -> None:
+    checkpoint = shutil.copytree(zoo.host().registry.model("zoo-tiny").weights_folder, tmp_path / "mute")
+    for name in checkpoint.glob("tokenizer*"):
+        name.unlink()
+    mute = zoo.build(checkpoint, "fp32", output=tmp_path / "package").path
+    for arguments in ((mute, "x"), (mute, "x", "--chat")):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "package has no tokenizer, so it takes no text" in result.stderr
 
 
 def test_an_unknown_model_offers_the_nearest() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.output import print_json, print_table
+from zoo.cli.output import figure_text, print_json, print_table
 from zoo.cli.progress import progress_bar
 from zoo.errors import UsageError
 
@@ -124,7 +124,7 @@ def _rows(report: Report) -> Iterator[tuple[str, ...]]:
     first = True
     for metric, value in metrics_of(measured).items():
         head = (settings["task"], settings["scoring"], settings["num_fewshot"], measured["samples"])
-        yield (*(str(one) if first else "" for one in head), metric, f"{value:.4f}", number(measured, metric))
+        yield (*(str(one) if first else "" for one in head), metric, figure_text(value), number(measured, metric))
         first = False
 
 
@@ -141,7 +141,7 @@ def metrics_of(measured: Any) -> dict[str, float]:
 def number(measured: Any, metric: str) -> str:
     """Write a metric's standard error, or a dash."""
     error = measured.get(f"{metric}_stderr")
-    return f"{error:.4f}" if isinstance(error, float | int) else "-"
+    return figure_text(error) if isinstance(error, float | int) else "-"
 
 
 def _print_comparison(one: Comparison) -> None:
@@ -152,8 +152,8 @@ def _print_comparison(one: Comparison) -> None:
         ["METRIC", one.what.upper(), one.other.upper(), "DIFFERENCE", "STDERR"],
         [
             (
-                row.metric, f"{row.value:.4f}", f"{row.other:.4f}", f"{row.difference:+.4f}",
-                "-" if row.stderr is None else f"{row.stderr:.4f}",
+                row.metric, figure_text(row.value), figure_text(row.other), figure_text(row.difference, "+"),
+                "-" if row.stderr is None else figure_text(row.stderr),
             )
             for row in one.metrics
         ],

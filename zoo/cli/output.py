@@ -53,6 +53,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
         typer.echo("  ".join(cells).rstrip())
 
 
+def figure_text(value: float, sign: str = "") -> str:
+    """Write a score or a distance: four decimals, or three digits where those would show nothing or never end."""
+    fixed = value == 0 or 1e-3 <= abs(value) < 1e4
+    return f"{value:{sign}.4f}" if fixed else f"{value:{sign}.3g}"
+
+
 def parse_bytes(text: str, option: str) -> int:
     """Read a size as people write it: ``12GB`` (decimal), ``4MiB`` (binary), ``1000``.
 

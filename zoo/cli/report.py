@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.output import print_json, print_table
+from zoo.cli.output import figure_text, print_json, print_table
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ def _cell(row: Row, cell: Cell | None) -> str:
     elif row.metric.startswith("top-1") or row.metric.startswith("same answer"):
         text = f"{cell.value:.2%}"
     else:
-        text = f"{cell.value:.4f}" if 1e-3 <= abs(cell.value) < 1e4 or cell.value == 0 else f"{cell.value:.3g}"
+        text = figure_text(cell.value)
     if cell.stderr is not None:
-        text += f" ± {cell.stderr:.4f}"
+        text += f" ± {figure_text(cell.stderr)}"
     return text + ("*" if cell.note and row.kind == "eval" else "")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.answers import Answers
-from zoo.errors import UsageError
+from zoo.errors import UsageError, ZooError
 
 INTERRUPTED = 130
 """Exit code after an interrupt: 128 and the number of SIGINT, as shells count."""
@@ -75,7 +75,10 @@ def run(
     if prompt is None and not loop:
         prompt = _read_stdin()
     try:
-        answers = Answers(Engine.open(folder), options, verbose=verbose, as_json=as_json)
+        engine = Engine.open(folder)
+        if engine.tokenizer is None:
+            raise ZooError(f"{folder.name} has no tokenizer, so it takes no text; build it from a checkpoint with one")
+        answers = Answers(engine, options, verbose=verbose, as_json=as_json)
         if loop:
             from zoo.cli.prompt_loop import prompt_loop
 
