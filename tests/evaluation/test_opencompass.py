@@ -132,3 +132,12 @@ def test_rows_that_are_wrong_are_named(
     lines(tmp_path / "data" / file, rows)
     with pytest.raises(ZooError, match=match):
         run(fp32, tmp_path, task)
+
+
+@pytest.mark.parametrize("label", ["--1", "²", "one"])
+def test_labels_that_are_no_numbers_are_named(label: str, fp32: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    labels = tmp_path / "data" / "piqa/dev-labels.lst"
+    labels.write_text("\n".join([label, *labels.read_text().splitlines()[1:]]))
+    with pytest.raises(ZooError, match=f"dev.jsonl:1: the answer '{label}' is none of 0, 1"):
+        run(fp32, tmp_path, "oc_piqa")

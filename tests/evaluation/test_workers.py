@@ -76,7 +76,7 @@ def test_a_workers_error_is_told(fp32: Path, tmp_path: Path) -> None:
         scorer.close()
 
 
-@pytest.mark.parametrize("workers", ["0", "-1", "many", "http://x", "1.5"])
+@pytest.mark.parametrize("workers", ["0", "-1", "many", "http://x", "1.5", "²"])
 def test_wrong_numbers_of_workers(workers: str, fp32: Path) -> None:
     with pytest.raises(UsageError, match="--workers"):
         make_scorer(fp32, "0" * 64, workers)

@@ -130,7 +130,7 @@ def _labelled(name: str, data: DataFiles, path: str, labels: str, rows: list[Row
     if len(values) != len(rows):
         raise ZooError(f"task {name}: {found[0]} has {len(values)} labels for the {len(rows)} rows of {path}")
     return [
-        Row({**row.values, "label": int(value) if value.lstrip("-").isdigit() else value}, row.where)
+        Row({**row.values, "label": int(value) if value.removeprefix("-").isdecimal() else value}, row.where)
         for row, value in zip(rows, values, strict=True)
     ]
 

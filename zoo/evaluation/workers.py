@@ -93,7 +93,7 @@ def make_scorer(package: Path, recipe_hash: str, workers: str | None) -> Scorer:
         from zoo.evaluation.ray_workers import RayCrew
 
         return CrewScorer(RayCrew(workers, package, recipe_hash))
-    if not workers.isdigit() or not 1 < int(workers) <= 256:
+    if not workers.isdecimal() or not 1 < int(workers) <= 256:
         raise UsageError(f"--workers {workers}: give a number of processes, or ray://HOST:PORT, or ray://auto")
     from zoo.evaluation.processes import ProcessCrew
 

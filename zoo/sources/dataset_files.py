@@ -141,7 +141,7 @@ def _describe(url: str) -> tuple[int | None, str]:
         return None, ""
     hf_raise_for_status(response)
     length = response.headers.get("content-length", "")
-    return int(length) if length.isdigit() else None, response.headers.get("etag", "")
+    return int(length) if length.isdecimal() else None, response.headers.get("etag", "")
 
 
 def _own_folder(dataset: Dataset) -> Path:

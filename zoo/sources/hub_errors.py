@@ -193,7 +193,7 @@ def _retry_after(error: Exception) -> float | None:
     """Read how many seconds a server asks to wait (RFC 9110, 10.2.3; seconds only)."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     value = str(headers.get("retry-after", "")).strip()
-    if value.isdigit() and len(value) < 8:
+    if value.isdecimal() and len(value) < 8:
         return float(value)
     limit = re.search(r"\bt\s*=\s*(\d{1,7})", str(headers.get("ratelimit", "")))
     return float(limit[1]) if limit else None
