@@ -9,6 +9,7 @@ import zoo
 from tests.checkpoints import make_checkpoint
 from tests.stages.test_calibrate import add_tokenizer, words
 from zoo.cli import app
+from zoo.errors import UsageError
 
 
 def test_a_plan_of_a_calibrated_build_has_its_recipe(tmp_path) -> None:
@@ -30,6 +31,13 @@ def test_a_word_that_no_choice_has_is_an_error() -> None:
     for function in (zoo.build, zoo.plan):
         with pytest.raises(TypeError, match="quantiser"):
             function("zoo-tiny", quantiser="rtn")
+
+
+def test_what_reads_no_weights_has_no_plan(monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for model in ("zoo-tiny", "llama2-7b"):  # weights that are here, and weights that are not
+        with pytest.raises(UsageError, match="target 'vllm' reads no weights, so there is nothing to plan"):
+            zoo.plan(model, "fp16", target="vllm")
 
 
 def test_more_threads_are_planned_with_more_memory(tmp_path, monkeypatch) -> None:

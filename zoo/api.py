@@ -116,13 +116,14 @@ def plan(
     """Plan a build from headers alone, as ``zoo build --dry-run`` does; the arguments are those of ``build``."""
     from zoo.stages.plan import plan as make_plan
 
+    registry = host().registry
     resolved, _ = _resolve(model, precision, choices, data, planning=True)
     target = resolved.recipe.target.name
-    if resolved.checkpoint is None:
+    if not registry.target(target).needs_weights:
         raise UsageError(f"target {target!r} reads no weights, so there is nothing to plan")
+    assert resolved.checkpoint is not None  # the target needs weights, so their headers were opened
     folder = Path(output) if output is not None else output_folder(resolved.recipe)
     missing = getattr(resolved.checkpoint, "download_bytes", 0)
-    registry = host().registry
     return make_plan(resolved.recipe, resolved.checkpoint, registry, folder, threads=threads, download_bytes=missing)
 
 
