@@ -25,7 +25,7 @@ def serve(
     port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key: Annotated[
         str | None,
-        typer.Option(metavar="K", envvar="ZOO_API_KEY", help="What clients must send; the variable hides it from other users."),
+        typer.Option(metavar="K", envvar="ZOO_API_KEY", help="What clients must send; other users see it here."),
     ] = None,
     precision: Annotated[
         str | None, typer.Option("-p", "--precision", help="Which packages, where a model has several.")
