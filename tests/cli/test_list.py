@@ -112,6 +112,12 @@ def test_a_package_is_shown_and_removed(tmp_path) -> None:
     assert refused.exit_code == 1
     assert refused.stderr.count("\n") == 1
     assert (keep / "config.json").exists()
+    link = tmp_path / "link"
+    link.symlink_to(package)
+    refused = run("rm", str(link))
+    assert (refused.exit_code, "is a link; name the folder that it leads to" in refused.stderr) == (1, True)
+    assert link.is_symlink()
+    link.unlink()
     assert run("rm", str(package)).exit_code == 0
     assert [one.name for one in tmp_path.iterdir() if "package" in one.name] == []
 

@@ -208,9 +208,11 @@ def remove_package(folder: Path) -> int:
         How many bytes it held.
 
     Raises:
-        ZooError: the folder is no package, or a build is writing it.
+        ZooError: the folder is no package, or a link to one, or a build is writing it.
     """
     folder = Path(os.path.abspath(folder))
+    if folder.is_symlink():
+        raise ZooError(f"{folder}: is a link; name the folder that it leads to, or remove the link itself")
     read_manifest(folder)
     with locked(folder):
         aside = folder.parent / f".{folder.name}.removed"
