@@ -8,6 +8,7 @@ import platform
 import pytest
 from pydantic import ValidationError
 
+import zoo
 from tests.builds import architecture, make_recipe
 from zoo.declarations.manifest import Manifest
 from zoo.declarations.report import Report
@@ -83,3 +84,12 @@ def test_a_place_that_cannot_be_written_is_one_line(monkeypatch, tmp_path) -> No
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "file"))
     with pytest.raises(ZooError, match="cannot be written"):
         keep_report(report())
+
+
+def test_a_place_that_cannot_be_written_is_known_before_anything_is_measured(monkeypatch, tmp_path) -> None:
+    package = zoo.build("zoo-tiny", output=tmp_path / "tiny").path
+    monkeypatch.setattr("zoo.stages.bench.package.measure", lambda *_, **__: pytest.fail("it measured"))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "file"))
+    with pytest.raises(ZooError, match="the report cannot be written: Not a directory"):
+        zoo.benchmark(package, input_len=4, output_len=2)

@@ -68,6 +68,21 @@ def recipe_report(
     )
 
 
+def require_place(recipe_hash: str) -> None:
+    """Make sure that a report on a build can be kept, before hours are spent on what it will say.
+
+    Raises:
+        ZooError: the place cannot be written to.
+    """
+    folder = reports_folder(recipe_hash)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ZooError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
+
+
 def keep_report(report: Report) -> Path:
     """Write a report to its place.
 

@@ -14,7 +14,7 @@ from zoo.errors import ZooError
 from zoo.package.folder import Package, check_hashes, open_package, read_manifest
 from zoo.package.memory import OPENING
 from zoo.registry import Registry
-from zoo.reports import keep_report, make_report
+from zoo.reports import keep_report, make_report, require_place
 from zoo.stages.subject import Subject, checkpoint_folder, find_package, identify
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def verify(
     if not registry.target(recipe.target.name).runnable:
         raise ZooError(f"{package.path.name} was built for the target {recipe.target.name!r}, which zoo cannot run")
     require_reference()
+    require_place(package.manifest.recipe_hash)
     checkpoint = original_weights(registry, package, identify(registry, model), weights)
     tolerance = TOLERANCES[recipe.precision]
     context = recipe.architecture.max_position_embeddings

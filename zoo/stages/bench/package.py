@@ -46,12 +46,13 @@ def bench_package(
     from zoo.bench.engine_client import EngineClient
     from zoo.engine import Engine
     from zoo.engine.rowwise import recorded
-    from zoo.reports import keep_report, make_report
+    from zoo.reports import keep_report, make_report, require_place
     from zoo.stages.subject import find_package
 
     ask = ask or Ask()
     engine = Engine.open(find_package(registry, model, precision), background=False)
     manifest = engine.package.manifest
+    require_place(manifest.recipe_hash)
     tokens = manifest.recipe.tokens
     if engine.tokenizer is not None:
         lead, special = engine.encode(""), engine.tokenizer.special_ids

@@ -10,7 +10,7 @@ from zoo.declarations.report import Report
 from zoo.errors import ZooError
 from zoo.package.folder import open_package
 from zoo.registry import Registry
-from zoo.reports import keep_report
+from zoo.reports import keep_report, require_place
 from zoo.stages.evaluate.data import DataSource
 from zoo.stages.evaluate.other import Other
 from zoo.stages.evaluate.request import Request
@@ -54,6 +54,7 @@ def evaluate(registry: Registry, request: Request, *, progress: Progress | None 
     request.check()
     package = open_package(find_package(registry, request.model, request.precision))
     require_harness()
+    require_place(package.manifest.recipe_hash)
     from zoo.evaluation.tasks import Choices, load_suite
 
     scoring = choose_scoring(registry, package, request.scoring)
