@@ -41,6 +41,7 @@ def versions(cache: Path, found: dict[str, Site]) -> dict[str, dict[str, str]]:
     return {
         name: peers.versions_of(site.python, BACKENDS[name].versions) if name == "zoo" else state[name]["versions"]
         for name, site in found.items()
+        if name == "zoo" or name in state
     }
 
 

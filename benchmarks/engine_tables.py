@@ -20,18 +20,27 @@ def engine(result: dict[str, Any]) -> list[str]:
 
 def best(figures: dict[str, Any], key: str) -> tuple[str, float] | None:
     """Return the peer with the highest median of a figure."""
-    known = {name: median(row, key) for name, row in figures.items() if name not in ("zoo", "read")}
+    known = {name: median(row, key) for name, row in figures.items() if not ours(name) and name != "read"}
     found = {name: value for name, value in known.items() if value}
     name = max(found, key=lambda one: found[one], default=None)
     return (name, found[name]) if name is not None else None
 
 
+def ours(name: str) -> bool:
+    """Tell whether a name is zoo's, or a variant's of it."""
+    return name.split(",")[0] == "zoo"
+
+
 def against(figures: dict[str, Any], key: str, aim: float) -> str:
-    """Say how zoo's median compares with the best peer's, and what was aimed for."""
-    own, peer = median(figures.get("zoo", {}), key), best(figures, key)
-    if own is None or peer is None:
+    """Say how zoo's medians compare with the best peer's, and what was aimed for."""
+    peer = best(figures, key)
+    own = {name: median(row, key) for name, row in figures.items() if ours(name)}
+    if peer is None or not own.get("zoo"):
         return "no peer to compare with"
-    return f"{own / peer[1]:.2f} times the best peer's ({peer[0]}); aim {aim:g}"
+    first, *others = (f"{value / peer[1]:.2f}" + ("" if name == "zoo" else f" with {name.split(', ')[1]}")
+                      for name, value in own.items() if value)  # fmt: skip
+    more = f" ({', '.join(others)})" if others else ""
+    return f"{first} times the best peer's ({peer[0]}){more}; aim {aim:g}"
 
 
 def solo(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
@@ -54,10 +63,14 @@ def solo(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
         lines.append(f"- prefill of {prompt}: {against(part[prompt]['figures'], 'prefill_tok_s', 1)}")
     for prompt in prompts:
         lines.append(f"- decode after {prompt}: {against(part[prompt]['figures'], 'decode_tok_s', aims['decode'])}")
+    rowwise = [name for name in names
+               if any(part[prompt]["figures"].get(name, {}).get("rowwise", [0])[-1] for prompt in prompts)]  # fmt: skip
+    if rowwise:
+        lines.append(f"- prompts row-wise, as a trial on this machine chose (engine.md): {', '.join(rowwise)}")
     lines += memory(part, next(iter(prompts)))
     idle = {name: median(row, "others_cpu") or 0.0 for name, row in part[next(iter(prompts))]["figures"].items()}
     lines += [f"- {name} left {share:.0%} of the processors to others: it chose its own number of threads"
-              for name, share in idle.items() if share > 0.4 and name not in ("zoo", "read")]  # fmt: skip
+              for name, share in idle.items() if share > 0.4 and not ours(name) and name != "read"]  # fmt: skip
     return [*lines, *noise(part[prompt] for prompt in prompts), ""]
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Would long prompts gain from weights quantized by whole columns, beside those in blocks?
+"""What long prompts gain from products with a scale a token and a scale an output channel, beside those in blocks.
 
     python benchmarks/prefill_kernels.py [--rows 256,1024] [--rounds 5] [--json FILE]
 
-Today a prompt goes through MatMulNBits, as every step does.  The other way rounds each row of activations to 8 bits
-with one scale and multiplies by weights with one scale a column (MatMulIntegerToFloat), from a second copy of the
-weights.  Both multiply the same chain of matrices here, in turns; error is that of the product against float64.
+Every step goes through MatMulNBits.  The other way (zoo/engine/rowwise) rounds each token's activations to 8 bits with
+one scale and multiplies by weights with one scale an output channel (MatMulIntegerToFloat), from a second copy of them.
+Both multiply the same chain of matrices here, in turns; error is that of the product against float64.
 """
 
 import argparse

@@ -5,9 +5,9 @@ from backends.genai import GENAI
 from backends.llama_cpp import LLAMA_CPP
 from backends.mobius import MOBIUS
 from backends.openvino import OPENVINO
-from backends.zoo import ZOO
+from backends.zoo import ZOO, ZOO_BLOCK_128
 
 PEERS: dict[str, Backend] = {peer.name: peer for peer in (GENAI, LLAMA_CPP, OPENVINO, MOBIUS)}
-BACKENDS: dict[str, Backend] = {ZOO.name: ZOO, **PEERS}
+BACKENDS: dict[str, Backend] = {ZOO.name: ZOO, ZOO_BLOCK_128.name: ZOO_BLOCK_128, **PEERS}
 
 __all__ = ["BACKENDS", "PEERS", "Backend", "Site"]

@@ -62,7 +62,7 @@ def build(site: Site, checkpoint: Path, out: Path, precision: str) -> list[list[
 def run(site: Site, package: Path, load: Load) -> list[str]:
     """Measure a prompt and the tokens after it, so that decoding sees the same context as everyone else's."""
     return [str(native(site) / "bin" / "llama-batched-bench"), "-m", str(package / "model.gguf"),
-            "-npp", str(load.prompt), "-ntg", str(load.new), "-npl", ",".join(["1"] * load.repeats),
+            "-npp", str(load.prompt), "-ntg", str(load.new), "-npl", ",".join(["1"] * (load.repeats + 1)),
             "-c", str(2 * (load.prompt + load.new)), "-t", str(load.threads), "-tb", str(load.threads),
             "--output-format", "jsonl", "-lv", "4"]  # fmt: skip
 
@@ -89,13 +89,13 @@ def logits(site: Site, package: Path, tokens: str, out: str) -> list[str]:
 
 
 def read(stdout: str, stderr: str) -> dict[str, Any]:
-    """Read the JSON lines and the load time among llama.cpp's timings, which ends with a first short decode."""
+    """Read the JSON lines but the first, and the load time among llama.cpp's timings; it ends with a short decode."""
     rows = [json.loads(line) for line in (stdout + "\n" + stderr).splitlines() if line.startswith("{")]
     found = re.search(r"load time =\s+([\d.]+) ms", stdout + stderr)
     return {
         "load_s": float(found.group(1)) / 1e3 if found else None,
-        "prefill_tok_s": [row["speed_pp"] for row in rows],
-        "decode_tok_s": [row["speed_tg"] for row in rows],
+        "prefill_tok_s": [row["speed_pp"] for row in rows[1:]],
+        "decode_tok_s": [row["speed_tg"] for row in rows[1:]],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -203,8 +202,33 @@ def test_the_environment_may_say_never(engine, monkeypatch) -> None:
     monkeypatch.setenv(making.WHEN, "never")
     assert not zoo.open(engine.package.path).session.rowwise
     monkeypatch.setenv(making.WHEN, "sometimes")
-    with pytest.raises(UsageError, match="auto or never"):
+    with pytest.raises(UsageError, match="auto, always or never"):
         zoo.open(engine.package.path)
+
+
+def test_the_environment_may_say_always_and_auto_is_as_before(tmp_path, monkeypatch) -> None:
+    package = make_package(tmp_path, precision="int8")[0].package
+    tried = []
+
+    def inexact(package, blocks, rowwise, left):
+        tried.append(left)
+        return replace(WON, kl_rowwise=1.0, left=left)
+
+    monkeypatch.setattr(making, "run_trial", inexact)
+    monkeypatch.setenv("ZOO_PREPACK", "always")
+    monkeypatch.setenv(making.WHEN, "always")
+    assert zoo.open(package.path).session.rowwise
+    assert tried == [None]
+    monkeypatch.setenv(making.WHEN, "auto")
+    assert not zoo.open(package.path).session.rowwise
+    assert tried == [None, None, "down_proj"]
+    assert not rowwise.due(package)
+    monkeypatch.setenv(making.WHEN, "always")
+    assert rowwise.due(package)
+    assert zoo.open(package.path).session.rowwise
+    monkeypatch.setattr(making, "run_trial", lambda *given: replace(WON, speedup=1.0, left=given[3]))
+    (store.entry(package) / making.MARKER).unlink()
+    assert not zoo.open(package.path).session.rowwise
 
 
 def test_one_that_cannot_be_opened_is_none(engine, caplog) -> None:
@@ -225,10 +249,8 @@ def test_the_background_makes_it_too(tmp_path, monkeypatch) -> None:
     package = make_package(tmp_path, precision="int8")[0].package
     command = [sys.executable, "-m", "zoo.engine.prepack", str(package.path)]
     subprocess.run(command, check=True, timeout=300)
-    said = json.loads((store.entry(package) / making.MARKER).read_text())
     found = rowwise.recorded(package)
     assert found is not None
-    assert said["kept"] == found.won
     assert (rowwise.find(package) is not None) == found.won
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 GRAPH, DATA, MARKER = "rowwise.onnx", "rowwise.data", "rowwise.json"
 WHEN = "ZOO_ROWWISE"
-"""Environment: ``never`` leaves long prompts to the kernels of all other steps; ``auto`` is the default."""
+"""Environment: ``auto`` sends long prompts this way where a trial was won, ``always`` where it is only faster, and
+``never`` leaves them to the kernels of all other steps."""
 ATTEMPTS = None, "down_proj"
 """What is left out: at first nothing; then the products whose inputs, products themselves, have the longest tails."""
 
@@ -40,30 +41,35 @@ def recorded(package: Package) -> Trial | None:
 
 
 def find(package: Package) -> Path | None:
-    """Find a package's row-wise graph, where its trial was won and memory holds both copies of the weights.
+    """Find a package's row-wise graph, where it is to be used and memory holds both copies of the weights.
 
     Raises:
-        UsageError: the environment says neither ``auto`` nor ``never``.
+        UsageError: the environment says something unknown.
     """
-    if not _wanted():
+    when, found = _mode(), recorded(package)
+    if found is None or not _wins(found, when):
         return None
     at = store.entry(package)
     try:
-        said = json.loads((at / MARKER).read_bytes())
-        whole = said["kept"] and all((at / name).stat().st_size == said["sizes"][name] for name in (GRAPH, DATA))
+        sizes = json.loads((at / MARKER).read_bytes())["sizes"]
+        whole = all((at / name).stat().st_size == sizes[name] for name in (GRAPH, DATA))
         own = sum(record.size for record in package.manifest.files.values())
         # The file holds its weights twice, as they are and prepared; only the prepared ones are read.
-        return at / GRAPH if whole and own + said["sizes"][DATA] // 2 <= free_memory() else None
+        return at / GRAPH if whole and own + sizes[DATA] // 2 <= free_memory() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def due(package: Package) -> bool:
     """Tell whether a trial is still to be made; where there was no room for one, it is not asked for every time."""
-    if not _wanted() or recorded(package) is not None:
+    when = _mode()
+    if when == "never":
         return False
+    at = store.entry(package)
+    if (found := recorded(package)) is not None:
+        return _unsettled(found, at, when)
     try:
-        return time.time() - (store.entry(package) / MARKER).stat().st_mtime > store.STALE
+        return time.time() - (at / MARKER).stat().st_mtime > store.STALE
     except OSError:
         return True
 
@@ -77,18 +83,20 @@ def make(package: Package) -> Path | None:
         The graph, where it is to be used.
 
     Raises:
+        UsageError: the environment says something unknown.
         ZooError: it cannot be made.
     """
     from filelock import FileLock
 
-    at = store.entry(package)
-    if not _wanted() or store.find(package) is None:
+    at, when = store.entry(package), _mode()
+    if when == "never" or store.find(package) is None:
         return None
     try:
         with FileLock(at.with_suffix(".lock")):
-            if recorded(package) is None:
+            found = recorded(package)
+            if found is None or _unsettled(found, at, when):
                 try:
-                    _make(package, at)
+                    _make(package, at, when)
                 except BaseException:
                     _drop(at)
                     raise
@@ -97,28 +105,37 @@ def make(package: Package) -> Path | None:
     return find(package)
 
 
-def _wanted() -> bool:
+def _mode() -> str:
     when = os.environ.get(WHEN, "auto")
-    if when not in ("auto", "never"):
-        raise UsageError(f"{WHEN} is auto or never, not {when[:40]!r}")
-    return when == "auto"
+    if when not in ("auto", "always", "never"):
+        raise UsageError(f"{WHEN} is auto, always or never, not {when[:40]!r}")
+    return when
 
 
-def _make(package: Package, at: Path) -> None:
+def _wins(trial: Trial, when: str) -> bool:
+    return trial.won if when == "auto" else trial.faster and when == "always"
+
+
+def _unsettled(trial: Trial, at: Path, when: str) -> bool:
+    """Tell whether a graph that is wanted is not there, or an attempt was not made that might be won."""
+    if _wins(trial, when):
+        return not (at / GRAPH).is_file()
+    return trial.faster and trial.left != ATTEMPTS[-1]
+
+
+def _make(package: Package, at: Path, when: str) -> None:
     trial, sizes = None, {}
     if _room(at):
         for left in ATTEMPTS:
             _write(at, left)
             trial = run_trial(package, at / store.GRAPH, at / GRAPH, left)
-            if trial.won or not trial.faster:
+            if _wins(trial, when) or not trial.faster:
                 break
         sizes = {name: (at / name).stat().st_size for name in (GRAPH, DATA)}
-    kept = trial is not None and trial.won
-    if not kept:
+    if trial is None or not _wins(trial, when):
         _drop(at)
     part = at / (MARKER + store.PART)
-    said = {"kept": kept, "sizes": sizes, "trial": trial and asdict(trial)}
-    part.write_text(json.dumps(said, indent=1) + "\n")
+    part.write_text(json.dumps({"sizes": sizes, "trial": trial and asdict(trial)}, indent=1) + "\n")
     part.rename(at / MARKER)
 
 
