@@ -47,3 +47,9 @@ def test_more_threads_are_planned_with_more_memory(tmp_path, monkeypatch) -> Non
     for threads, expected in (("1", few), ("8", many)):
         said = CliRunner().invoke(app, ["build", "zoo-tiny", "--dry-run", "--json", "--threads", threads])
         assert f'"peak_memory_bytes": {expected}' in said.stdout
+
+
+def test_an_argument_that_nobody_knows_is_one(tmp_path) -> None:
+    with pytest.raises(TypeError, match="unexpected argument 'blocksize'; there are weights, "):
+        zoo.build("zoo-tiny", "int4", output=tmp_path / "package", blocksize=64)
+    assert not (tmp_path / "package").exists()

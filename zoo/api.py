@@ -275,6 +275,8 @@ def _resolve(
     from zoo.stages.mixed import mixed
     from zoo.stages.resolve import Request, resolve
 
+    if unknown := [name for name in choices if name not in Choices.__annotations__]:
+        raise TypeError(f"unexpected argument {unknown[0]!r}; there are {', '.join(Choices.__annotations__)}")
     given: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in choices.items() if value is not None
     }
