@@ -35,7 +35,7 @@ import editing
 import engine_tables
 import machine
 import rounds
-from backends import BACKENDS, Site
+from backends import BACKENDS, VARIANTS, Site
 from backends.base import RUNNERS, Load, last_json
 from backends.llama_cpp import streams as llama_streams
 from checkpoints import ensure
@@ -43,8 +43,7 @@ from compare import available, listed, versions
 from measure import measure, read_through
 from shapes import SHAPES
 
-BLOCK_128 = "zoo, block 128"
-VARIANTS = [name for name in BACKENDS if name.startswith("zoo, ")]
+BLOCK_128 = "zoo (block 128)"
 NAMES = ["zoo", "llama.cpp", "onnxruntime-genai", "openvino"]
 PROMPTS = {256: 64, 1024: 16}
 """Tokens of a prompt, and of the answer after it."""

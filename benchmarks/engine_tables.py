@@ -26,12 +26,12 @@ def best(figures: dict[str, Any], key: str) -> tuple[str, float] | None:
     return (name, found[name]) if name is not None else None
 
 
-HOW = {"zoo, block 128": "in blocks of 128", "zoo, row-wise": "row-wise"}
+HOW = {"zoo (block 128)": "in blocks of 128", "zoo (row-wise)": "row-wise"}
 
 
 def ours(name: str) -> bool:
     """Tell whether a name is zoo's, or a variant's of it."""
-    return name.split(",")[0] == "zoo"
+    return name.split(" (")[0] == "zoo"
 
 
 def against(figures: dict[str, Any], key: str, aim: float) -> str:
@@ -66,8 +66,9 @@ def solo(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
         lines.append(f"- prefill of {prompt}: {against(part[prompt]['figures'], 'prefill_tok_s', 1)}")
     for prompt in prompts:
         lines.append(f"- decode after {prompt}: {against(part[prompt]['figures'], 'decode_tok_s', aims['decode'])}")
-    rowwise = [name for name in names
-               if any(part[prompt]["figures"].get(name, {}).get("rowwise", [0])[-1] for prompt in prompts)]  # fmt: skip
+    chosen = [name for name in names if name != "zoo (row-wise)"]
+    figures = [part[prompt]["figures"] for prompt in prompts]
+    rowwise = [name for name in chosen if any(one.get(name, {}).get("rowwise", [0])[-1] for one in figures)]
     if rowwise:
         lines.append(f"- prompts row-wise, as a trial on this machine chose (engine.md): {', '.join(rowwise)}")
     lines += memory(part, next(iter(prompts)))

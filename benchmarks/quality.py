@@ -21,7 +21,7 @@ import fidelity
 import machine
 import numpy as np
 import tables
-from backends import BACKENDS, PEERS, Site
+from backends import BACKENDS, PEERS, VARIANTS, Site
 from backends.base import RUNNERS
 from compare import available, listed, versions
 from rounds import build_once, environment, failure, log
@@ -55,9 +55,9 @@ def token_windows(checkpoint: Path, text: Path, windows: int, length: int) -> np
     return np.concatenate([np.full((count, 1), bos, np.int64), body], axis=1)
 
 
-def logits(command: list[str], out: Path, site: Site) -> fidelity.Logits:
+def logits(command: list[str], out: Path, site: Site, more: dict[str, str] | None = None) -> fidelity.Logits:
     """Run a command that writes logits to `out` and return them; raise RuntimeError where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(site))
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment(site), **(more or {})})
     if done.returncode:
         raise RuntimeError(failure(done.stderr or done.stdout))
     return np.asarray(np.load(out), np.float32)
@@ -79,6 +79,8 @@ def main() -> None:
     args = parser.parse_args()
     cache = args.cache.resolve()
     found, missing = available(cache, args.peers, args.zoo_python)
+    if "zoo" in found:
+        found |= {name: found["zoo"] for name, one in VARIANTS.items() if args.precision in one.formats}
     work = cache / "quality"
     checkpoint = work / "checkpoint"
     copy_checkpoint(args.checkpoint, checkpoint)
@@ -93,7 +95,7 @@ def main() -> None:
         try:
             built = build_once(name, site, checkpoint, package, args.precision)
             (work / "logits.npy").unlink(missing_ok=True)
-            got = logits(backend.logits(site, package, *files), work / "logits.npy", site)
+            got = logits(backend.logits(site, package, *files), work / "logits.npy", site, backend.environment)
             row = {**fidelity.fidelity(reference, got, tokens), "package_mb": built["package_mb"]}
         except (RuntimeError, OSError, ValueError) as error:
             missing[name] = str(error)

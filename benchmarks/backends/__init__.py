@@ -8,6 +8,7 @@ from backends.openvino import OPENVINO
 from backends.zoo import ZOO, ZOO_BLOCK_128, ZOO_ROWWISE
 
 PEERS: dict[str, Backend] = {peer.name: peer for peer in (GENAI, LLAMA_CPP, OPENVINO, MOBIUS)}
-BACKENDS: dict[str, Backend] = {one.name: one for one in (ZOO, ZOO_BLOCK_128, ZOO_ROWWISE)} | PEERS
+VARIANTS: dict[str, Backend] = {one.name: one for one in (ZOO_BLOCK_128, ZOO_ROWWISE)}
+BACKENDS: dict[str, Backend] = {ZOO.name: ZOO, **VARIANTS, **PEERS}
 
-__all__ = ["BACKENDS", "PEERS", "Backend", "Site"]
+__all__ = ["BACKENDS", "PEERS", "VARIANTS", "Backend", "Site"]
