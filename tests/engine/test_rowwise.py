@@ -254,8 +254,14 @@ def test_one_that_cannot_be_opened_is_none(engine, caplog) -> None:
     assert "long prompts are computed as all other steps" in caplog.text
     assert not again.session.rowwise
     assert found.token_ids[0] == last_logits(again, prompt, rowwise=False).argmax()
-    (graph.parent / making.DATA).write_bytes(b"short")
+    assert zoo.open(engine.package.path).session.rowwise  # made anew
+
+
+def test_one_whose_files_are_not_whole_is_made_anew(engine) -> None:
+    (store.entry(engine.package) / making.DATA).write_bytes(b"short")
     assert rowwise.find(engine.package) is None
+    assert rowwise.due(engine.package)
+    assert zoo.open(engine.package.path).session.rowwise
 
 
 def test_the_background_makes_it_too(tmp_path, monkeypatch) -> None:

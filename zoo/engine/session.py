@@ -6,6 +6,7 @@ any lengths on by any number of tokens each, and gives the logits of just those 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -188,6 +189,8 @@ class Session:
                 self._rowwise_session = self._open(self._rowwise_graph)
             except ZooError as error:
                 _log.warning("%s; long prompts are computed as all other steps", error)
+                with contextlib.suppress(OSError):
+                    self._rowwise_graph.unlink()  # a cache that cannot be opened is none
                 self._rowwise_graph = None
         return self._rowwise_session is not None
 

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +65,9 @@ def find(package: Package) -> Path | None:
     record = _read(at) if when != "never" else None
     if record is None or record.kept is None or record.wanted(when) != record.kept:
         return None
-    try:
-        whole = all((at / name).stat().st_size == record.sizes[name] for name in (GRAPH, DATA))
-    except (OSError, KeyError):
-        return None
     own = sum(one.size for one in package.manifest.files.values())
     # The file holds its weights twice, as they are and prepared; only the prepared ones are read.
-    return at / GRAPH if whole and own + record.sizes[DATA] // 2 <= free_memory() else None
+    return at / GRAPH if own + record.sizes[DATA] // 2 <= free_memory() else None
 
 
 def due(package: Package) -> bool:
@@ -127,11 +123,17 @@ def _mode() -> str:
 
 
 def _read(at: Path) -> _Record | None:
+    """Read the marker; a graph whose files are not as it says is none."""
     try:
         said = json.loads((at / MARKER).read_bytes())
-        return _Record(tuple(Trial(**one) for one in said["trials"]), said["kept"], said["sizes"])
+        record = _Record(tuple(Trial(**one) for one in said["trials"]), said["kept"], said["sizes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    try:
+        whole = record.kept is None or all((at / name).stat().st_size == record.sizes[name] for name in (GRAPH, DATA))
+    except (OSError, KeyError):
+        whole = False
+    return record if whole else replace(record, kept=None)
 
 
 def _make(package: Package, at: Path, when: str, trials: tuple[Trial, ...]) -> None:
