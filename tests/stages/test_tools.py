@@ -25,7 +25,7 @@ time.sleep(60)
 @pytest.mark.parametrize(
     ("name", "raised"), [("SIGHUP", SystemExit(129)), ("SIGTERM", SystemExit(143)), ("SIGINT", KeyboardInterrupt())]
 )
-def test_a_signal_that_comes_while_a_tool_starts_is_passed_on(tmp_path, monkeypatch, name, raised) -> None:
+def test_a_signal_that_comes_while_a_tool_starts_is_passed_on(request, tmp_path, monkeypatch, name, raised) -> None:
     """The tool may be up, and whoever watches it may answer, before this process knows that it is."""
     started: list[subprocess.Popen[Any]] = []
     real, number = subprocess.Popen, getattr(signal, name)
@@ -39,6 +39,9 @@ def test_a_signal_that_comes_while_a_tool_starts_is_passed_on(tmp_path, monkeypa
         return process
 
     monkeypatch.setattr(tools.subprocess, "Popen", start)
+    if name == "SIGHUP":
+        hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
+        request.addfinalizer(lambda: signal.signal(signal.SIGHUP, hang_up))
     began = time.monotonic()
     with pytest.raises(type(raised)) as caught:
         tools.run_tool(ToolCommand((sys.executable, "-c", ENDS.format(name)), "wait"), tmp_path)

@@ -121,8 +121,10 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_server_that_runs_can_be_interrupted(serve_argv, fake_tool, calls, number, code) -> None:
+def test_a_server_that_runs_can_be_interrupted(request, serve_argv, fake_tool, calls, number, code) -> None:
     fake_tool("vllm", HANGS)
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, hang_up))
     process = subprocess.Popen(
         serve_argv(*TINY), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
