@@ -37,6 +37,19 @@ def fast(monkeypatch):
     monkeypatch.setattr(trial, "SHARE", 1e3)
 
 
+@pytest.fixture
+def tried(monkeypatch):
+    """What was left out of each graph that was tried; all are found to be fast and not exact."""
+    found = []
+
+    def inexact(package, blocks, rowwise, left):
+        found.append(left)
+        return replace(WON, kl_rowwise=1.0, left=left)
+
+    monkeypatch.setattr(making, "run_trial", inexact)
+    return found
+
+
 @pytest.fixture(params=["int8", "int4"])
 def engine(request, tmp_path, monkeypatch, fast):
     """An engine with a row-wise graph."""
@@ -138,15 +151,8 @@ def test_a_trial_is_won_by_what_is_faster_and_no_less_exact(change, won, words) 
     assert words in str(found)
 
 
-def test_what_lost_its_trial_is_not_kept_and_not_tried_again(tmp_path, monkeypatch) -> None:
+def test_what_lost_its_trial_is_not_kept_and_not_tried_again(tmp_path, tried) -> None:
     package = make_package(tmp_path, precision="int8")[0].package
-    tried = []
-
-    def lost(package, blocks, rowwise, left):
-        tried.append(left)
-        return replace(WON, kl_rowwise=1.0, left=left)
-
-    monkeypatch.setattr(making, "run_trial", lost)
     prepack.make(package)
     assert rowwise.due(package)
     assert rowwise.make(package) is None
@@ -206,15 +212,8 @@ def test_the_environment_may_say_never(engine, monkeypatch) -> None:
         zoo.open(engine.package.path)
 
 
-def test_the_environment_may_say_always_and_auto_is_as_before(tmp_path, monkeypatch) -> None:
+def test_the_environment_may_say_always_and_auto_is_as_before(tmp_path, monkeypatch, tried) -> None:
     package = make_package(tmp_path, precision="int8")[0].package
-    tried = []
-
-    def inexact(package, blocks, rowwise, left):
-        tried.append(left)
-        return replace(WON, kl_rowwise=1.0, left=left)
-
-    monkeypatch.setattr(making, "run_trial", inexact)
     monkeypatch.setenv("ZOO_PREPACK", "always")
     for when, used in (("always", True), ("auto", False), ("always", True), ("never", False)):
         monkeypatch.setenv(making.WHEN, when)
@@ -227,15 +226,8 @@ def test_the_environment_may_say_always_and_auto_is_as_before(tmp_path, monkeypa
     assert not zoo.open(package.path).session.rowwise
 
 
-def test_what_was_tried_is_not_tried_again_for_another_mode(tmp_path, monkeypatch) -> None:
+def test_what_was_tried_is_not_tried_again_for_another_mode(tmp_path, monkeypatch, tried) -> None:
     package = make_package(tmp_path, precision="int8")[0].package
-    tried = []
-
-    def inexact(package, blocks, rowwise, left):
-        tried.append(left)
-        return replace(WON, kl_rowwise=1.0, left=left)
-
-    monkeypatch.setattr(making, "run_trial", inexact)
     prepack.make(package)
     assert rowwise.make(package) is None
     monkeypatch.setenv(making.WHEN, "always")

@@ -117,6 +117,7 @@ class Candidate:
         import numpy as np
 
         feeds: dict[str, NDArray[Any]] = {}
+        whole = _one_sequence(length)
         for value in session.get_inputs():
             if value.name in given:
                 feeds[value.name] = given[value.name]
@@ -124,8 +125,8 @@ class Candidate:
                 feeds[value.name] = np.ones((1, length), np.int64)
             elif value.name.startswith("past_key_values."):
                 feeds[value.name] = np.zeros((1, value.shape[1], 0, value.shape[3]), np.float32)
-            elif value.name in (told := _one_sequence(length)):
-                feeds[value.name] = told[value.name]
+            elif value.name in whole:
+                feeds[value.name] = whole[value.name]
             else:
                 raise ZooError(f"{self._name}: input {value.name!r} is not known; it cannot be verified")
         if any(value.name == _KEEP for value in session.get_overridable_initializers()):

@@ -105,14 +105,11 @@ def judge(figures: Figures, tolerance: Tolerance) -> Verdict:
             _check("largest logit difference, deviations", figures.logit_difference, tolerance.logit_difference)
         )
     if figures.text_tokens:
-        # On a short text a difference may be chance; what two standard errors can explain is no failure.
-        limit = tolerance.perplexity + 2 * (figures.perplexity_chance or 0.0)
-        change = _change(figures.perplexity, figures.perplexity_reference)
-        checks.append(_check("perplexity, relative difference", change, limit))
+        checks.append(_perplexity_check(figures, figures.perplexity_reference, tolerance))
     if figures.rowwise is not None:
-        checks += _rowwise_checks(
-            figures.rowwise, figures.perplexity_reference if figures.text_tokens else None, tolerance
-        )
+        checks += _rowwise_checks(figures.rowwise, tolerance)
+        if figures.text_tokens:
+            checks.append(_perplexity_check(figures.rowwise, figures.perplexity_reference, tolerance, _ROWWISE))
     if figures.greedy:
         worst = max(one.worst for one in figures.greedy)
         checks.append(_check("worst greedy token, nats behind the reference's", worst, tolerance.greedy))
@@ -136,22 +133,25 @@ def _worst_own(figures: Figures) -> float | None:
     return max(values) if len(values) == len(figures.places) else None
 
 
-def _rowwise_checks(figures: RowwiseFigures, perplexity: float | None, tolerance: Tolerance) -> list[Check]:
+_ROWWISE = "row-wise: "
+
+
+def _rowwise_checks(figures: RowwiseFigures, tolerance: Tolerance) -> list[Check]:
     """Hold the graph for long prompts against the same limits."""
-    checks = [
-        _check("row-wise: positions with logits that are not finite", float(figures.not_finite), 0.0),
-        _check("row-wise: mean KL, nats", figures.kl_mean, tolerance.kl_mean),
-        _check("row-wise: top-1 agreement, near ties aside", figures.top1_but_ties, tolerance.top1, at_least=True),
+    return [
+        _check(f"{_ROWWISE}positions with logits that are not finite", float(figures.not_finite), 0.0),
+        _check(f"{_ROWWISE}mean KL, nats", figures.kl_mean, tolerance.kl_mean),
+        _check(f"{_ROWWISE}top-1 agreement, near ties aside", figures.top1_but_ties, tolerance.top1, at_least=True),
     ]
-    if perplexity is not None:
-        limit = tolerance.perplexity + 2 * (figures.perplexity_chance or 0.0)
-        change = _change(figures.perplexity, perplexity)
-        checks.append(_check("row-wise: perplexity, relative difference", change, limit))
-    return checks
 
 
-def _change(perplexity: float | None, reference: float | None) -> float | None:
-    return abs(perplexity / reference - 1) if perplexity is not None and reference else None
+def _perplexity_check(
+    figures: Figures | RowwiseFigures, reference: float | None, tolerance: Tolerance, what: str = ""
+) -> Check:
+    change = abs(figures.perplexity / reference - 1) if figures.perplexity is not None and reference else None
+    # On a short text a difference may be chance; what two standard errors can explain is no failure.
+    limit = tolerance.perplexity + 2 * (figures.perplexity_chance or 0.0)
+    return _check(f"{what}perplexity, relative difference", change, limit)
 
 
 def _first_past(figures: Figures, limit: float) -> str | None:

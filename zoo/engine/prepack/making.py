@@ -83,7 +83,7 @@ def _prepare(source: Path, folder: Path) -> None:
     import onnx
 
     model = onnx.load(str(source / SOURCE), load_external_data=False)
-    external = {one.name: one for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL}
+    external = external_tensors(model)
     prepared: dict[str, list[tuple[str, str]]] = {}
     with open(folder / DATA, "wb") as data, tempfile.TemporaryDirectory(dir=folder, prefix="one-") as room:
         for node in model.graph.node:
@@ -93,14 +93,26 @@ def _prepare(source: Path, folder: Path) -> None:
                 for name, entries in prepacked(product, node.name, source, Path(room), data).items():
                     prepared.setdefault(name, []).extend(entries)
         for name, tensor in external.items():
-            place = {one.key: one.value for one in tensor.external_data}
-            offset = copy(source / place["location"], int(place["offset"]), int(place["length"]), data)
-            locate(tensor, DATA, offset, int(place["length"]), prepared.get(name, []))
+            file, offset, length = place(tensor)
+            locate(tensor, DATA, copy(source / file, offset, length, data), length, prepared.get(name, []))
         data.flush()
         os.fsync(data.fileno())
     (folder / GRAPH).write_bytes(model.SerializeToString())
     sizes = {name: (folder / name).stat().st_size for name in (GRAPH, DATA)}
     (folder / MARKER).write_text(json.dumps(sizes) + "\n")
+
+
+def external_tensors(model: Any) -> dict[str, Any]:
+    """Find a model's initializers that lie in a file of their own, by name."""
+    import onnx
+
+    return {one.name: one for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL}
+
+
+def place(tensor: Any) -> tuple[str, int, int]:
+    """Read where an initializer's bytes lie: the file, the offset and the length there."""
+    said = {one.key: one.value for one in tensor.external_data}
+    return said["location"], int(said["offset"]), int(said["length"])
 
 
 def locate(tensor: Any, file: str, offset: int, length: int, prepared: Sequence[tuple[str, str]] = ()) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.engine.machine import free_memory
+from zoo.engine.prepack import store
 from zoo.engine.prepack.making import SOURCE, can_prepare, grows_to, make
 from zoo.engine.prepack.store import find, limit
-from zoo.errors import UsageError, ZooError
+from zoo.errors import ZooError
 from zoo.package.memory import OPENING
 
 if TYPE_CHECKING:
@@ -33,10 +33,7 @@ def mode() -> str:
     Raises:
         UsageError: the environment says something else.
     """
-    when = os.environ.get(WHEN, "auto")
-    if when not in ("auto", "always", "never"):
-        raise UsageError(f"{WHEN} is auto, always or never, not {when[:40]!r}")
-    return when
+    return store.when(WHEN)
 
 
 def graph_to_open(package: Package, *, background: bool = True) -> Path:

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,18 @@ SHARE = 0.25
 """Share of the disk's free bytes that they may take otherwise."""
 STALE = 24 * 3600
 """Seconds after which what a killed process left half-made is removed."""
+
+
+def when(variable: str) -> str:
+    """Read from the environment when weights are prepared: ``auto``, ``always`` or ``never``.
+
+    Raises:
+        UsageError: it says something else.
+    """
+    text = os.environ.get(variable, "auto")
+    if text not in ("auto", "always", "never"):
+        raise UsageError(f"{variable} is auto, always or never, not {text[:40]!r}")
+    return text
 
 
 def folder() -> Path:
@@ -138,6 +151,7 @@ def _used(at: Path) -> float:
         return 0.0
 
 
+@cache
 def _cpu() -> str:
     """What decides how kernels want weights: the processor's model and its instruction sets."""
     try:

@@ -14,10 +14,10 @@ import numpy as np
 
 from zoo.engine.machine import free_memory
 from zoo.engine.prepack import store
-from zoo.engine.prepack.making import locate, next_page, one_product, prepacked
+from zoo.engine.prepack.making import external_tensors, locate, next_page, one_product, place, prepacked
 from zoo.engine.rowwise.rewrite import Product, constants, per_channel, product_node, products, rewrite
 from zoo.engine.rowwise.trial import Trial, run_trial
-from zoo.errors import UsageError, ZooError
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.declarations.storage import ArrayLayout
@@ -61,7 +61,7 @@ def find(package: Package) -> Path | None:
     Raises:
         UsageError: the environment says something unknown.
     """
-    when, at = _mode(), store.entry(package)
+    when, at = store.when(WHEN), store.entry(package)
     record = _read(at) if when != "never" else None
     if record is None or record.kept is None or record.wanted(when) != record.kept:
         return None
@@ -72,7 +72,7 @@ def find(package: Package) -> Path | None:
 
 def due(package: Package) -> bool:
     """Tell whether there is something to make; where there was no room, it is not asked for every time."""
-    when, at = _mode(), store.entry(package)
+    when, at = store.when(WHEN), store.entry(package)
     if when == "never":
         return False
     record = _read(at)
@@ -98,7 +98,7 @@ def make(package: Package) -> Path | None:
     """
     from filelock import FileLock
 
-    at, when = store.entry(package), _mode()
+    at, when = store.entry(package), store.when(WHEN)
     if when == "never" or store.find(package) is None:
         return None
     try:
@@ -113,13 +113,6 @@ def make(package: Package) -> Path | None:
     except OSError as error:
         raise ZooError(f"{at}: {error.strerror or error}") from None
     return find(package)
-
-
-def _mode() -> str:
-    when = os.environ.get(WHEN, "auto")
-    if when not in ("auto", "always", "never"):
-        raise UsageError(f"{WHEN} is auto, always or never, not {when[:40]!r}")
-    return when
 
 
 def _read(at: Path) -> _Record | None:
@@ -200,8 +193,7 @@ def _write(at: Path, left: str | None) -> None:
             data.flush()
             node = product_node(product.name, "x", weight.name, scale.name)
             one = one_product(model, node, [weight, scale, *constants()], onnx.TensorProto.UINT8)
-            for key, value in prepacked(one, product.name, at, Path(room), data).get(weight.name, []):
-                weight.external_data.add(key=key, value=value)
+            locate(weight, *place(weight), prepacked(one, product.name, at, Path(room), data).get(weight.name, []))
             return weight, scale
 
         rewrite(model, stored, left)
@@ -232,11 +224,7 @@ class _Arrays:
     """The stored arrays of a prepared graph, mapped."""
 
     def __init__(self, model: Any, folder: Path) -> None:
-        import onnx
-
-        self._external = {
-            one.name: one for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL
-        }
+        self._external = external_tensors(model)
         self._bytes = np.memmap(folder / store.DATA, np.uint8, "r")
 
     def read(self, product: Product) -> dict[str, Any]:
@@ -246,6 +234,5 @@ class _Arrays:
         return {key: self._map(names[key], one) for key, one in layout.items()}
 
     def _map(self, name: str, layout: ArrayLayout) -> Any:
-        place = {one.key: one.value for one in self._external[name].external_data}
-        offset, length = int(place["offset"]), int(place["length"])
+        _, offset, length = place(self._external[name])
         return self._bytes[offset : offset + length].view(layout.dtype).reshape(layout.shape)

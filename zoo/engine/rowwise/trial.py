@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.engine.prepack.making import external_tensors, locate, place
 from zoo.engine.session import MAX_CHUNK, Row, Session
 from zoo.verify.candidate import Candidate
 from zoo.verify.metrics import LogitFigures, TextFigures
@@ -144,9 +145,6 @@ def _with_float_activations(graph: Path) -> bytes:
         for one in node.attribute:
             if one.name == "accuracy_level":
                 one.i = 1
-    for tensor in model.graph.initializer:
-        plain = [(one.key, one.value) for one in tensor.external_data if not one.key.startswith("prepacked_")]
-        del tensor.external_data[:]
-        for key, value in plain:
-            tensor.external_data.add(key=key, value=value)
+    for tensor in external_tensors(model).values():
+        locate(tensor, *place(tensor))  # what was prepared is for the other kernel
     return bytes(model.SerializeToString())
