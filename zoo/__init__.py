@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from zoo.hookspecs import hookimpl
+from zoo.hookspecs import API_VERSION, hookimpl
 
 __version__ = "0.1.0"
 
@@ -69,7 +69,7 @@ _EXPORTS = {
     "ToolCommand": "zoo.toolchain:ToolCommand",
 }
 
-__all__ = ["__version__", "hookimpl", *_EXPORTS]
+__all__ = ["API_VERSION", "__version__", "hookimpl", *_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The seven hooks that a plugin may implement, each a plain function marked ``@zoo.hookimpl``.
+"""The hooks that a plugin may implement, each a plain function marked ``@zoo.hookimpl``.
 
 A plugin is an entry point of the group ``zoo``: a module or an object. It implements the hooks it needs.
 """
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
     from zoo.declarations.dataset import Dataset
     from zoo.declarations.family import Family
+
+API_VERSION = 1
+"""The plugin API of this zoo; docs/plugin-api.md says when it rises. A plugin states ``ZOO_API = 1``."""
+OLDEST_API_VERSION = 1
+"""The oldest plugin API that still loads."""
 
 hookspec = pluggy.HookspecMarker("zoo")
 hookimpl = pluggy.HookimplMarker("zoo")

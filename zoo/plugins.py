@@ -1,7 +1,8 @@
-"""The plugin host: find entry points, call their hooks one plugin at a time, keep all of a plugin or nothing of it."""
+"""The plugin host: find entry points, load one plugin at a time, keep all of a plugin or nothing of it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -9,24 +10,21 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import pluggy
 from pydantic import Field
 
 from zoo import builtin, hookspecs
 from zoo.declarations.base import Value
 from zoo.errors import ZooError, unknown
+from zoo.hookcalls import GROUP as GROUP
+from zoo.hookcalls import HOOKS as HOOKS
+from zoo.hookcalls import call_hooks, check_api, stated_api, stated_in_source
 from zoo.registration import CORE_COMMANDS as CORE_COMMANDS
 from zoo.registration import Collected
 from zoo.registry import Registry, UnknownBase
 
-if TYPE_CHECKING:
-    import typer
-
-GROUP = "zoo"
 DISTRIBUTION = "zoo-framework"
-HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("register_"))
 
 
 class PluginError(ZooError):
@@ -39,6 +37,8 @@ class PluginRecord(Value):
     name: str
     distribution: str | None
     version: str | None
+    api: int | None = None
+    """The plugin API that it states, ``ZOO_API``."""
     hooks: tuple[str, ...] = ()
     registered: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """What it brought, by kind: families, models, datasets, architectures, quantizers, targets, tasks, commands."""
@@ -54,61 +54,18 @@ class Host:
     records: tuple[PluginRecord, ...]
 
 
-def _command_names(app: typer.Typer) -> list[str]:
-    """Name the commands of a plugin's app, and prove that the command line can be made of them."""
-    from typer.main import get_command
-
-    if app.registered_callback is not None:
-        raise ZooError("register_commands: a plugin adds commands, not a callback")
-    names = []
-    for command in app.registered_commands:
-        name = command.name or (command.callback.__name__.lower().replace("_", "-") if command.callback else "")
-        names.append(name)
-    for group in app.registered_groups:
-        group_name = group.name or (group.typer_instance.info.name if group.typer_instance else None)
-        if not isinstance(group_name, str):
-            raise ZooError("register_commands: a group of commands needs a name")
-        names.append(group_name)
-    if len(set(names)) < len(names):
-        raise ZooError("register_commands: a command is registered twice")
-    if names:
-        get_command(app)
-    return names
+def _imported(find: Callable[[], object], module: str | None) -> object:
+    """Import a plugin; one that fails to because it is for another plugin API fails with just that."""
+    try:
+        return find()
+    except (Exception, SystemExit):
+        if module is not None:
+            check_api(stated_in_source(module))
+        raise
 
 
-def call_hooks(plugin: object, name: str) -> tuple[Collected, tuple[str, ...]]:
-    """Call every hook of one plugin and collect what it registers.
-
-    Returns:
-        What it registered, and the names of the hooks that it implements.
-    """
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
-    manager.register(plugin, name)
-    manager.check_pending()
-    callers = manager.get_hookcallers(plugin) or []
-    hooks = tuple(hook for hook in HOOKS if any(caller.name == hook for caller in callers))
-    if not hooks:
-        raise ZooError("implements no hook; mark its functions with @zoo.hookimpl")
-    collected = Collected(name)
-    registers: dict[str, Any] = {
-        "register_families": collected.add_family,
-        "register_datasets": collected.add_dataset,
-        "register_architectures": collected.part_adder("architecture", collected.architectures),
-        "register_quantizers": collected.part_adder("quantizer", collected.quantizers),
-        "register_targets": collected.part_adder("target", collected.targets),
-        "register_tasks": collected.add_task,
-    }
-    for hook in hooks:
-        if hook == "register_commands":
-            import typer
-
-            app = typer.Typer()
-            manager.hook.register_commands(app=app)
-            collected.commands = dict.fromkeys(_command_names(app), app)
-        else:
-            getattr(manager.hook, hook)(register=registers[hook])
-    return collected, hooks
+def _origin(record: PluginRecord) -> str:
+    return f" ({record.distribution} {record.version})" if record.distribution else ""
 
 
 def _first_line(error: BaseException) -> str:
@@ -126,18 +83,34 @@ class _Loader:
     waited: int = 0
     """How many waited in the round before: a round that loads none is the last."""
 
-    def load(self, name: str, distribution: str | None, version: str | None, find: Callable[[], object]) -> None:
+    def load(
+        self,
+        name: str,
+        distribution: str | None,
+        version: str | None,
+        find: Callable[[], object],
+        module: str | None = None,
+    ) -> None:
         """Load one plugin whole, or note why it failed and leave nothing of it behind.
 
         A plugin with a fine-tune of a model that is not there yet waits for the others, so no order is wrong.
+        What it prints goes to stderr: stdout belongs to the results of the command.
+
+        Args:
+            module: the module that its entry point names, where there is one.
         """
         record = PluginRecord(name=name, distribution=distribution, version=version, status="loaded")
         self.records.append(record)
         try:
             if any(one.name == name and one.status != "disabled" for one in self.records if one is not record):
                 raise ZooError(f"another plugin is already called {name!r}")
-            collected, hooks = call_hooks(find(), name)
+            with contextlib.redirect_stdout(sys.stderr):
+                plugin = _imported(find, module)
+                record = self._change(record, api=check_api(stated_api(plugin, module)))
+                collected, hooks, deprecated = call_hooks(plugin, name)
             record = self._change(record, hooks=hooks)
+            for message in deprecated:
+                print(f"zoo: plugin {name!r}{_origin(record)}: deprecated: {message}", file=sys.stderr)
             self._settle(record, collected)
         except (Exception, SystemExit) as error:
             self._fail(record, error)
@@ -165,7 +138,7 @@ class _Loader:
 
     def _fail(self, record: PluginRecord, error: BaseException) -> None:
         message = _first_line(error)
-        origin = f" ({record.distribution} {record.version})" if record.distribution else ""
+        origin = _origin(record)
         if os.environ.get("ZOO_STRICT_PLUGINS") == "1":
             raise PluginError(f"plugin {record.name!r}{origin} failed: {message}") from error
         print(f"zoo: plugin {record.name!r}{origin} failed: {message}", file=sys.stderr)
@@ -239,7 +212,7 @@ def load() -> Host:
         if wanted is not None and point.name not in wanted:
             loader.disable(point.name, distribution, version)
         else:
-            loader.load(point.name, distribution, version, point.load)
+            loader.load(point.name, distribution, version, point.load, point.module)
     for name in sorted((wanted or set()) - {point.name for point in points}):
         print(f"zoo: ZOO_PLUGINS: {unknown('plugin', name, [one.name for one in points])}", file=sys.stderr)
     for path in _loose_files(os.environ.get("ZOO_PATH", "")):

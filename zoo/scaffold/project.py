@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from zoo import __version__
+from zoo import API_VERSION, __version__
 
 _PYPROJECT = """\
 [build-system]
@@ -38,6 +38,8 @@ _INIT = '''\
 from pathlib import Path
 
 from zoo import hookimpl
+
+ZOO_API = {api}
 
 
 @hookimpl
@@ -72,7 +74,7 @@ def project_files(name: str, yaml: str) -> dict[str, str]:
     from zoo.declarations.family import Family
 
     module = "zoo_" + re.sub(r"[^a-z0-9]", "_", name)
-    values = {"name": name, "module": module, "version": __version__}
+    values = {"name": name, "module": module, "version": __version__, "api": API_VERSION}
     return {
         "pyproject.toml": _PYPROJECT.format(**values),
         "README.md": _README.format(**values),

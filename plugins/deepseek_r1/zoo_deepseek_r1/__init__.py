@@ -4,6 +4,8 @@ from pathlib import Path
 
 from zoo import hookimpl
 
+ZOO_API = 1
+
 
 @hookimpl
 def register_families(register):

@@ -8,6 +8,8 @@ from typing import Any
 
 from zoo import hookimpl
 
+ZOO_API = 1
+
 HERE = Path(__file__).parent
 
 

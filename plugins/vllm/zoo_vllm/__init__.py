@@ -2,6 +2,8 @@
 
 from zoo import hookimpl
 
+ZOO_API = 1
+
 
 @hookimpl
 def register_targets(register):
