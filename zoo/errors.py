@@ -34,8 +34,10 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Usage
         advice = f"did you mean {' or '.join(near)}?"
     elif choices and len(choices) <= 12:
         advice = f"known: {', '.join(choices)}"
+    elif hint:
+        advice = hint
     else:
-        advice = hint or "none is known"
+        advice = f"none of the {len(choices)} that there are is like it" if choices else "there are none"
     if near and hint:
         advice = f"{advice} ({hint})"
     return UsageError(f"unknown {kind} {name!r}; {advice}")

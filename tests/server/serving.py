@@ -45,7 +45,8 @@ class Served:
 def serving(packages: Sequence[Path], settings: ServerSettings | None = None, **changes: Any) -> Iterator[Served]:
     """Serve packages while the block runs; everything is closed at its end."""
     models = served_models(host().registry, [str(one) for one in packages])
-    settings = replace(settings or ServerSettings(), hosts=LOOPBACK, **changes)
+    settings = replace(settings or ServerSettings(), **changes)
+    settings = replace(settings, hosts=LOOPBACK | settings.allowed_hosts)
     listener = bind("127.0.0.1", 0)
     lines = io.StringIO()
     log = Log(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -37,12 +38,12 @@ def error_of(found: tuple[int, dict[str, str], Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b"", "no JSON"),
-        (b"{", "no JSON"),
-        (b'{"model": "zoo-tiny", "prompt": "a", }', "no JSON"),
-        (b"\xff\xfe{}", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
-        (b'{"model": "zoo-tiny", "prompt": "\\ud800"}', "no JSON"),
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b'{"model": "zoo-tiny", "prompt": "a", }', "not JSON"),
+        (b"\xff\xfe{}", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"model": "zoo-tiny", "prompt": "\\ud800"}', "not JSON"),
         (b'{"model": "zoo-tiny", "prompt": "a", "temperature": NaN}', ""),
         (b'{"model": "zoo-tiny", "prompt": "a", "temperature": 1e999}', ""),
         (b'{"model": "zoo-tiny", "prompt": "a", "seed": ' + b"9" * 5000 + b"}", ""),
@@ -148,6 +149,73 @@ def test_a_field_that_nobody_knows_offers_the_nearest(served) -> None:
     error = error_of(complete(served, max_token=5))
     assert (error["status"], error["param"]) == (400, "max_token")
     assert "did you mean max_tokens" in error["message"]
+
+
+def test_an_unlike_field_is_told_where_the_known_ones_are(served) -> None:
+    error = error_of(complete(served, frobnicate=5))
+    assert error["message"] == "unknown parameter 'frobnicate'; /openapi.json lists those that there are"
+
+
+@pytest.mark.parametrize("prompt", [3, {"text": "a"}, [1, "a"], [[]]])
+def test_a_prompt_that_is_none_says_what_one_is(served, prompt) -> None:
+    error = error_of(complete(served, prompt=prompt))
+    assert error["param"] == "prompt"
+    assert "a text, a list of texts, a list of token ids" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (
+            {"type": "image_url", "image_url": {"url": "data:,"}},
+            "images (a part of type 'image_url') are not supported",
+        ),
+        ({"type": "input_audio", "input_audio": {}}, "part of type 'input_audio' is not supported"),
+        ({"type": "file", "file": {}}, "files (a part of type 'file') are not supported"),
+        ({"type": "text"}, "a part of type 'text' has no 'text' that is a text"),
+        ({"text": "Hi"}, "a part of a message's content is {'type': 'text', 'text': …}"),
+    ],
+)
+def test_a_part_that_is_no_text_is_named(served, part, said) -> None:
+    error = error_of(chat(served, messages=[{"role": "user", "content": [part]}]))
+    assert error["param"] == "messages.0.content"
+    assert said in error["message"]
+
+
+def test_a_compressed_body_is_called_so(served) -> None:
+    raw = gzip.compress(json.dumps({"model": "zoo-tiny", "prompt": "a"}).encode())
+    for headers in ({"content_encoding": "gzip"}, {}):
+        error = error_of(post(served, "/v1/completions", raw, **headers))
+        assert (error["status"], error["code"]) == (415, "unsupported_encoding")
+        assert "the body is compressed (gzip)" in error["message"]
+
+
+def test_what_keeps_books_in_a_message_is_passed_over(served) -> None:
+    """Answers come back as clients dump them."""
+    answer = {
+        "role": "assistant", "content": "Hello.", "annotations": [], "refusal": None, "tool_calls": None, "audio": None,
+        "function_call": None, "reasoning_content": "Hm.", "id": "msg_1",
+    }  # fmt: skip
+    asked = {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]}
+    tool = {"role": "tool", "content": "21 degrees"}
+    for messages in ([asked, answer, asked], [asked, {**answer, "tool_calls": []}, tool, asked]):
+        assert chat(served, messages=messages)[0] == 200
+
+
+def test_a_field_of_a_message_that_nobody_knows(served) -> None:
+    error = error_of(chat(served, messages=[{"role": "user", "content": "Hi", "contents": "Hi"}]))
+    assert (error["status"], error["param"]) == (400, "messages.0.contents")
+    assert "did you mean content" in error["message"]
+
+
+def test_head_is_answered_wherever_get_is(served) -> None:
+    import httpx2
+
+    for path in ("/", "/health", "/v1/models", "/v1/models/zoo-tiny", "/metrics"):
+        got, head = httpx2.get(served.url + path), httpx2.head(served.url + path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == got.headers["content-type"]
+    assert httpx2.head(f"{served.url}/v1/completions").status_code == 405
 
 
 def test_fields_that_ask_for_nothing_are_no_mistake(served) -> None:

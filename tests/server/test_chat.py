@@ -41,6 +41,18 @@ def test_a_stream_begins_with_the_role(client, engine) -> None:
     assert chunks[-1].choices[0].finish_reason == "length"
 
 
+@pytest.mark.parametrize("messages", [MESSAGES, [{"role": "user", "content": "Hi"}]])
+@pytest.mark.parametrize("most", [1, 2, 7, 400])
+def test_the_chunk_that_ends_an_answer_has_no_text(client, messages, most) -> None:
+    whole = ask(client, messages=messages, max_tokens=most).choices[0]
+    chunks = list(ask(client, messages=messages, max_tokens=most, stream=True, logprobs=True))
+    assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + [whole.finish_reason]
+    assert chunks[-1].choices[0].delta.model_dump(exclude_none=True) == {}
+    assert chunks[-1].choices[0].logprobs is None
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole.message.content
+    assert [chunk.choices[0].delta.role for chunk in chunks] == ["assistant"] + [None] * (len(chunks) - 1)
+
+
 def test_choices_of_a_stream_are_told_apart(client, engine) -> None:
     wanted = engine.generate(messages=MESSAGES, max_new_tokens=12).text
     texts = ["", "", ""]

@@ -29,6 +29,7 @@ def test_a_stream_is_the_same_answer_in_pieces(client, engine) -> None:
     )
     assert "".join(one.choices[0].text for one in chunks[:-1]) == wanted
     assert [one.choices[0].finish_reason for one in chunks[:-1]][-1] == "length"
+    assert chunks[-2].choices[0].text == ""
     assert all(one.usage is None for one in chunks[:-1])
     assert chunks[-1].choices == []
     assert chunks[-1].usage.completion_tokens == 24

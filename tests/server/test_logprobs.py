@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from zoo.engine.logprobs import TokenLogprob
+from zoo.server.logprobs import Offsets, chat_logprobs, completion_logprobs
+from zoo.server.tokens import TokenTable
+
 PROMPT = "Once upon a time"
 
 
@@ -81,3 +85,29 @@ def test_a_sampled_token_need_not_be_the_likeliest(client) -> None:
     assert any(token not in top for token, top in zip(logprobs.tokens, logprobs.top_logprobs, strict=True))
     # Of the model itself, whatever the temperature: OpenAI's are so too.
     assert all(sum(map(math.exp, top.values())) <= 1.001 for top in logprobs.top_logprobs)
+
+
+def test_half_characters_have_their_bytes_and_the_offset_of_the_whole(engine) -> None:
+    text = "A bee 🐝 and “more” é."
+    ids = engine.tokenizer.encode(text, special=False)
+    tokens, entries = TokenTable(engine), [TokenLogprob(token, -1.0) for token in ids]
+    content = chat_logprobs(entries, tokens)["content"]
+    assert b"".join(bytes(entry["bytes"]) for entry in content).decode() == text
+    halves = [entry["token"] for entry in content if entry["token"].startswith("bytes:")]
+    assert halves, "the small vocabulary has no token for a whole bee"
+    assert all("\\x" in half and "token_id" not in half for half in halves)
+
+    offsets = completion_logprobs(entries, Offsets(), tokens)["text_offset"]
+    ends = np.cumsum([len(entry["bytes"]) for entry in content])
+    whole = text.encode()
+    for offset, end, entry in zip(offsets, ends, content, strict=True):
+        before = whole[: end - len(entry["bytes"])]
+        assert offset == len(before.decode("utf-8", "ignore"))
+        if not entry["token"].startswith("bytes:"):
+            assert text[offset:].startswith(entry["token"])
+
+
+def test_special_tokens_take_no_room_in_the_text(engine) -> None:
+    ids = [*engine.tokenizer.encode("One", special=False), 2, *engine.tokenizer.encode(" two", special=False)]
+    found = completion_logprobs([TokenLogprob(token, -1.0) for token in ids], Offsets(), TokenTable(engine))
+    assert found["text_offset"][-1] == len("One two") - len(found["tokens"][-1])

@@ -44,6 +44,17 @@ def test_a_conversation(talk: Talk) -> None:
     assert window.logged() == []
 
 
+def test_it_waits_for_the_first_token_until_it_is_there(talk: Talk) -> None:
+    window = talk.window
+    talk.script.say(0.3, "one", ..., " two")
+    talk.ask("Count")
+    window.wait("document.querySelector('.reply .under')?.textContent === 'waiting for the first token'")
+    window.wait("document.querySelector('.reply .words').textContent === 'one'")
+    assert window.text(".reply .under") == ""
+    talk.script.gate.set()
+    assert talk.answered() == "one two"
+
+
 def test_it_streams_and_stops(talk: Talk) -> None:
     window = talk.window
     talk.script.say("one ", "two ", ..., "three")

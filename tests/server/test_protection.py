@@ -77,8 +77,17 @@ def test_a_name_that_was_made_to_resolve_here_is_refused(served) -> None:
     for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", ""):
         found = httpx2.get(f"{served.url}/v1/models", headers={"host": host})
         assert found.status_code == 403, host
-    for host in ("localhost", f"LOCALHOST:{served.port}", "127.0.0.1", "[::1]:8000"):
+        assert "zoo serve --allow-host NAME" in found.json()["error"]["message"]
+    for host in ("localhost", f"LOCALHOST:{served.port}", "127.0.0.1", "[::1]:8000", "zoo.localhost:80"):
         assert httpx2.get(f"{served.url}/v1/models", headers={"host": host}).status_code == 200, host
+
+
+def test_a_name_that_is_let_in(package) -> None:
+    import httpx2
+
+    with serving([package], threads=1, allowed_hosts=frozenset({"bees.example"})) as served:
+        for host, status in (("bees.example", 200), ("Bees.Example:443", 200), ("a.bees.example", 403)):
+            assert httpx2.get(f"{served.url}/v1/models", headers={"host": host}).status_code == status, host
 
 
 def test_no_page_of_another_site_may_read_answers(served) -> None:

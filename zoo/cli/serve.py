@@ -71,6 +71,10 @@ def serve(
     lookup: Annotated[
         bool, typer.Option("--lookup", help="Guess tokens from the text so far; greedy answers stay what they are.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name that requests may come under, as behind a proxy; several times."),
+    ] = None,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log, too.")] = False,
 ) -> None:
     """Serve packages over HTTP in OpenAI's protocol; print the address, and log JSON lines to stderr."""
@@ -115,6 +119,7 @@ def serve(
         threads=threads,
         lookup=lookup,
         log_prompts=log_prompts,
+        allowed_hosts=frozenset(name.lower() for name in allow_host or ()),
     )
     settings.check()
     served = served_models(plugin_host().registry, models, precision)

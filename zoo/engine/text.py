@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from zoo.engine.vocabulary import Kind, kind_of, token_bytes
 from zoo.errors import UsageError, ZooError
 
 _BYTE = re.compile(r"^<0x([0-9A-F]{2})>$")
@@ -53,6 +55,15 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """How many ids have a token, added ones included."""
         return int(self._library.get_vocab_size())
+
+    @cached_property
+    def _kind(self) -> Kind:
+        return kind_of(self._library)
+
+    def bytes_of(self, token_id: int) -> bytes | None:
+        """Say which bytes a token stands for, half a character's possibly; None where the vocabulary does not tell."""
+        name = self.token(token_id)
+        return None if name is None else token_bytes(name, self._kind)
 
     def token(self, token_id: int | None) -> str | None:
         """Name a token."""

@@ -200,8 +200,8 @@ class Answer(Response):
             events = []
             for delta in deltas:
                 self._check(delta.ticket)
-                if delta.text or delta.logprobs or delta.ticket is not None:
-                    events.append(_data(head | {"choices": [self._dialect.delta(delta, running.tokens)]}))
+                for choice in self._dialect.deltas(delta, running.tokens):
+                    events.append(_data(head | {"choices": [choice]}))
             if events:
                 await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
         usage = self._usage(tickets)

@@ -53,8 +53,27 @@ def create_app(pool: ModelPool, settings: ServerSettings, log: Log, *, routers: 
     app.include_router(router)
     for one in routers:
         app.include_router(one)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Gate, pool=pool, settings=settings, log=log, metrics=metrics)
     return app
+
+
+class HeadAsGet:
+    """Answers HEAD wherever GET is answered; the HTTP server leaves the body out."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            inner = {**scope, "method": "GET"}
+            try:
+                await self._app(inner, receive, send)
+            finally:
+                scope["route"] = inner.get("route")  # for the log
+            return
+        await self._app(scope, receive, send)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

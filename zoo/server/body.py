@@ -19,6 +19,8 @@ SHARE = 16
 """Bodies of the largest size that may be in memory together, while they arrive."""
 LINGER = 1.0
 """Seconds in which the rest of a refused body is thrown away, so that its sender gets to read why."""
+GZIP = b"\x1f\x8b"
+"""How compressed bodies begin, and no JSON does."""
 Asked = TypeVar("Asked", bound=Body)
 
 
@@ -46,13 +48,18 @@ async def read_body(request: Request, kind: type[Asked], settings: ServerSetting
     """Read and check a body.
 
     Raises:
-        ApiError: it is too large, too slow, no JSON, or not what ``kind`` says.
+        ApiError: it is too large, too slow, compressed, not JSON, or not what ``kind`` says.
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         # It keeps web pages out, too: a browser asks first before it sends JSON to another site.
         raise ApiError(415, "the body must be JSON: send Content-Type: application/json", code="unsupported_media_type")
     raw = await _read(request, settings, arriving)
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity") or raw.startswith(GZIP):
+        name = "gzip" if raw.startswith(GZIP) else coding[:40]
+        message = f"the body is compressed ({name}); send it as it is, without Content-Encoding"
+        raise ApiError(415, message, code="unsupported_encoding")
     try:
         asked = kind.model_validate_json(raw)
     except ValidationError as error:

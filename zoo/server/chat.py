@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zoo.server.dialect import Dialect
+from zoo.server.logprobs import chat_logprobs
 from zoo.server.schemas import ChatRequest
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ class Chat(Dialect):
     def __init__(self, body: ChatRequest) -> None:
         super().__init__(body)
         self._asked = body
-        self._messages = [one.plain() for one in body.messages]
-        self._begun: set[int] = set()
+        self._messages = [message.plain() for message in body.messages]
 
     @property
     def max_tokens(self) -> int | None:
@@ -44,36 +44,21 @@ class Chat(Dialect):
             "finish_reason": generation.finish_reason,
         }
 
-    def delta(self, delta: Delta, tokens: TokenTable) -> dict[str, Any]:
-        content: dict[str, Any] = {}
-        if delta.index not in self._begun:
-            self._begun.add(delta.index)
-            content = {"role": "assistant", "content": ""}
-        if delta.text:
-            content["content"] = delta.text
+    def part_of(self, delta: Delta, tokens: TokenTable) -> dict[str, Any]:
+        first = delta.index not in self.begun
         return {
             "index": delta.index,
-            "delta": content,
+            "delta": ({"role": "assistant"} if first else {}) | {"content": delta.text},
             "logprobs": self._write(delta.logprobs, tokens) if delta.logprobs else None,
-            "finish_reason": delta.ticket.generation.finish_reason if delta.ticket is not None else None,
+            "finish_reason": None,
         }
 
+    def end_of(self, delta: Delta) -> dict[str, Any]:
+        reason = delta.ticket.generation.finish_reason
+        return {"index": delta.index, "delta": {}, "logprobs": None, "finish_reason": reason}
+
     def _write(self, logprobs: list[Any], tokens: TokenTable) -> dict[str, Any] | None:
-        if not self._asked.logprobs:
-            return None
-        return {
-            "content": [
-                _token(one.token_id, one.logprob, tokens)
-                | {"top_logprobs": [_token(token, value, tokens) for token, value in one.top]}
-                for one in logprobs
-            ],
-            "refusal": None,
-        }
+        return chat_logprobs(logprobs, tokens) if self._asked.logprobs else None
 
     def text(self) -> Any:
         return self._messages
-
-
-def _token(token: int, logprob: float, tokens: TokenTable) -> dict[str, Any]:
-    text, raw = tokens.text(token)
-    return {"token": text, "logprob": logprob, "bytes": raw}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.server.dialect import Dialect
 from zoo.server.errors import ApiError
+from zoo.server.logprobs import Offsets, completion_logprobs
 from zoo.server.schemas import CompletionRequest
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ class Completion(Dialect):
         self._asked = body
         self._prompts = body.prompts()
         self._echoes: list[str] = []
-        self._offsets: dict[int, int] = {}
-        """Choice → characters that are written."""
+        self._offsets: dict[int, Offsets] = {}
         if body.echo and body.logprobs is not None:
             message = "log probabilities of the prompt (echo with logprobs) are not supported"
             raise ApiError(400, message, code="unsupported_parameter", param="echo")
@@ -62,15 +62,18 @@ class Completion(Dialect):
             "finish_reason": generation.finish_reason,
         }
 
-    def delta(self, delta: Delta, tokens: TokenTable) -> dict[str, Any]:
-        echo = "" if delta.index in self._offsets else self._echo(delta.index)
-        self._offsets.setdefault(delta.index, 0)
+    def part_of(self, delta: Delta, tokens: TokenTable) -> dict[str, Any]:
+        echo = "" if delta.index in self.begun else self._echo(delta.index)
         return {
             "index": delta.index,
             "text": echo + delta.text,
-            "logprobs": self._write(delta.index, delta.logprobs, tokens),
-            "finish_reason": delta.ticket.generation.finish_reason if delta.ticket is not None else None,
+            "logprobs": self._write(delta.index, delta.logprobs, tokens) if delta.logprobs else None,
+            "finish_reason": None,
         }
+
+    def end_of(self, delta: Delta) -> dict[str, Any]:
+        reason = delta.ticket.generation.finish_reason
+        return {"index": delta.index, "text": "", "logprobs": None, "finish_reason": reason}
 
     def _echo(self, index: int) -> str:
         return self._echoes[index // self._asked.choices] if self._echoes else ""
@@ -78,21 +81,7 @@ class Completion(Dialect):
     def _write(self, index: int, logprobs: list[Any], tokens: TokenTable) -> dict[str, Any] | None:
         if self._asked.logprobs is None:
             return None
-        names = [tokens.text(one.token_id)[0] for one in logprobs]
-        offsets, at = [], self._offsets.get(index, 0)
-        for name in names:
-            offsets.append(at)
-            at += len(name)
-        self._offsets[index] = at
-        return {
-            "tokens": names,
-            "token_logprobs": [one.logprob for one in logprobs],
-            "top_logprobs": [
-                {tokens.text(token)[0]: value for token, value in one.top} if self._asked.logprobs else None
-                for one in logprobs
-            ],
-            "text_offset": offsets,
-        }
+        return completion_logprobs(logprobs, self._offsets.setdefault(index, Offsets()), tokens)
 
     def text(self) -> Any:
         return self._prompts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class Dialect(ABC):
 
     def __init__(self, body: Body) -> None:
         self.body = body
+        self.begun: set[int] = set()
+        """Choices of which something was sent."""
 
     @property
     @abstractmethod
@@ -48,9 +51,22 @@ class Dialect(ABC):
     def choice(self, index: int, generation: Generation, logprobs: list[Any], tokens: TokenTable) -> dict[str, Any]:
         """Write a finished choice."""
 
+    def deltas(self, delta: Delta, tokens: TokenTable) -> Iterator[dict[str, Any]]:
+        """Write what came of a choice, each part for a chunk of its own: text never comes with its end."""
+        ended = delta.ticket is not None
+        if delta.text or delta.logprobs or (ended and delta.index not in self.begun):
+            yield self.part_of(delta, tokens)
+            self.begun.add(delta.index)
+        if ended:
+            yield self.end_of(delta)
+
     @abstractmethod
-    def delta(self, delta: Delta, tokens: TokenTable) -> dict[str, Any]:
-        """Write what came of a choice, as part of a chunk."""
+    def part_of(self, delta: Delta, tokens: TokenTable) -> dict[str, Any]:
+        """Write text that came, or that nothing did where the answer is empty."""
+
+    @abstractmethod
+    def end_of(self, delta: Delta) -> dict[str, Any]:
+        """Write why a choice ended."""
 
     @abstractmethod
     def text(self) -> Any:

@@ -70,7 +70,7 @@ def invalid(error: ValidationError) -> ApiError:
     param = ".".join(str(step) for step in first["loc"]) or None
     message = str(first["msg"]).removeprefix("Value error, ")[:300]
     if first["type"] == "json_invalid":
-        return ApiError(400, f"the body is no JSON: {message.removeprefix('Invalid JSON: ')}", code="invalid_json")
+        return ApiError(400, f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}", code="invalid_json")
     if first["type"] == "missing":
         return ApiError(400, f"the field {param!r} is missing", code="missing_field", param=param)
     return ApiError(400, f"{param}: {message}" if param else message, code="invalid_value", param=param)

@@ -78,8 +78,13 @@ class Gate:
     def _check(self, scope: Any) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         hosts = self._settings.hosts
-        if hosts is not None and _host_name(headers.get(b"host", b"")) not in hosts:
-            message = "this server listens on the loopback interface only, and the Host header names another"
+        name = _host_name(headers.get(b"host", b""))
+        if hosts is not None and name not in hosts and not name.endswith(".localhost"):
+            shown = name[:100] if name.isprintable() else "another name"
+            message = (
+                f"this server answers under the names of this machine only, and the request asks for {shown!r}; "
+                "zoo serve --allow-host NAME lets a name in"
+            )
             raise ApiError(403, message, code="wrong_host")
         path = scope["path"]
         if self._key is None or path in OPEN or path.startswith(OPEN_FOLDER):

@@ -59,7 +59,7 @@ def run_server(
     fits = {model.name: model.fit(settings.slots, settings.memory) for model in models}
     listener = bind(host, port)
     if is_loopback(listener):
-        settings = replace(settings, hosts=LOOPBACK | {host.lower()})
+        settings = replace(settings, hosts=LOOPBACK | {host.lower()} | settings.allowed_hosts)
     log = Log()
     handler = Handler(log)
     for name in ("uvicorn.error", "asyncio", "fastapi"):

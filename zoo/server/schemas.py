@@ -7,12 +7,21 @@ servers: ``top_k``, ``repetition_penalty``, ``stop_token_ids``, ``ignore_eos``.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from zoo.errors import unknown
 from zoo.server.errors import ApiError
+from zoo.server.messages import Message
 
 MAX_STOPS = 16
 MAX_TOKENS = 2**31 - 1
@@ -50,6 +59,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "min_tokens": (None, 0),
 }
 """Fields that are not supported → values that ask for nothing."""
+HINT = "/openapi.json lists those that there are"
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 
@@ -100,7 +110,7 @@ class Body(Part):
                 continue
             if name in neutral:
                 raise ApiError(400, f"{name[:100]} is not supported", code="unsupported_parameter", param=name[:100])
-            message = str(unknown("parameter", name[:100], type(self).model_fields))
+            message = str(unknown("parameter", name[:100], type(self).model_fields, HINT))
             raise ApiError(400, message, code="unknown_parameter", param=name[:100])
         if self.stream_options is not None and not self.stream:
             raise ApiError(400, "stream_options needs stream: true", code="invalid_value", param="stream_options")
@@ -121,6 +131,16 @@ class CompletionRequest(Body):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
 
+    @field_validator("prompt", mode="wrap")
+    @classmethod
+    def _one_of_four(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except ValidationError:
+            raise ValueError(
+                "it is a text, a list of texts, a list of token ids, or a list of such lists, none of them empty"
+            ) from None
+
     def prompts(self) -> list[str | list[int]]:
         """List the prompts, each text or token ids."""
         given = self.prompt
@@ -129,33 +149,6 @@ class CompletionRequest(Body):
         if given and isinstance(given[0], int):
             return [[one for one in given if isinstance(one, int)]]
         return [one for one in given if not isinstance(one, int)]
-
-
-class TextPart(BaseModel):
-    """Text of a message whose content is a list."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(BaseModel):
-    """A turn of a conversation."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
-    name: Annotated[str, StringConstraints(max_length=300)] | None = None
-    refusal: None = None
-
-    def plain(self) -> dict[str, str]:
-        """Write the turn as templates expect it."""
-        content = self.content or ""
-        text = content if isinstance(content, str) else "".join(part.text for part in content)
-        role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": text} | ({"name": self.name} if self.name else {})
 
 
 class ChatRequest(Body):
@@ -169,5 +162,7 @@ class ChatRequest(Body):
     def check(self) -> None:
         """Refuse fields that mean nothing here, or contradict each other."""
         super().check()
-        if self.top_logprobs is not None and not self.logprobs:
+        for at, message in enumerate(self.messages):
+            message.check(at)
+        if self.top_logprobs and not self.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: true", code="invalid_value", param="top_logprobs")

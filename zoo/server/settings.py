@@ -42,6 +42,8 @@ class ServerSettings:
     lookup: bool = False
     """Guess tokens from the text so far (prompt lookup)."""
     log_prompts: bool = False
+    allowed_hosts: frozenset[str] = frozenset()
+    """Names beside the machine's own that a server on the loopback interface answers under, as a proxy sends them."""
     hosts: frozenset[str] | None = None
     """Names that a request's Host header may carry; None allows any. A server on the loopback interface allows only
     loopback names, so that no web page reaches it under a name that was made to resolve there (DNS rebinding)."""

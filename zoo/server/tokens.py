@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
 from zoo.server.errors import ApiError
@@ -14,7 +13,6 @@ from zoo.server.errors import ApiError
 if TYPE_CHECKING:
     from zoo.engine import Engine
 
-_BYTE = re.compile(r"^<0x([0-9A-F]{2})>$")
 REPLACEMENT = "\ufffd"
 
 
@@ -51,7 +49,7 @@ class TokenTable:
         except ZooError as error:
             raise ApiError(400, str(error), code="invalid_value", param="prompt") from None
 
-    def encode_chat(self, messages: Sequence[dict[str, str]], limit: int) -> list[int]:
+    def encode_chat(self, messages: Sequence[dict[str, Any]], limit: int) -> list[int]:
         """Turn a conversation into ids through the model's chat template.
 
         Raises:
@@ -108,18 +106,30 @@ class TokenTable:
 
     def _text(self, token: int) -> tuple[str, list[int] | None]:
         """Write a token: its text, and its bytes where they are known."""
+        raw = self._bytes(token)
+        if raw is None:
+            return f"token_id:{token}", None
+        try:
+            return raw.decode("utf-8"), list(raw)
+        except UnicodeDecodeError:  # a part of a character, as OpenAI writes it
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw), list(raw)
+
+    def shown(self, token: int) -> bytes:
+        """Say which bytes of an answer's text a token is: none of a special one."""
+        tokenizer = self._engine.tokenizer
+        return b"" if tokenizer is None or token in tokenizer.special_ids else self._bytes(token) or b""
+
+    def _bytes(self, token: int) -> bytes | None:
         tokenizer = self._engine.tokenizer
         name = tokenizer.token(token) if tokenizer is not None else None
         if tokenizer is None or name is None:
-            return f"token_id:{token}", None
-        if match := _BYTE.match(name):
-            byte = int(match[1], 16)
-            return chr(byte) if byte < 128 else f"bytes:\\x{byte:02x}", [byte]
+            return None
+        raw = tokenizer.bytes_of(token)
+        if raw is not None:
+            return raw
         ids, text = self._anchor
         text = tokenizer.decode([*ids, token], skip_special=False).removeprefix(text)
-        if REPLACEMENT in text:  # a part of a character
-            return f"token_id:{token}", None
-        return text, list(text.encode("utf-8"))
+        return None if REPLACEMENT in text else text.encode("utf-8")
 
 
 def _too_long(tokens: str, limit: int, param: str) -> ApiError:

@@ -50,13 +50,13 @@ def _content(name: str) -> bytes:
     return (files(__name__) / name).read_bytes()
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def page(request: Request) -> Response:
     """Send the page."""
     return _file("index.html")
 
 
-@router.api_route("/static/{name}", methods=["GET", "HEAD"])
+@router.get("/static/{name}")
 async def file(request: Request, name: str) -> Response:
     """Send a file of the page."""
     if name not in TYPES:

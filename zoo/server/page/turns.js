@@ -33,6 +33,7 @@ export class Turn {
   }
 
   grow(text) {
+    if (!this.answer) this.foot.replaceChildren();
     this.answer += text;
     this.text.append(text);
   }
