@@ -22,6 +22,7 @@ _EXPORTS = {
     "build": "zoo.api:build",
     "plan": "zoo.api:plan",
     "open": "zoo.api:open_package",
+    "prepare": "zoo.api:prepare",
     "benchmark": "zoo.api:benchmark",
     "evaluate": "zoo.api:evaluate",
     "Engine": "zoo.engine:Engine",

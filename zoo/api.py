@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo.package import Package
     from zoo.stages.bench import Bench
     from zoo.stages.evaluate import Evaluation
+    from zoo.stages.prepare import Prepared
     from zoo.stages.resolve import Resolved
 
 
@@ -127,17 +128,45 @@ def plan(
     return make_plan(resolved.recipe, resolved.checkpoint, registry, folder, threads=threads, download_bytes=missing)
 
 
-def open_package(model: str | Path, precision: str | None = None) -> Engine:
+def open_package(
+    model: str | Path, precision: str | None = None, *, threads: int | None = None, prepare: bool = False
+) -> Engine:
     """Open a package, or the built package of a model, ready to generate.
+
+    Nothing is written and no process is started unless ``prepare`` asks for it.
 
     Args:
         model: a package folder, or a model of which a package is in the store.
         precision: which package, where several are built.
+        threads: workers of a step; by default the physical cores that this process may use.
+        prepare: prepare its weights first, as ``zoo prepare`` does; they are kept under ``$ZOO_HOME/prepacked``.
     """
-    from zoo.engine import Engine
+    from zoo.stages.opening import open_engine
     from zoo.stages.subject import find_package
 
-    return Engine.open(find_package(host().registry, str(model), precision))
+    registry = host().registry
+    folder = find_package(registry, str(model), precision)
+    return open_engine(registry, folder, threads=threads, preparing="now" if prepare else "never")
+
+
+def prepare(
+    model: str | Path, precision: str | None = None, *, progress: Callable[[str, int, int], None] | None = None
+) -> Prepared:
+    """Prepare a package's weights for this machine's kernels, as ``zoo prepare`` does.
+
+    Args:
+        model: a package folder, or a model of which a package is in the store.
+        precision: which package, where several are built.
+        progress: called with what is done next, and how many of how many parts are done.
+
+    Raises:
+        ZooError: they cannot be prepared, in one line.
+    """
+    from zoo.package.folder import open_package as read_package
+    from zoo.stages.prepare import prepare as prepare_weights
+    from zoo.stages.subject import find_package
+
+    return prepare_weights(read_package(find_package(host().registry, str(model), precision)), progress)
 
 
 def benchmark(

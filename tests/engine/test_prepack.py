@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +12,8 @@ import pytest
 import zoo
 from tests.engine.made import make_package
 from zoo.cli import app
-from zoo.engine.prepack import find, make, opening, store
+from zoo.engine.prepack import find, make, store
 from zoo.errors import UsageError, ZooError
-from zoo.package.memory import OPENING
 
 IDS = list(range(3, 60))
 
@@ -51,7 +48,8 @@ def test_prepared_weights_compute_the_same(tmp_path, monkeypatch, precision) -> 
     assert graph.stat().st_mtime_ns == before
 
 
-def test_weights_that_changed_are_noticed_and_let_go(package, monkeypatch) -> None:
+@pytest.mark.parametrize("when", ["auto", "always"])
+def test_weights_that_changed_are_noticed_and_let_go(package, monkeypatch, when) -> None:
     expected = zoo.open(package.path).logits(IDS)
     graph = make(package)
     data = bytearray((graph.parent / store.DATA).read_bytes())
@@ -69,55 +67,8 @@ def test_weights_that_changed_are_noticed_and_let_go(package, monkeypatch) -> No
     for offset, length in ranges:
         data[offset : offset + length] = bytes(length)
     (graph.parent / store.DATA).write_bytes(data)
-    np.testing.assert_array_equal(opened(package, monkeypatch, "always").logits(IDS), expected)
-    assert find(package) is None
-
-
-def test_a_package_larger_than_memory_is_mapped(package, monkeypatch, caplog) -> None:
-    expected = zoo.open(package.path).logits(IDS)
-    monkeypatch.setattr(opening, "SMALLEST", 0)
-    monkeypatch.setattr(opening, "free_memory", lambda: 1000)
-    np.testing.assert_array_equal(opened(package, monkeypatch, "auto").logits(IDS), expected)
-    assert find(package) is not None
-    assert "mapped from disk" in caplog.text
-
-
-def test_what_fits_neither_memory_nor_disk_is_refused_with_the_numbers(package, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(opening, "SMALLEST", 0)
-    monkeypatch.setattr(opening, "free_memory", lambda: 1000)
-    monkeypatch.setenv(store.LIMIT, "5000")
-    with pytest.raises(ZooError, match=r"takes 0\.0 GB of memory, and 0\.0 GB are free; and it cannot be mapped"):
-        opened(package, monkeypatch, "auto")
-    half = zoo.build(tmp_path / "checkpoint", "fp16", output=tmp_path / "fp16")
-    for share in (0.0, 0.99):
-        needed = OPENING["fp16"] * sum(one.size for one in half.manifest.files.values())
-        monkeypatch.setattr(opening, "free_memory", lambda free=share * needed: free)
-        with pytest.raises(ZooError, match="fewer bits"):
-            opened(half, monkeypatch, "auto")
-    monkeypatch.setattr(opening, "free_memory", lambda: needed)
-    assert opened(half, monkeypatch, "auto").logits(IDS).size
-    assert not list(store.folder().glob("*/"))
-
-
-def test_larger_packages_are_prepared_in_the_background(package, monkeypatch) -> None:
-    started = []
-    monkeypatch.setattr(opening, "SMALLEST", 0)
-    fake = SimpleNamespace(
-        Popen=lambda command, **options: started.append((command, options)), DEVNULL=subprocess.DEVNULL
-    )
-    monkeypatch.setattr(opening, "subprocess", fake)
-    opened(package, monkeypatch, "never")
-    assert not started
-    monkeypatch.setenv("ZOO_PREPACK", "auto")
-    zoo.benchmark(package.path, input_len=8, output_len=2, prompts=1)
-    assert not started  # what is measured has the machine to itself
-    opened(package, monkeypatch, "auto")
-    command, options = started.pop()
-    assert options["start_new_session"]
-    subprocess.run(command, check=True, timeout=300, env=dict(os.environ))
-    assert find(package) is not None
-    opened(package, monkeypatch, "auto")
-    assert not started
+    np.testing.assert_array_equal(opened(package, monkeypatch, when).logits(IDS), expected)
+    assert (find(package) is None) == (when == "auto")  # always: made anew
 
 
 def test_a_spoilt_entry_is_none(package, monkeypatch) -> None:
@@ -157,15 +108,6 @@ def test_rm_takes_them_along(package) -> None:
     result = CliRunner().invoke(app, ["rm", str(package.path)])
     assert result.exit_code == 0
     assert not list(store.folder().glob("*/"))
-
-
-def test_the_background_process_says_why_it_cannot(tmp_path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "zoo.engine.prepack", str(tmp_path)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 1
-    assert "no package" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_another_processor_has_weights_of_its_own(package, monkeypatch) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +14,9 @@ from tests.engine.made import VOCAB, make_package
 from zoo.engine import Limits, Scheduler, prepack, rowwise
 from zoo.engine import session as sessions
 from zoo.engine.prepack import store
-from zoo.engine.rowwise import making, trial
-from zoo.engine.rowwise.trial import Trial
+from zoo.engine.rowwise import Trial, making, record
 from zoo.errors import UsageError
+from zoo.verify import trial
 
 CONTEXT = 512
 WON = Trial(
@@ -28,6 +26,11 @@ WON = Trial(
 
 def ids(count: int, seed: int = 0) -> list[int]:
     return np.random.default_rng(seed).integers(3, VOCAB, count).tolist()
+
+
+def made(package):
+    """Make and try the graph of a package whose weights are prepared."""
+    return making.make(package, lambda *given: trial.run_trial(*given))
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def tried(monkeypatch):
         found.append(left)
         return replace(WON, kl_rowwise=1.0, left=left)
 
-    monkeypatch.setattr(making, "run_trial", inexact)
+    monkeypatch.setattr(trial, "run_trial", inexact)
     return found
 
 
@@ -128,7 +131,7 @@ def test_a_row_of_zeros_is_one(tmp_path, fast) -> None:
     model.save_pretrained(tmp_path / "checkpoint")
     package = zoo.build(tmp_path / "checkpoint", "int8", output=tmp_path / "package")
     prepack.make(package)
-    graph = rowwise.make(package)
+    graph = made(package)
     assert graph is not None
     session = sessions.Session(package.path, graph=store.find(package), rowwise=graph)
     found = session.prefill(session.new_cache(), [0] * 130, rowwise=True)
@@ -155,23 +158,23 @@ def test_what_lost_its_trial_is_not_kept_and_not_tried_again(tmp_path, tried) ->
     package = make_package(tmp_path, precision="int8")[0].package
     prepack.make(package)
     assert rowwise.due(package)
-    assert rowwise.make(package) is None
+    assert made(package) is None
     assert tried == [None, "down_proj"]
     assert rowwise.recorded(package) == replace(WON, kl_rowwise=1.0, left="down_proj")
     assert not rowwise.due(package)
-    assert rowwise.make(package) is None
+    assert made(package) is None
     assert len(tried) == 2
-    assert not (store.entry(package) / making.DATA).exists()
+    assert not (store.entry(package) / record.DATA).exists()
     assert not zoo.open(package.path).session.rowwise
 
 
 def test_products_of_activations_are_left_out_where_that_is_exact_enough(tmp_path, monkeypatch) -> None:
     package = make_package(tmp_path, precision="int8")[0].package
     monkeypatch.setattr(
-        making, "run_trial", lambda *given: replace(WON, kl_rowwise=1.0 if given[3] is None else 0.0, left=given[3])
+        trial, "run_trial", lambda *given: replace(WON, kl_rowwise=1.0 if given[3] is None else 0.0, left=given[3])
     )
     prepack.make(package)
-    graph = rowwise.make(package)
+    graph = made(package)
     assert graph is not None
     import onnx
 
@@ -184,7 +187,7 @@ def test_products_of_activations_are_left_out_where_that_is_exact_enough(tmp_pat
 def test_there_is_nothing_to_rewrite_in_floats(tmp_path) -> None:
     package = make_package(tmp_path, precision="fp32")[0].package
     prepack.make(package)
-    assert rowwise.make(package) is None
+    assert made(package) is None
     assert rowwise.recorded(package) is None
     assert not rowwise.due(package)
 
@@ -193,21 +196,21 @@ def test_without_room_it_is_asked_for_once_a_day(tmp_path, monkeypatch, fast) ->
     package = make_package(tmp_path, precision="int8")[0].package
     prepack.make(package)
     monkeypatch.setenv(store.LIMIT, str(store.size_of(store.entry(package)) + 1000))
-    assert rowwise.make(package) is None
+    assert made(package) is None
     assert not rowwise.due(package)
     monkeypatch.delenv(store.LIMIT)
-    marker = store.entry(package) / making.MARKER
+    marker = store.entry(package) / record.MARKER
     os.utime(marker, (1, 1))
     assert rowwise.due(package)
-    assert rowwise.make(package) is not None
-    monkeypatch.setattr(making, "free_memory", lambda: 1000)
+    assert made(package) is not None
+    monkeypatch.setattr(record, "free_memory", lambda: 1000)
     assert rowwise.find(package) is None
 
 
 def test_the_environment_may_say_never(engine, monkeypatch) -> None:
-    monkeypatch.setenv(making.WHEN, "never")
+    monkeypatch.setenv(record.WHEN, "never")
     assert not zoo.open(engine.package.path).session.rowwise
-    monkeypatch.setenv(making.WHEN, "sometimes")
+    monkeypatch.setenv(record.WHEN, "sometimes")
     with pytest.raises(UsageError, match="auto, always or never"):
         zoo.open(engine.package.path)
 
@@ -216,23 +219,23 @@ def test_the_environment_may_say_always_and_auto_is_as_before(tmp_path, monkeypa
     package = make_package(tmp_path, precision="int8")[0].package
     monkeypatch.setenv("ZOO_PREPACK", "always")
     for when, used in (("always", True), ("auto", False), ("always", True), ("never", False)):
-        monkeypatch.setenv(making.WHEN, when)
+        monkeypatch.setenv(record.WHEN, when)
         assert zoo.open(package.path).session.rowwise == used
         assert tried == [None, "down_proj"]
         assert not rowwise.due(package)
-    (store.entry(package) / making.MARKER).unlink()
-    monkeypatch.setattr(making, "run_trial", lambda *given: replace(WON, speedup=1.0, left=given[3]))
-    monkeypatch.setenv(making.WHEN, "always")
+    (store.entry(package) / record.MARKER).unlink()
+    monkeypatch.setattr(trial, "run_trial", lambda *given: replace(WON, speedup=1.0, left=given[3]))
+    monkeypatch.setenv(record.WHEN, "always")
     assert not zoo.open(package.path).session.rowwise
 
 
 def test_what_was_tried_is_not_tried_again_for_another_mode(tmp_path, monkeypatch, tried) -> None:
     package = make_package(tmp_path, precision="int8")[0].package
     prepack.make(package)
-    assert rowwise.make(package) is None
-    monkeypatch.setenv(making.WHEN, "always")
+    assert made(package) is None
+    monkeypatch.setenv(record.WHEN, "always")
     assert rowwise.due(package)
-    assert rowwise.make(package) is not None
+    assert made(package) is not None
     assert tried == [None, "down_proj"]
 
 
@@ -250,31 +253,10 @@ def test_one_that_cannot_be_opened_is_none(engine, caplog) -> None:
 
 
 def test_one_whose_files_are_not_whole_is_made_anew(engine) -> None:
-    (store.entry(engine.package) / making.DATA).write_bytes(b"short")
+    (store.entry(engine.package) / record.DATA).write_bytes(b"short")
     assert rowwise.find(engine.package) is None
     assert rowwise.due(engine.package)
     assert zoo.open(engine.package.path).session.rowwise
-
-
-def test_the_background_makes_it_too(tmp_path, monkeypatch) -> None:
-    package = make_package(tmp_path, precision="int8")[0].package
-    command = [sys.executable, "-m", "zoo.engine.prepack", str(package.path)]
-    subprocess.run(command, check=True, timeout=300)
-    found = rowwise.recorded(package)
-    assert found is not None
-    assert (rowwise.find(package) is not None) == found.won
-
-
-def test_an_engine_that_finds_prepared_weights_has_the_trial_made(tmp_path, monkeypatch) -> None:
-    package = make_package(tmp_path, precision="int8")[0].package
-    prepack.make(package)
-    started: list[object] = []
-    monkeypatch.setattr(prepack, "start", started.append)
-    monkeypatch.setattr(prepack.opening, "SMALLEST", 0)
-    zoo.open(package.path)
-    assert started == [package.path]
-    zoo.benchmark(package.path, input_len=8, output_len=2, prompts=1)
-    assert len(started) == 1  # what is measured has the machine to itself
 
 
 def test_a_benchmark_says_which_way_long_prompts_went(engine) -> None:

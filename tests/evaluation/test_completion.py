@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import zoo
 from tests.engine.made import VOCAB
-from zoo.engine import Engine
 from zoo.engine.sampling import Sampling
 from zoo.evaluation.completion import Prompt, complete, cut
 
@@ -26,7 +26,7 @@ def prompts(seed: int = 0, count: int = 11) -> list[Prompt]:
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_text_does_not_depend_on_its_company(precision: str, request: pytest.FixtureRequest) -> None:
-    engine = Engine.open(request.getfixturevalue(precision))
+    engine = zoo.open(request.getfixturevalue(precision))
     asked = prompts()
     together = dict(complete(engine, asked))
     assert sorted(together) == list(range(len(asked)))
@@ -37,7 +37,7 @@ def test_a_text_does_not_depend_on_its_company(precision: str, request: pytest.F
 
 
 def test_greedy_texts_are_the_engines_own(fp32: Path) -> None:
-    engine = Engine.open(fp32)
+    engine = zoo.open(fp32)
     assert engine.tokenizer is not None
     for prompt, text in zip(prompts(), [dict(complete(engine, [one]))[0] for one in prompts()], strict=True):
         if prompt.sampling.temperature == 0:
@@ -46,7 +46,7 @@ def test_greedy_texts_are_the_engines_own(fp32: Path) -> None:
 
 
 def test_a_text_ends_before_a_stop(fp32: Path) -> None:
-    engine = Engine.open(fp32)
+    engine = zoo.open(fp32)
     whole = dict(complete(engine, [Prompt((1, 50, 60), (), 30)]))[0]
     stop = whole[len(whole) // 2 :][:1]
     assert dict(complete(engine, [Prompt((1, 50, 60), (stop, ""), 30)]))[0] == whole.split(stop)[0]

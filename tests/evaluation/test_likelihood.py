@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import zoo
 from tests.checkpoints import SMALL
 from tests.engine.made import VOCAB
-from zoo.engine import Engine
 from zoo.errors import ZooError
 from zoo.evaluation.likelihood import Continuation, Likelihood, questions, rate, score
 
@@ -30,7 +30,7 @@ def requests_of(seed: int = 0, count: int = 24) -> list[Continuation]:
 
 
 def scores(folder: Path, requests: list[Continuation], batch: int = 8) -> list[Likelihood]:
-    found = dict(score(Engine.open(folder).session, requests, batch))
+    found = dict(score(zoo.open(folder).session, requests, batch))
     return [found[index] for index in range(len(requests))]
 
 
@@ -65,7 +65,7 @@ def test_a_score_does_not_depend_on_its_company(precision: str, request: pytest.
 
 
 def test_options_share_what_they_begin_with(int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Engine.open(int8).session
+    session = zoo.open(int8).session
     steps: list[list[int]] = []
     step = session.step
 
@@ -84,7 +84,7 @@ def test_options_share_what_they_begin_with(int8: Path, monkeypatch: pytest.Monk
 
 
 def test_every_step_is_even(int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Engine.open(int8).session
+    session = zoo.open(int8).session
     step = session.step
 
     def watched(slots, rows):

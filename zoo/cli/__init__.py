@@ -42,7 +42,22 @@ def _options(
 
 def _add_commands() -> None:
     """Add the core's commands, then those that plugins brought."""
-    from zoo.cli import bench, build, catalog, doctor, fetch, new, plugins, rm, run, serve, show, validate, verify
+    from zoo.cli import (
+        bench,
+        build,
+        catalog,
+        doctor,
+        fetch,
+        new,
+        plugins,
+        prepare,
+        rm,
+        run,
+        serve,
+        show,
+        validate,
+        verify,
+    )
     from zoo.cli import eval as evaluation
     from zoo.cli import list as listing
     from zoo.cli import report as reporting
@@ -59,6 +74,7 @@ def _add_commands() -> None:
     app.command("report")(reporting.report)
     app.command("doctor")(doctor.doctor)
     app.command("run")(run.run)
+    app.command("prepare")(prepare.prepare)
     app.command("bench")(bench.bench)
     app.command("serve", cls=EngineCommand)(serve.serve)
     app.command("rm")(rm.remove)

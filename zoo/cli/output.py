@@ -22,6 +22,11 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=plain))
 
 
+def print_notice(line: str) -> None:
+    """Print a line about what happens beside the result on stderr."""
+    typer.echo(f"zoo: {line}", err=True)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> None:
     """Print a table: drawn by rich on a terminal, aligned plain columns, never cut, in a pipe.
 

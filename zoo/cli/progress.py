@@ -70,3 +70,25 @@ def fetch_progress() -> Iterator[Callable[[Arrival], None] | None]:
     """Give the callback that a download reports to."""
     with progress_bar() as draw:
         yield draw and (lambda arrival: draw(_share(arrival), _arrival_line(arrival)))
+
+
+@contextmanager
+def step_progress() -> Iterator[Callable[[str, int, int], None] | None]:
+    """Give the callback that takes what is done next, steps done and steps in all; one line on a terminal's stderr."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    shown = False
+
+    def say(what: str, done: int, total: int) -> None:
+        nonlocal shown
+        shown = True
+        sys.stderr.write(f"\r\x1b[K{what} ({done} of {total})")
+        sys.stderr.flush()
+
+    try:
+        yield say
+    finally:
+        if shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from zoo.cli.answers import Answers
+from zoo.cli.output import print_notice
+from zoo.cli.progress import step_progress
 from zoo.errors import UsageError, ZooError
 
 INTERRUPTED = 130
@@ -47,8 +49,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run a package: print the continuation of a prompt as it is generated, and nothing else."""
-    from zoo.engine import Engine, Sampling
+    from zoo.engine import Sampling
     from zoo.plugins import host
+    from zoo.stages.opening import open_engine
     from zoo.stages.subject import find_package
 
     if max_new_tokens < 1:
@@ -70,12 +73,14 @@ def run(
         "stop": tuple(stop or ()),
         "lookup": lookup,
     }
-    folder = find_package(host().registry, model, precision)
+    registry = host().registry
+    folder = find_package(registry, model, precision)
     loop = prompt is None and sys.stdin is not None and sys.stdin.isatty()
     if prompt is None and not loop:
         prompt = _read_stdin()
     try:
-        engine = Engine.open(folder)
+        with step_progress() as progress:
+            engine = open_engine(registry, folder, preparing="later", warn=print_notice, progress=progress)
         if engine.tokenizer is None:
             raise ZooError(f"{folder.name} has no tokenizer, so it takes no text; build it from a checkpoint with one")
         answers = Answers(engine, options, verbose=verbose, as_json=as_json)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoo.cli.output import print_json, print_table
+from zoo.cli.progress import step_progress
 
 if TYPE_CHECKING:
     from zoo.stages.verify import Verification
@@ -35,7 +34,7 @@ def verify(
     if files:
         _files(model, precision, as_json=as_json)
         return
-    with _progress() as progress:
+    with step_progress() as progress:
         done = verify_package(host().registry, model, precision, weights=weights, quick=quick, progress=progress)
     if as_json:
         print_json(done.report)
@@ -61,23 +60,6 @@ def _files(model: str, precision: str | None, *, as_json: bool) -> None:
         typer.echo(f"{folder.name}: {len(manifest.files)} files, all as they were built")
     if bad:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """Say on a terminal's stderr which step is being compared."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-
-    def say(what: str, done: int, total: int) -> None:
-        sys.stderr.write(f"\r\x1b[K{what} ({done} of {total})")
-        sys.stderr.flush()
-
-    try:
-        yield say
-    finally:
-        sys.stderr.write("\r\x1b[K")
 
 
 def _print(done: Verification) -> None:

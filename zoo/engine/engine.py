@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -30,10 +29,10 @@ class Engine:
         chat_template: None for a base model.
     """
 
-    def __init__(self, package: Package, threads: int | None = None, *, background: bool = True) -> None:
+    def __init__(self, package: Package, threads: int | None = None) -> None:
         self.package = package
         folder = package.path
-        self.session = _open_session(package, threads, background)
+        self.session = _open_session(package, threads)
         self.tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
         self.chat_template = find_template(folder)
         self._tokens = special_tokens(folder)
@@ -44,25 +43,18 @@ class Engine:
         self._cache = self.session.new_cache()
 
     @classmethod
-    def open(cls, path: str | Path, *, threads: int | None = None, background: bool = True) -> Engine:
-        """Open a package folder.
+    def open(cls, package: Package, *, threads: int | None = None) -> Engine:
+        """Open a package that was built for onnxruntime; over prepared weights where there are some.
 
         Args:
+            package: the folder and its manifest, checked.
             threads: workers of a step; by default the physical cores that this process may use.
-            background: weights may be prepared by another process meanwhile; whoever measures wants no company.
 
         Raises:
-            ZooError: it is no package, a file is missing or changed, or it was built for something else to run.
+            ZooError: a file was changed, or the package does not fit memory.
         """
-        from zoo.package.folder import open_package
-        from zoo.plugins import host
-
-        package = open_package(Path(path))
-        target = package.manifest.recipe.target.name
-        if target not in host().registry.targets or not host().registry.target(target).runnable:
-            raise ZooError(f"{package.path.name} was built for the target {target!r}, which this engine does not run")
         _check_small_files(package)
-        return cls(package, threads, background=background)
+        return cls(package, threads)
 
     @property
     def context_length(self) -> int:
@@ -307,33 +299,21 @@ class Stream:
         self._pieces.close()
 
 
-def _open_session(package: Package, threads: int | None, background: bool) -> Session:
+def _open_session(package: Package, threads: int | None) -> Session:
     """Open a package over prepared weights where there are some, else as it is."""
-    from zoo.engine.prepack import clear, graph_to_open
+    from zoo.engine import prepack, rowwise
 
-    graph = graph_to_open(package, background=background)
+    graph = prepack.graph_to_open(package)
+    prepared = graph.parent != package.path
     try:
-        rowwise = _rowwise_graph(package, background) if graph.parent != package.path else None
-        return Session(package.path, threads, graph, rowwise)
+        return Session(package.path, threads, graph, rowwise.find(package) if prepared else None)
     except UsageError:
         raise
     except ZooError:
-        if graph.parent == package.path:
+        if not prepared:
             raise
-        clear(package.manifest.recipe_hash)  # a cache that cannot be opened is none
+        prepack.clear(package.manifest.recipe_hash)  # a cache that cannot be opened is none
         return Session(package.path, threads)
-
-
-def _rowwise_graph(package: Package, background: bool) -> Path | None:
-    """Choose the graph for long prompts of a package whose weights are prepared, or have it tried."""
-    from zoo.engine import prepack, rowwise
-
-    if rowwise.due(package):
-        if prepack.mode() == "always":
-            return rowwise.make(package)
-        if background:
-            prepack.start(package.path)
-    return rowwise.find(package)
 
 
 def _check_small_files(package: Package) -> None:

@@ -34,8 +34,9 @@ class LocalScorer:
 
     def __init__(self, package: Path, *, threads: int | None = None) -> None:
         from zoo.engine import Engine
+        from zoo.package.folder import open_package
 
-        self._engine: Engine = Engine.open(package, threads=threads)
+        self._engine: Engine = Engine.open(open_package(package), threads=threads)
 
     def likelihoods(self, requests: Sequence[Continuation]) -> Iterator[tuple[int, Likelihood]]:
         """Score continuations."""

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -153,7 +153,9 @@ class ModelPool:
             await self._make_room(model, needed)
             started = time.perf_counter()
             try:
-                engine, scheduler = await asyncio.to_thread(start_model, model, self.fits[name], self._settings)
+                engine, scheduler = await asyncio.to_thread(
+                    start_model, model, self.fits[name], self._settings, self._notice
+                )
             except (ZooError, OSError, MemoryError) as error:
                 self._log.event("load_failed", model=name, error=type(error).__name__, message=self._private(error))
                 message = f"the model {name!r} cannot be loaded now; the server's log says why"
@@ -161,6 +163,9 @@ class ModelPool:
             self.running[name] = Running(model, engine, scheduler, needed)
             self._log.event("loaded", model=name, seconds=round(time.perf_counter() - started, 3), memory=needed)
             return self.running[name]
+
+    def _notice(self, line: str) -> None:
+        self._log.event("preparing", message=line)
 
     def _private(self, error: BaseException) -> str:
         """Say what went wrong without saying where packages lie."""
@@ -205,11 +210,19 @@ class ModelPool:
             await self._unload(running)
 
 
-def start_model(model: ServedModel, fit: Footprint, settings: ServerSettings) -> tuple[Engine, Scheduler]:
-    """Open a package and start its scheduler."""
-    from zoo.engine import Engine, Scheduler
+def start_model(
+    model: ServedModel, fit: Footprint, settings: ServerSettings, notice: Callable[[str], None]
+) -> tuple[Engine, Scheduler]:
+    """Open a package and start its scheduler.
 
-    engine = Engine.open(model.path, threads=settings.threads)
+    Args:
+        notice: called with a line that says what is prepared for later starts.
+    """
+    from zoo.engine import Scheduler
+    from zoo.plugins import host
+    from zoo.stages.opening import open_engine
+
+    engine = open_engine(host().registry, model.path, threads=settings.threads, preparing="later", warn=notice)
     return engine, Scheduler(
         engine,
         slots=settings.slots,

@@ -15,6 +15,7 @@ from zoo.package.folder import Package, check_hashes, open_package, read_manifes
 from zoo.package.memory import OPENING
 from zoo.registry import Registry
 from zoo.reports import keep_report, make_report, require_place
+from zoo.stages.opening import open_engine
 from zoo.stages.subject import Subject, checkpoint_folder, find_package, identify
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def verify(
     refusal = None
     if fits(package):
         try:
-            samples = _continued(package, samples, context, quick=quick, progress=progress)
+            samples = _continued(registry, package, samples, context, quick=quick, progress=progress)
         except ZooError as error:  # numbers that are not finite, for one; the comparison will say where they begin
             refusal = error
     rowwise = find(package)
@@ -159,11 +160,16 @@ def bad_files(folder: Path) -> tuple[Manifest, list[str]]:
 
 
 def _continued(
-    package: Package, samples: Sequence[Sample], context: int, *, quick: bool, progress: Progress | None
+    registry: Registry,
+    package: Package,
+    samples: Sequence[Sample],
+    context: int,
+    *,
+    quick: bool,
+    progress: Progress | None,
 ) -> list[Sample]:
-    from zoo.engine import Engine
     from zoo.verify.samples import continue_prompts
 
     if progress is not None:
         progress("greedy continuations", 0, 1)
-    return continue_prompts(list(samples), Engine.open(package.path), context, quick=quick)
+    return continue_prompts(list(samples), open_engine(registry, package.path), context, quick=quick)

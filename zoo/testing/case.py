@@ -102,7 +102,7 @@ class Case:
         """Open a package."""
         from zoo.engine import Engine
 
-        return Engine.open(self.package(precision).path, threads=1)
+        return Engine.open(self.package(precision), threads=1)
 
     def precisions(self) -> tuple[str, ...]:
         """Name the precisions that run here."""

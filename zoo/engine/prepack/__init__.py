@@ -6,8 +6,21 @@ package larger than memory runs. Such files belong to one kind of CPU and one ve
 cache, not part of the package, and take twice its room on disk.
 """
 
-from zoo.engine.prepack.making import make
-from zoo.engine.prepack.opening import graph_to_open, mode, start
-from zoo.engine.prepack.store import clear, find
+from zoo.engine.prepack.making import can_prepare, grows_to, make
+from zoo.engine.prepack.opening import graph_to_open, is_large, mode, shortage
+from zoo.engine.prepack.store import clear, entry, find, limit, size_of
 
-__all__ = ["clear", "find", "graph_to_open", "make", "mode", "start"]
+__all__ = [
+    "can_prepare",
+    "clear",
+    "entry",
+    "find",
+    "graph_to_open",
+    "grows_to",
+    "is_large",
+    "limit",
+    "make",
+    "mode",
+    "shortage",
+    "size_of",
+]

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ PRODUCTS = ("MatMulNBits", "FusedMatMul")
 """Operators whose weights are rearranged."""
 PAGE = 4096
 COPY = 2**24
+Progress = Callable[[str, int, int], None]
+"""Called with what is done next, and how many of how many parts are done."""
 
 
 def grows_to(package: Package) -> int:
@@ -39,8 +41,11 @@ def can_prepare(package: Package) -> bool:
     return package.manifest.recipe.precision != "fp16"
 
 
-def make(package: Package) -> Path:
+def make(package: Package, progress: Progress | None = None) -> Path:
     """Prepare a package's weights, unless they are prepared already.
+
+    Args:
+        progress: called before each product.
 
     Returns:
         The graph to open.
@@ -69,7 +74,7 @@ def make(package: Package) -> Path:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             try:
-                _prepare(package.path, part)
+                _prepare(package.path, part, progress)
                 drop(target)  # of another size than it says, or it had been found
                 part.rename(target)
             finally:
@@ -79,19 +84,21 @@ def make(package: Package) -> Path:
     return target / GRAPH
 
 
-def _prepare(source: Path, folder: Path) -> None:
+def _prepare(source: Path, folder: Path, progress: Progress | None) -> None:
     import onnx
 
     model = onnx.load(str(source / SOURCE), load_external_data=False)
     external = external_tensors(model)
     prepared: dict[str, list[tuple[str, str]]] = {}
     with open(folder / DATA, "wb") as data, tempfile.TemporaryDirectory(dir=folder, prefix="one-") as room:
-        for node in model.graph.node:
-            if node.op_type in PRODUCTS and node.input[1] in external:
-                weights = [external[name] for name in node.input[1:] if name in external]
-                product = one_product(model, node, weights, onnx.TensorProto.FLOAT)
-                for name, entries in prepacked(product, node.name, source, Path(room), data).items():
-                    prepared.setdefault(name, []).extend(entries)
+        nodes = [node for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in external]
+        for done, node in enumerate(nodes):
+            if progress is not None:
+                progress(node.name, done, len(nodes))
+            weights = [external[name] for name in node.input[1:] if name in external]
+            product = one_product(model, node, weights, onnx.TensorProto.FLOAT)
+            for name, entries in prepacked(product, node.name, source, Path(room), data).items():
+                prepared.setdefault(name, []).extend(entries)
         for name, tensor in external.items():
             file, offset, length = place(tensor)
             locate(tensor, DATA, copy(source / file, offset, length, data), length, prepared.get(name, []))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.engine.machine import free_memory
 from zoo.engine.prepack import store
-from zoo.engine.prepack.making import SOURCE, can_prepare, grows_to, make
-from zoo.engine.prepack.store import find, limit
+from zoo.engine.prepack.making import SOURCE, can_prepare
+from zoo.engine.prepack.store import find
 from zoo.errors import ZooError
 from zoo.package.memory import OPENING
 
@@ -20,11 +17,10 @@ if TYPE_CHECKING:
     from zoo.package.folder import Package
 
 WHEN = "ZOO_PREPACK"
-"""Environment: ``auto`` prepares the weights of larger packages after they were first opened, in the background, and
-at once where they would not fit memory; ``always`` at once; ``never`` not at all."""
+"""Environment: ``auto`` lets commands that run packages prepare the weights of larger ones; ``always`` prepares the
+weights of whatever is opened, Python's calls included; ``never`` neither prepares them nor uses what was prepared."""
 SMALLEST = 2**28
 """Bytes of a package below which opening is quick and small enough."""
-_log = logging.getLogger(__name__)
 
 
 def mode() -> str:
@@ -36,47 +32,38 @@ def mode() -> str:
     return store.when(WHEN)
 
 
-def graph_to_open(package: Package, *, background: bool = True) -> Path:
-    """Choose the graph, and prepare weights where that is due.
+def is_large(package: Package) -> bool:
+    """Tell whether a package is so large that preparing its weights pays."""
+    return _size(package) >= SMALLEST
 
-    Args:
-        background: weights may be prepared by another process meanwhile.
+
+def shortage(package: Package) -> str | None:
+    """Say in words why a package cannot be opened as it is: how much memory that takes; None where it can."""
+    needed, free = _size(package) * OPENING.get(package.manifest.recipe.precision, 1.0), free_memory()
+    if needed <= free:
+        return None
+    return f"takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+
+
+def graph_to_open(package: Package) -> Path:
+    """Choose the graph: over prepared weights where there are some, else the package's own.
 
     Raises:
-        ZooError: the package fits memory neither as it is nor mapped.
+        ZooError: the package fits memory only if its weights were prepared, and they are not.
     """
-    own = package.path / SOURCE
-    when = mode()
-    size = sum(record.size for record in package.manifest.files.values())
-    if when == "never" or (when == "auto" and size < SMALLEST):
+    own, when = package.path / SOURCE, mode()
+    if when == "never":
         return own
-    found = find(package)
-    if found is not None:
+    if (found := find(package)) is not None:
         return found
-    needed, free = size * OPENING.get(package.manifest.recipe.precision, 1.0), free_memory()
-    if when == "always" and can_prepare(package):
-        return make(package)
-    if needed <= free:
-        if background and can_prepare(package) and grows_to(package) <= limit():
-            start(package.path)
+    if not is_large(package) or (short := shortage(package)) is None:
         return own
-    name, sizes = package.path.name, f"takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+    name = package.path.name
     if not can_prepare(package):
-        raise ZooError(f"{name}: opened, it {sizes}; build it with fewer bits a weight")
-    _log.warning("%s: opened, it %s; its weights are prepared to be mapped from disk instead, once", name, sizes)
-    try:
-        return make(package)
-    except ZooError as error:
-        raise ZooError(f"{name}: opened, it {sizes}; and it cannot be mapped: {error}") from None
+        raise ZooError(f"{name}: opened, it {short}; build it with fewer bits a weight")
+    command = shlex.join(["zoo", "prepare", str(package.path)])
+    raise ZooError(f"{name}: opened, it {short}; prepare its weights, which are then mapped from disk: {command}")
 
 
-def start(folder: Path) -> None:
-    """Prepare a package's weights in a process of its own, which runs only when nothing else wants to."""
-    with contextlib.suppress(OSError):
-        subprocess.Popen(
-            [sys.executable, "-m", "zoo.engine.prepack", str(folder.resolve())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+def _size(package: Package) -> int:
+    return sum(record.size for record in package.manifest.files.values())

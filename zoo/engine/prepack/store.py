@@ -68,7 +68,6 @@ def find(package: Package) -> Path | None:
         sizes = json.loads((at / MARKER).read_bytes())
         if not all((at / name).stat().st_size == sizes[name] for name in (GRAPH, DATA)):
             return None
-        os.utime(at / MARKER)  # the most recently used goes last
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return at / GRAPH
@@ -145,8 +144,10 @@ def _entries() -> list[Path]:
 
 
 def _used(at: Path) -> float:
+    """Say when an entry was last used: made, or its marker read; the system notes that at least once a day."""
     try:
-        return (at / MARKER).stat().st_mtime
+        status = (at / MARKER).stat()
+        return max(status.st_mtime, status.st_atime)
     except OSError:
         return 0.0
 

@@ -5,6 +5,6 @@ are a second copy, in the cache beside the prepared ones, and long prompts use t
 found them faster, and no less exact than a verification could see.
 """
 
-from zoo.engine.rowwise.making import due, find, make, recorded
+from zoo.engine.rowwise.record import Trial, due, find, recorded
 
-__all__ = ["due", "find", "make", "recorded"]
+__all__ = ["Trial", "due", "find", "recorded"]

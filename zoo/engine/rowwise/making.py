@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-import time
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,79 +13,28 @@ import numpy as np
 from zoo.engine.machine import free_memory
 from zoo.engine.prepack import store
 from zoo.engine.prepack.making import external_tensors, locate, next_page, one_product, place, prepacked
+from zoo.engine.rowwise.record import DATA, GRAPH, WHEN, Record, Trial, find, read
 from zoo.engine.rowwise.rewrite import Product, constants, per_channel, product_node, products, rewrite
-from zoo.engine.rowwise.trial import Trial, run_trial
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.declarations.storage import ArrayLayout
     from zoo.package.folder import Package
 
-GRAPH, DATA, MARKER = "rowwise.onnx", "rowwise.data", "rowwise.json"
-WHEN = "ZOO_ROWWISE"
-"""Environment: ``auto`` sends long prompts this way where a trial was won, ``always`` where it is only faster, and
-``never`` leaves them to the kernels of all other steps."""
 ATTEMPTS = None, "down_proj"
 """What is left out: at first nothing; then the products whose inputs, products themselves, have the longest tails."""
+Compare = Callable[["Package", Path, Path, str | None], Trial]
+"""Compare the graph over prepared weights with the row-wise one, which leaves some products out. What compares two
+graphs stands above the engine (``zoo.verify.trial``), so it is passed in."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """What the marker says."""
-
-    trials: tuple[Trial, ...] = ()
-    """One for each attempt that was made; none where there was no room for any."""
-    kept: int | None = None
-    """Of which attempt the graph is there."""
-    sizes: dict[str, int] = field(default_factory=dict)
-
-    def wanted(self, when: str) -> int | None:
-        """Find the attempt whose graph is to be used."""
-        wins = (index for index, one in enumerate(self.trials) if one.won or (one.faster and when == "always"))
-        return next(wins, None)
-
-
-def recorded(package: Package) -> Trial | None:
-    """Read how the trial of a package's row-wise graph came out on this machine; None where there was none."""
-    record = _read(store.entry(package))
-    if record is None or not record.trials:
-        return None
-    return record.trials[-1 if record.kept is None else record.kept]
-
-
-def find(package: Package) -> Path | None:
-    """Find a package's row-wise graph, where it is to be used and memory holds both copies of the weights.
-
-    Raises:
-        UsageError: the environment says something unknown.
-    """
-    when, at = store.when(WHEN), store.entry(package)
-    record = _read(at) if when != "never" else None
-    if record is None or record.kept is None or record.wanted(when) != record.kept:
-        return None
-    own = sum(one.size for one in package.manifest.files.values())
-    # The file holds its weights twice, as they are and prepared; only the prepared ones are read.
-    return at / GRAPH if own + record.sizes[DATA] // 2 <= free_memory() else None
-
-
-def due(package: Package) -> bool:
-    """Tell whether there is something to make; where there was no room, it is not asked for every time."""
-    when, at = store.when(WHEN), store.entry(package)
-    if when == "never":
-        return False
-    record = _read(at)
-    if record is not None and record.trials:
-        return record.wanted(when) not in (None, record.kept)
-    try:
-        return time.time() - (at / MARKER).stat().st_mtime > store.STALE
-    except OSError:
-        return True
-
-
-def make(package: Package) -> Path | None:
+def make(package: Package, compare: Compare) -> Path | None:
     """Make a package's row-wise graph and try it, unless that was done.
 
     Its weights must have been prepared.
+
+    Args:
+        compare: tries it against the graph that it would replace.
 
     Returns:
         The graph, where it is to be used.
@@ -103,10 +50,10 @@ def make(package: Package) -> Path | None:
         return None
     try:
         with FileLock(at.with_suffix(".lock")):
-            record = _read(at) or _Record()
+            record = read(at) or Record()
             if not record.trials or record.wanted(when) not in (None, record.kept):
                 try:
-                    _make(package, at, when, record.trials)
+                    _make(package, compare, at, when, record.trials)
                 except BaseException:
                     _drop(at)
                     raise
@@ -115,31 +62,17 @@ def make(package: Package) -> Path | None:
     return find(package)
 
 
-def _read(at: Path) -> _Record | None:
-    """Read the marker; a graph whose files are not as it says is none."""
-    try:
-        said = json.loads((at / MARKER).read_bytes())
-        record = _Record(tuple(Trial(**one) for one in said["trials"]), said["kept"], said["sizes"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    try:
-        whole = record.kept is None or all((at / name).stat().st_size == record.sizes[name] for name in (GRAPH, DATA))
-    except (OSError, KeyError):
-        whole = False
-    return record if whole else replace(record, kept=None)
-
-
-def _make(package: Package, at: Path, when: str, trials: tuple[Trial, ...]) -> None:
+def _make(package: Package, compare: Compare, at: Path, when: str, trials: tuple[Trial, ...]) -> None:
     """Try what was not tried, and leave the graph that is wanted."""
     written = None
     if not trials and _room(at):
         for index, left in enumerate(ATTEMPTS):
             _write(at, left)
             written = index
-            trials += (run_trial(package, at / store.GRAPH, at / GRAPH, left),)
+            trials += (compare(package, at / store.GRAPH, at / GRAPH, left),)
             if trials[-1].won or not trials[-1].faster:
                 break
-    kept = _Record(trials).wanted(when)
+    kept = Record(trials).wanted(when)
     if kept is not None and kept != written:
         _drop(at)
         if _room(at):
@@ -149,10 +82,7 @@ def _make(package: Package, at: Path, when: str, trials: tuple[Trial, ...]) -> N
     elif kept is None:
         _drop(at)
     sizes = {name: (at / name).stat().st_size for name in (GRAPH, DATA)} if kept is not None else {}
-    part = at / (MARKER + store.PART)
-    said = {"kept": kept, "sizes": sizes, "trials": [asdict(one) for one in trials]}
-    part.write_text(json.dumps(said, indent=1) + "\n")
-    part.rename(at / MARKER)
+    Record(trials, kept, sizes).write(at)
 
 
 def _room(at: Path) -> bool:

@@ -44,13 +44,13 @@ def bench_package(
         ZooError: there is no package, nothing fits its context, or no request was completed.
     """
     from zoo.bench.engine_client import EngineClient
-    from zoo.engine import Engine
     from zoo.engine.rowwise import recorded
     from zoo.reports import keep_report, make_report, require_place
+    from zoo.stages.opening import open_engine
     from zoo.stages.subject import find_package
 
     ask = ask or Ask()
-    engine = Engine.open(find_package(registry, model, precision), background=False)
+    engine = open_engine(registry, find_package(registry, model, precision))
     manifest = engine.package.manifest
     require_place(manifest.recipe_hash)
     tokens = manifest.recipe.tokens

@@ -1,4 +1,4 @@
-"""Try the row-wise graph against the one that it would stand in for: is it faster here, and is it as exact?
+"""Compare a package's row-wise graph with the one that it would replace: is it faster here, and is it as exact?
 
 Both round activations, so neither is the other's measure: that is the same weights with activations left in float32.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.engine.prepack.making import external_tensors, locate, place
+from zoo.engine.rowwise import Trial
 from zoo.engine.session import MAX_CHUNK, Row, Session
 from zoo.verify.candidate import Candidate
 from zoo.verify.metrics import LogitFigures, TextFigures
@@ -25,51 +25,9 @@ if TYPE_CHECKING:
     from zoo.package.folder import Package
 
 ROUNDS = 5
-FASTER = 1.1
-"""Times as fast it has to be, to be worth its memory."""
 SHARE = 0.1
 """Share of what ``zoo verify`` tolerates that it may add."""
 EXACT = "exact.onnx"
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What a trial found. KL is KL(float32 activations ‖ graph), the mean of all positions, in nats."""
-
-    speedup: float
-    """How many times as many tokens of a long prompt a second."""
-    kl_blocks: float
-    kl_rowwise: float
-    perplexity: float
-    """Relative change of the perplexity of a text from one graph to the other; 0 where there is no tokenizer."""
-    kl_limit: float
-    """By how much the KL may grow."""
-    perplexity_limit: float
-    left: str | None = None
-    """Products that kept their blocks."""
-
-    @property
-    def faster(self) -> bool:
-        return self.speedup >= FASTER
-
-    @property
-    def exact(self) -> bool:
-        """Whether it adds nothing that a verification would show."""
-        return self.kl_rowwise - self.kl_blocks <= self.kl_limit and abs(self.perplexity) <= self.perplexity_limit
-
-    def __str__(self) -> str:
-        """Say in words what came out."""
-        more = f"KL {self.kl_rowwise - self.kl_blocks:+.1e}"
-        if self.won:
-            return f"{self.speedup:.2f} times as fast in a trial here, {more}"
-        if not self.faster:
-            return f"only {self.speedup:.2f} times as fast in a trial here"
-        return f"{self.speedup:.2f} times as fast in a trial here, but {more}, perplexity {self.perplexity:+.2%}"
-
-    @property
-    def won(self) -> bool:
-        """Whether long prompts are to go this way."""
-        return self.faster and self.exact
 
 
 def run_trial(package: Package, blocks: Path, rowwise: Path, left: str | None = None) -> Trial:

@@ -1,0 +1,55 @@
+"""``zoo prepare``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import print_json
+from zoo.cli.progress import step_progress
+from zoo.units import bytes_text
+
+
+def prepare(
+    package: Annotated[
+        str, typer.Argument(metavar="MODEL|PACKAGE", help="A model that was built, or a package folder.")
+    ],
+    precision: Annotated[
+        str | None, typer.Option("-p", "--precision", help="Which package of the model, where several are built.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Prepare a package's weights for this machine: they are mapped when it is opened, and long prompts may be faster.
+
+    The files lie under $ZOO_HOME/prepacked, within the bytes of ZOO_PREPACKED_BYTES; `zoo rm` removes them with the
+    package.
+    """
+    from zoo.package.folder import open_package
+    from zoo.plugins import host
+    from zoo.stages.prepare import prepare as prepare_weights
+    from zoo.stages.subject import find_package
+
+    opened = open_package(find_package(host().registry, package, precision))
+    with step_progress() as progress:
+        done = prepare_weights(opened, progress)
+    if as_json:
+        trial = None if done.trial is None else asdict(done.trial) | {"text": str(done.trial)}
+        print_json(
+            {
+                "package": str(opened.path),
+                "folder": str(done.folder),
+                "bytes": done.disk_bytes,
+                "made": done.made,
+                "rowwise": done.rowwise,
+                "trial": trial,
+            }
+        )
+        return
+    typer.echo(
+        f"{'prepared' if done.made else 'already prepared'} {opened.path.name}: {bytes_text(done.disk_bytes)} in "
+        f"{done.folder}"
+    )
+    if done.trial is not None:
+        typer.echo(f"long prompts: {'row-wise' if done.rowwise else 'not row-wise'} ({done.trial})")
