@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 import zoo
 from tests.checkpoints import SMALL, edit_config, make_of_type
 from tests.decoder.stepping import Stepping, prompt
-from zoo.declarations.architecture import IMPLIED, WINDOWS, Architecture
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.traits import Trait, fields_with
 from zoo.decoder import Decoder
 from zoo.errors import ZooError
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+IMPLIED = set(fields_with(Architecture, Trait.IMPLIED))
+WINDOWS = set(fields_with(Architecture, Trait.WINDOW))
 TOLERANCE = 1e-3
 GREEDY = 110
 VARIATIONS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -19,7 +19,7 @@ from zoo.calibration.execute import Executor
 from zoo.calibration.layer import Layer
 from zoo.calibration.program import Segment, record
 from zoo.calibration.states import States
-from zoo.calibration.weights import NUMPY, empty_arrays, read_float32
+from zoo.calibration.weights import empty_arrays, read_float32
 from zoo.contracts import Checkpoint, Folding, Parameter
 from zoo.errors import ZooError
 from zoo.package.datafile import DataFile
@@ -240,7 +240,7 @@ def read_stored(path: Path, placed: Placed) -> NDArray[np.float32]:
     """Read a stored parameter back as the float32 values that it stands for."""
     arrays = {
         one.array: np.fromfile(
-            path, NUMPY[one.dtype], count=one.nbytes // np.dtype(NUMPY[one.dtype]).itemsize, offset=one.offset
+            path, one.dtype, count=one.nbytes // np.dtype(one.dtype).itemsize, offset=one.offset
         ).reshape(one.shape)
         for one in placed.arrays
     }

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.contracts import Checkpoint
-from zoo.package.layout import READABLE, Placed
+from zoo.declarations.dtypes import READABLE
+from zoo.package.layout import Placed
 from zoo.quantizers.slab import RawSlab, Scratch
 from zoo.sources.rows import RowReader
-
-NUMPY = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8, "int64": np.int64}
 
 
 def read_float32(placed: Placed, checkpoint: Checkpoint, scratch: Scratch) -> NDArray[np.float32]:
@@ -28,7 +27,9 @@ def read_float32(placed: Placed, checkpoint: Checkpoint, scratch: Scratch) -> ND
     jobs = list(placed.jobs(checkpoint.tensors))
     for job in jobs:
         columns = max(math.prod(job.part.shape[1:]), math.prod(job.part.stored_shape[1:]))
-        capacity = max(capacity, (job.stop - job.start) * columns * READABLE[checkpoint.tensors[job.part.tensor].dtype])
+        capacity = max(
+            capacity, (job.stop - job.start) * columns * READABLE[checkpoint.tensors[job.part.tensor].dtype].nbytes
+        )
     reader = RowReader(checkpoint, capacity)
     for job in jobs:
         raw = reader.read(job.part, job.start, job.stop)
@@ -41,4 +42,4 @@ def read_float32(placed: Placed, checkpoint: Checkpoint, scratch: Scratch) -> ND
 
 def empty_arrays(placed: Placed, rows: int) -> dict[str, NDArray[Any]]:
     """Make room for some rows of each array of a stored parameter."""
-    return {one.array: np.empty((rows, *one.shape[1:]), NUMPY[one.dtype]) for one in placed.arrays}
+    return {one.array: np.empty((rows, *one.shape[1:]), one.dtype) for one in placed.arrays}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalog.cards import BuildCost, LayerWeight, Share
 from zoo.contracts import Parameter, StoredArray
 from zoo.declarations.architecture import Architecture
+from zoo.declarations.dtypes import READABLE
 from zoo.declarations.recipe import Recipe
-from zoo.package.layout import READABLE, SLAB, Layout, Placed, lay_out, make_quantizer
+from zoo.package.layout import SLAB, Layout, Placed, lay_out, make_quantizer
 from zoo.package.memory import RUN_CONTEXT, bookkeeping, held_bytes, run_memory, working_memory
 from zoo.sources.declared import TYPE, DeclaredCheckpoint
 
@@ -142,7 +143,7 @@ def _slabs(parameter: Parameter) -> int:
     count = 0
     for part in parameter.parts:
         rows, *rest = part.stored_shape
-        count += -(-rows // max(1, SLAB // max(1, math.prod(rest) * READABLE[TYPE])))
+        count += -(-rows // max(1, SLAB // max(1, math.prod(rest) * READABLE[TYPE].nbytes)))
     return count
 
 

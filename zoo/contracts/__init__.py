@@ -11,7 +11,7 @@ Only the builder knows all of them.
 """
 
 from zoo.contracts.architecture import ArchitecturePart
-from zoo.contracts.checkpoint import Checkpoint, CheckpointDType, TensorInfo
+from zoo.contracts.checkpoint import Checkpoint, TensorInfo
 from zoo.contracts.graph import GraphOps, Rotary
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
 from zoo.contracts.target import Target
@@ -20,7 +20,6 @@ from zoo.contracts.weights import HeadPadding, Parameter, ParameterKind, Part, S
 __all__ = [
     "ArchitecturePart",
     "Checkpoint",
-    "CheckpointDType",
     "FoldLink",
     "FoldableLayer",
     "Folding",

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-CheckpointDType = Literal["F32", "F16", "BF16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +18,7 @@ class TensorInfo:
 
     name: str
     dtype: str
-    """Safetensors' name of the type, ``F32``, ``F16`` or ``BF16`` where it can be built from."""
+    """Safetensors' name of the type; ``zoo.declarations.dtypes`` knows it, and which types are built from."""
     shape: tuple[int, ...]
     nbytes: int
     file: str = ""

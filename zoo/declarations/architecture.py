@@ -18,6 +18,7 @@ from pydantic import Field, JsonValue, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from zoo.declarations.base import Name, Value
+from zoo.declarations.traits import Trait, nullable_fields
 
 Size = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Attention = Literal["MHA", "GQA", "MQA"]
@@ -51,41 +52,41 @@ class Architecture(Value):
 
     type: Name = "decoder"
     """The registered architecture that computes it."""
-    hidden_size: Size
-    intermediate_size: Size
-    num_hidden_layers: Size
-    num_attention_heads: Size
-    num_key_value_heads: Size
+    hidden_size: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
+    intermediate_size: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
+    num_hidden_layers: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
+    num_attention_heads: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
+    num_key_value_heads: Annotated[Size, Trait.SHAPES, Trait.DERIVED]
     """Heads of keys and values; as many as ``num_attention_heads`` is MHA, one is MQA, between is GQA."""
-    head_dim: Size
+    head_dim: Annotated[Size, Trait.SHAPES, Trait.DERIVED]
     """Width of a head; by default ``hidden_size / num_attention_heads``."""
-    vocab_size: Size
-    max_position_embeddings: Size
+    vocab_size: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
+    max_position_embeddings: Annotated[Size, Trait.REQUIRED]
     """Context length in tokens."""
     hidden_act: str = "silu"
     rms_norm_eps: float = Field(default=1e-6, gt=0.0)
     rope_theta: float = Field(default=10000.0, gt=0.0)
     rope_scaling: RopeScaling | None = None
-    attention_bias: bool = False
+    attention_bias: Annotated[bool, Trait.SHAPES, Trait.FLAG] = False
     """The q, k, v and output projections have biases."""
-    qkv_bias: bool = False
+    qkv_bias: Annotated[bool, Trait.IMPLIED] = False
     """The q, k and v projections have biases, whether or not the output projection has one."""
-    qk_norm: bool = False
+    qk_norm: Annotated[bool, Trait.IMPLIED] = False
     """Each head of q and k goes through an RMSNorm of its own before it is turned."""
-    sliding_window: Size | None = None
+    sliding_window: Annotated[Size | None, Trait.WINDOW] = None
     """A token sees itself and the ``sliding_window - 1`` before it; None sees all."""
-    use_sliding_window: bool = False
+    use_sliding_window: Annotated[bool, Trait.WINDOW] = False
     """Whether there is a sliding window; stated as false, a ``sliding_window`` beside it is not in use."""
     layer_types: tuple[LayerType, ...] | None = None
     """Which layers the sliding window is for; None is all."""
-    mlp_bias: bool = False
-    tie_word_embeddings: bool = False
+    mlp_bias: Annotated[bool, Trait.SHAPES, Trait.FLAG] = False
+    tie_word_embeddings: Annotated[bool, Trait.SHAPES, Trait.FLAG] = False
     """The output head is the token embedding."""
-    scale_embedding: bool = False
+    scale_embedding: Annotated[bool, Trait.IMPLIED] = False
     """Embeddings are multiplied by the square root of the hidden size."""
-    norm_offset: float = 0.0
+    norm_offset: Annotated[float, Trait.IMPLIED] = 0.0
     """Added to the weights of every RMSNorm: 1 where a checkpoint stores how far they are from 1."""
-    gelu_approximate: Literal["none", "tanh"] = "none"
+    gelu_approximate: Annotated[Literal["none", "tanh"], Trait.IMPLIED] = "none"
     """What ``hidden_act: gelu`` means in these checkpoints, as the argument of PyTorch's GELU."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of an architecture other than ``decoder``, checked by that architecture."""
@@ -96,7 +97,7 @@ class Architecture(Value):
         """Fill in what follows from other numbers: KV heads from heads, head size from the hidden size."""
         if not isinstance(data, dict):
             return data
-        data = {key: value for key, value in data.items() if value is not None or key in _NULLABLE}
+        data = {key: value for key, value in data.items() if value is not None or key in nullable_fields(cls)}
         heads, hidden = data.get("num_attention_heads"), data.get("hidden_size")
         if "num_key_value_heads" not in data and heads is not None:
             data["num_key_value_heads"] = heads
@@ -140,23 +141,6 @@ class Architecture(Value):
         if self.layer_types is not None and self.layer_types[layer] == "full_attention":
             return None
         return self.sliding_window
-
-
-SHAPING = frozenset(
-    {
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-        "head_dim", "vocab_size", "attention_bias", "mlp_bias", "tie_word_embeddings",
-    }
-)  # fmt: skip
-"""Fields that shape tensors: a declaration and a checkpoint that disagree on one are an error."""
-
-IMPLIED = frozenset({"qkv_bias", "qk_norm", "scale_embedding", "norm_offset", "gelu_approximate"})
-"""Fields that no ``config.json`` states: they follow from its ``model_type``, which a family claims."""
-
-WINDOWS = frozenset({"sliding_window", "use_sliding_window"})
-"""Keys that only the code of some model types looks at; elsewhere a ``config.json`` carries them for nothing."""
-
-_NULLABLE = frozenset({"rope_scaling", "sliding_window", "layer_types"})
 
 
 def _optional(field: FieldInfo) -> Any:

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from zoo.declarations.base import Value
+from zoo.declarations.dtypes import BY_NAME
 
 DType = Literal["float32", "float16", "uint8", "int64"]
-ITEM_SIZE: dict[str, int] = {"float32": 4, "float16": 2, "uint8": 1, "int64": 8}
 
 
 class ArrayLayout(Value):
@@ -21,7 +21,7 @@ class ArrayLayout(Value):
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * ITEM_SIZE[self.dtype]
+        return math.prod(self.shape) * BY_NAME[self.dtype].nbytes
 
 
 class FloatStorage(Value):

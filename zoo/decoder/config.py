@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from zoo.declarations.architecture import IMPLIED, Architecture, RopeScaling
+from zoo.declarations.architecture import Architecture, RopeScaling
+from zoo.declarations.traits import Trait, fields_with
 from zoo.decoder.windows import windows
 from zoo.errors import ZooError
 
@@ -19,11 +20,8 @@ log = logging.getLogger("zoo")
 
 ACTIVATIONS = frozenset({"silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"})
 
-_SIZES = (
-    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
-    "max_position_embeddings",
-)  # fmt: skip
-_FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings")
+_SIZES = fields_with(Architecture, Trait.REQUIRED)
+_IMPLIED = frozenset(fields_with(Architecture, Trait.IMPLIED))
 _DEFAULT_CONTEXT = 2048
 
 _MOST_LAYERS = 10_000
@@ -70,13 +68,12 @@ _FALSY_IS_ABSENT = frozenset({"beta_fast", "beta_slow", "mscale", "mscale_all_di
 # Keys that carry nothing for the computation of logits.
 _SILENT = frozenset(
     {
-        *_SIZES, *_FLAGS, *IMPLIED, "sliding_window", "hidden_activation", "num_key_value_heads",
-        "head_dim", "hidden_act", "rms_norm_eps", "rope_theta", "rope_scaling",
-        "rope_parameters", "layer_types", "auto_map", "_name_or_path", "architectures", "model_type", "torch_dtype",
+        *(Architecture.model_fields.keys() - {"type", "options"}), "hidden_activation", "rope_parameters", "auto_map",
+        "_name_or_path", "architectures", "model_type", "torch_dtype",
         "dtype", "transformers_version", "use_cache", "pretraining_tp", "initializer_range", "attention_dropout",
         "hidden_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id",
         "max_sequence_length", "model_max_length", "max_length", "_attn_implementation_autoset",
-        "_attn_implementation", "attn_implementation", "use_sliding_window", "max_window_layers",
+        "_attn_implementation", "attn_implementation", "max_window_layers",
         "tokenizer_class", "return_dict", "output_attentions", "output_hidden_states", "chunk_size_feed_forward",
         "id2label", "label2id", "problem_type", "task_specific_params", "finetuning_task", "gradient_checkpointing",
         "unsloth_version", "unsloth_fixed", "original_max_position_embeddings",
@@ -95,17 +92,17 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
         ZooError: a number is missing or none, or a key says something that the decoder does not compute.
     """
     _contradicted(config, implied)
-    config = {**implied, **{name: value for name, value in config.items() if name not in IMPLIED}}
+    config = {**implied, **{name: value for name, value in config.items() if name not in _IMPLIED}}
     _refuse(config)
     numbers: dict[str, Any] = {name: _integer(config, name) for name in _SIZES if name in config}
     numbers.setdefault("max_position_embeddings", _DEFAULT_CONTEXT)
     for name in _SIZES:
         if name not in numbers:
             raise ZooError(f"config.json: {name} is missing")
-    for name in ("num_key_value_heads", "head_dim"):
+    for name in fields_with(Architecture, Trait.DERIVED):
         if config.get(name) is not None:
             numbers[name] = _integer(config, name)
-    for name in _FLAGS:
+    for name in fields_with(Architecture, Trait.FLAG):
         value = config.get(name, False)
         if not isinstance(value, bool | None):
             raise ZooError(f"config.json: {name} must be true or false, not {_shown(value)}")
@@ -118,7 +115,7 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
         raise ZooError(
             f"config.json: hidden_act {_shown(activation)} is not computed; known: {', '.join(sorted(ACTIVATIONS))}"
         )
-    numbers |= {name: config[name] for name in IMPLIED if name in config}
+    numbers |= {name: config[name] for name in _IMPLIED if name in config}
     approximate = numbers.get("gelu_approximate") == "tanh"
     numbers["hidden_act"] = {"swish": "silu", "gelu": "gelu_pytorch_tanh" if approximate else "gelu"}.get(
         activation, activation
@@ -156,7 +153,7 @@ def _refuse(config: Mapping[str, Any]) -> None:
 
 def _contradicted(config: Mapping[str, Any], implied: Mapping[str, Any]) -> None:
     """Stop at a key that says something else about a quirk than what follows from the type."""
-    for name in sorted(IMPLIED & config.keys()):
+    for name in sorted(_IMPLIED & config.keys()):
         usual = implied.get(name, Architecture.model_fields[name].default)
         if config[name] is not None and config[name] != usual:
             raise ZooError(f"config.json: {name} {_shown(config[name])} is not computed by this decoder")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.declarations.architecture import WINDOWS
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import ZooError
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
@@ -36,7 +37,7 @@ def windows(config: Mapping[str, Any], implied: Mapping[str, Any], layers: int, 
         if not size and kinds is not None and _SLIDING in kinds:
             raise ZooError(f"config.json: layer_types {_SLIDING!r} needs a sliding_window")
         return fields
-    if not implied.keys() & WINDOWS:
+    if not implied.keys() & set(fields_with(Architecture, Trait.WINDOW)):
         raise ZooError(f"config.json: sliding_window {size} is not computed for this model_type")
     if kinds is None:
         first = config.get("max_window_layers", None if implied.get("use_sliding_window") is False else 0)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import ArchitecturePart, Checkpoint, Parameter, Part, Quantizer, StoredArray, Target, TensorInfo
+from zoo.declarations.dtypes import READABLE
 from zoo.declarations.recipe import Recipe
 from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.errors import ZooError
@@ -16,8 +17,6 @@ from zoo.errors import ZooError
 if TYPE_CHECKING:
     from zoo.registry import Registry
 
-READABLE = {"F32": 4, "F16": 2, "BF16": 2}
-"""Types of tensors that a build reads, with their sizes in bytes."""
 SLAB = 4 * 2**20
 """Bytes of a slab as the checkpoint stores it: long enough to stream, short enough to hold several."""
 
@@ -60,7 +59,7 @@ class Placed:
         """Cut the parameter into slabs; a slab lies in one part."""
         row = 0
         for part in self.parameter.parts:
-            shape, item = part.stored_shape, READABLE[tensors[part.tensor].dtype]
+            shape, item = part.stored_shape, READABLE[tensors[part.tensor].dtype].nbytes
             step = max(1, SLAB // max(1, math.prod(shape[1:]) * item))
             for start in range(0, shape[0], step):
                 stop = min(start + step, shape[0])

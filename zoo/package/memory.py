@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from zoo.contracts import Checkpoint
 from zoo.declarations.architecture import Architecture
+from zoo.declarations.dtypes import READABLE
 from zoo.declarations.storage import BlockStorage, FloatStorage
-from zoo.package.layout import READABLE, Layout, Placed
+from zoo.package.layout import Layout, Placed
 
 RUN_CONTEXT = 2048
 """Tokens of context that the predicted memory of a run is for, unless the model has fewer."""
@@ -69,7 +70,7 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> Counter[SlabBytes]:
         for job in one.jobs(checkpoint.tensors):
             part, rows = job.part, job.stop - job.start
             dtype = checkpoint.tensors[part.tensor].dtype
-            size = rows * math.prod(part.stored_shape[1:]) * READABLE[dtype]
+            size = rows * math.prod(part.stored_shape[1:]) * READABLE[dtype].nbytes
             padding = part.pad_rows or part.pad_columns
             read = -(-size * padding.size // padding.padded) if padding else size
             tile = _tile_values(one, rows) * _tile_bytes(one.storage, dtype)
@@ -96,7 +97,7 @@ def _tile_bytes(storage: FloatStorage | BlockStorage, dtype: str) -> float:
     if storage.bits == 4:
         size += 2  # levels, and pairs of them
     if storage.symmetric:
-        size += READABLE[dtype]  # magnitudes
+        size += READABLE[dtype].nbytes  # magnitudes
     elif not wide:
         size += 2  # keys that are ordered as the values
     if not wide and storage.block_size <= 64 and not (storage.symmetric and storage.bits == 8):

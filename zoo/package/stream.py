@@ -24,7 +24,6 @@ from zoo.package.signals import Signals
 from zoo.quantizers.slab import RawSlab, Scratch
 from zoo.sources.rows import RowReader
 
-_NUMPY = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8, "int64": np.int64}
 _TICK = 0.1
 
 
@@ -155,7 +154,7 @@ class Stream:
         """The small arrays of a parameter, shared by all its slabs."""
         name = placed.parameter.name
         if name not in self._sides:
-            self._sides[name] = {one.array: _fresh(one.shape, _NUMPY[one.dtype]) for one in placed.arrays[1:]}
+            self._sides[name] = {one.array: _fresh(one.shape, one.dtype) for one in placed.arrays[1:]}
         return self._sides[name]
 
     def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: RowReader, scratch: Scratch) -> None:
@@ -169,7 +168,7 @@ class Stream:
         row = streamed.nbytes // placed.rows
         flat = buffer[: rows * row]
         out = {name: array[job.row : job.row + rows] for name, array in sides.items()}
-        out[streamed.array] = flat.view(_NUMPY[streamed.dtype]).reshape(rows, *streamed.shape[1:])
+        out[streamed.array] = flat.view(streamed.dtype).reshape(rows, *streamed.shape[1:])
         self._layout.quantizer.quantize(placed.parameter, slab, out)
         offset = streamed.offset + job.row * row
         self._data.write(offset, flat)

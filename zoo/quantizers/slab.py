@@ -17,14 +17,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.declarations.dtypes import READABLE
 from zoo.errors import ZooError
 
 TILE = 256 * 1024
 """Values in a tile: its float32 form stays in the second level cache, and numpy's calls stay long against the GIL's."""
 _SIGN_EXPONENT_FRACTION = np.int32(np.uint32(0x8FFFE000).view(np.int32))
 _REBIAS = np.float32(2.0**112)
-_INFINITY = {"F16": 0x7C00, "BF16": 0x7F80}
-"""Bit pattern of infinity: the first that is not finite."""
+_INFINITY = {code: dtype.infinity for code, dtype in READABLE.items() if dtype.infinity is not None}
+"""Bit pattern of infinity of the types that are handled in integers: the first that is not finite."""
 F16_MAX = 65504.0
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import TensorInfo
 from zoo.declarations.base import digest
+from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
 from zoo.sources.companions import CONFIG, GENERATION, LICENCES, MAX_COMPANION, MAX_CONFIG, TOKENIZER
 from zoo.sources.jsonfile import read_object
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NUMPY: dict[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _AHEAD = 16 * 2**20
 """How far ahead the system is told to read: some slabs."""
 
@@ -149,8 +149,9 @@ class FolderCheckpoint:
         import numpy as np
 
         info = self.tensors[name]
-        if info.dtype not in NUMPY:
-            raise ZooError(f"{info.file}: tensor {name!r} is {info.dtype}; only {', '.join(NUMPY)} are read")
+        dtype = BY_CODE[info.dtype].numpy if info.dtype in BY_CODE else None
+        if dtype is None:
+            raise ZooError(f"{info.file}: tensor {name!r} is {info.dtype}, a type that is not read")
         rows = info.shape[0] if info.shape else 1
         row = info.nbytes // rows if rows else 0
         size = (stop - start) * row
@@ -159,12 +160,12 @@ class FolderCheckpoint:
             from zoo.sources.strided import read_strided
 
             strides = self._strides[name]
-            view = buffer.view(NUMPY[info.dtype]).reshape(stop - start, *info.shape[1:])
+            view = buffer.view(dtype).reshape(stop - start, *info.shape[1:])
             begin = self._offsets[name] + start * strides[0] * view.itemsize
             read_strided(partial(self._shards.read_into, info.file), view, begin, strides)
         elif size:
             self._shards.read_into(info.file, self._offsets[name] + start * row, buffer.data)
-        return buffer.view(NUMPY[info.dtype]).reshape(stop - start, *info.shape[1:])
+        return buffer.view(dtype).reshape(stop - start, *info.shape[1:])
 
     def stamps(self) -> dict[str, tuple[int, int]]:
         """Size and modification time (ns) of every file of weights."""

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from zoo.contracts import Checkpoint, HeadPadding, Part
 
-ITEM = {"F32": 4, "F16": 2, "BF16": 2}
-
 
 def positions(padding: HeadPadding) -> NDArray[np.intp]:
     """Say where each value of the unpadded axis goes: (heads · size,) positions on the padded one."""

@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.contracts import TensorInfo
+from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
 from zoo.sources.jsonfile import parse_object
 from zoo.sources.source import Source
 
 MAX_HEADER = 100_000_000
-BITS: dict[str, int] = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
-    "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +98,8 @@ def _tensor(name: str, entry: Any, label: str, body: int) -> tuple[TensorInfo, i
         raise ZooError(f"{where}: data_offsets {start} to {stop} run backwards")
     if stop > body:
         raise ZooError(f"{where}: ends at byte {stop} of {body}; the file is truncated, fetch it again")
-    bits = BITS.get(dtype)
-    if bits is not None and math.prod(shape) * bits != (stop - start) * 8:
+    known = BY_CODE.get(dtype)
+    if known is not None and math.prod(shape) * known.bits != (stop - start) * 8:
         raise ZooError(f"{where}: {dtype} {shape} does not take {stop - start} bytes")
     return TensorInfo(name=name, dtype=dtype, shape=tuple(shape), nbytes=stop - start, file=label), start
 

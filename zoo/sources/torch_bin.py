@@ -17,8 +17,9 @@ import struct
 import zipfile
 
 from zoo.contracts import TensorInfo
+from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
-from zoo.sources.safetensors import BITS, Header
+from zoo.sources.safetensors import Header
 from zoo.sources.source import Source
 from zoo.sources.torch_bin_pickle import MAX_PICKLE, Tensor, describe
 
@@ -92,7 +93,7 @@ def read_source(source: Source, label: str, *, offsets: bool = True) -> Header:
         member = members.get(f"data/{tensor.storage.key}")
         info = _check_tensor(name, tensor, member.file_size if member else None, label)
         header.tensors[name] = info
-        item = BITS[tensor.dtype] // 8
+        item = BY_CODE[tensor.dtype].nbytes
         if offsets:
             header.offsets[name] = begins[f"data/{tensor.storage.key}"] + tensor.offset * item
         if not _row_major(tensor):
@@ -172,8 +173,8 @@ def _check_tensor(name: str, tensor: Tensor, stored: int | None, label: str) -> 
     where, storage = f"{label}: tensor {name[:200]!r}", tensor.storage
     if stored is None:
         raise ZooError(f"{where}: its bytes (data/{storage.key[:40]}) are missing; the file is damaged, fetch it again")
-    item = BITS[tensor.dtype] // 8
-    if storage.numel * BITS[storage.dtype] // 8 != stored:
+    item = BY_CODE[tensor.dtype].nbytes
+    if storage.numel * BY_CODE[storage.dtype].nbytes != stored:
         raise ZooError(
             f"{where}: its storage should have {storage.numel} values, it has {stored} bytes; the file is damaged"
         )

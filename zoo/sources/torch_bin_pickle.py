@@ -14,22 +14,12 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from zoo.declarations.dtypes import BY_NAME, BY_STORAGE
 from zoo.errors import ZooError
 
 MAX_PICKLE = 16 * 2**20
 MAX_STEPS = 2_000_000
 """Opcodes; a tensor takes about sixty."""
-
-STORAGES: dict[str, str] = {
-    "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16", "DoubleStorage": "F64",
-    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-    "BoolStorage": "BOOL", "ComplexFloatStorage": "C64", "UntypedStorage": "U8",
-}  # fmt: skip
-DTYPES: dict[str, str] = {
-    "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64", "int64": "I64", "int32": "I32",
-    "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL", "complex64": "C64", "uint16": "U16", "uint32": "U32",
-    "uint64": "U64", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +54,9 @@ _MARK = object()
 
 
 def _names() -> dict[tuple[str, str], _Name]:
-    table = {("torch", name): _Name("storage", dtype) for name, dtype in STORAGES.items()}
-    table[("torch.storage", "UntypedStorage")] = _Name("storage", "U8")
-    table |= {("torch", name): _Name("dtype", dtype) for name, dtype in DTYPES.items()}
+    table = {("torch", name): _Name("storage", dtype.code) for name, dtype in BY_STORAGE.items()}
+    table |= {(module, "UntypedStorage"): _Name("storage", "U8") for module in ("torch", "torch.storage")}
+    table |= {("torch", name): _Name("dtype", dtype.code) for name, dtype in BY_NAME.items()}
     for name in ("_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter"):
         table[("torch._utils", name)] = _Name(name)
     table[("collections", "OrderedDict")] = _Name("dict")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.contracts import Checkpoint
-from zoo.declarations.architecture import IMPLIED, SHAPING, Architecture
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import UsageError, ZooError
 from zoo.registry import Registry
 from zoo.scaffold import family_yaml, fine_tune_yaml, project_files, slug
@@ -96,11 +97,12 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
 def _numbers(arch: Architecture, kind: str) -> dict[str, Any]:
     """Keep what shapes tensors and what is not the default."""
     found = {"type": kind} if kind != "decoder" else {}
+    implied, shaping = (fields_with(Architecture, trait) for trait in (Trait.IMPLIED, Trait.SHAPES))
     for name, field in Architecture.model_fields.items():
         value = getattr(arch, name)
-        if name in ("type", "options") or name in IMPLIED or (name == "head_dim" and _derived(arch)):
+        if name in ("type", "options") or name in implied or (name == "head_dim" and _derived(arch)):
             continue
-        if field.is_required() or (name in SHAPING and value is not False) or value != field.default:
+        if field.is_required() or (name in shaping and value is not False) or value != field.default:
             found[name] = value.model_dump(exclude_none=True) if hasattr(value, "model_dump") else value
     for name in ("rms_norm_eps", "rope_theta"):
         found.setdefault(name, getattr(arch, name))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.declarations.architecture import IMPLIED, SHAPING, WINDOWS, Architecture
+from zoo.declarations.architecture import Architecture
 from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
 from zoo.declarations.recipe import (
     Recipe,
@@ -16,6 +16,7 @@ from zoo.declarations.recipe import (
     TokenIds,
     WeightsPin,
 )
+from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import UsageError, ZooError
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.stages.choices import check_mixed, check_precision, choose_calibration, choose_quantizer, target_options
@@ -184,17 +185,18 @@ def resolve_architecture(
     found = registry.architecture(kind).read_config(checkpoint.config, implied(registry, declared, checkpoint))
     if declared is None:
         return found
+    follows = fields_with(Architecture, Trait.IMPLIED)
     # Another computation is said before the numbers that come with it.
-    for name, (_, origin) in sorted(declared.stated.items(), key=lambda one: (one[0] not in IMPLIED, one[0])):
+    for name, (_, origin) in sorted(declared.stated.items(), key=lambda one: (one[0] not in follows, one[0])):
         value, actual = getattr(declared.architecture, name), getattr(found, name)
         if name == "type" or actual == value:
             continue
-        if name in IMPLIED:
+        if name in follows:
             raise ZooError(
                 f"{declared.name}: {origin} declares {name} {value}, but {checkpoint.name} is of model_type "
                 f"{str(checkpoint.config.get('model_type'))!r}, which means {actual}"
             )
-        if name in SHAPING:
+        if name in fields_with(Architecture, Trait.SHAPES):
             raise ZooError(
                 f"{declared.name}: {origin} declares {name} {value}, but config.json of {checkpoint.name} says {actual}"
             )
@@ -214,7 +216,8 @@ def implied(registry: Registry, declared: DeclaredModel | None, checkpoint: Chec
         fields: dict[str, Any] = claim.model_dump(exclude_unset=True)
         return fields
     stated = declared.stated if declared is not None else {}
-    return {name: stated[name][0] for name in sorted(IMPLIED | WINDOWS) if name in stated}
+    unsaid = fields_with(Architecture, Trait.IMPLIED) + fields_with(Architecture, Trait.WINDOW)
+    return {name: stated[name][0] for name in unsaid if name in stated}
 
 
 def _architecture_type(registry: Registry, checkpoint: Checkpoint) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.declarations.architecture import IMPLIED, WINDOWS, Architecture
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.traits import Trait, fields_with
 
 Tensors = Mapping[str, tuple[int, ...]]
 SPECIAL = ("<unk>", "<s>", "</s>")
@@ -19,7 +20,8 @@ def write_config(folder: Path, arch: Architecture, model_type: str, tokens: Mapp
     """Write ``config.json``: the fields of an architecture are named as there."""
     # What follows from the type is no key of the file; a window is said even where there is none, for a type whose
     # files mean one by saying nothing.
-    numbers = arch.model_dump(mode="json", exclude={"type", "options", *IMPLIED, *WINDOWS}, exclude_none=True)
+    unsaid = fields_with(Architecture, Trait.IMPLIED) + fields_with(Architecture, Trait.WINDOW)
+    numbers = arch.model_dump(mode="json", exclude={"type", "options", *unsaid}, exclude_none=True)
     numbers |= {"sliding_window": arch.sliding_window, "use_sliding_window": arch.use_sliding_window}
     scaling = numbers.get("rope_scaling")
     if scaling is not None and scaling["rope_type"] != "yarn":

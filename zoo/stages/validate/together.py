@@ -6,8 +6,9 @@ import importlib.util
 from importlib import metadata
 from pathlib import Path
 
-from zoo.declarations.architecture import SHAPING
+from zoo.declarations.architecture import Architecture
 from zoo.declarations.dataset import Dataset
+from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import ZooError
 from zoo.plugins import GROUP, Host
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
@@ -92,7 +93,7 @@ def _differing(one: DeclaredModel, two: DeclaredModel) -> tuple[str, object, obj
         mine, theirs = one.architecture, two.architecture
     except ZooError:  # said elsewhere
         return None
-    for name in sorted(SHAPING):
+    for name in sorted(fields_with(Architecture, Trait.SHAPES)):
         if getattr(mine, name) != getattr(theirs, name):
             return name, getattr(mine, name), getattr(theirs, name)
     return None

@@ -1,0 +1,39 @@
+"""What a field of an architecture is, said at the field: ``hidden_size: Annotated[Size, Trait.SHAPES]``."""
+
+from __future__ import annotations
+
+import enum
+from functools import cache
+from types import NoneType
+from typing import get_args
+
+from pydantic import BaseModel
+
+
+class Trait(enum.Enum):
+    """A fact about a field that readers of ``config.json``, resolving and scaffolding act on."""
+
+    SHAPES = enum.auto()
+    """It shapes tensors: a declaration and a checkpoint that disagree on it are an error."""
+    REQUIRED = enum.auto()
+    """A size that ``config.json`` must state, or that has one usual value where it does not."""
+    DERIVED = enum.auto()
+    """A size that follows from the others where ``config.json`` does not state it."""
+    FLAG = enum.auto()
+    """A yes or no that ``config.json`` states under this very name; absent is no."""
+    IMPLIED = enum.auto()
+    """No ``config.json`` states it: it follows from the ``model_type``, which a family claims."""
+    WINDOW = enum.auto()
+    """Only the code of some model types looks at it; elsewhere a ``config.json`` carries it for nothing."""
+
+
+@cache
+def fields_with(model: type[BaseModel], trait: Trait) -> tuple[str, ...]:
+    """List the fields of a model that have a trait, in the model's order."""
+    return tuple(name for name, field in model.model_fields.items() if trait in field.metadata)
+
+
+@cache
+def nullable_fields(model: type[BaseModel]) -> frozenset[str]:
+    """Find the fields for which null is a value of its own, not a missing one."""
+    return frozenset(name for name, field in model.model_fields.items() if NoneType in get_args(field.annotation))
