@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from zoo.engine.sampling import Sampler, Sampling, candidates, draw, penalize
+from zoo.engine.sampling import Sampler, Sampling, candidates, draw
 from zoo.errors import UsageError, ZooError
 
 
@@ -53,7 +53,9 @@ def test_the_repetition_penalty_is_that_of_transformers(penalty) -> None:
     wanted = warpers.RepetitionPenaltyLogitsProcessor(penalty)(
         torch.tensor([seen]), torch.from_numpy(logits.copy())[None]
     )
-    np.testing.assert_allclose(penalize(logits, np.unique(seen), penalty), wanted[0].numpy(), rtol=1e-6)
+    np.testing.assert_allclose(
+        Sampler(Sampling(repetition_penalty=penalty), seen).scores(logits), wanted[0].numpy(), rtol=1e-6
+    )
 
 
 def test_the_penalty_counts_prompt_and_answer() -> None:
@@ -115,7 +117,7 @@ def test_a_temperature_near_zero_is_greedy(temperature) -> None:
 def test_logits_that_are_no_numbers_are_refused(sampling, value) -> None:
     logits = made_logits(100)
     logits[17] = value
-    with pytest.raises(ZooError, match="no numbers"):
+    with pytest.raises(ZooError, match="not numbers"):
         Sampler(sampling).choose(logits)
 
 
@@ -131,3 +133,61 @@ def test_logits_that_are_no_numbers_are_refused(sampling, value) -> None:
 def test_values_that_mean_nothing_are_refused(values) -> None:
     with pytest.raises(UsageError, match="must be"):
         Sampling(**values)
+
+
+@pytest.mark.parametrize("min_p", [0.01, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (20, 1.0), (0, 0.8), (40, 0.9)])
+def test_min_p_is_that_of_transformers(min_p, top_k, top_p) -> None:
+    torch = pytest.importorskip("torch")
+    warpers = pytest.importorskip("transformers").generation.logits_process
+    logits = made_logits(1000, seed=top_k)
+    scores = warpers.TemperatureLogitsWarper(1.3)(None, torch.from_numpy(logits)[None])
+    if top_k:
+        scores = warpers.TopKLogitsWarper(top_k)(None, scores)
+    if top_p < 1:
+        scores = warpers.TopPLogitsWarper(top_p)(None, scores)
+    wanted = warpers.MinPLogitsWarper(min_p)(None, scores).softmax(-1)[0].numpy()
+    found = probabilities(logits, Sampling(1.3, top_k, top_p, min_p=min_p))
+    assert ((found > 0) == (wanted > 0)).mean() > 0.998
+    assert np.abs(found - wanted).max() < 1e-3
+
+
+def test_presence_and_frequency_count_the_answer_alone() -> None:
+    sampler = Sampler(Sampling(presence_penalty=0.5, frequency_penalty=0.25), [2, 2])
+    logits = np.array([1.0, 3.0, 2.9, 0.0], np.float32)
+    assert [sampler.choose(logits) for _ in range(5)] == [1, 2, 1, 2, 1]
+    # OpenAI's formula: less the frequency penalty for each time, and the presence penalty once.
+    assert sampler.scores(logits).tolist() == pytest.approx([1.0, 3.0 - 0.5 - 0.75, 2.9 - 0.5 - 0.5, 0.0])
+    assert logits.tolist() == pytest.approx([1.0, 3.0, 2.9, 0.0])
+
+
+def test_a_bias_forces_or_bans_a_token() -> None:
+    logits = made_logits(50)
+    best, other = int(logits.argmax()), int(logits.argmin())
+    for temperature in (0.0, 1.0):
+        assert Sampler(Sampling(temperature, logit_bias=((other, 100.0),))).choose(logits) == other
+        banned = Sampler(Sampling(temperature, logit_bias=((best, -100.0),), seed=1))
+        assert best not in {banned.choose(logits) for _ in range(200)}
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(2.0, seed=1), Sampling(2.0, 7, 0.9, 1.2, 3, 0.01)])
+def test_what_is_not_allowed_is_never_chosen(sampling) -> None:
+    logits = made_logits(2000, seed=4, spread=8)
+    allowed = np.zeros(2000, bool)
+    allowed[[3, 900, 1999]] = True
+    sampler = Sampler(sampling)
+    chosen = {sampler.pick(sampler.scores(logits, allowed), masked=True) for _ in range(300)}
+    assert chosen <= {3, 900, 1999}
+    assert int(np.where(allowed, logits, -np.inf).argmax()) in chosen
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_p": -0.1}, {"min_p": 1.1}, {"presence_penalty": math.nan}, {"frequency_penalty": math.inf},
+        {"logit_bias": ((1, math.nan),)},
+    ],
+)  # fmt: skip
+def test_penalties_that_mean_nothing_are_refused(wrong) -> None:
+    with pytest.raises(UsageError):
+        Sampling(**wrong)

@@ -74,6 +74,36 @@ def test_a_developers_message_is_the_systems(client) -> None:
     assert found.choices[0].message.content == ask(client, max_tokens=12).choices[0].message.content
 
 
+def test_an_answer_goes_on_with_the_last_message(client, engine) -> None:
+    whole = engine.generate(messages=MESSAGES, max_new_tokens=200)
+    start = whole.text[: whole.text.index(".") + 1]  # where tokens end
+    messages = [*MESSAGES, {"role": "assistant", "content": start}]
+    for more in ({}, {"add_generation_prompt": False}):
+        found = ask(client, messages=messages, extra_body={"continue_final_message": True, **more}, max_tokens=200)
+        assert start + found.choices[0].message.content == whole.text
+    plain = ask(client, messages=messages, max_tokens=5)
+    assert plain.usage.prompt_tokens > found.usage.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    ("last", "more"),
+    [
+        ({"role": "user", "content": "Hi"}, {}),
+        ({"role": "assistant", "content": ""}, {}),
+        ({"role": "assistant", "content": "I am"}, {"add_generation_prompt": True}),
+    ],
+)
+def test_what_cannot_go_on(client, last, more) -> None:
+    with pytest.raises(openai.BadRequestError, match="continue_final_message"):
+        ask(client, messages=[*MESSAGES, last], extra_body={"continue_final_message": True, **more})
+
+
+def test_no_top_logprobs_are_no_mistake(client) -> None:
+    assert ask(client, max_tokens=1, top_logprobs=0).choices[0].logprobs is None
+    (token,) = ask(client, max_tokens=1, logprobs=True, top_logprobs=0).choices[0].logprobs.content
+    assert token.top_logprobs == []
+
+
 def serve_without(tmp_path: Path, *missing: str) -> Any:
     """Serve the small model built from a checkpoint that lacks some of its files."""
     source = Path(zoo_tiny.__file__).parent / "checkpoint"

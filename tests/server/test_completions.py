@@ -100,6 +100,45 @@ def test_echo_repeats_the_prompt(client, engine) -> None:
     assert found.choices[0].text == wanted
 
 
+def test_what_stops_an_answer_may_be_part_of_it(client, engine) -> None:
+    whole = engine.generate(PROMPT, max_new_tokens=40)
+    stop = whole.text[10:13]
+    options = {"include_stop_str_in_output": True}
+    found = client.completions.create(
+        model="zoo-tiny", prompt=PROMPT, max_tokens=40, temperature=0, stop=stop, extra_body=options
+    )
+    assert found.choices[0].text == whole.text[: whole.text.index(stop) + len(stop)]
+    token = whole.token_ids[7]
+    before = whole.token_ids[: whole.token_ids.index(token)]
+    for more, wanted in ((options, [*before, token]), ({}, before)):
+        found = client.completions.create(
+            model="zoo-tiny", prompt=PROMPT, max_tokens=40, temperature=0,
+            extra_body={"stop_token_ids": [token], "ignore_eos": True, **more},
+        )  # fmt: skip
+        assert found.choices[0].text == engine.tokenizer.decode(wanted)
+        assert found.choices[0].finish_reason == "stop"
+
+
+def test_penalties_biases_and_min_p_are_the_engines(client, engine) -> None:
+    said = engine.generate(PROMPT, max_new_tokens=24)
+
+    def ask(**options) -> str:
+        answer = client.completions.create(
+            model="zoo-tiny", prompt=PROMPT, max_tokens=24, extra_body={"ignore_eos": True}, **options
+        )
+        return answer.choices[0].text
+
+    banned = {str(said.token_ids[0]): -100}
+    assert ask(temperature=0, logit_bias=banned)[:5] != said.text[:5]
+    forced = next(token for token in range(300, 400) if engine.tokenizer.decode([token]).isalpha())
+    assert ask(temperature=0, logit_bias={str(forced): 100}) == engine.tokenizer.decode([forced] * 24)
+    both = ask(temperature=0, logit_bias={str(forced): 30}, presence_penalty=2, frequency_penalty=2)
+    assert 3 < both.count(engine.tokenizer.decode([forced])) < 24
+    options = {"model": "zoo-tiny", "prompt": PROMPT, "max_tokens": 24, "temperature": 2, "seed": 5}
+    likeliest = client.completions.create(**options, extra_body={"min_p": 1.0, "ignore_eos": True})
+    assert likeliest.choices[0].text == ask(temperature=0)
+
+
 def test_sixteen_tokens_are_the_default(client) -> None:
     found = client.completions.create(model="zoo-tiny", prompt=PROMPT, temperature=0, extra_body={"ignore_eos": True})
     assert found.usage.completion_tokens == 16

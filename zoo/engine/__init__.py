@@ -4,7 +4,8 @@ from zoo.engine.engine import Engine, Stream
 from zoo.engine.generation import Generation, Limits, Piece, Timings
 from zoo.engine.logprobs import TokenLogprob
 from zoo.engine.sampling import Sampling
-from zoo.engine.scheduler import QueueFull, Scheduler, SchedulerStats
+from zoo.engine.scheduler import QueueFull, Scheduler
+from zoo.engine.seat import SchedulerStats
 from zoo.engine.ticket import Ticket
 
 __all__ = [

@@ -92,6 +92,19 @@ def render(template: str, messages: Sequence[Message], tokens: Mapping[str, str]
     return "".join(pieces)
 
 
+def cut_after_last(text: str, messages: Sequence[Message]) -> str:
+    """Cut a rendered conversation off inside its last message, so that an answer goes on with it.
+
+    Raises:
+        ZooError: the template wrote the message otherwise than it is.
+    """
+    last = str(messages[-1]["content"]).strip()
+    at = text.rfind(last)
+    if not last or at < 0:
+        raise ZooError("the chat template does not write the last message as it is, so nothing can go on with it")
+    return text[: at + len(last)]
+
+
 def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Copy messages as plain values, whatever objects they were made of."""
     for one in messages:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.engine.chat import Message, find_template, render, special_tokens
+from zoo.engine.chat import Message, cut_after_last, find_template, render, special_tokens
 from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
 from zoo.engine.sampling import Sampling
 from zoo.engine.session import Session
@@ -81,15 +81,20 @@ class Engine:
         """Turn a prompt into ids, as the model was trained to see it."""
         return self._require_tokenizer().encode(text)
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    def encode_chat(self, messages: Sequence[Message], *, goes_on: bool = False) -> list[int]:
         """Turn a conversation into ids through the model's chat template.
+
+        Args:
+            goes_on: the answer goes on with the last message instead of following it.
 
         Raises:
             ZooError: a base model, which has no template.
         """
         if self.chat_template is None:
             raise ZooError(f"{self.package.path.name} has no chat template: it is a base model; leave --chat out")
-        text = render(self.chat_template, messages, self._tokens)
+        text = render(self.chat_template, messages, self._tokens, ask=not goes_on)
+        if goes_on:
+            text = cut_after_last(text, messages)
         # A template writes its own special tokens.
         return self._require_tokenizer().encode(text, special=False)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zoo.engine.cache import KVCache
+    from zoo.engine.constraint import Constraint
     from zoo.engine.session import Session
 
 AHEAD = 512
@@ -36,6 +37,8 @@ class Limits:
     max_new_tokens: int = 256
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
+    include_stop: bool = False
+    """What ended the answer is part of its text."""
 
 
 @dataclass(slots=True)
@@ -74,6 +77,8 @@ class Generation:
     timings: Timings = field(default_factory=Timings)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     """One for each token, where they were asked for."""
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    """One for each token of the prompt but the first, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,10 @@ class Request:
         context: tokens that prompt and answer may have together.
         tokenizer: None where no text is wanted.
         logprobs: how many of the likeliest tokens to name beside each token's own probability; None for no such thing.
+        prompt_logprobs: the same of the prompt's tokens.
+        end_logprob: the token that ends the answer, which is not part of it, has a log probability too.
+        constraint: what the answer may be.
+        visible: special tokens that are part of the text all the same.
         tie: with prompt lookup, how close the two best logits may lie before a guess is computed again as a token by
             itself; None for no lookup.
     """
@@ -109,16 +118,24 @@ class Request:
         tokenizer: Tokenizer | None,
         *,
         logprobs: int | None = None,
+        prompt_logprobs: int | None = None,
+        end_logprob: bool = False,
+        constraint: Constraint | None = None,
+        visible: frozenset[int] = frozenset(),
         tie: float | None = None,
     ) -> None:
         prompt = generation.prompt_ids
         self.generation = generation
         self._ends = limits.stop_token_ids
+        self._constraint = constraint
+        self._include_stop = limits.include_stop
         self.room = min(limits.max_new_tokens, context - len(prompt))
         self._sampler = Sampler(sampling, prompt)
-        self._stream = tokenizer.stream(prompt) if tokenizer is not None else None
-        self._stops = StopStrings(limits.stop)
+        self._stream = tokenizer.stream(prompt, visible) if tokenizer is not None else None
+        self._stops = StopStrings(limits.stop, include=limits.include_stop)
         self._logprobs = logprobs
+        self.prompt_logprobs = prompt_logprobs
+        self._end_logprob = end_logprob
         self._lookup = PromptLookup(prompt) if tie is not None else None
         self._tie = (tie or 0.0) if sampling.temperature == 0 else 0.0
         self._alone = False
@@ -130,19 +147,33 @@ class Request:
 
     def accept(self, logits: NDArray[np.float32]) -> Piece:
         """Choose the next token from the last position's logits, float32 (vocab,); it may finish the answer."""
-        generation = self.generation
-        token = self._sampler.choose(logits)
+        return self._accept(logits, self._scores(logits))
+
+    def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Make the scores that the next token is chosen by."""
+        allowed = self._constraint.allowed() if self._constraint is not None else None
+        return self._sampler.scores(logits, allowed)
+
+    def _accept(self, logits: NDArray[np.float32], scores: NDArray[np.float32]) -> Piece:
+        generation, constraint = self.generation, self._constraint
+        if self.room < 1:
+            return self._finish("length", None, "")
+        token = self._sampler.pick(scores, masked=constraint is not None)
         if token in self._ends:
-            return self._finish("stop", None, "")
+            text = self._stream.add(token) if self._include_stop and self._stream is not None else ""
+            counted = token_logprob(logits, token, self._logprobs or 0) if self._end_logprob else None
+            return self._finish("stop", None, self._stops.add(text), counted)
         generation.token_ids.append(token)
         logprob = None
         if self._logprobs is not None:
             logprob = token_logprob(logits, token, self._logprobs)
             generation.logprobs.append(logprob)
+        if constraint is not None:
+            constraint.accept(token)
         if self._lookup is not None:
             self._lookup.add(token)
         text = self._stops.add(self._stream.add(token)) if self._stream is not None else ""
-        if self._stops.found:
+        if self._stops.found or (constraint is not None and constraint.complete):
             return self._finish("stop", token, text, logprob)
         if len(generation.token_ids) >= self.room:
             return self._finish("length", token, text, logprob)
@@ -170,11 +201,12 @@ class Request:
         pieces: list[Piece] = []
         guesses = ids[1:]
         for at, row in enumerate(logits):
-            if guesses and self._tie and _gap(row) < self._tie:
+            scores = self._scores(row)
+            if guesses and self._tie and _gap(scores) < self._tie:
                 # Several tokens in one step come out a little different from one by itself; here that might show.
                 self._alone = True
                 break
-            pieces.append(self.accept(row))
+            pieces.append(self._accept(row, scores))
             if self.finished or at == len(guesses) or self.generation.token_ids[-1] != guesses[at]:
                 break
         if guesses and self._lookup is not None and not self._alone:
@@ -202,11 +234,11 @@ class Request:
         return Piece(token, text, logprob)
 
 
-def _gap(logits: NDArray[np.float32]) -> float:
-    """How far the second best logit lies behind the best."""
-    best = int(logits.argmax())
-    others = max(logits[:best].max(initial=-np.inf), logits[best + 1 :].max(initial=-np.inf))
-    return float(logits[best]) - float(others)
+def _gap(scores: NDArray[np.float32]) -> float:
+    """How far the second best score lies behind the best."""
+    best = int(scores.argmax())
+    others = max(scores[:best].max(initial=-np.inf), scores[best + 1 :].max(initial=-np.inf))
+    return float(scores[best]) - float(others)
 
 
 def run_request(session: Session, cache: KVCache, request: Request) -> Generator[Piece, None, None]:

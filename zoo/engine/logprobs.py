@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,3 +37,18 @@ def token_logprob(logits: NDArray[np.float32], token: int, top: int) -> TokenLog
         some = some[np.argsort(-logits[some], kind="stable")]
         best = tuple((int(one), float(logits[one]) - total) for one in some)
     return TokenLogprob(token, float(logits[token]) - total, best)
+
+
+def text_logprobs(blocks: Iterable[NDArray[np.float32]], ids: Sequence[int], top: int) -> Iterator[TokenLogprob]:
+    """Compute the log probabilities of a text's tokens, all but the first.
+
+    Args:
+        blocks: logits of its positions in order, float32 (positions, vocab) each.
+        ids: the text.
+        top: how many of the likeliest to name too.
+    """
+    at = 1
+    for block in blocks:
+        for row in block[: len(ids) - at]:
+            yield token_logprob(row, ids[at], top)
+            at += 1

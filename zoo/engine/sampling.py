@@ -1,7 +1,7 @@
-"""From logits to a token: greedy, or temperature, top-k and top-p with a seed.
+"""From logits to a token: greedy, or temperature, top-k, top-p and min-p with a seed.
 
-The order and meaning of the steps are those of transformers' logits processors: repetition penalty (arXiv 1909.05858),
-temperature, top-k, top-p (arXiv 1904.09751).
+The order and meaning of the steps are those of transformers' logits processors: penalties, temperature, top-k, top-p
+(arXiv 1904.09751), min-p (arXiv 2407.01082).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.engine.penalties import Penalties
 from zoo.errors import UsageError, ZooError
 
 FIRST_NUCLEUS = 256
@@ -20,6 +21,7 @@ FIRST_NUCLEUS = 256
 
 BLOCK = 512
 """Weights whose sum is taken at once when a token is drawn."""
+MINUS_INFINITY = np.float32(-np.inf)
 SMALLEST_TEMPERATURE = 1e-30
 """Below, float32 has no room; the likeliest token is all that is left long before."""
 
@@ -37,6 +39,14 @@ class Sampling:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int | None = None
+    min_p: float = 0.0
+    """Drop tokens that are less likely than this share of the likeliest one; 0 keeps all."""
+    presence_penalty: float = 0.0
+    """Taken off the logit of every token that the answer has."""
+    frequency_penalty: float = 0.0
+    """Taken off once for each time that the answer has it."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token id → what is added to its logit."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -47,6 +57,14 @@ class Sampling:
             raise UsageError(f"top-p must be above 0 and at most 1, not {self.top_p}")
         if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
             raise UsageError(f"repetition penalty must be above 0, not {self.repetition_penalty}")
+        if not 0 <= self.min_p <= 1:
+            raise UsageError(f"min-p must be between 0 and 1, not {self.min_p}")
+        for name, value in (("presence", self.presence_penalty), ("frequency", self.frequency_penalty)):
+            if not math.isfinite(value):
+                raise UsageError(f"the {name} penalty must be a finite number, not {value}")
+        for token, bias in self.logit_bias:
+            if not math.isfinite(bias):
+                raise UsageError(f"the bias of token {token} must be a finite number, not {bias}")
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"seed must be 0 or more, not {self.seed}")
 
@@ -62,42 +80,48 @@ class Sampler:
     def __init__(self, sampling: Sampling, prompt: Iterable[int] = ()) -> None:
         self._sampling = sampling
         self._random = np.random.default_rng(sampling.seed)
-        self._seen = _Seen(prompt) if sampling.repetition_penalty != 1.0 else None
+        self._penalties = Penalties(sampling, prompt)
 
-    def choose(self, logits: NDArray[np.float32]) -> int:
-        """Choose a token, and count it as seen.
+    def scores(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+        """Make the scores that a token is chosen by: logits, adjusted; minus infinity where one may not come.
 
         Args:
             logits: float32 (vocab,); not changed.
+            allowed: bool (vocab,); None for all.
+        """
+        scores = self._penalties.apply(logits)
+        return scores if allowed is None else np.where(allowed, scores, MINUS_INFINITY)
+
+    def choose(self, logits: NDArray[np.float32]) -> int:
+        """Choose a token from logits, float32 (vocab,), and count it as seen.
 
         Raises:
-            ZooError: the likeliest is no finite number.
+            ZooError: the likeliest is not a finite number.
+        """
+        return self.pick(self.scores(logits))
+
+    def pick(self, scores: NDArray[np.float32], *, masked: bool = False) -> int:
+        """Choose a token by its score, and count it as seen.
+
+        Args:
+            scores: float32 (vocab,).
+            masked: some are minus infinity; those are never chosen.
+
+        Raises:
+            ZooError: the likeliest is not a finite number.
         """
         sampling = self._sampling
-        if self._seen is not None:
-            logits = penalize(logits, self._seen.ids, sampling.repetition_penalty)
         if sampling.temperature == 0:
-            token = int(logits.argmax())
-            _require_finite(float(logits[token]))
+            token = int(scores.argmax())
+            _require_finite(float(scores[token]))
         else:
-            ids, weights = candidates(logits, sampling)
+            among = np.flatnonzero(scores > MINUS_INFINITY) if masked else None
+            ids, weights = candidates(scores if among is None else scores[among], sampling)
             at = draw(weights, self._random.random())
             token = at if ids is None else int(ids[at])
-        if self._seen is not None:
-            self._seen.add(token)
+            token = token if among is None else int(among[token])
+        self._penalties.add(token)
         return token
-
-
-def penalize(logits: NDArray[np.float32], seen: NDArray[np.int64], penalty: float) -> NDArray[np.float32]:
-    """Divide the positive logits of seen tokens by the penalty, multiply the negative ones.
-
-    Args:
-        seen: ids, each once.
-    """
-    result = logits.copy()
-    values = result[seen]
-    result[seen] = np.where(values < 0, values * penalty, values / penalty)
-    return result
 
 
 def candidates(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
@@ -106,7 +130,7 @@ def candidates(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray
     Returns:
         Their ids, or None for all in order; weights, float32.
     """
-    peak = float(logits.max())
+    peak = float(logits.max(initial=-math.inf))
     _require_finite(peak)
     ids: NDArray[np.int64] | None = None
     kept = logits
@@ -121,6 +145,10 @@ def candidates(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray
         nucleus = _nucleus(weights, sampling.top_p)
         ids = nucleus if ids is None else ids[nucleus]
         weights = weights[nucleus]
+    if sampling.min_p > 0:
+        likely = np.flatnonzero(weights >= np.float32(sampling.min_p))  # the likeliest weighs 1
+        ids = likely if ids is None else ids[likely]
+        weights = weights[likely]
     return ids, weights
 
 
@@ -158,27 +186,4 @@ def draw(weights: NDArray[np.float32], position: float) -> int:
 
 def _require_finite(value: float) -> None:
     if not math.isfinite(value):
-        raise ZooError("the model computed logits that are no numbers; verify the package: zoo verify")
-
-
-class _Seen:
-    """A growing set of ids that hands itself out as an array."""
-
-    def __init__(self, ids: Iterable[int]) -> None:
-        self._members = set(ids)
-        self._size = len(self._members)
-        self._ids = np.empty(self._size + 256, np.int64)
-        self._ids[: self._size] = list(self._members)
-
-    def add(self, token: int) -> None:
-        if token in self._members:
-            return
-        self._members.add(token)
-        if self._size == len(self._ids):
-            self._ids = np.concatenate([self._ids, np.empty_like(self._ids)])
-        self._ids[self._size] = token
-        self._size += 1
-
-    @property
-    def ids(self) -> NDArray[np.int64]:
-        return self._ids[: self._size]
+        raise ZooError("the model computed logits that are not numbers; verify the package: zoo verify")

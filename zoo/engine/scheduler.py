@@ -11,18 +11,24 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zoo.engine.generation import AHEAD, Generation, Limits, Piece, Request
+from zoo.engine.logprobs import text_logprobs
 from zoo.engine.machine import free_memory
 from zoo.engine.prefixes import PrefixCache
 from zoo.engine.sampling import Sampling
+from zoo.engine.seat import SchedulerStats, Seat
 from zoo.engine.session import Row
+from zoo.engine.steps import compute
 from zoo.engine.ticket import Ticket
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zoo.engine.constraint import Constraint
     from zoo.engine.engine import Engine
 
 CHUNK = 128
@@ -37,47 +43,6 @@ PREFIX_SHARE = 0.1
 
 class QueueFull(ZooError):
     """As many requests wait as may."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerStats:
-    """What a scheduler does now, and did so far."""
-
-    slots: int
-    running: int
-    waiting: int
-    requests: int
-    """Submitted so far; ``finished``, ``cancelled`` and ``failed`` are those that ended, by how."""
-    finished: int
-    cancelled: int
-    failed: int
-    prompt_tokens: int
-    """Of all prompts that were started, those from the prefix cache included."""
-    cached_tokens: int
-    output_tokens: int
-    guessed_tokens: int
-    """Output tokens that prompt lookup had guessed right."""
-    steps: int
-    prefix_cache_bytes: int
-    cache_bytes: int
-    """Address space of the slots' KV caches."""
-
-
-class _Seat:
-    """A running request and its slot."""
-
-    def __init__(self, ticket: Ticket, request: Request, slot: int) -> None:
-        self.ticket = ticket
-        self.request = request
-        self.slot = slot
-
-    @property
-    def prompt(self) -> list[int]:
-        return self.ticket.generation.prompt_ids
-
-    @property
-    def decoding(self) -> bool:
-        return bool(self.ticket.generation.token_ids)
 
 
 class Scheduler:
@@ -122,7 +87,7 @@ class Scheduler:
         self._tie = engine.batching_effect if lookup else None
         self._most_waiting = waiting
         self._waiting: deque[tuple[Ticket, Request]] = deque()
-        self._seats: dict[int, _Seat] = {}
+        self._seats: dict[int, Seat] = {}
         self._counts = dict.fromkeys(
             ("requests", "finished", "cancelled", "failed", "prompt_tokens", "cached_tokens", "output_tokens",
              "guessed_tokens", "steps"), 0,
@@ -145,6 +110,10 @@ class Scheduler:
         sampling: Sampling = Sampling(),
         *,
         logprobs: int | None = None,
+        prompt_logprobs: int | None = None,
+        end_logprob: bool = False,
+        constraint: Constraint | None = None,
+        visible: frozenset[int] = frozenset(),
         on_piece: Callable[[Piece], None] | None = None,
         on_done: Callable[[Ticket], None] | None = None,
     ) -> Ticket:
@@ -155,6 +124,10 @@ class Scheduler:
             limits: when the answer ends.
             sampling: how tokens are chosen.
             logprobs: name each token's log probability, and those of so many of the likeliest.
+            prompt_logprobs: the same of the prompt's tokens, all but the first; none of it comes from the prefix cache.
+            end_logprob: a piece names the log probability of the token that ended the answer, too.
+            constraint: what the answer may be.
+            visible: special tokens whose names are part of the text.
             on_piece: called with each piece, in the scheduler's thread; it must not block.
             on_done: called at the end, likewise.
 
@@ -172,8 +145,10 @@ class Scheduler:
         generation = Generation(ids)
         generation.timings.load_s = self._engine.load_seconds
         request = Request(
-            generation, limits, sampling, self.context, self._engine.tokenizer, logprobs=logprobs, tie=self._tie
-        )
+            generation, limits, sampling, self.context, self._engine.tokenizer, logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs, end_logprob=end_logprob, constraint=constraint, visible=visible,
+            tie=self._tie,
+        )  # fmt: skip
         ticket = Ticket(generation, self._wake, on_piece, on_done)
         with self._condition:
             if self._closing:
@@ -270,12 +245,13 @@ class Scheduler:
                     return
                 ticket, request = self._waiting.popleft()
                 slot = next(one for one in range(len(self._slots)) if one not in self._seats)
-                seat = self._seats[slot] = _Seat(ticket, request, slot)
+                seat = self._seats[slot] = Seat(ticket, request, slot)
             ticket.started = time.perf_counter()
             prompt = seat.prompt
             try:
                 self._slots.reserve(min(self.context, len(prompt) + min(request.room, AHEAD)))
-                ticket.cached_tokens = self._prefixes.restore(self._slots, slot, prompt)
+                if request.prompt_logprobs is None:
+                    ticket.cached_tokens = self._prefixes.restore(self._slots, slot, prompt)
             except ZooError as error:
                 self._free(seat, "failed", error)
                 continue
@@ -288,6 +264,9 @@ class Scheduler:
         if not filling:
             return
         seat = min(filling, key=lambda one: one.ticket.started or 0.0)
+        if seat.request.prompt_logprobs is not None:
+            self._score(seat, seat.request.prompt_logprobs)
+            return
         done = len(self._slots.tokens[seat.slot])
         step = self._session.chunk(done)
         if len(filling) < len(self._seats):
@@ -301,13 +280,33 @@ class Scheduler:
             if done + len(ids) < len(seat.prompt):
                 return
             self._prefixes.keep(self._slots, seat.slot)
-            pieces = [seat.request.accept(logits[0])]
+            self._begin(seat, logits[0])
         except ZooError as error:
             self._free(seat, "failed", error)
-            return
+
+    def _score(self, seat: Seat, top: int) -> None:
+        """Compute the next chunk of a prompt whose log probabilities are wanted, as an evaluation computes it."""
+        prompt, generation = seat.prompt, seat.ticket.generation
+        if seat.scored is None:
+            seat.scored = compute(self._session, self._slots, seat.slot, prompt, 0, len(prompt))
+        try:
+            block = next(seat.scored)
+            self._count(steps=1)
+            known = len(generation.prompt_logprobs)
+            generation.prompt_logprobs += text_logprobs([block], prompt[known:], top)
+            if known + len(block) == len(prompt):
+                last = block[-1].copy()
+                next(seat.scored, None)
+                self._begin(seat, last)
+        except ZooError as error:
+            self._free(seat, "failed", error)
+
+    def _begin(self, seat: Seat, logits: NDArray[np.float32]) -> None:
+        """Choose the first token of an answer, after its prompt."""
+        piece = seat.request.accept(logits)
         now = seat.ticket.first_token = time.perf_counter()
-        timings.prefill_s = now - seat.ticket.submitted
-        self._hand_out(seat, pieces, now)
+        seat.ticket.generation.timings.prefill_s = now - seat.ticket.submitted
+        self._hand_out(seat, [piece], now)
 
     def _decode(self) -> None:
         """Bring every answer on by a step."""
@@ -339,7 +338,7 @@ class Scheduler:
                 self._count(guessed_tokens=max(0, len(pieces) - 1))
             self._hand_out(seat, pieces, now)
 
-    def _close_ranks(self, seats: list[_Seat]) -> list[_Seat]:
+    def _close_ranks(self, seats: list[Seat]) -> list[Seat]:
         """Move answers into lower slots that are free, so that a step computes no slot that rests.
 
         A resting slot costs a step as much as one that works; moving one costs about a step, once.
@@ -356,7 +355,7 @@ class Scheduler:
                 last.slot = free
                 self._seats[free] = last
 
-    def _hand_out(self, seat: _Seat, pieces: list[Piece], now: float) -> None:
+    def _hand_out(self, seat: Seat, pieces: list[Piece], now: float) -> None:
         timings = seat.ticket.generation.timings
         timings.decode_tokens = max(0, len(seat.ticket.token_times) + len(pieces) - 1)
         if seat.ticket.first_token is not None:
@@ -368,7 +367,7 @@ class Scheduler:
             self._prefixes.keep(self._slots, seat.slot)
             self._free(seat, "finished")
 
-    def _free(self, seat: _Seat, how: str, error: Exception | None = None) -> None:
+    def _free(self, seat: Seat, how: str, error: Exception | None = None) -> None:
         """End a request and give its slot back."""
         self._slots.keep(seat.slot, 0)
         with self._condition:

@@ -84,9 +84,9 @@ class Tokenizer:
         """Characters of the longest token's name, at least one: no token stands for more of a text."""
         return max(map(len, self._library.get_vocab(with_added_tokens=True)), default=1)
 
-    def stream(self, prompt: Sequence[int] = ()) -> TokenStream:
-        """Start to decode what follows a prompt."""
-        return TokenStream(self, prompt)
+    def stream(self, prompt: Sequence[int] = (), visible: frozenset[int] = frozenset()) -> TokenStream:
+        """Start to decode what follows a prompt; ``visible`` are special tokens whose names are part of the text."""
+        return TokenStream(self, prompt, visible)
 
 
 class TokenStream:
@@ -98,8 +98,9 @@ class TokenStream:
     than ``LONG_RUN`` and whole.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = (), visible: frozenset[int] = frozenset()) -> None:
         self._tokenizer = tokenizer
+        self._visible = visible & tokenizer.special_ids
         self._bytes = tokenizer._bytes
         self._run = bytearray()
         self._broken = False
@@ -121,6 +122,8 @@ class TokenStream:
     def add(self, token: int) -> str:
         """Take a token; return the text that it completes, possibly none."""
         tokenizer = self._tokenizer
+        if token in self._visible:
+            return self._show(token)
         if token in tokenizer.special_ids or tokenizer.token(token) is None:
             return ""
         self._count_run(token)
@@ -141,6 +144,14 @@ class TokenStream:
         piece, self._sent = text[self._sent : end], max(end, self._sent)
         if end == len(text) and len(self._ids) > 2 * WINDOW:
             self._shorten(WINDOW)
+        return piece
+
+    def _show(self, token: int) -> str:
+        """Write a special token's name after all that was held back; what follows reads as after any other token."""
+        piece = self.rest() + (self._tokenizer.token(token) or "")
+        self._run.clear()
+        self._broken, self._held = False, 0
+        self._shorten(WINDOW)
         return piece
 
     def rest(self) -> str:
@@ -195,9 +206,11 @@ def _judge(run: bytes | bytearray) -> str:
 class StopStrings:
     """Finds the first stop string in a stream, and holds back what might become one."""
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    def __init__(self, stops: Sequence[str], *, include: bool = False) -> None:
         if "" in stops:
             raise UsageError("a stop string must not be empty")
+        self._include = include
+        """The one that ends the text is part of it."""
         self._stops = tuple(stops)
         self._held = ""
         self.found = False
@@ -207,10 +220,11 @@ class StopStrings:
         if not self._stops or self.found:
             return "" if self.found else piece
         text = self._held + piece
-        places = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        places = [(at, len(stop)) for at, stop in ((text.find(stop), stop) for stop in self._stops) if at >= 0]
         if places:
             self.found, self._held = True, ""
-            return text[: min(places)]
+            at, length = min(places)
+            return text[: at + length] if self._include else text[:at]
         longest = max(len(stop) for stop in self._stops) - 1
         keep = 0
         for size in range(min(longest, len(text)), 0, -1):

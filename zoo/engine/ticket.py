@@ -82,7 +82,7 @@ class Ticket:
         """Hand a piece out; for the scheduler."""
         if piece.token_id is not None:
             self.token_times.append(now)
-        if piece.token_id is None and not piece.text:
+        if piece.token_id is None and not piece.text and piece.logprob is None:
             return
         if self._on_piece is not None:
             self._on_piece(piece)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zoo.engine.generation import Generation, Limits, Request
 from zoo.engine.sampling import Sampling
 from zoo.engine.session import Row
-from zoo.evaluation.steps import FILLER, compute
+from zoo.engine.steps import FILLER, compute
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.engine.session import LOGITS_BYTES, MIN_CHUNK
+from zoo.engine.steps import compute, part_of
 from zoo.errors import ZooError
-from zoo.evaluation.steps import compute, part_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.engine.chat import Message, find_template, render, special_tokens
+from zoo.engine.chat import Message, cut_after_last, find_template, render, special_tokens
 from zoo.engine.text import Tokenizer
 from zoo.errors import ZooError
 
@@ -73,9 +73,7 @@ class Prompting:
             raise ZooError("a base model has no chat template; score it by likelihood: --scoring likelihood")
         if ask:
             return render(self.chat_template, messages, self._special)
-        text = render(self.chat_template, messages, self._special, ask=False)
-        last = str(messages[-1]["content"]).strip()
-        return text[: text.rindex(last) + len(last)]
+        return cut_after_last(render(self.chat_template, messages, self._special, ask=False), messages)
 
 
 def _context_length(folder: Path) -> int:

@@ -115,15 +115,17 @@ class Answer(Response):
             loop = asyncio.get_running_loop()
             prompts = await loop.run_in_executor(service.encoders, self._dialect.encode, tokens, room)
             limits = [self._limits(running, len(ids)) for ids in prompts]
+            biases = self._biases(running.engine.vocab_size)
             flow = Flow(count, places.finished)
             try:
                 for index in range(count):
                     at = index // body.choices
                     places.tickets.append(
                         running.scheduler.submit(
-                            prompts[at], limits[at], self._sampling(index % body.choices),
-                            logprobs=self._dialect.logprobs, on_piece=flow.on_piece(index),
-                            on_done=flow.on_done(index),
+                            prompts[at], limits[at], self._sampling(index % body.choices, biases),
+                            logprobs=self._dialect.logprobs, prompt_logprobs=self._dialect.prompt_logprobs,
+                            end_logprob=self._dialect.end_logprob,
+                            on_piece=flow.on_piece(index), on_done=flow.on_done(index),
                         )
                     )  # fmt: skip
             except UsageError as error:
@@ -157,13 +159,23 @@ class Answer(Response):
         ends = frozenset(body.stop_token_ids or ())
         if not body.ignore_eos:
             ends |= engine.stop_token_ids
-        return Limits(min(asked or room, room, most or room), tuple(body.stop or ()), ends)
+        longest = min(room if asked is None else asked, room, most or room)
+        return Limits(longest, tuple(body.stop or ()), ends, bool(body.include_stop_str_in_output))
 
     @property
     def _stated_max(self) -> bool:
         return self._body.max_tokens is not None or getattr(self._body, "max_completion_tokens", None) is not None
 
-    def _sampling(self, choice: int) -> Sampling:
+    def _biases(self, vocab_size: int) -> tuple[tuple[int, float], ...]:
+        """List the biases; refuse one of a token that does not exist."""
+        biases = self._body.biases()
+        for token, _ in biases:
+            if token >= vocab_size:
+                message = f"logit_bias: token id {token} is not in the vocabulary of {vocab_size}"
+                raise ApiError(400, message, code="invalid_value", param="logit_bias")
+        return biases
+
+    def _sampling(self, choice: int, biases: tuple[tuple[int, float], ...]) -> Sampling:
         body = self._body
         seed = None if body.seed is None else (body.seed + choice) % 2**64
         return Sampling(
@@ -172,6 +184,10 @@ class Answer(Response):
             top_p=body.top_p or 1.0,
             repetition_penalty=body.repetition_penalty or 1.0,
             seed=seed,
+            min_p=body.min_p or 0.0,
+            presence_penalty=body.presence_penalty or 0.0,
+            frequency_penalty=body.frequency_penalty or 0.0,
+            logit_bias=biases,
         )
 
     async def _whole(self, send: Send, flow: Flow, running: Running, tickets: list[Any]) -> None:
@@ -200,7 +216,7 @@ class Answer(Response):
             events = []
             for delta in deltas:
                 self._check(delta.ticket)
-                for choice in self._dialect.deltas(delta, running.tokens):
+                for choice in self._dialect.deltas(delta, tickets[delta.index].generation, running.tokens):
                     events.append(_data(head | {"choices": [choice]}))
             if events:
                 await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})

@@ -34,7 +34,7 @@ class Chat(Dialect):
         return (self._asked.top_logprobs or 0) if self._asked.logprobs else None
 
     def encode(self, tokens: TokenTable, limit: int) -> list[list[int]]:
-        return [tokens.encode_chat(self._messages, limit)]
+        return [tokens.encode_chat(self._messages, limit, goes_on=bool(self._asked.continue_final_message))]
 
     def choice(self, index: int, generation: Generation, logprobs: list[Any], tokens: TokenTable) -> dict[str, Any]:
         return {
@@ -44,7 +44,7 @@ class Chat(Dialect):
             "finish_reason": generation.finish_reason,
         }
 
-    def part_of(self, delta: Delta, tokens: TokenTable) -> dict[str, Any]:
+    def part_of(self, delta: Delta, generation: Generation, tokens: TokenTable) -> dict[str, Any]:
         first = delta.index not in self.begun
         return {
             "index": delta.index,

@@ -11,6 +11,7 @@ from zoo.server.schemas import CompletionRequest
 
 if TYPE_CHECKING:
     from zoo.engine.generation import Generation
+    from zoo.engine.logprobs import TokenLogprob
     from zoo.server.flow import Delta
     from zoo.server.tokens import TokenTable
 
@@ -29,9 +30,6 @@ class Completion(Dialect):
         self._prompts = body.prompts()
         self._echoes: list[str] = []
         self._offsets: dict[int, Offsets] = {}
-        if body.echo and body.logprobs is not None:
-            message = "log probabilities of the prompt (echo with logprobs) are not supported"
-            raise ApiError(400, message, code="unsupported_parameter", param="echo")
         if not self._prompts:
             raise ApiError(400, "prompt: an empty list asks for nothing", code="invalid_value", param="prompt")
 
@@ -41,11 +39,19 @@ class Completion(Dialect):
 
     @property
     def max_tokens(self) -> int | None:
-        return self._asked.max_tokens or DEFAULT_TOKENS
+        return DEFAULT_TOKENS if self._asked.max_tokens is None else self._asked.max_tokens
 
     @property
     def logprobs(self) -> int | None:
         return self._asked.logprobs
+
+    @property
+    def prompt_logprobs(self) -> int | None:
+        return self._asked.logprobs if self._asked.echo else None
+
+    @property
+    def end_logprob(self) -> bool:
+        return self._asked.logprobs is not None  # OpenAI's are so; who scores prompts relies on a token after them
 
     def encode(self, tokens: TokenTable, limit: int) -> list[list[int]]:
         ids = [tokens.encode(prompt, limit) for prompt in self._prompts]
@@ -58,16 +64,16 @@ class Completion(Dialect):
         return {
             "index": index,
             "text": echo + generation.text,
-            "logprobs": self._write(index, logprobs, tokens),
+            "logprobs": self._write(index, logprobs, tokens, generation),
             "finish_reason": generation.finish_reason,
         }
 
-    def part_of(self, delta: Delta, tokens: TokenTable) -> dict[str, Any]:
+    def part_of(self, delta: Delta, generation: Generation, tokens: TokenTable) -> dict[str, Any]:
         echo = "" if delta.index in self.begun else self._echo(delta.index)
         return {
             "index": delta.index,
             "text": echo + delta.text,
-            "logprobs": self._write(delta.index, delta.logprobs, tokens) if delta.logprobs else None,
+            "logprobs": self._write(delta.index, delta.logprobs, tokens, generation),
             "finish_reason": None,
         }
 
@@ -78,10 +84,20 @@ class Completion(Dialect):
     def _echo(self, index: int) -> str:
         return self._echoes[index // self._asked.choices] if self._echoes else ""
 
-    def _write(self, index: int, logprobs: list[Any], tokens: TokenTable) -> dict[str, Any] | None:
+    def _write(
+        self, index: int, logprobs: list[TokenLogprob], tokens: TokenTable, generation: Generation
+    ) -> dict[str, Any] | None:
+        """Write log probabilities: with the first of an answer those of the prompt, where that is repeated."""
         if self._asked.logprobs is None:
             return None
-        return completion_logprobs(logprobs, self._offsets.setdefault(index, Offsets()), tokens)
+        if index in self._offsets:
+            return completion_logprobs(logprobs, self._offsets[index], tokens) if logprobs else None
+        prompt = generation.prompt_ids if self._asked.echo else []
+        offsets = Offsets(self._echo(index), b"".join(tokens.shown(token) for token in prompt))
+        self._offsets[index] = offsets
+        if not prompt:
+            return completion_logprobs(logprobs, offsets, tokens)
+        return completion_logprobs([*generation.prompt_logprobs, *logprobs], offsets, tokens, first=prompt[0])
 
     def text(self) -> Any:
         return self._prompts

@@ -43,6 +43,16 @@ class Dialect(ABC):
     def logprobs(self) -> int | None:
         """How many alternatives are wanted for each token; None for no log probabilities."""
 
+    @property
+    def prompt_logprobs(self) -> int | None:
+        """The same for the prompt's tokens."""
+        return None
+
+    @property
+    def end_logprob(self) -> bool:
+        """Whether the token that ends an answer has a log probability too."""
+        return False
+
     @abstractmethod
     def encode(self, tokens: TokenTable, limit: int) -> list[list[int]]:
         """Turn the prompts into ids; runs in a thread of its own."""
@@ -51,17 +61,17 @@ class Dialect(ABC):
     def choice(self, index: int, generation: Generation, logprobs: list[Any], tokens: TokenTable) -> dict[str, Any]:
         """Write a finished choice."""
 
-    def deltas(self, delta: Delta, tokens: TokenTable) -> Iterator[dict[str, Any]]:
+    def deltas(self, delta: Delta, generation: Generation, tokens: TokenTable) -> Iterator[dict[str, Any]]:
         """Write what came of a choice, each part for a chunk of its own: text never comes with its end."""
         ended = delta.ticket is not None
         if delta.text or delta.logprobs or (ended and delta.index not in self.begun):
-            yield self.part_of(delta, tokens)
+            yield self.part_of(delta, generation, tokens)
             self.begun.add(delta.index)
         if ended:
             yield self.end_of(delta)
 
     @abstractmethod
-    def part_of(self, delta: Delta, tokens: TokenTable) -> dict[str, Any]:
+    def part_of(self, delta: Delta, generation: Generation, tokens: TokenTable) -> dict[str, Any]:
         """Write text that came, or that nothing did where the answer is empty."""
 
     @abstractmethod

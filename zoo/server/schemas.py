@@ -2,7 +2,7 @@
 
 What is not supported is refused unless its value asks for nothing; what only concerns bookkeeping is ignored; a field
 that nobody knows is an error that offers the nearest ones. Fields that OpenAI does not have are the usual ones of other
-servers: ``top_k``, ``repetition_penalty``, ``stop_token_ids``, ``ignore_eos``.
+servers, vLLM's names: ``top_k``, ``min_p``, ``repetition_penalty``, ``stop_token_ids``, ``ignore_eos`` and others.
 """
 
 from __future__ import annotations
@@ -39,9 +39,6 @@ IGNORED = frozenset(
     }
 )
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "logit_bias": (None, {}),
     "suffix": (None, ""),
     "best_of": (None, 1),
     "tools": (None, []),
@@ -55,7 +52,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": (None, "none"),
     "verbosity": (None, "medium"),
     "web_search_options": (None,),
-    "min_p": (None, 0),
     "min_tokens": (None, 0),
 }
 """Fields that are not supported → values that ask for nothing."""
@@ -83,7 +79,7 @@ class Body(Part):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=MAX_TOKENS)] | None = None
@@ -91,6 +87,12 @@ class Body(Part):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+    include_stop_str_in_output: bool | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)] | None = None
+    """Token id, as text because JSON's keys are texts → what is added to its logit."""
     ignore_eos: bool | None = None
 
     @field_validator("stop", mode="before")
@@ -112,8 +114,29 @@ class Body(Part):
                 raise ApiError(400, f"{name[:100]} is not supported", code="unsupported_parameter", param=name[:100])
             message = str(unknown("parameter", name[:100], type(self).model_fields, HINT))
             raise ApiError(400, message, code="unknown_parameter", param=name[:100])
+        if self.max_tokens == 0 and not self.may_be_empty:
+            message = "max_tokens: 0 asks for an answer without tokens; give 1 or more"
+            raise ApiError(400, message, code="invalid_value", param="max_tokens")
+        self.biases()
         if self.stream_options is not None and not self.stream:
             raise ApiError(400, "stream_options needs stream: true", code="invalid_value", param="stream_options")
+
+    def biases(self) -> tuple[tuple[int, float], ...]:
+        """List the biases by token id.
+
+        Raises:
+            ApiError: a key is not a token id.
+        """
+        for token in self.logit_bias or {}:
+            if not (token.isascii() and token.isdigit() and len(token) <= 10):
+                message = f"logit_bias: {token[:40]!r} is not a token id; /tokenize gives the ids of a text"
+                raise ApiError(400, message, code="invalid_value", param="logit_bias")
+        return tuple((int(token), float(bias)) for token, bias in (self.logit_bias or {}).items())
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether an answer of no tokens means something."""
+        return False
 
     @property
     def choices(self) -> int:
@@ -130,6 +153,10 @@ class CompletionRequest(Body):
     prompt: str | list[str] | Ids | list[Ids]
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
+
+    @property
+    def may_be_empty(self) -> bool:
+        return bool(self.echo)
 
     @field_validator("prompt", mode="wrap")
     @classmethod
@@ -154,6 +181,9 @@ class CompletionRequest(Body):
 class ChatRequest(Body):
     """``POST /v1/chat/completions``."""
 
+    continue_final_message: bool | None = None
+    """Go on with the last message, the assistant's, instead of answering it."""
+    add_generation_prompt: bool | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
     logprobs: bool | None = None
@@ -164,5 +194,18 @@ class ChatRequest(Body):
         super().check()
         for at, message in enumerate(self.messages):
             message.check(at)
+        self._check_end()
         if self.top_logprobs and not self.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: true", code="invalid_value", param="top_logprobs")
+
+    def _check_end(self) -> None:
+        """Refuse to go on with a message that is not the assistant's, or to do both."""
+        if not self.continue_final_message:
+            return
+        last = self.messages[-1]
+        if last.role != "assistant" or not last.content or last.tool_calls:
+            message = "continue_final_message: the last message must be the assistant's, with the text to go on with"
+            raise ApiError(400, message, code="invalid_value", param="continue_final_message")
+        if self.add_generation_prompt:
+            message = "continue_final_message goes on with the last message, add_generation_prompt begins one after it"
+            raise ApiError(400, message, code="invalid_value", param="add_generation_prompt")

@@ -49,8 +49,11 @@ class TokenTable:
         except ZooError as error:
             raise ApiError(400, str(error), code="invalid_value", param="prompt") from None
 
-    def encode_chat(self, messages: Sequence[dict[str, Any]], limit: int) -> list[int]:
+    def encode_chat(self, messages: Sequence[dict[str, Any]], limit: int, *, goes_on: bool = False) -> list[int]:
         """Turn a conversation into ids through the model's chat template.
+
+        Args:
+            goes_on: the answer goes on with the last message.
 
         Raises:
             ApiError: there is no template, it refuses the conversation, or that has more than ``limit`` tokens.
@@ -62,7 +65,7 @@ class TokenTable:
         self._check_length(sum(len(one["content"]) for one in messages), limit, "messages")
         try:
             with self._lock:
-                return self._fit(self._engine.encode_chat(messages), limit, "messages")
+                return self._fit(self._engine.encode_chat(messages, goes_on=goes_on), limit, "messages")
         except ZooError as error:
             raise ApiError(400, str(error), code="invalid_value", param="messages") from None
 
