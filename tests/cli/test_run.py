@@ -219,13 +219,13 @@ SLOWLY = """
 import os, pathlib, sys, time
 from zoo.engine.session import Session
 
-forward = Session.forward
-def slow(self, cache, ids, keep=1, **how):
+step = Session.step
+def slow(self, slots, rows, **how):
     time.sleep(0.05)
-    if len(cache) > 12 and "STARTED" in os.environ:
+    if len(slots.tokens[0]) > 12 and "STARTED" in os.environ:
         pathlib.Path(os.environ["STARTED"]).touch()
-    return forward(self, cache, ids, keep, **how)
-Session.forward = slow
+    return step(self, slots, rows, **how)
+Session.step = slow
 from zoo.cli import app
 app(sys.argv[1:], prog_name="zoo")
 """

@@ -200,15 +200,15 @@ def test_an_empty_prompt_begins_a_text(engine) -> None:
 
 def test_an_interrupt_ends_the_answer_and_not_the_engine(engine, monkeypatch) -> None:
     whole = engine.generate("Once upon", max_new_tokens=20, ignore_eos=True)
-    forward, steps = engine.session.forward, []
+    step, steps = engine.session.step, []
 
-    def interrupted(cache, ids, keep=1, **how):
-        steps.append(ids)
+    def interrupted(slots, rows, **how):
+        steps.append(rows)
         if len(steps) == 6:
             raise KeyboardInterrupt
-        return forward(cache, ids, keep, **how)
+        return step(slots, rows, **how)
 
-    monkeypatch.setattr(engine.session, "forward", interrupted)
+    monkeypatch.setattr(engine.session, "step", interrupted)
     stream = engine.stream("Once upon", max_new_tokens=20, ignore_eos=True)
     with pytest.raises(KeyboardInterrupt):
         list(stream)
@@ -305,3 +305,14 @@ def test_without_a_tokenizer_only_ids_are_taken(tmp_path) -> None:
     assert (answer.text, len(answer.token_ids)) == ("", 6)
     with pytest.raises(ZooError, match="no tokenizer"):
         engine.generate("text")
+
+
+def test_a_keyword_that_is_none_is_named(engine) -> None:
+    with pytest.raises(TypeError, match="unexpected argument 'max_tokens'; there are max_new_tokens, "):
+        engine.generate([1, 2], max_tokens=3)
+
+
+def test_every_field_of_limits_and_sampling_is_a_keyword() -> None:
+    from zoo.engine.options import LIMITS, SAMPLING, AnswerOptions
+
+    assert {*AnswerOptions.__annotations__} == LIMITS | SAMPLING | {"ignore_eos", "lookup"}

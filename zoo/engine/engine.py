@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.engine.chat import Message, cut_after_last, find_template, render, special_tokens
 from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
+from zoo.engine.options import AnswerOptions, read_options
 from zoo.engine.sampling import Sampling
 from zoo.engine.session import Session
 from zoo.engine.text import Tokenizer
@@ -108,57 +109,31 @@ class Engine:
         prompt: str | Sequence[int] | None = None,
         *,
         messages: Sequence[Message] | None = None,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        stop_token_ids: Sequence[int] = (),
-        ignore_eos: bool = False,
-        lookup: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> Generation:
         """Answer a prompt, and return the answer when it is finished.
 
         Args:
             prompt: text, or token ids.
             messages: a conversation instead, ``[{"role": "user", "content": "…"}]``.
-            temperature: 0 is greedy.
-            stop: strings that end the answer and are not part of it.
-            stop_token_ids: further tokens that end it.
-            ignore_eos: go on past the model's own end of text.
-            lookup: guess tokens from the text so far and judge several at once (prompt lookup): faster where an answer
-                repeats its prompt. A greedy answer stays what it is.
+            options: see ``AnswerOptions``: ``max_new_tokens``, ``temperature``, ``seed``, ``stop`` …
 
         Raises:
             UsageError: a value out of range.
             ZooError: the prompt does not fit the context.
         """
-        generation, pieces = self._start(
-            prompt, messages, max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop,
-            stop_token_ids, ignore_eos, lookup,
-        )  # fmt: skip
-        for _ in pieces:
+        answer = self.stream(prompt, messages=messages, **options)
+        for _ in answer:
             pass
-        return generation
+        return answer.generation
 
     def stream(
         self,
         prompt: str | Sequence[int] | None = None,
         *,
         messages: Sequence[Message] | None = None,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        stop_token_ids: Sequence[int] = (),
-        ignore_eos: bool = False,
-        lookup: bool = False,
         continued: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> Stream:
         """Answer a prompt piece by piece; the arguments are those of ``generate``.
 
@@ -168,43 +143,36 @@ class Engine:
         Returns:
             An iterator of pieces, whose ``generation`` holds all that came so far.
         """
-        return Stream(
-            *self._start(
-                prompt, messages, max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop,
-                stop_token_ids, ignore_eos, lookup, continued,
-            )
-        )  # fmt: skip
-
-    def _start(
-        self,
-        prompt: str | Sequence[int] | None,
-        messages: Sequence[Message] | None,
-        max_new_tokens: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        repetition_penalty: float,
-        seed: int | None,
-        stop: Sequence[str],
-        stop_token_ids: Sequence[int],
-        ignore_eos: bool,
-        lookup: bool,
-        continued: bool = False,
-    ) -> tuple[Generation, Generator[Piece, None, None]]:
-        if max_new_tokens < 1:
-            raise UsageError(f"max-new-tokens must be 1 or more, not {max_new_tokens}")
-        sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+        limits, sampling = read_options(options, self.stop_token_ids)
         ids = self._prompt_ids(prompt, messages)
-        ends = frozenset(stop_token_ids) | (frozenset() if ignore_eos else self.stop_token_ids)
-        limits = Limits(max_new_tokens, tuple(stop), ends)
-        generation = Generation(ids)
+        return self.answer(ids, limits, sampling, lookup=options.get("lookup", False), continued=continued)
+
+    def answer(
+        self,
+        prompt_ids: Sequence[int],
+        limits: Limits = Limits(),
+        sampling: Sampling = Sampling(),
+        *,
+        lookup: bool = False,
+        continued: bool = False,
+    ) -> Stream:
+        """Answer token ids piece by piece.
+
+        Args:
+            prompt_ids: as ``check_prompt`` returns them.
+            limits: when the answer ends; only the tokens that it names end it.
+            sampling: how tokens are chosen.
+            lookup: guess tokens from the text so far.
+            continued: take over what the last request computed of this prompt's beginning.
+        """
+        generation = Generation(list(prompt_ids))
         generation.timings.load_s = self.load_seconds
         tie = self.batching_effect if lookup else None
         request = Request(generation, limits, sampling, self.context_length, self.tokenizer, tie=tie)
         if not continued:
             # What a cache holds depends a little on how it came there, and the same request deserves the same answer.
             self._cache.keep(0)
-        return generation, run_request(self.session, self._cache, request)
+        return Stream(generation, run_request(self.session, self._cache, request))
 
     def _prompt_ids(self, prompt: str | Sequence[int] | None, messages: Sequence[Message] | None) -> list[int]:
         if (prompt is None) == (messages is None):

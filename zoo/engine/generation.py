@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from zoo.engine.decoding import decode
 from zoo.engine.interrupt import on_interrupt
 from zoo.engine.logprobs import TokenLogprob, token_logprob
 from zoo.engine.lookup import MOST, PromptLookup
@@ -264,10 +265,9 @@ def run_request(session: Session, cache: KVCache, request: Request) -> Generator
         while not request.finished:
             yield from pieces
             started = time.perf_counter()
-            ids = request.next_ids()
-            pieces = request.advance(ids, session.forward(cache, ids, keep=len(ids)))
-            if len(ids) > 1:
-                cache.keep(request.held)
+            pieces, error = decode(session, cache.slots, {cache.slot: request}, guesses=MOST)[cache.slot]
+            if error is not None:
+                raise error
             timings.decode_tokens += len(pieces)
             timings.decode_s += time.perf_counter() - started
         yield from (piece for piece in pieces if piece.token_id is not None or piece.text)

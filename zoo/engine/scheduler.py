@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from zoo.engine.decoding import decode
 from zoo.engine.generation import AHEAD, Generation, Limits, Piece, Request
 from zoo.engine.logprobs import text_logprobs
 from zoo.engine.machine import free_memory
@@ -314,28 +315,21 @@ class Scheduler:
         if not seats:
             return
         seats = self._close_ranks(seats)
-        guesses = max(0, WIDEST // len(seats) - 1)
-        rows = []
-        for seat in seats:
-            ids = seat.request.next_ids(guesses)
-            rows.append(Row(seat.slot, ids, len(ids)))
+        running = {seat.slot: seat.request for seat in seats}
         try:
-            found = self._session.step(self._slots, rows)
+            found = decode(self._session, self._slots, running, guesses=max(0, WIDEST // len(seats) - 1))
         except ZooError as error:
             for seat in seats:
                 self._free(seat, "failed", error)
             return
         now = time.perf_counter()
         self._count(steps=1)
-        for seat, row, logits in zip(seats, rows, found, strict=True):
-            try:
-                pieces = seat.request.advance(row.ids, logits)
-            except ZooError as error:
-                self._free(seat, "failed", error)
+        for seat in seats:
+            pieces, problem = found[seat.slot]
+            if problem is not None:
+                self._free(seat, "failed", problem)
                 continue
-            if len(row.ids) > 1:
-                self._slots.keep(seat.slot, seat.request.held)
-                self._count(guessed_tokens=max(0, len(pieces) - 1))
+            self._count(guessed_tokens=max(0, len(pieces) - 1))
             self._hand_out(seat, pieces, now)
 
     def _close_ranks(self, seats: list[Seat]) -> list[Seat]:

@@ -6,18 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zoo.engine.decoding import decode
 from zoo.engine.generation import Generation, Limits, Request
 from zoo.engine.sampling import Sampling
-from zoo.engine.session import Row
-from zoo.engine.steps import FILLER, compute
+from zoo.engine.steps import compute
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from zoo.engine import Engine
     from zoo.engine.cache import Slots
-    from zoo.engine.session import Session
 
 GREEDY = Sampling()
 BATCH = 8
@@ -56,11 +52,11 @@ def complete(engine: Engine, requests: Sequence[Prompt], batch: int = BATCH) -> 
             if waiting and slot not in running:
                 index = waiting.pop()
                 running[slot] = index, _begin(engine, slots, slot, last, requests[index])
-        alive = {slot: one.generation.token_ids[-1] for slot, (_, one) in running.items() if not one.finished}
+        alive = {slot: request for slot, (_, request) in running.items() if not request.finished}
         if alive:
-            found = _bring_on(session, slots, alive)
-            for slot, logits in found.items():
-                running[slot][1].accept(logits)
+            for _, error in decode(session, slots, alive, even=True).values():
+                if error is not None:
+                    raise error
         for slot in [one for one, (_, request) in running.items() if request.finished]:
             index, request = running.pop(slot)
             slots.keep(slot, 0)
@@ -77,28 +73,6 @@ def _begin(engine: Engine, slots: Slots, slot: int, last: int, prompt: Prompt) -
     request = Request(generation, limits, prompt.sampling, engine.context_length, engine.tokenizer)
     request.accept(logits[0])
     return request
-
-
-def _bring_on(session: Session, slots: Slots, tokens: dict[int, int]) -> dict[int, NDArray[np.float32]]:
-    """Compute one token of each slot, and give the logits after it, float32 (vocab,).
-
-    A step covers all slots from its first to its last; an idle one beside or between them makes that range even, and
-    the number of logits too.
-    """
-    rows = [Row(slot, [token]) for slot, token in sorted(tokens.items())]
-    covered = rows[-1].slot - rows[0].slot + 1
-    if covered % 2 or len(rows) % 2:
-        kept = len(rows) % 2
-        if covered % 2 == 0:  # an idle slot lies between, for the rows are odd and their range is even
-            between = next(slot for slot in range(rows[0].slot, rows[-1].slot) if slot not in tokens)
-        else:
-            between = rows[-1].slot + 1
-        rows = sorted([*rows, Row(between, [FILLER], kept)], key=lambda one: one.slot)
-        found = session.step(slots, rows)
-        slots.keep(between, 0)
-    else:
-        found = session.step(slots, rows)
-    return {row.slot: logits[0] for row, logits in zip(rows, found, strict=True) if row.slot in tokens}
 
 
 def cut(text: str, until: Sequence[str]) -> str:
