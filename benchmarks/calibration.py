@@ -162,10 +162,10 @@ def measure(model: str, text: Path, options: argparse.Namespace, work: Path) -> 
     (work / "calibration.txt").write_text(whole[:cut], encoding="utf-8")
     resolved = resolve(host().registry, Request(model))
     assert resolved.checkpoint is not None
-    tokenizer = resolved.checkpoint.path("tokenizer.json")
-    assert tokenizer is not None
+    folder = resolved.checkpoint.folder
+    assert folder is not None
     length = min(WINDOW, resolved.recipe.architecture.max_position_embeddings)
-    texts = windows(tokenizer.parent, whole[cut:], length)
+    texts = windows(folder, whole[cut:], length)
     original = FloatModel(resolved.recipe, resolved.checkpoint, None)
     references = [original.logits(ids).log_softmax(-1) for ids in texts]
     reference = in_float(original, texts, references).perplexity
@@ -179,17 +179,17 @@ def measure(model: str, text: Path, options: argparse.Namespace, work: Path) -> 
     for variant in variants(128, 32):
         runs = []
         for seed in variant.seeds:
-            folder = work / "package"
+            output = work / "package"
             package = zoo.build(
-                model, variant.precision, output=folder, force=True, quantizer=variant.quantizer,
+                model, variant.precision, output=output, force=True, quantizer=variant.quantizer,
                 quantizer_options=variant.options, seed=seed,
                 calibration=None if variant.quantizer == "rtn" else work / "calibration.txt",
                 samples=None if variant.quantizer == "rtn" else options.samples,
                 sequence_length=None if variant.quantizer == "rtn" else length,
             )  # fmt: skip
-            model_of_package = FloatModel(package.manifest.recipe, resolved.checkpoint, folder)
+            model_of_package = FloatModel(package.manifest.recipe, resolved.checkpoint, output)
             stored = in_float(model_of_package, texts, references)
-            shipped = as_shipped(folder, texts, references)
+            shipped = as_shipped(output, texts, references)
             runs.append(
                 {
                     "seed": seed,

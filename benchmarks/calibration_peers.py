@@ -74,9 +74,9 @@ class Bench:
         self.samples.write_text(whole[:cut], encoding="utf-8")
         self.resolved = resolve(host().registry, Request(model))
         assert self.resolved.checkpoint is not None
-        tokenizer = self.resolved.checkpoint.path("tokenizer.json")
-        assert tokenizer is not None
-        self.folder = tokenizer.parent
+        folder = self.resolved.checkpoint.folder
+        assert folder is not None
+        self.folder = folder
         self.length = min(WINDOW, self.resolved.recipe.architecture.max_position_embeddings)
         self.texts = windows(self.folder, whole[cut:], self.length)
         original = FloatModel(self.resolved.recipe, self.resolved.checkpoint, None)

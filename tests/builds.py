@@ -154,11 +154,11 @@ def write_checkpoint(folder: Path, arch: Architecture, *, dtype: str = "F16", sh
     return folder
 
 
-def make_recipe(arch: Architecture, precision: str = "int8", fingerprint: str = "0" * 64, **options: Any) -> Recipe:
+def make_recipe(arch: Architecture, precision: str = "int8", digest: str = "0" * 64, **options: Any) -> Recipe:
     """A recipe of the ``Flat`` parts."""
     quantizer = "rtn" if precision.startswith("int") else "float"
     return Recipe(
-        model="small", licence=UNKNOWN_LICENCE, weights=WeightsPin(fingerprint=fingerprint), architecture=arch,
+        model="small", licence=UNKNOWN_LICENCE, weights=WeightsPin(digest=digest), architecture=arch,
         precision=precision, quantizer=QuantizerChoice(name=quantizer, options=options),
         target=TargetChoice(name="flat"),
     )  # fmt: skip

@@ -30,6 +30,8 @@ class Choices(TypedDict, total=False):
     """Where a declared model's weights are: a folder or another hub id."""
     revision: str | None
     """Of a hub repository."""
+    transforms: Sequence[tuple[str, Mapping[str, Any]]]
+    """What is done to the weights before they are built: transforms by name, each with its options."""
     quantizer: str | None
     """By default what the target means by the precision."""
     quantizer_options: Mapping[str, Any] | None
@@ -75,9 +77,9 @@ def build(
         threads: workers; by default one a core.
         force: replace a package that stands there.
         progress: told now and then how far it is.
-        choices: the fields of ``Choices``: ``weights``, ``revision``, ``quantizer``, ``quantizer_options``,
-            ``calibration`` with ``samples``, ``sequence_length`` and ``seed``, ``mixed`` with ``mixed_budget``,
-            ``allow_nonfinite``, ``target``, ``target_options``.
+        choices: the fields of ``Choices``: ``weights``, ``revision``, ``transforms``, ``quantizer``,
+            ``quantizer_options``, ``calibration`` with ``samples``, ``sequence_length`` and ``seed``, ``mixed`` with
+            ``mixed_budget``, ``allow_nonfinite``, ``target``, ``target_options``.
 
     Raises:
         ZooError: what is wrong, in one line.
@@ -124,7 +126,7 @@ def plan(
         raise UsageError(f"target {target!r} reads no weights, so there is nothing to plan")
     assert resolved.checkpoint is not None  # the target needs weights, so their headers were opened
     folder = Path(output) if output is not None else output_folder(resolved.recipe)
-    missing = getattr(resolved.checkpoint, "download_bytes", 0)
+    missing = resolved.checkpoint.download_bytes
     return make_plan(resolved.recipe, resolved.checkpoint, registry, folder, threads=threads, download_bytes=missing)
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from zoo.hookspecs import RegisterPart, hookimpl
+from zoo.hookspecs import RegisterPart, RegisterSource, hookimpl
+
+
+@hookimpl
+def register_sources(register: RegisterSource) -> None:
+    register("safetensors", "zoo.sources.local:SafetensorsFolder")
+    register("bin", "zoo.sources.local:BinFolder")
+    register("hub", "zoo.sources.hub_source:Hub")
 
 
 @hookimpl

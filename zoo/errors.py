@@ -18,6 +18,10 @@ class UsageError(ZooError):
     exit_code = 2
 
 
+class WeightsAbsent(ZooError):
+    """Report weights that are not on this machine where none may be fetched (exit code 1)."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
     """Build the error for a name that nobody declared, offering the nearest ones.
 

@@ -93,6 +93,7 @@ def call_hooks(plugin: object, name: str) -> tuple[Collected, tuple[str, ...], t
     registers: dict[str, Any] = {
         "register_families": collected.add_family,
         "register_datasets": collected.add_dataset,
+        "register_sources": collected.source_adder(),
         "register_architectures": collected.part_adder("architecture", collected.architectures),
         "register_quantizers": collected.part_adder("quantizer", collected.quantizers),
         "register_targets": collected.part_adder("target", collected.targets),

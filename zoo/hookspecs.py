@@ -38,6 +38,12 @@ class RegisterPart(Protocol):
     def __call__(self, name: str, target: str, /) -> None: ...
 
 
+class RegisterSource(Protocol):
+    def __call__(self, name: str, target: str, /) -> None: ...
+
+    def transform(self, name: str, target: str, /) -> None: ...
+
+
 class RegisterTask(Protocol):
     def __call__(self, name: str, task: str | Path | Mapping[str, Any], /) -> None: ...
 
@@ -50,6 +56,12 @@ def register_families(register: RegisterFamily) -> None:
 @hookspec
 def register_datasets(register: RegisterDataset) -> None:
     """Declare datasets: ``register(path to a datasets YAML, or a zoo.Dataset)``."""
+
+
+@hookspec
+def register_sources(register: RegisterSource) -> None:
+    """Add where weights come from: ``register("gguf", "package.module:Class")``, a ``zoo.Source``; and what may be done
+    to them before a build reads them: ``register.transform("gptq", "package.module:Class")``, a ``zoo.Transform``."""
 
 
 @hookspec

@@ -41,7 +41,8 @@ class PluginRecord(Value):
     """The plugin API that it states, ``ZOO_API``."""
     hooks: tuple[str, ...] = ()
     registered: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """What it brought, by kind: families, models, datasets, architectures, quantizers, targets, tasks, commands."""
+    """What it brought, by kind: families, models, datasets, sources, transforms, architectures, quantizers, targets,
+    tasks, commands."""
     status: Literal["loaded", "failed", "disabled"]
     error: str | None = None
 

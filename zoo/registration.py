@@ -29,6 +29,16 @@ _PART = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
 
 
+class SourceAdder:
+    """The ``register`` of ``register_sources``: called for a source, ``.transform`` for a transform."""
+
+    def __init__(self, source: Callable[[str, str], None], transform: Callable[[str, str], None]) -> None:
+        self._source, self.transform = source, transform
+
+    def __call__(self, name: str, target: str, /) -> None:
+        self._source(name, target)
+
+
 @dataclass
 class Collected:
     """What one plugin registered, before it is known to be good."""
@@ -36,6 +46,8 @@ class Collected:
     plugin: str
     families: list[DeclaredFamily] = field(default_factory=list)
     datasets: list[Dataset] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    transforms: dict[str, str] = field(default_factory=dict)
     architectures: dict[str, str] = field(default_factory=dict)
     quantizers: dict[str, str] = field(default_factory=dict)
     targets: dict[str, str] = field(default_factory=dict)
@@ -71,7 +83,7 @@ class Collected:
             self.datasets += Document(_path(dataset, "register_datasets")).validate(DatasetsFile).datasets
 
     def part_adder(self, kind: str, table: dict[str, str]) -> Callable[[str, str], None]:
-        """Make the ``register`` of architectures, quantizers or targets."""
+        """Make the ``register`` of one kind of part."""
 
         def register(name: str, target: str, /) -> None:
             _check_name(kind, name)
@@ -82,6 +94,10 @@ class Collected:
             table[name] = target
 
         return register
+
+    def source_adder(self) -> SourceAdder:
+        """Make the ``register`` of sources, which takes transforms too."""
+        return SourceAdder(self.part_adder("source", self.sources), self.part_adder("transform", self.transforms))
 
     def add_task(self, name: str, task: str | Path | Mapping[str, Any], /) -> None:
         """Take an evaluation task."""
@@ -98,6 +114,8 @@ class Collected:
             "families": [one.family.name for one in self.families],
             "models": [model.name for one in self.families for model in one.models],
             "datasets": [one.name for one in self.datasets],
+            "sources": self.sources,
+            "transforms": self.transforms,
             "architectures": self.architectures,
             "quantizers": self.quantizers,
             "targets": self.targets,
@@ -134,6 +152,8 @@ class Collected:
             if datasets.setdefault(dataset.name, dataset) != dataset:
                 raise ZooError(f"the dataset {dataset.name!r} is already declared, differently")
         tables: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+            ("source", self.sources, registry.sources),
+            ("transform", self.transforms, registry.transforms),
             ("architecture", self.architectures, registry.architectures),
             ("quantizer", self.quantizers, registry.quantizers),
             ("target", self.targets, registry.targets),

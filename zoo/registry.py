@@ -21,7 +21,7 @@ from zoo.yamlfile import explain
 if TYPE_CHECKING:
     import typer
 
-    from zoo.contracts import ArchitecturePart, Quantizer, Target
+    from zoo.contracts import ArchitecturePart, Quantizer, Source, Target, Transform
 
 
 class UnknownBase(ZooError):
@@ -214,6 +214,8 @@ class Registry:
 
     families: dict[str, DeclaredFamily] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    transforms: dict[str, str] = field(default_factory=dict)
     architectures: dict[str, str] = field(default_factory=dict)
     quantizers: dict[str, str] = field(default_factory=dict)
     targets: dict[str, str] = field(default_factory=dict)
@@ -263,6 +265,14 @@ class Registry:
         if name not in self.datasets:
             raise unknown("dataset", name, self.datasets)
         return self.datasets[name]
+
+    def source(self, name: str) -> Source:
+        """Get the source of this name, imported on first use."""
+        return cast("Source", self._part("source", self.sources, name)())
+
+    def transform(self, name: str) -> Transform:
+        """Get the transform of this name, imported on first use."""
+        return cast("Transform", self._part("transform", self.transforms, name)())
 
     def architecture(self, name: str) -> ArchitecturePart:
         """Get the architecture part of this name, imported on first use."""

@@ -37,7 +37,8 @@ def make_report(
         manifest: of the package that was measured.
         libraries: distributions that took part, by name.
     """
-    return recipe_report(kind, manifest.recipe, settings, measured, passed=passed, libraries=libraries)
+    report = recipe_report(kind, manifest.recipe, settings, measured, passed=passed, libraries=libraries)
+    return report.model_copy(update={"recipe_hash": manifest.recipe_hash})
 
 
 def recipe_report(

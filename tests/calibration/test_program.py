@@ -33,7 +33,7 @@ def opened(folder, precision="fp32", quantizer="float", **options):
     registry = host().registry
     arch = registry.architecture("decoder").read_config(checkpoint.config)
     recipe = Recipe(
-        model="m", licence=UNKNOWN_LICENCE, weights=WeightsPin(fingerprint=checkpoint.fingerprint), architecture=arch,
+        model="m", licence=UNKNOWN_LICENCE, weights=WeightsPin(digest=checkpoint.digest), architecture=arch,
         precision=precision, quantizer=QuantizerChoice(name=quantizer, options=options),
         target=TargetChoice(name="ort"),
     )  # fmt: skip

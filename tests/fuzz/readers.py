@@ -137,9 +137,9 @@ class _Memory:
 
 
 def _safetensors(raw: bytes) -> object:
-    from zoo.sources.safetensors import read_source
+    from zoo.sources.safetensors import read_header
 
-    header = read_source(_Memory(raw), "m.safetensors")
+    header = read_header(_Memory(raw), "m.safetensors")
     for name, info in header.tensors.items():
         assert 0 <= header.offsets[name] <= header.offsets[name] + info.nbytes <= len(raw)
     return header
@@ -162,9 +162,9 @@ def _header_samples() -> tuple[bytes, ...]:
 
 
 def _bin(raw: bytes) -> object:
-    from zoo.sources.torch_bin import read_source
+    from zoo.sources.torch_bin import read_header
 
-    header = read_source(_Memory(raw), "pytorch_model.bin")
+    header = read_header(_Memory(raw), "pytorch_model.bin")
     for name, info in header.tensors.items():
         begin = header.offsets[name]
         assert begin >= 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from tests.builds import architecture, make_recipe, registry, write_checkpoint
+from zoo.declarations.base import digest
 from zoo.errors import ZooError
 from zoo.package import open_package
 from zoo.package.external import external_files
@@ -147,7 +148,7 @@ def test_damaged_graphs_never_end_in_a_traceback(tmp_path, data):
         (lambda d: d["files"].update({"/x": {"size": 1, "sha256": "0" * 64}}), "no name of a file inside"),
         (lambda d: d["files"].update({"zoo.json": {"size": 1, "sha256": "0" * 64}}), "no name of a file inside"),
         (lambda d: d["files"].update({"x": {"size": 1, "sha256": "z"}}), "files.x.sha256"),
-        (lambda d: d.update(format_version=2), "format_version"),
+        (lambda d: d.update(format_version=3), "format_version"),
     ],
 )
 def test_a_manifest_that_was_edited(package, edit, message):
@@ -184,4 +185,30 @@ def test_a_file_without_permission(package):
         pytest.skip("root may read everything")
     (package.path / "zoo.json").chmod(0)
     with pytest.raises(ZooError, match="Permission denied"):
+        open_package(package.path)
+
+
+def first_format(package):
+    """Make a package's manifest the one that the first version wrote, and return its recipe's hash."""
+    path = package.path / "zoo.json"
+    data = json.loads(path.read_text())
+    recipe = data["recipe"]
+    weights = recipe["weights"]
+    recipe["weights"] = {"hub": None, "revision": None, "fingerprint": weights["digest"]}
+    recipe["format_version"] = data["format_version"] = 1
+    hashed = {name: value for name, value in recipe.items() if name not in ("model", "family", "licence")}
+    hashed.pop("allow_nonfinite")
+    data["recipe_hash"] = digest(hashed)
+    path.write_text(json.dumps(data))
+    return data["recipe_hash"]
+
+
+def test_a_package_of_the_first_format_opens_under_its_own_hash(package):
+    recipe_hash = first_format(package)
+    opened = open_package(package.path, hashes=True)
+    assert (opened.manifest.format_version, opened.manifest.recipe_hash) == (1, recipe_hash)
+    assert opened.manifest.recipe.weights.digest == package.manifest.recipe.weights.digest
+    path = package.path / "zoo.json"
+    path.write_text(path.read_text().replace('"int8"', '"int4"'))
+    with pytest.raises(ZooError, match="does not have the hash it states; it was edited"):
         open_package(package.path)

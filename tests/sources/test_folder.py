@@ -38,16 +38,16 @@ def test_reads_any_rows_from_any_thread(tmp_path, shards, dtype):
         list(pool.map(check, list(expected) * 4))
 
 
-def test_the_fingerprint_changes_with_what_decides_the_build(tmp_path):
+def test_the_digest_changes_with_what_decides_the_build(tmp_path):
     folder = write_checkpoint(tmp_path / "ck", architecture())
-    seen = {open_folder(folder).fingerprint}
+    seen = {open_folder(folder).digest}
     for name, text in (("tokenizer.json", "{}"), ("config.json", '{"a": 1}'), ("LICENSE.txt", "free"), ("x.md", "")):
         (folder / name).write_text(text)
-        seen.add(open_folder(folder).fingerprint)
+        seen.add(open_folder(folder).digest)
     assert len(seen) == 4
     write_checkpoint(folder, architecture(num_hidden_layers=2))
     (folder / "config.json").write_text('{"a": 1}')
-    assert open_folder(folder).fingerprint not in seen
+    assert open_folder(folder).digest not in seen
 
 
 def test_the_hub_cache_links_into_its_blobs(tmp_path):

@@ -23,7 +23,8 @@ from zoo.errors import UsageError, ZooError
 from zoo.sources import hub_errors, repository, transfer
 from zoo.sources.folder import open_folder
 from zoo.sources.hub import cache_folder, check_id, download, fetch, locate, storage_folder
-from zoo.sources.hub_remote import RemoteCheckpoint, remote_checkpoint
+from zoo.sources.hub_remote import RemoteCheckpoint
+from zoo.sources.hub_source import Hub
 from zoo.sources.parallel import each
 
 NAME = "example/tiny-model"
@@ -83,6 +84,13 @@ def partials() -> list[Path]:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def opened(*, offline: bool = False) -> Any:
+    """Open the repository as its source does, headers included."""
+    checkpoint = Hub().open(NAME, revision=None, offline=offline)
+    assert checkpoint.tensors
+    return checkpoint
 
 
 def refusal(repository: str = NAME, revision: str = "main", **options: Any) -> str:
@@ -147,10 +155,10 @@ def test_bin_weights_where_there_are_no_safetensors(server: HubServer, tmp_path:
     torch.save({"w": torch.ones(3)}, tmp_path / "w.bin")
     files = {**COMPANIONS, **OTHERS, "pytorch_model.bin": (tmp_path / "w.bin").read_bytes()}
     server.add(NAME, files=files)
-    planned = remote_checkpoint(NAME)
+    planned = opened()
     folder = download(NAME)
     assert files_of(folder) == {**COMPANIONS, "pytorch_model.bin": files["pytorch_model.bin"]}
-    assert planned.fingerprint == open_folder(folder).fingerprint
+    assert planned.digest == open_folder(folder).digest
 
 
 def test_a_listing_without_siblings(server: HubServer, model: dict[str, bytes]) -> None:
@@ -535,28 +543,27 @@ def test_two_commands_at_once_bring_it_once(server: HubServer, model: dict[str, 
 
 
 def test_a_plan_from_headers_brings_no_weights(server: HubServer, sharded: dict[str, bytes]) -> None:
-    checkpoint = remote_checkpoint(NAME)
+    checkpoint = opened()
     assert isinstance(checkpoint, RemoteCheckpoint)
     weights = {name: data for name, data in sharded.items() if name.startswith("model-")}
     assert checkpoint.download_bytes == sum(map(len, weights.values()))
-    assert checkpoint.licence == Licence(id="mit")
-    assert checkpoint.commit == server.repos[NAME].commit
+    assert checkpoint.revision == server.repos[NAME].commit
     assert locate(NAME) is None
     assert all("range" in one.headers for one in server.asked("GET", "model-"))
     with pytest.raises(ZooError, match="zoo fetch"):
         checkpoint.read("t1", 0, 1)
     there = open_folder(download(NAME))
-    assert checkpoint.fingerprint == there.fingerprint
+    assert checkpoint.digest == there.digest
     assert checkpoint.tensors == there.tensors
     assert checkpoint.config == there.config
     assert checkpoint.name == there.name == NAME
-    assert type(remote_checkpoint(NAME)) is type(there)
+    assert type(opened()) is type(there)
 
 
 def test_headers_from_a_server_without_ranges(server: HubServer, model: dict[str, bytes]) -> None:
     server.faults = [without_ranges()]
     with pytest.raises(ZooError, match="hands out no parts of files"):
-        remote_checkpoint(NAME)
+        opened()
 
 
 def test_a_server_that_sends_another_part(server: HubServer, model: dict[str, bytes]) -> None:
@@ -568,14 +575,14 @@ def test_a_server_that_sends_another_part(server: HubServer, model: dict[str, by
 
     server.faults = [shifted]
     with pytest.raises(ZooError, match="hands out no parts of files"):
-        remote_checkpoint(NAME)
+        opened()
     server.faults = [break_off("model.safetensors", 100_000), shifted]
     assert (download(NAME) / "model.safetensors").read_bytes() == model["model.safetensors"]
 
 
 def test_headers_offline(server: HubServer, model: dict[str, bytes]) -> None:
     with pytest.raises(ZooError, match="not on this machine"):
-        remote_checkpoint(NAME, offline=True)
+        opened(offline=True)
 
 
 def test_the_hub_is_imported_only_when_it_is_asked(tmp_path: Path) -> None:

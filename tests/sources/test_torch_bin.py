@@ -136,10 +136,10 @@ def test_safetensors_come_first(tmp_path: Path) -> None:
     assert set(open_folder(folder).tensors) == {"from_safetensors"}
 
 
-def test_the_fingerprint_sees_the_weights_and_not_the_place(tmp_path: Path) -> None:
-    first = open_folder(folder_of(tmp_path / "a", {"w": torch.zeros(3)})).fingerprint
-    again = open_folder(folder_of(tmp_path / "b", {"w": torch.zeros(3)})).fingerprint
-    other = open_folder(folder_of(tmp_path / "c", {"w": torch.ones(3)})).fingerprint
+def test_the_digest_sees_the_weights_and_not_the_place(tmp_path: Path) -> None:
+    first = open_folder(folder_of(tmp_path / "a", {"w": torch.zeros(3)})).digest
+    again = open_folder(folder_of(tmp_path / "b", {"w": torch.zeros(3)})).digest
+    other = open_folder(folder_of(tmp_path / "c", {"w": torch.ones(3)})).digest
     assert first == again != other
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ POOL = 4
 
 def draw(
     texts: Iterable[str],
-    tokenizer: Path,
+    tokenizer: bytes,
     *,
     samples: int,
     length: int,
@@ -27,7 +26,8 @@ def draw(
 ) -> NDArray[np.int32]:
     """Cut texts into blocks of ``length`` tokens, one text after the other, and draw ``samples`` of them.
 
-    Each block is led by what the tokenizer puts before a text, as it is when the model is used.
+    Each block is led by what the tokenizer (the content of a ``tokenizer.json``) puts before a text, as it is when the
+    model is used.
 
     Returns:
         int32 (samples, length).
@@ -38,9 +38,9 @@ def draw(
     from tokenizers import Tokenizer
 
     try:
-        encoder = Tokenizer.from_file(str(tokenizer))
+        encoder = Tokenizer.from_buffer(tokenizer)
     except Exception as error:  # tokenizers raises plain Exception
-        raise ZooError(f"{tokenizer.name}: {' '.join(str(error).split())[:200]}") from None
+        raise ZooError(f"tokenizer.json: {' '.join(str(error).split())[:200]}") from None
     encoder.no_truncation()
     encoder.no_padding()
     lead = list(encoder.encode("").ids)
@@ -66,7 +66,7 @@ def draw(
     chosen = np.sort(np.random.default_rng(seed).choice(len(blocks), samples, replace=False))
     tokens = np.array([blocks[one] for one in chosen], np.int32)
     if int(tokens.max()) >= vocab:
-        raise ZooError(f"{tokenizer.name}: makes token {int(tokens.max())}, but the model's vocabulary is {vocab}")
+        raise ZooError(f"tokenizer.json: makes token {int(tokens.max())}, but the model's vocabulary is {vocab}")
     return tokens
 
 

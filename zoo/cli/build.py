@@ -30,6 +30,12 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     return options
 
 
+def parse_transform(text: str) -> tuple[str, dict[str, Any]]:
+    """Read ``name`` or ``name:option=value,option=value``."""
+    name, _, options = text.partition(":")
+    return name, parse_options([pair for pair in options.split(",") if pair])
+
+
 def build(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or a hub id.")],
@@ -38,6 +44,12 @@ def build(
         str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the declared model's weights are.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub repository.")] = None,
+    transform: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--transform", metavar="NAME[:OPTION=VALUE,...]", help="Change the weights before they are built; in order."
+        ),
+    ] = None,
     quantizer: Annotated[str | None, typer.Option(help="By default what the target means by the precision.")] = None,
     calibration: Annotated[
         str | None,
@@ -116,6 +128,7 @@ def build(
         precision=precision,
         weights=weights,
         revision=revision,
+        transforms=[parse_transform(text) for text in transform or []],
         quantizer=quantizer,
         quantizer_options=options,
         allow_nonfinite=allow_nonfinite,
@@ -151,7 +164,7 @@ def build(
 
     assert resolved.checkpoint is not None  # the target needs weights, so they were opened
     if dry_run:
-        missing = getattr(resolved.checkpoint, "download_bytes", 0)
+        missing = resolved.checkpoint.download_bytes
         planned = plan(resolved.recipe, resolved.checkpoint, registry, folder, threads=threads, download_bytes=missing)
         print_json(planned) if as_json else _print_plan(planned)
         return

@@ -5,15 +5,17 @@ A part is registered by a string, ``"package.module:Class"``, and imported on fi
 - An **architecture** says *what* is computed.
 - A **quantizer** says *how small* a weight gets.
 - A **target** says *for whom*.
-- A **checkpoint** is where the weights come from.
+- A **source** opens a location as a **checkpoint**, where the weights come from.
+- A **transform** is a checkpoint over a checkpoint.
 
 Only the builder knows all of them.
 """
 
 from zoo.contracts.architecture import ArchitecturePart
-from zoo.contracts.checkpoint import Checkpoint, TensorInfo
+from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
 from zoo.contracts.graph import GraphOps, Rotary
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
+from zoo.contracts.source import Source, Transform, TransformedCheckpoint
 from zoo.contracts.target import Target
 from zoo.contracts.weights import HeadPadding, Parameter, ParameterKind, Part, StoredArray
 
@@ -32,7 +34,11 @@ __all__ = [
     "Quantizer",
     "Rotary",
     "Slab",
+    "Source",
+    "Stamp",
     "StoredArray",
     "Target",
     "TensorInfo",
+    "Transform",
+    "TransformedCheckpoint",
 ]

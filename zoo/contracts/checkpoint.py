@@ -1,8 +1,8 @@
-"""Where weights come from."""
+"""Where weights come from: a checkpoint, opened."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from zoo.declarations.recipe import TransformPin
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,16 @@ class TensorInfo:
     """The file that holds it, by its name inside the checkpoint."""
 
 
+Stamp = tuple[int, int, int, int, int]
+"""What the system says of a file without reading it: device, inode, size (bytes), modification and change time (ns)."""
+
+
 class Checkpoint(Protocol):
-    """An opened source of weights: headers at once, weights by the slab."""
+    """An opened source of weights: headers at once, weights by the slab.
+
+    One whose weights are not on this machine yet answers everything but ``read`` from its headers; ``bring`` fetches
+    the rest.
+    """
 
     @property
     def name(self) -> str:
@@ -40,12 +50,37 @@ class Checkpoint(Protocol):
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
-        """Every tensor, by name."""
+        """Every tensor, by name; empty where there is a configuration and no weights."""
         ...
 
     @property
-    def fingerprint(self) -> str:
-        """SHA-256 over configuration, tokenizer, tensor headers and file sizes."""
+    def digest(self) -> str:
+        """64 hexadecimal digits that name the content: weights, configuration, tokenizer; never the place."""
+        ...
+
+    @property
+    def checksums(self) -> Mapping[str, str]:
+        """SHA-256 of files of weights, by name, where the source states them as the hub does; otherwise empty."""
+        ...
+
+    @property
+    def revision(self) -> str | None:
+        """The commit that was opened, where the source has commits."""
+        ...
+
+    @property
+    def transforms(self) -> tuple[TransformPin, ...]:
+        """What was done to the tensors since they were read, first to last; empty for a plain source."""
+        ...
+
+    @property
+    def download_bytes(self) -> int:
+        """What ``bring`` will fetch, bytes; 0 where everything is on this machine."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that other programs open as this very checkpoint; None where there is none."""
         ...
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
@@ -59,14 +94,37 @@ class Checkpoint(Protocol):
         """
         ...
 
-    def stamps(self) -> dict[str, tuple[int, int]]:
-        """Size and modification time (ns) of every file of weights, to notice a change while or between builds."""
+    def companion(self, name: str) -> bytes | None:
+        """Read a file that belongs to the weights (``tokenizer.json``, a licence text), or None.
+
+        Raises:
+            ZooError: it is there and cannot be read, or is larger than such a file ever is.
+        """
         ...
 
-    def path(self, filename: str) -> Path | None:
-        """Find a file beside the weights (a tokenizer, a licence), or None."""
+    def companions(self) -> tuple[str, ...]:
+        """Name the companions that a build reads or copies, sorted; ``digest`` covers them."""
         ...
 
-    def licences(self) -> list[str]:
-        """List the licence texts beside the weights, by file name."""
+    def stamps(self) -> dict[str, Stamp]:
+        """Stamp every file of weights, to notice a change while or between builds.
+
+        Raises:
+            ZooError: a file is gone.
+        """
+        ...
+
+    def bring(self, progress: Callable[[Any], None] | None = None) -> Checkpoint:
+        """Fetch what is missing and return the checkpoint with its weights on this machine.
+
+        Args:
+            progress: told after each piece.
+
+        Raises:
+            ZooError: why it did not come, or that there are no weights at all.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the files of weights; reading opens them again."""
         ...

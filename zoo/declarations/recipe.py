@@ -15,14 +15,29 @@ Precision = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
 
 
+class TransformPin(Value):
+    """Something that was done to the tensors of a checkpoint before the build read them."""
+
+    kind: Name
+    """The transform, by its registered name."""
+    digest: Sha256 | None = None
+    """Names the content of what it brought in beside the checkpoint (an adapter), where it brought something."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """All its options, spelled out."""
+
+
 class WeightsPin(Value):
-    """Which weights, to the byte: a hub revision, or the fingerprint of a folder; never a path."""
+    """Which weights, by their content; never a path."""
 
     hub: HubId | None = None
     revision: str | None = None
     """The commit of a hub repository."""
-    fingerprint: Sha256 | None = None
-    """SHA-256 over configuration, tokenizer, tensor headers and sizes of the files; absent while nothing is on disk."""
+    digest: Sha256 | None = None
+    """Names the content: weights, configuration, tokenizer; absent while nothing is on disk."""
+    files: dict[str, Sha256] = Field(default_factory=dict)
+    """SHA-256 of each file of weights, where the hub states it."""
+    transforms: tuple[TransformPin, ...] = ()
+    """What was done to the tensors, first to last."""
 
 
 class TokenIds(Value):
@@ -62,7 +77,7 @@ class CalibrationPin(Value):
 class Recipe(Value):
     """What to build, pinned. ``model``, ``family`` and ``licence`` are labels: they do not enter the hash."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     """Version of the package folder's format."""
     model: str
     family: Name | None = None

@@ -8,8 +8,8 @@ from typing import Any
 from zoo.contracts import Checkpoint
 from zoo.declarations.recipe import Recipe
 from zoo.errors import ZooError
-from zoo.sources.companions import CONFIG, GENERATION, MAX_COMPANION
-from zoo.sources.jsonfile import parse_object, read_bytes
+from zoo.sources.companions import CONFIG, GENERATION, licences
+from zoo.sources.jsonfile import parse_object
 
 COPIED = ("special_tokens_map.json", "added_tokens.json")
 
@@ -24,10 +24,10 @@ def companion_files(recipe: Recipe, checkpoint: Checkpoint | None) -> tuple[dict
     warnings: list[str] = []
     if checkpoint is None:
         return files, warnings
-    config = _read(checkpoint, CONFIG)
+    config = checkpoint.companion(CONFIG)
     if config is not None:
         files[CONFIG] = _with_tokens(config, recipe, CONFIG, checkpoint)
-    generation = _read(checkpoint, GENERATION)
+    generation = checkpoint.companion(GENERATION)
     if generation is not None:
         files[GENERATION] = _with_tokens(generation, recipe, GENERATION, checkpoint, only_present=True)
     tokenizer = _tokenizer(checkpoint)
@@ -37,28 +37,23 @@ def companion_files(recipe: Recipe, checkpoint: Checkpoint | None) -> tuple[dict
         _check_size(tokenizer, recipe, checkpoint)
         files["tokenizer.json"] = tokenizer
     for name in COPIED:
-        raw = _read(checkpoint, name)
+        raw = checkpoint.companion(name)
         if raw is not None:
             files[name] = raw
     files |= _templates(recipe, checkpoint)
-    for name in checkpoint.licences():
-        raw = _read(checkpoint, name)
+    for name in licences(checkpoint.companions()):
+        raw = checkpoint.companion(name)
         if raw is not None:
             files[name] = raw
     return files, warnings
 
 
-def _read(checkpoint: Checkpoint, name: str) -> bytes | None:
-    path = checkpoint.path(name)
-    return None if path is None else read_bytes(path, MAX_COMPANION, f"{checkpoint.name}/{name}")
-
-
 def _tokenizer(checkpoint: Checkpoint) -> bytes | None:
     """The checkpoint's ``tokenizer.json``, or one converted from ``tokenizer.model``."""
-    raw = _read(checkpoint, "tokenizer.json")
+    raw = checkpoint.companion("tokenizer.json")
     if raw is not None:
         return raw
-    model = _read(checkpoint, "tokenizer.model")
+    model = checkpoint.companion("tokenizer.model")
     if model is None:
         return None
     from zoo.sources.sentencepiece import convert
@@ -68,7 +63,7 @@ def _tokenizer(checkpoint: Checkpoint) -> bytes | None:
 
 
 def _object(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    raw = _read(checkpoint, name)
+    raw = checkpoint.companion(name)
     return {} if raw is None else parse_object(raw, f"{checkpoint.name}/{name}", duplicates=True)
 
 
@@ -123,8 +118,8 @@ def _token_ids(recipe: Recipe) -> dict[str, Any]:
 def _templates(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, bytes]:
     """``tokenizer_config.json`` and ``chat_template.jinja``, with the declared template where there is one."""
     files: dict[str, bytes] = {}
-    settings = _read(checkpoint, "tokenizer_config.json")
-    template = _read(checkpoint, "chat_template.jinja")
+    settings = checkpoint.companion("tokenizer_config.json")
+    template = checkpoint.companion("chat_template.jinja")
     if recipe.chat_template is not None:
         template = recipe.chat_template.encode()
         if settings is not None:
@@ -132,7 +127,7 @@ def _templates(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, bytes]:
             if data.get("chat_template", recipe.chat_template) != recipe.chat_template:
                 data["chat_template"] = recipe.chat_template
                 settings = f"{json.dumps(data, indent=2, ensure_ascii=False)}\n".encode()
-    elif template is None and (wrapped := _read(checkpoint, "chat_template.json")) is not None:
+    elif template is None and (wrapped := checkpoint.companion("chat_template.json")) is not None:
         text = parse_object(wrapped, f"{checkpoint.name}/chat_template.json").get("chat_template")
         template = text.encode() if isinstance(text, str) else None
     if settings is not None:

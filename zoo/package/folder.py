@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from zoo.declarations.manifest import Manifest
+from zoo.declarations.manifest import HashMismatch, Manifest, parse_manifest
 from zoo.errors import ZooError
 from zoo.package.external import external_files
 
@@ -42,13 +42,15 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise ZooError(f"{where}: {error.strerror or error}") from None
     try:
-        manifest = Manifest.model_validate_json(raw)
+        manifest = parse_manifest(raw)
+    except HashMismatch as error:
+        raise ZooError(f"{where}: {error}; it was edited, build it again") from None
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(str(step) for step in first["loc"])
         raise ZooError(f"{where}: {f'{at}: ' if at else ''}{str(first['msg']).splitlines()[0][:200]}") from None
-    if manifest.recipe.hash != manifest.recipe_hash:
-        raise ZooError(f"{where}: its recipe does not have the hash it states; it was edited, build it again")
+    except (ValueError, RecursionError) as error:
+        raise ZooError(f"{where}: not JSON: {str(error).splitlines()[0][:200]}") from None
     for name in manifest.files:
         pure = PurePosixPath(name)
         if (

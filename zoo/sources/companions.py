@@ -1,6 +1,9 @@
-"""The files beside the weights that a build reads or copies; they belong to the fingerprint and to a download."""
+"""The files beside the weights that a build reads or copies; they belong to the digest and to a download."""
 
 from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
 
 CONFIG = "config.json"
 TOKENIZER = (
@@ -17,3 +20,14 @@ LICENCES = ("LICENSE*", "LICENCE*", "USE_POLICY*", "NOTICE*")
 """Patterns of the texts that must travel with the weights."""
 MAX_CONFIG = 16 * 2**20
 MAX_COMPANION = 256 * 2**20
+
+
+def licences(names: Iterable[str]) -> list[str]:
+    """Choose the licence texts among file names, sorted."""
+    return sorted(name for name in names if any(fnmatch.fnmatchcase(name.upper(), pattern) for pattern in LICENCES))
+
+
+def chosen(names: Iterable[str]) -> list[str]:
+    """Choose the companions among the names of a folder's files, sorted."""
+    there = set(names)
+    return sorted({*licences(there), *there.intersection((CONFIG, GENERATION, *TOKENIZER))})

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import TensorInfo
+from zoo.contracts import Stamp, TensorInfo
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from zoo.declarations.recipe import TransformPin
 
 TYPE = "F16"
 """The type that weights are assumed to be published in; BF16 takes as much."""
@@ -25,8 +27,12 @@ class DeclaredCheckpoint:
 
     tensors: Mapping[str, TensorInfo]
     name: str = "declared"
-    fingerprint: str = ""
+    digest: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    revision: str | None = None
+    transforms: tuple[TransformPin, ...] = ()
+    folder: Path | None = None
 
     @classmethod
     def of(cls, shapes: Iterable[tuple[str, tuple[int, ...]]], name: str = "declared") -> DeclaredCheckpoint:
@@ -34,22 +40,29 @@ class DeclaredCheckpoint:
         return cls({one: TensorInfo(one, TYPE, shape, 2 * math.prod(shape), "declared") for one, shape in shapes}, name)
 
     @property
-    def nbytes(self) -> int:
-        """What fetching the weights takes, bytes."""
-        return sum(one.nbytes for one in self.tensors.values())
+    def download_bytes(self) -> int:
+        """What fetching the weights takes."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Refuse: there is nothing to read."""
         raise ZooError(f"{self.name} is not on this machine, so {name!r} cannot be read")
 
-    def path(self, filename: str) -> Path | None:
+    def companion(self, name: str) -> bytes | None:
         """There is nothing beside the weights yet."""
         return None
 
-    def licences(self) -> list[str]:
+    def companions(self) -> tuple[str, ...]:
         """There is nothing beside the weights yet."""
-        return []
+        return ()
 
-    def stamps(self) -> dict[str, tuple[int, int]]:
+    def stamps(self) -> dict[str, Stamp]:
         """There are no files yet."""
         return {}
+
+    def bring(self, progress: Callable[[Any], None] | None = None) -> DeclaredCheckpoint:
+        """Refuse: it is a declaration."""
+        raise ZooError(f"{self.name} is not on this machine; fetch it")
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -2,98 +2,28 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import TensorInfo
+from zoo.contracts import Stamp, TensorInfo
 from zoo.declarations.base import digest
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
-from zoo.sources.companions import CONFIG, GENERATION, LICENCES, MAX_COMPANION, MAX_CONFIG, TOKENIZER
-from zoo.sources.jsonfile import read_object
+from zoo.sources.companions import CONFIG, MAX_COMPANION, MAX_CONFIG, chosen
+from zoo.sources.jsonfile import read_bytes, read_object
 from zoo.sources.safetensors import MAX_HEADER, Header
+from zoo.sources.shards import Shards
 from zoo.sources.weightfiles import absence, check_name, choose, header_of, is_index, read_headers
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_AHEAD = 16 * 2**20
-"""How far ahead the system is told to read: some slabs."""
-
-
-class Shards:
-    """Open files of weights, read at positions, from any thread."""
-
-    def __init__(self, folder: Path, sizes: dict[str, int], paths: dict[str, Path]) -> None:
-        self.folder = folder
-        self._sizes = sizes
-        self._paths = paths
-        self._files: dict[str, int] = {}
-        self._lock = threading.Lock()
-        # Reading a checkpoint that is large against the memory would push everything else out of the page cache.
-        self._large = sum(sizes.values()) > _memory() // 3
-
-    def descriptor(self, name: str) -> int:
-        """Open a file once and keep it open."""
-        with self._lock:
-            if name not in self._files:
-                try:
-                    file = os.open(self._paths[name], os.O_RDONLY | getattr(os, "O_BINARY", 0))
-                except OSError as error:
-                    raise ZooError(f"{name}: {error.strerror or error}") from None
-                self._files[name] = file
-                _advise(file, 0, 0, "POSIX_FADV_SEQUENTIAL")
-            return self._files[name]
-
-    def read_into(self, name: str, offset: int, view: memoryview) -> None:
-        """Fill ``view`` from a position of a file.
-
-        Raises:
-            ZooError: the file ends before, or cannot be read.
-        """
-        file, done, size = self.descriptor(name), 0, len(view)
-        try:
-            while done < size:
-                got = os.preadv(file, [view[done:]], offset + done)
-                if got == 0:
-                    raise ZooError(
-                        f"{name}: ends at byte {offset + done}, before its tensors do; it changed, fetch it again"
-                    )
-                done += got
-        except OSError as error:
-            raise ZooError(f"{name}: reading at byte {offset + done} failed: {error.strerror or error}") from None
-        if size >= 2**20:
-            # As much again, further on: advice that overlaps costs as much as reading.
-            _advise(file, offset + _AHEAD, size, "POSIX_FADV_WILLNEED")
-            if self._large:
-                _advise(file, offset, size, "POSIX_FADV_DONTNEED")
-
-    def stamps(self) -> dict[str, tuple[int, int]]:
-        """Size and modification time (ns) of every file, as the disk says now."""
-        result = {}
-        for name in self._sizes:
-            try:
-                status = os.stat(self._paths[name])
-            except OSError as error:
-                raise ZooError(f"{name}: {error.strerror or error}") from None
-            result[name] = (status.st_size, status.st_mtime_ns)
-        return result
-
-    def close(self) -> None:
-        with self._lock:
-            for file in self._files.values():
-                os.close(file)
-            self._files.clear()
-
-    def __del__(self) -> None:
-        self.close()
+    from zoo.declarations.recipe import TransformPin
 
 
 class FolderCheckpoint:
@@ -118,31 +48,44 @@ class FolderCheckpoint:
             self._strides |= header.strides
         self._weights = {file: [one.file_size, hashlib.sha256(one.raw).hexdigest()] for file, one in headers.items()}
         sizes = {file: header.file_size for file, header in headers.items()}
-        self._shards = Shards(folder, sizes, {file: _inside(folder, file) for file in headers})
+        self._shards = Shards(sizes, {file: _inside(folder, file) for file in headers})
 
     @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over everything of the folder that decides a build's bits, but the weights themselves."""
-        beside = {path.name: _hash_file(path) for path in self.companions()}
+    def digest(self) -> str:
+        """Name everything of the folder that decides a build's bits; see ``Checkpoint``."""
+        beside = {name: hashlib.sha256(self.companion(name) or b"").hexdigest() for name in self.companions()}
         return digest({"companions": beside, "weights": self._weights})
 
-    def companions(self) -> list[Path]:
-        """List the files beside the weights that a build reads or copies, by name."""
-        names = [CONFIG, GENERATION, *TOKENIZER, *self.licences()]
-        return [path for name in sorted(set(names)) if (path := self.path(name)) is not None]
+    @property
+    def checksums(self) -> Mapping[str, str]:
+        """Empty: nobody vouches for a folder."""
+        return {}
 
-    def licences(self) -> list[str]:
-        """List the licence texts, by name."""
-        return sorted(
-            name for name in os.listdir(self.folder) if any(fnmatch.fnmatchcase(name.upper(), one) for one in LICENCES)
-        )
+    @property
+    def revision(self) -> str | None:
+        """The commit, where the folder is a snapshot in the hub's cache."""
+        home = self.folder.resolve()
+        return home.name if home.parent.name == "snapshots" else None
 
-    def path(self, filename: str) -> Path | None:
-        """Find a file beside the weights, or None."""
-        path = self.folder / filename
-        if not path.is_file():
+    @property
+    def transforms(self) -> tuple[TransformPin, ...]:
+        """Nothing was done to the tensors."""
+        return ()
+
+    @property
+    def download_bytes(self) -> int:
+        """Everything is here."""
+        return 0
+
+    def companions(self) -> tuple[str, ...]:
+        """Name the files beside the weights that a build reads or copies, sorted."""
+        return tuple(name for name in chosen(os.listdir(self.folder)) if (self.folder / name).is_file())
+
+    def companion(self, name: str) -> bytes | None:
+        """Read a file beside the weights, or None."""
+        if not (self.folder / name).is_file():
             return None
-        return _inside(self.folder, filename)
+        return read_bytes(_inside(self.folder, name), MAX_COMPANION, f"{self.name}/{name}")
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Read rows ``start`` to ``stop`` of a tensor, in the stored type; see ``Checkpoint``."""
@@ -167,9 +110,13 @@ class FolderCheckpoint:
             self._shards.read_into(info.file, self._offsets[name] + start * row, buffer.data)
         return buffer.view(dtype).reshape(stop - start, *info.shape[1:])
 
-    def stamps(self) -> dict[str, tuple[int, int]]:
-        """Size and modification time (ns) of every file of weights."""
+    def stamps(self) -> dict[str, Stamp]:
+        """Stamp every file of weights."""
         return self._shards.stamps()
+
+    def bring(self, progress: Callable[[Any], None] | None = None) -> FolderCheckpoint:
+        """Return this checkpoint: everything is here."""
+        return self
 
     def close(self) -> None:
         """Close the files of weights; reading opens them again."""
@@ -238,29 +185,3 @@ def _label(folder: Path) -> str:
     if home.parent.name == "snapshots" and home.parent.parent.name.startswith("models--"):
         return home.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
     return home.name or "checkpoint"
-
-
-def _hash_file(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_COMPANION:
-            raise ZooError(f"{path.name}: larger than {MAX_COMPANION} bytes, which no such file is")
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ZooError(f"{path.name}: {error.strerror or error}") from None
-
-
-def _advise(file: int, offset: int, size: int, advice: str) -> None:
-    """Pass advice to the page cache where the system takes it."""
-    if hasattr(os, "posix_fadvise"):
-        import contextlib
-
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(file, offset, size, getattr(os, advice))
-
-
-def _memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 8 * 2**30

@@ -27,6 +27,7 @@ PAGE = "README.md"
 """The repository's page; its head states the licence."""
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]*\w$")
+_LIKE_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _REVISION = re.compile(r"^\w[\w./-]*$")
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
@@ -57,6 +58,11 @@ def cache_folder() -> Path:
     home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
     return Path(os.path.expandvars(os.path.expanduser(cache)))
+
+
+def is_hub_id(text: str) -> bool:
+    """Tell whether a text can only be meant as a hub id, well-formed or not."""
+    return bool(_LIKE_HUB_ID.match(text)) and ".." not in text
 
 
 def check_id(repository: str) -> None:
@@ -151,10 +157,8 @@ def fetch(
         return _from_cache(repository, revision, licence)
     remote = inspect(repository, revision, storage_folder(repository), licence=licence, token=token)
     downloaded = bring_companions(remote, progress)
-    weights = weight_files(remote)
-    downloaded += remote.pull(weights, progress=progress)
-    remote.keep_revision()
-    names = [*companion_names(remote.files), *weights]
+    downloaded += bring_weights(remote, progress)
+    names = [*companion_names(remote.files), *weight_files(remote)]
     sizes = {name: (remote.snapshot / name).stat().st_size for name in names}
     return Fetched(remote.snapshot, repository, remote.commit, remote.place.licence, sizes, downloaded)
 
@@ -179,6 +183,13 @@ def bring_companions(remote: Repository, progress: Callable[[Arrival], None] | N
     if choose(remote.files) is None:
         raise ZooError(f"{remote.place.repository}: {absence(remote.files)}")
     return remote.pull(companion_names(remote.files), progress=progress)
+
+
+def bring_weights(remote: Repository, progress: Callable[[Arrival], None] | None = None) -> int:
+    """Bring the weights after the small files, and note the revision; count the bytes that came."""
+    downloaded = remote.pull(weight_files(remote), progress=progress)
+    remote.keep_revision()
+    return downloaded
 
 
 def weight_files(remote: Repository) -> list[str]:

@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from zoo.errors import UsageError, ZooError
 T = TypeVar("T")
 log = logging.getLogger("zoo")
 
+declared_licence: ContextVar[Licence | None] = ContextVar("declared_licence", default=None)
+"""What the declaration of the model in hand says of its licence: it is shown before a download and in refusals."""
 TRIES = 4
 FIRST_WAIT = 0.5
 """Seconds before the second try; each further wait is twice as long."""

@@ -2,96 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.declarations.licence import Licence
+from zoo.contracts import Stamp, TensorInfo
 from zoo.errors import ZooError
+from zoo.sources.configonly import ConfigOnly
 from zoo.sources.folder import FolderCheckpoint, open_folder
-from zoo.sources.hub import bring_companions, check_id, check_revision, is_offline, locate, storage_folder, weight_files
+from zoo.sources.hub import bring_weights, weight_files
 from zoo.sources.hub_errors import Place, attempt
 from zoo.sources.jsonfile import read_object
 from zoo.sources.parallel import each
-from zoo.sources.repository import Repository, inspect
+from zoo.sources.repository import Repository
 from zoo.sources.safetensors import MAX_HEADER, Header
-from zoo.sources.transfer import Arrival, Wanted, continues
+from zoo.sources.transfer import Wanted, continues
 from zoo.sources.weightfiles import choose, header_from, is_index, read_headers
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from zoo.declarations.recipe import TransformPin
+
 _AHEAD = 256 * 2**10
 """Bytes asked for at once: most headers, and an archive's table of contents, fit in."""
 
 
-class RemoteCheckpoint(FolderCheckpoint):
+class RemoteCheckpoint:
     """A checkpoint whose small files are in the cache and whose weights are still on the hub.
 
-    Its configuration, tensors and fingerprint are those of the folder that a download will make.
+    Its configuration, tensors and digest are those of the folder that a download will make; headers are read, by range
+    requests, when they are first asked for.
+
+    Args:
+        remote: the revision; its small files are in the cache.
     """
 
-    def __init__(self, remote: Repository, headers: dict[str, Header], download_bytes: int) -> None:
-        super().__init__(remote.snapshot, headers)
-        self._sizes = {file: header.file_size for file, header in headers.items()}
-        self.commit = remote.commit
-        """The commit that the revision means."""
-        self.licence: Licence | None = remote.place.licence
-        self.download_bytes = download_bytes
+    def __init__(self, remote: Repository) -> None:
+        self._remote = remote
+        self._beside = ConfigOnly(remote.snapshot, remote.place.repository)
+        self.name = remote.place.repository
+        self.config: Mapping[str, Any] = self._beside.config
+        self.revision: str | None = remote.commit
+        self.transforms: tuple[TransformPin, ...] = ()
+        self.folder: Path | None = None
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor, by name."""
+        return self._opened.tensors
+
+    @property
+    def digest(self) -> str:
+        """Name the content; see ``Checkpoint``."""
+        return self._opened.digest
+
+    @property
+    def checksums(self) -> Mapping[str, str]:
+        """SHA-256 of files of weights, as the hub states them."""
+        return {}
+
+    @cached_property
+    def download_bytes(self) -> int:
         """What a build will bring before it begins."""
+        return sum(one.wanted.size or 0 for one in self._remote.missing(self._names))
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Refuse: the weights are not here."""
         raise ZooError(f"{self.name}: its weights are not on this machine; run `zoo fetch {self.name}`")
 
-    def stamps(self) -> dict[str, tuple[int, int]]:
+    def companion(self, name: str) -> bytes | None:
+        """Read a file beside the weights, or None."""
+        return self._beside.companion(name)
+
+    def companions(self) -> tuple[str, ...]:
+        """Name the files beside the weights that a build reads or copies, sorted."""
+        return self._beside.companions()
+
+    def stamps(self) -> dict[str, Stamp]:
         """Size of every file of weights; nothing here can change under a build."""
-        return {file: (size, 0) for file, size in self._sizes.items()}
+        return {file: (0, 0, header.file_size, 0, 0) for file, header in self._headers.items()}
+
+    def bring(self, progress: Callable[[Any], None] | None = None) -> FolderCheckpoint:
+        """Fetch the weights, and open the snapshot that is whole now."""
+        bring_weights(self._remote, progress)
+        return open_folder(self._remote.snapshot)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return weight_files(self._remote)
+
+    @cached_property
+    def _headers(self) -> dict[str, Header]:
+        remote, names = self._remote, self._names
+        choice = choose(remote.files)
+        assert choice is not None  # bring_companions saw it
+
+        def open_header(file: str) -> Header:
+            reader = RangeReader(remote.describe(file).wanted, remote.snapshot / file, remote.place)
+            return header_from(reader, file, choice, offsets=False)
+
+        headers = dict(zip(names, each(open_header, names), strict=True))
+        index = read_object(remote.snapshot / choice, MAX_HEADER, choice) if is_index(choice) else {}
+        return dict(read_headers(choice, index, headers.__getitem__))
+
+    @cached_property
+    def _opened(self) -> FolderCheckpoint:
+        """The snapshot as it will be."""
+        return FolderCheckpoint(self._remote.snapshot, self._headers)
 
 
-def remote_checkpoint(
-    repository: str,
-    revision: str = "main",
-    *,
-    licence: Licence | None = None,
-    offline: bool = False,
-    token: str | None = None,
-    progress: Callable[[Arrival], None] | None = None,
-) -> FolderCheckpoint:
-    """Open a checkpoint by its headers, read by range requests; the small files are brought into the cache.
-
-    What the cache holds already is opened there. ``download_bytes`` of a ``RemoteCheckpoint`` says what is missing.
-
-    Raises:
-        UsageError: no hub id, or no revision.
-        ZooError: why not, and what to do.
-    """
-    check_id(repository)
-    check_revision(revision)
-    found = locate(repository, revision, offline=offline)
-    if found is not None:
-        return open_folder(found)
-    if is_offline(offline):
-        raise ZooError(f"{repository} at {revision} is not on this machine, and the network is off; fetch it first")
-    remote = inspect(repository, revision, storage_folder(repository), licence=licence, token=token)
-    bring_companions(remote, progress)
-    names = weight_files(remote)
-    choice = choose(remote.files)
-    assert choice is not None
-
-    def open_header(file: str) -> Header:
-        local = remote.snapshot / file
-        wanted = remote.describe(file).wanted
-        return header_from(RangeSource(wanted, local, remote.place), file, choice, offsets=False)
-
-    headers = dict(zip(names, each(open_header, names), strict=True))
-    index = read_object(remote.snapshot / choice, MAX_HEADER, choice) if is_index(choice) else {}
-    checked = dict(read_headers(choice, index, headers.__getitem__))
-    return RemoteCheckpoint(remote, checked, sum(one.wanted.size or 0 for one in remote.missing(names)))
-
-
-class RangeSource:
+class RangeReader:
     """A file over HTTP, read at positions; what came once is kept."""
 
     def __init__(self, wanted: Wanted, local: Path, place: Place) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 from zoo.contracts import TensorInfo
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
+from zoo.sources.bytereader import ByteReader
 from zoo.sources.jsonfile import parse_object
-from zoo.sources.source import Source
 
 MAX_HEADER = 100_000_000
 
@@ -27,24 +27,24 @@ class Header:
     offsets: dict[str, int]
     """Where each tensor begins, from the start of the file."""
     raw: bytes
-    """The JSON itself, for the fingerprint."""
+    """The JSON itself, for the digest."""
     file_size: int
     strides: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Strides, counted in elements, of the tensors that do not lie row by row; safetensors holds none."""
 
 
-def read_source(source: Source, label: str) -> Header:
+def read_header(reader: ByteReader, label: str) -> Header:
     """Read and check the header of a safetensors file.
 
     Args:
-        source: the file, here or over the network.
+        reader: the file, here or over the network.
         label: its name in messages.
 
     Raises:
         ZooError: whatever is wrong with it, with the names of file and tensor.
     """
-    size = source.size
-    prefix = source.read_at(0, 8)
+    size = reader.size
+    prefix = reader.read_at(0, 8)
     if len(prefix) < 8:
         raise ZooError(f"{label}: {size} bytes are no safetensors file; fetch it again")
     length = int.from_bytes(prefix, "little")
@@ -52,7 +52,7 @@ def read_source(source: Source, label: str) -> Header:
         raise ZooError(f"{label}: header of {length} bytes, more than the format's {MAX_HEADER}; no safetensors file")
     if 8 + length > size:
         raise ZooError(f"{label}: header of {length} bytes in a file of {size}; truncated, fetch it again")
-    raw = source.read_at(8, length)
+    raw = reader.read_at(8, length)
     if len(raw) < length:
         raise ZooError(f"{label}: header ends after {len(raw)} of {length} bytes; truncated, fetch it again")
     if raw[:1] != b"{":

@@ -19,8 +19,8 @@ import zipfile
 from zoo.contracts import TensorInfo
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
+from zoo.sources.bytereader import ByteReader
 from zoo.sources.safetensors import Header
-from zoo.sources.source import Source
 from zoo.sources.torch_bin_pickle import MAX_PICKLE, Tensor, describe
 
 _MAX_DIRECTORY = 8 * 2**20
@@ -32,8 +32,8 @@ _INNER = ("state_dict", "model_state_dict", "model", "module", "params")
 class _Stream(io.RawIOBase):
     """A source as the seekable stream that ``zipfile`` wants; no single read may be large."""
 
-    def __init__(self, source: Source, label: str) -> None:
-        self._source = source
+    def __init__(self, reader: ByteReader, label: str) -> None:
+        self._reader = reader
         self._label = label
         self._at = 0
 
@@ -47,34 +47,34 @@ class _Stream(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._source.size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._reader.size}[whence]
         if base + offset < 0:
             raise zipfile.BadZipFile("an offset before the beginning")
         self._at = base + offset
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        left = max(self._source.size - self._at, 0)
+        left = max(self._reader.size - self._at, 0)
         size = left if size is None or size < 0 else min(size, left)
         if size > MAX_PICKLE:
             raise ZooError(f"{self._label}: a table of contents of {size} bytes, which no file of weights has")
-        data = self._source.read_at(self._at, size)
+        data = self._reader.read_at(self._at, size)
         self._at += len(data)
         return data
 
 
-def read_source(source: Source, label: str, *, offsets: bool = True) -> Header:
+def read_header(reader: ByteReader, label: str, *, offsets: bool = True) -> Header:
     """Read the header of a ``.bin`` archive from any source of bytes.
 
     Args:
-        source: the archive.
+        reader: the archive.
         label: its name in messages.
         offsets: look up where the tensors begin, which takes a small read for each; without, ``offsets`` stays empty.
     """
-    _check_kind(source, label)
+    _check_kind(reader, label)
     try:
-        with zipfile.ZipFile(_Stream(source, label)) as archive:
-            if archive.start_dir < 0 or source.size - archive.start_dir > _MAX_DIRECTORY:
+        with zipfile.ZipFile(_Stream(reader, label)) as archive:
+            if archive.start_dir < 0 or reader.size - archive.start_dir > _MAX_DIRECTORY:
                 raise ZooError(f"{label}: a table of contents that no file of weights has; it is damaged")
             members = _members(archive, label)
             pickled = _small(archive, members, "data.pkl", MAX_PICKLE, label)
@@ -87,8 +87,8 @@ def read_source(source: Source, label: str, *, offsets: bool = True) -> Header:
             f"{label}: written on a big-endian machine, which is not read; save it again on a little-endian one"
         )
     tensors = _tensors(describe(pickled, label), label)
-    begins = _begins(source, members, end, label) if offsets else {}
-    header = Header({}, {}, _identity(pickled, members), source.size)
+    begins = _begins(reader, members, end, label) if offsets else {}
+    header = Header({}, {}, _identity(pickled, members), reader.size)
     for name, tensor in tensors.items():
         member = members.get(f"data/{tensor.storage.key}")
         info = _check_tensor(name, tensor, member.file_size if member else None, label)
@@ -101,16 +101,16 @@ def read_source(source: Source, label: str, *, offsets: bool = True) -> Header:
     return header
 
 
-def _check_kind(source: Source, label: str) -> None:
+def _check_kind(reader: ByteReader, label: str) -> None:
     """Tell what it is if it is no zip archive."""
-    if source.size == 0:
+    if reader.size == 0:
         raise ZooError(f"{label}: empty; fetch it again")
-    head = source.read_at(0, 64)
+    head = reader.read_at(0, 64)
     if head[:4] == b"PK\x03\x04":
         return
     if head.startswith(b"version https://git-lfs"):
         raise ZooError(f"{label}: a Git LFS pointer, not the file itself; run `git lfs pull` or fetch it again")
-    if head[:1] == b"\x80" or b"ustar" in source.read_at(257, 8):
+    if head[:1] == b"\x80" or b"ustar" in reader.read_at(257, 8):
         raise ZooError(
             f"{label}: written in PyTorch's format from before 1.6, which cannot be read in place; if you trust it, "
             f"convert it: {_command(label, '')}"
@@ -195,7 +195,7 @@ def _row_major(tensor: Tensor) -> bool:
     return True
 
 
-def _begins(source: Source, members: dict[str, zipfile.ZipInfo], end: int, label: str) -> dict[str, int]:
+def _begins(reader: ByteReader, members: dict[str, zipfile.ZipInfo], end: int, label: str) -> dict[str, int]:
     """Find where each storage begins: behind its local header, whose length only it knows.
 
     Raises:
@@ -203,7 +203,7 @@ def _begins(source: Source, members: dict[str, zipfile.ZipInfo], end: int, label
     """
     begins, at, before = {}, 0, "the beginning"
     for name, info in sorted(members.items(), key=lambda item: item[1].header_offset):
-        local = source.read_at(info.header_offset, 30) if info.header_offset >= at else b""
+        local = reader.read_at(info.header_offset, 30) if info.header_offset >= at else b""
         if len(local) < 30 or local[:4] != b"PK\x03\x04":
             raise ZooError(f"{label}: {name[:120]!r} does not follow {before[:120]!r}; the file is damaged")
         name_length, extra_length = struct.unpack("<HH", local[26:30])

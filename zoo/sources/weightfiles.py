@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.sources.bytereader import ByteReader, FileReader
 from zoo.sources.safetensors import Header
-from zoo.sources.source import FileSource, Source
 
 CHOICES = (
     "model.safetensors",
@@ -98,18 +98,18 @@ def header_of(path: Path, file: str, choice: str) -> Header:
     """Read the header of a file on disk, in the format that ``choice`` means."""
     try:
         with path.open("rb") as opened:
-            return header_from(FileSource(opened), file, choice)
+            return header_from(FileReader(opened), file, choice)
     except OSError as error:
         raise ZooError(f"{file}: {error.strerror or error}") from None
 
 
-def header_from(source: Source, file: str, choice: str, *, offsets: bool = True) -> Header:
+def header_from(reader: ByteReader, file: str, choice: str, *, offsets: bool = True) -> Header:
     """Read a header from any source of bytes; ``offsets`` false spares a distant ``.bin`` many small reads."""
     from zoo.sources import safetensors, torch_bin
 
     if is_pickled(choice):
-        return torch_bin.read_source(source, file, offsets=offsets)
-    return safetensors.read_source(source, file)
+        return torch_bin.read_header(reader, file, offsets=offsets)
+    return safetensors.read_header(reader, file)
 
 
 def absence(names: Collection[str]) -> str:

@@ -150,7 +150,8 @@ def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> str:
     layout, partial = work.layout, work.partial
     stamps = checkpoint.stamps()
     places = [[one.parameter.name, one.array, one.dtype, one.offset, one.nbytes] for one in layout.arrays]
-    journal = Journal(partial, identity(layout.recipe.hash, places, stamps))
+    inputs = {name: stamp[2:4] for name, stamp in stamps.items()}  # a device may be numbered anew between two builds
+    journal = Journal(partial, identity(layout.recipe.hash, places, inputs))
     path = partial / name
     if journal.exists() and not journal.matches():
         work.warn(f"{partial.name}: unfinished work on another recipe or on weights that changed since; starting over")

@@ -49,7 +49,7 @@ def calibrated(
             f"calibration samples of {pin.sequence_length} tokens are longer than the context of "
             f"{resolved.recipe.model}, {context}; say --sequence-length {context} or less"
         )
-    tokenizer = resolved.checkpoint.path("tokenizer.json")
+    tokenizer = resolved.checkpoint.companion("tokenizer.json")
     if tokenizer is None:
         if planning:
             return resolved, None

@@ -17,13 +17,12 @@ from zoo.reports import is_verified, verification
 from zoo.stages.choices import check_options
 from zoo.stages.listing import parameter_count, precisions
 from zoo.stages.resolve import (
-    Request,
     checkpoint_tokens,
-    open_weights,
     resolve_architecture,
     resolve_licence,
 )
 from zoo.stages.subject import Subject, find_packages, identify
+from zoo.stages.weights import open_here
 
 
 class Field(Value):
@@ -202,7 +201,7 @@ def _package(folder: Path) -> Description:
 
 
 def _checkpoint(registry: Registry, subject: Subject) -> Description:
-    checkpoint = open_weights(subject, Request(model=subject.label), required=False)
+    checkpoint = open_here(registry, subject)
     if checkpoint is None:
         raise ZooError(f"{subject.label} is not declared and its files are not on this machine; fetch it first")
     architecture = resolve_architecture(registry, None, checkpoint)

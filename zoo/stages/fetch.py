@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.declarations.base import Value
 from zoo.declarations.licence import Licence
 from zoo.errors import UsageError
 from zoo.registry import Registry
+from zoo.stages.locations import Location
 from zoo.stages.subject import identify
+from zoo.stages.weights import locate_weights
 
 if TYPE_CHECKING:
+    from zoo.contracts import Checkpoint
     from zoo.sources.transfer import Arrival
 
 
@@ -76,17 +78,15 @@ def fetch_weights(
     if subject.package is not None:
         raise UsageError(f"{subject.label} is a package already; there is nothing to fetch for it")
     declared = subject.declared
-    folder = subject.folder or (declared.weights_folder if declared is not None else None)
-    if folder is not None:
-        if revision is not None:
-            raise UsageError(f"{subject.label}: its weights are a folder, which has no revision {revision!r}")
-        return _folder(subject.label, folder, declared.licence if declared is not None else None)
+    location = locate_weights(registry, subject, None, revision)
+    assert location is not None  # a subject that is no package has its weights somewhere
+    licence = declared.licence if declared is not None else None
+    if location.hub is None:
+        checkpoint = location.open(registry, offline=offline, licence=licence)
+        return _described(subject.label, location, checkpoint, licence, progress)
     from zoo.sources import hub
 
-    source = declared.model.weights if declared is not None else None
-    repository = str(source.hub if source is not None else subject.hub)
-    wanted = revision or (source.revision if source is not None else "main")
-    licence = declared.licence if declared is not None else None
+    repository, wanted = location.hub, location.revision or "main"
     fetched = hub.fetch(repository, wanted, licence=licence, offline=offline, progress=progress)
     files = tuple(FetchedFile(name=name, bytes=size) for name, size in sorted(fetched.files.items()))
     return FetchedWeights(
@@ -129,22 +129,27 @@ def fetch_dataset(
     )
 
 
-def _folder(label: str, folder: Path, licence: Licence | None) -> FetchedWeights:
-    """Describe weights that need no fetching, checked as far as their headers go."""
-    from zoo.sources.folder import open_folder
-
-    checkpoint = open_folder(folder)
-    sizes = {path.name: path.stat().st_size for path in checkpoint.companions()}
-    sizes |= {name: size for name, (size, _) in checkpoint.stamps().items()}
+def _described(
+    label: str,
+    location: Location,
+    checkpoint: Checkpoint,
+    licence: Licence | None,
+    progress: Callable[[Arrival], None] | None,
+) -> FetchedWeights:
+    """Bring what a source other than the hub lacks, and describe it, checked as far as its headers go."""
+    missing = checkpoint.download_bytes
+    checkpoint = checkpoint.bring(progress)
+    sizes = {name: len(checkpoint.companion(name) or b"") for name in checkpoint.companions()}
+    sizes |= {name: stamp[2] for name, stamp in checkpoint.stamps().items()}
     checkpoint.close()
     return FetchedWeights(
         model=label,
         repository=None,
         revision=None,
-        commit=None,
-        folder=str(folder),
+        commit=checkpoint.revision,
+        folder=str(checkpoint.folder or location.text),
         licence=licence,
         files=tuple(FetchedFile(name=name, bytes=size) for name, size in sorted(sizes.items())),
         bytes=sum(sizes.values()),
-        downloaded_bytes=0,
+        downloaded_bytes=missing,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from zoo.errors import UsageError, ZooError
 from zoo.registry import Registry
 from zoo.scaffold import family_yaml, fine_tune_yaml, project_files, slug
 from zoo.scaffold.facts import Facts
-from zoo.stages.request import Request
-from zoo.stages.resolve import checkpoint_licence, checkpoint_tokens, implied, open_weights
-from zoo.stages.subject import Subject, is_hub_id
+from zoo.stages.locations import HUB, find_source, given_location
+from zoo.stages.resolve import checkpoint_licence, checkpoint_tokens, implied
+from zoo.stages.subject import Subject
+from zoo.stages.weights import open_here
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
 
@@ -52,9 +54,9 @@ def new_fine_tune(registry: Registry, name: str, base: str, weights: str, output
     if output.exists():
         raise ZooError(f"{output} is there already; name another with -o")
     path = Path(weights).expanduser()
-    if path.is_dir():
+    if path.exists():
         where = f"{{path: {json.dumps(os.path.relpath(path, output.parent))}}}"
-    elif is_hub_id(weights):
+    elif find_source(registry, weights) == HUB:
         where = f"{{hub: {weights}}}"
     else:
         raise UsageError(f"--weights {weights}: there is no such folder, and it is no hub id")
@@ -63,14 +65,11 @@ def new_fine_tune(registry: Registry, name: str, base: str, weights: str, output
 
 def read_facts(registry: Registry, name: str, source: str) -> Facts:
     """Read what a checkpoint's small files say: numbers, tokens, chat template, licence."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        subject = Subject(folder.resolve().name, folder=folder)
-    elif is_hub_id(source):
-        subject = Subject(source.split("/")[-1], hub=source)
-    else:
+    if not Path(source).expanduser().exists() and find_source(registry, source) is None:
         raise UsageError(f"--from {source}: there is no such folder, and it is no hub id")
-    checkpoint = open_weights(subject, Request(source), required=False)
+    location = given_location(registry, source, None, "--from")
+    label = Path(source).expanduser().resolve().name if location.is_path else source.rstrip("/").split("/")[-1]
+    checkpoint = open_here(registry, Subject(label, location=source))
     if checkpoint is None:
         raise ZooError(f"{source} is not on this machine and the network is off; fetch it, or name a folder")
     model_type = str(checkpoint.config.get("model_type") or "")
@@ -80,17 +79,17 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
     arch = registry.architecture(kind).read_config(checkpoint.config, implied(registry, None, checkpoint))
     return Facts(
         name=name,
-        model=slug(subject.label),
-        title=subject.label.replace("-", " ").replace("_", " "),
-        organisation=source.split("/")[0] if subject.hub else None,
-        hub=subject.hub,
+        model=slug(label),
+        title=label.replace("-", " ").replace("_", " "),
+        organisation=source.split("/")[0] if location.hub else None,
+        hub=location.hub,
         licence=checkpoint_licence(checkpoint),
         model_type=model_type or None,
         claimed=claimant is not None,
         numbers=_numbers(arch, kind),
         tokens={key: _one(value) for key, value in checkpoint_tokens(checkpoint).model_dump().items() if value},
         chat_template=_template(checkpoint),
-        source=f"config.json of {source if subject.hub else subject.label}",
+        source=f"config.json of {source if location.hub else label}",
     )
 
 
@@ -121,8 +120,12 @@ def _one(value: Any) -> Any:
 def _template(checkpoint: Checkpoint) -> str | None:
     from zoo.engine.chat import find_template
 
-    config = checkpoint.path("config.json")
-    return find_template(config.parent) if config is not None else None
+    with tempfile.TemporaryDirectory() as folder:  # whoever reads templates reads them from a package's folder
+        for name in ("chat_template.jinja", "tokenizer_config.json"):
+            raw = checkpoint.companion(name)
+            if raw is not None:
+                (Path(folder) / name).write_bytes(raw)
+        return find_template(Path(folder))
 
 
 def _check_name(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ class Request:
     weights: str | None = None
     """A folder or a hub id that the weights come from instead of the declared place."""
     revision: str | None = None
+    transforms: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    """What is done to the tensors, first to last: transforms by name, each with its options."""
     quantizer: str | None = None
     quantizer_options: Mapping[str, Any] = field(default_factory=dict)
     allow_nonfinite: bool = False

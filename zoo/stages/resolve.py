@@ -20,8 +20,10 @@ from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import UsageError, ZooError
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.stages.choices import check_mixed, check_precision, choose_calibration, choose_quantizer, target_options
+from zoo.stages.locations import Location
 from zoo.stages.request import Request as Request
-from zoo.stages.subject import Subject, checkpoint_folder, identify, is_hub_id, lies_in_folder
+from zoo.stages.subject import Subject, identify
+from zoo.stages.weights import licence_of, locate_weights, open_location_here, transformed
 
 if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
@@ -75,12 +77,16 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
     if precision not in target.precisions:
         raise UsageError(f"target {request.target!r} builds {', '.join(target.precisions)}, not {precision}")
     subject = identify(registry, request.model)
-    if request.revision is not None and lies_in_folder(subject, request.weights):
-        raise UsageError(f"{subject.label}: its weights are a folder, which has no revision {request.revision!r}")
-    if headers_only and target.needs_weights:
-        checkpoint = open_headers(subject, request) or open_weights(subject, request, required=True)
-    else:
-        checkpoint = open_weights(subject, request, required=target.needs_weights and fetch)
+    location = locate_weights(registry, subject, request.weights, request.revision)
+    assert location is not None  # a subject that is no package has its weights somewhere
+    required = target.needs_weights and (fetch or headers_only)
+    checkpoint = (
+        location.open(registry, licence=licence_of(subject))
+        if required
+        else open_location_here(registry, subject, location, named=request.weights is not None)
+    )
+    if checkpoint is not None:
+        checkpoint = transformed(registry, checkpoint, request.transforms)
     if checkpoint is None and subject.declared is None:
         raise ZooError(
             f"{subject.label} is not declared, its config.json is not on this machine and the network is off; "
@@ -91,11 +97,13 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
     if architecture.type not in target.architectures:
         raise ZooError(f"target {request.target!r} does not serve the architecture {architecture.type!r}")
     quantizer = choose_quantizer(registry, request, precision)
+    if checkpoint is not None and required and not (headers_only and checkpoint.tensors):
+        checkpoint = checkpoint.bring()
     recipe = Recipe(
         model=subject.declared.name if subject.declared else subject.label,
         family=family.family.name if family else None,
         licence=resolve_licence(subject.declared, checkpoint),
-        weights=pin_weights(subject, request, checkpoint),
+        weights=pin_weights(location, checkpoint),
         architecture=architecture,
         tokens=resolve_tokens(subject.declared, checkpoint),
         chat_template=subject.declared.chat_template if subject.declared else None,
@@ -110,52 +118,7 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
         ),
     )
     target.check(recipe)
-    return Resolved(recipe, checkpoint, subject, weights_source(subject, request, checkpoint))
-
-
-def open_weights(subject: Subject, request: Request, *, required: bool) -> Checkpoint | None:
-    """Open the checkpoint that a request means; None where there is none and none is needed."""
-    folder = checkpoint_folder(subject, request.weights, request.revision, required=required)
-    if folder is None:
-        repository = request.weights if request.weights and is_hub_id(request.weights) else subject.hub
-        # Nobody declared its numbers, so the repository's own configuration is needed, but no weights.
-        return hub_configuration(repository, request.revision) if repository is not None and not required else None
-    if not required and not holds_weights(folder):
-        from zoo.sources.configonly import ConfigOnly
-
-        return ConfigOnly(folder)
-    from zoo.sources.folder import open_folder
-
-    return open_folder(folder)
-
-
-def open_headers(subject: Subject, request: Request) -> Checkpoint | None:
-    """Open weights on the hub by their headers; None where they lie in a folder."""
-    if checkpoint_folder(subject, request.weights, request.revision, required=False) is not None:
-        return None
-    from zoo.sources.hub_remote import remote_checkpoint
-
-    source = weights_source(subject, request, None)
-    licence = subject.declared.licence if subject.declared else None
-    return remote_checkpoint(str(source.hub), source.revision or "main", licence=licence)
-
-
-def hub_configuration(repository: str, revision: str | None) -> Checkpoint | None:
-    """Bring a repository's small files alone; None with the network off."""
-    from zoo.sources import hub
-    from zoo.sources.configonly import ConfigOnly
-    from zoo.sources.repository import inspect
-
-    if hub.is_offline():
-        return None
-    remote = inspect(repository, revision or "main", hub.storage_folder(repository))
-    hub.bring_companions(remote)
-    return ConfigOnly(remote.snapshot, repository)
-
-
-def holds_weights(folder: Path) -> bool:
-    """Tell whether a folder holds files of weights, whatever their format."""
-    return any(name.suffix in (".safetensors", ".bin", ".pt", ".pth") for name in folder.iterdir())
+    return Resolved(recipe, checkpoint, subject, weights_source(location, checkpoint))
 
 
 def claimed_family(registry: Registry, checkpoint: Checkpoint) -> DeclaredFamily:
@@ -257,13 +220,13 @@ def _ids(value: Any) -> str:
 
 def checkpoint_tokens(checkpoint: Checkpoint) -> TokenIds:
     """Read special token ids as generation uses them: ``generation_config.json`` first, then ``config.json``."""
-    from zoo.sources.companions import GENERATION, MAX_CONFIG
-    from zoo.sources.jsonfile import read_object
+    from zoo.sources.companions import GENERATION
+    from zoo.sources.jsonfile import parse_object
 
     sources: list[Mapping[str, Any]] = [checkpoint.config]
-    generation = checkpoint.path(GENERATION)
+    generation = checkpoint.companion(GENERATION)
     if generation is not None:
-        sources.insert(0, read_object(generation, MAX_CONFIG, f"{checkpoint.name}/{GENERATION}"))
+        sources.insert(0, parse_object(generation, f"{checkpoint.name}/{GENERATION}"))
     vocab_size = checkpoint.config.get("vocab_size")
     result: dict[str, Any] = {}
     for name in TokenIds.model_fields:
@@ -294,11 +257,10 @@ def resolve_licence(declared: DeclaredModel | None, checkpoint: Checkpoint | Non
 
 def checkpoint_licence(checkpoint: Checkpoint) -> str | None:
     """Read ``license`` from the metadata block at the head of a checkpoint's ``README.md``."""
-    page = checkpoint.path("README.md")
+    page = checkpoint.companion("README.md")
     if page is None:
         return None
-    with page.open("rb") as file:
-        text = file.read(65536).decode("utf-8", "replace")
+    text = page[:65536].decode("utf-8", "replace")
     if not text.startswith("---"):
         return None
     for line in text.splitlines()[1:]:
@@ -310,36 +272,21 @@ def checkpoint_licence(checkpoint: Checkpoint) -> str | None:
     return None
 
 
-def pin_weights(subject: Subject, request: Request, checkpoint: Checkpoint | None) -> WeightsPin:
+def pin_weights(location: Location, checkpoint: Checkpoint | None) -> WeightsPin:
     """Pin the weights by what they are, never by where they lie."""
-    declared_hub = subject.declared.model.weights.hub if subject.declared else None
-    hub = request.weights if request.weights and is_hub_id(request.weights) else subject.hub or declared_hub
-    if request.weights and not is_hub_id(request.weights):
-        hub = None
     if checkpoint is None:
-        revision = request.revision or (subject.declared.model.weights.revision if subject.declared else None)
-        return WeightsPin(hub=hub, revision=revision)
+        return WeightsPin(hub=location.hub, revision=location.revision)
     # A hub's revision is what it was when the files came: the commit.
-    return WeightsPin(hub=hub, revision=commit_of(checkpoint) if hub else None, fingerprint=checkpoint.fingerprint)
+    return WeightsPin(
+        hub=location.hub,
+        revision=checkpoint.revision if location.hub else None,
+        digest=checkpoint.digest,
+        files=dict(checkpoint.checksums),
+        transforms=checkpoint.transforms,
+    )
 
 
-def commit_of(checkpoint: Checkpoint) -> str | None:
-    """Say which commit of a hub repository a checkpoint is; None where nothing says it."""
-    commit: str | None = getattr(checkpoint, "commit", None)
-    folder = getattr(checkpoint, "folder", None)
-    if commit is None and isinstance(folder, Path) and folder.resolve().parent.name == "snapshots":
-        commit = folder.resolve().name
-    return commit
-
-
-def weights_source(subject: Subject, request: Request, checkpoint: Checkpoint | None) -> WeightsSource:
+def weights_source(location: Location, checkpoint: Checkpoint | None) -> WeightsSource:
     """Say where the weights come from, on the hub and on this machine."""
-    declared = subject.declared.model.weights if subject.declared else None
-    hub = subject.hub or (declared.hub if declared else None)
-    revision = request.revision or (declared.revision if declared else "main")
-    if request.weights is not None:
-        hub, revision = (request.weights if is_hub_id(request.weights) else None), request.revision or "main"
-    folder = None
-    if checkpoint is not None:
-        folder = checkpoint_folder(subject, request.weights, request.revision, required=False)
-    return WeightsSource(hub, revision, folder)
+    folder = checkpoint.folder if checkpoint is not None else None
+    return WeightsSource(location.hub, location.revision or "main", folder)

@@ -11,7 +11,7 @@ from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.store import output_folder
 from zoo.registry import Registry
 from zoo.stages.documents import document_target, target_context, write_documents
-from zoo.stages.resolve import Request, holds_weights, resolve
+from zoo.stages.resolve import Request, resolve
 from zoo.stages.subject import identify
 from zoo.stages.tools import run_tool
 from zoo.toolchain import DocumentTarget, Listening, Serving, Tool, ToolCommand
@@ -90,7 +90,7 @@ def prepare(
         )
     resolved = resolve(registry, request, fetch=False)
     folder, hub = resolved.source.folder, resolved.source.hub
-    if folder is not None and not holds_weights(folder):
+    if folder is not None and resolved.checkpoint is not None and not resolved.checkpoint.tensors:
         raise ZooError(f"{folder} holds no weights, only their configuration; {request.target} serves weights")
     if folder is None and _offline():
         raise ZooError(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.store import StoredPackage, read_labels, stored_packages
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
-
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+from zoo.stages.locations import HUB, find_source, is_checkpoint
 
 
 @dataclass(frozen=True)
@@ -20,26 +18,13 @@ class Subject:
     label: str
     """Its name in messages and packages; of a folder just its own name."""
     package: Path | None = None
-    folder: Path | None = None
+    location: str | None = None
+    """What a source opens, where MODEL is no declared name: a folder, a file, a hub id."""
     declared: DeclaredModel | None = None
-    hub: str | None = None
 
     @property
     def family(self) -> DeclaredFamily | None:
         return self.declared.declared_in if self.declared else None
-
-
-def lies_in_folder(subject: Subject, weights: str | None) -> bool:
-    """Tell whether a subject's weights are a folder that somebody names or a plugin ships, and no hub repository."""
-    if weights is not None:
-        return not is_hub_id(weights)
-    shipped = subject.declared.weights_folder if subject.declared is not None else None
-    return subject.folder is not None or shipped is not None
-
-
-def is_hub_id(text: str) -> bool:
-    """Tell whether a text has the form of a hub id and no folder of that name exists."""
-    return bool(_HUB_ID.match(text)) and ".." not in text and not Path(text).exists()
 
 
 def identify(registry: Registry, text: str) -> Subject:
@@ -54,8 +39,9 @@ def identify(registry: Registry, text: str) -> Subject:
     path = Path(text).expanduser()
     if (path / "zoo.json").is_file():
         return Subject(path.resolve().name, package=path)
-    if (path / "config.json").is_file():
-        return Subject(path.resolve().name or "model", folder=path)
+    if path.exists() and is_checkpoint(registry, path):
+        real = path.resolve()
+        return Subject((real.stem if path.is_file() else real.name) or "model", location=str(path))
     declared = registry.find(text)
     if declared is not None:
         return Subject(declared.name, declared=declared)
@@ -63,49 +49,15 @@ def identify(registry: Registry, text: str) -> Subject:
         raise ZooError(f"{text} is neither a checkpoint nor a package: it holds no config.json and no zoo.json")
     if path.is_file():
         raise ZooError(f"{text} is a file; name the folder that holds the checkpoint or the package")
-    if text.startswith((".", "/", "~")) or text.count("/") > 1:
+    if text.startswith((".", "/", "~")):
         raise ZooError(f"there is no folder {text}")
-    families = registry.families
-    if is_hub_id(text) and text.split("/")[0] not in families:
-        return Subject(text.split("/")[-1], hub=text)
+    source = find_source(registry, text)
+    if source is not None and not (source == HUB and text.split("/")[0] in registry.families):
+        return Subject(text.rstrip("/").split("/")[-1], location=text)
+    if text.count("/") > 1:
+        raise ZooError(f"there is no folder {text}")
     registry.model(text)  # offers the nearest names
     raise AssertionError(text)
-
-
-def checkpoint_folder(subject: Subject, weights: str | None, revision: str | None, *, required: bool) -> Path | None:
-    """Find the folder of a subject's weights: what ``--weights`` names, its own, what a plugin ships, the hub's cache.
-
-    Args:
-        required: fetch what is missing; otherwise None stands for weights that are not on this machine.
-    """
-    if subject.package is not None and weights is None:
-        raise UsageError(f"{subject.label} is a package already; name a model or a checkpoint to build")
-    if weights is not None:
-        path = Path(weights).expanduser()
-        if path.is_dir():
-            return path
-        if is_hub_id(weights):
-            return _from_hub(weights, revision, subject, required=required)
-        raise ZooError(f"--weights {weights}: there is no such folder, and it is no hub id")
-    if subject.folder is not None:
-        return subject.folder
-    if subject.declared is not None:
-        shipped = subject.declared.weights_folder
-        if shipped is not None:
-            return shipped
-        source = subject.declared.model.weights
-        return _from_hub(str(source.hub), revision or source.revision, subject, required=required)
-    return _from_hub(str(subject.hub), revision, subject, required=required)
-
-
-def _from_hub(repository: str, revision: str | None, subject: Subject, *, required: bool) -> Path | None:
-    from zoo.sources import hub
-
-    found = hub.locate(repository, revision or "main")
-    if found is not None or not required:
-        return found
-    licence = subject.declared.licence if subject.declared else None
-    return hub.download(repository, revision or "main", licence=licence)
 
 
 def find_packages(model: DeclaredModel | None, label: str) -> list[StoredPackage]:

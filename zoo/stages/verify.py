@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,17 @@ from typing import TYPE_CHECKING
 from zoo.declarations.manifest import Manifest
 from zoo.declarations.report import Report
 from zoo.engine.machine import free_memory
-from zoo.errors import ZooError
+from zoo.errors import WeightsAbsent, ZooError
 from zoo.package.folder import Package, check_hashes, open_package, read_manifest
 from zoo.package.memory import OPENING
 from zoo.registry import Registry
 from zoo.reports import keep_report, make_report, require_place
 from zoo.stages.opening import open_engine
-from zoo.stages.subject import Subject, checkpoint_folder, find_package, identify
+from zoo.stages.subject import Subject, find_package, identify
+from zoo.stages.weights import locate_weights, retransformed
 
 if TYPE_CHECKING:
-    from zoo.sources.folder import FolderCheckpoint
+    from zoo.contracts import Checkpoint
     from zoo.verify.compare import Progress
     from zoo.verify.result import Verdict
     from zoo.verify.samples import Sample
@@ -105,32 +107,38 @@ def verify(
     return Verification(verdict, report, keep_report(report))
 
 
-def original_weights(registry: Registry, package: Package, subject: Subject, weights: str | None) -> FolderCheckpoint:
-    """Open the checkpoint that a package was built from; a package itself remembers no place.
+def original_weights(registry: Registry, package: Package, subject: Subject, weights: str | None) -> Checkpoint:
+    """Open the checkpoint that a package was built from, transformed as it was; a package itself remembers no place.
 
     Raises:
         ZooError: it is not on this machine, or it is another one.
     """
-    from zoo.sources.folder import open_folder
-
     recipe = package.manifest.recipe
+    if recipe.format_version == 1:
+        raise ZooError(
+            f"{package.path.name} was built by an earlier version, which did not record its weights' content; build it "
+            f"again: zoo build {recipe.model} -p {recipe.precision} --force -o {package.path}"
+        )
     if subject.package is not None:
         declared = registry.find(f"{recipe.family}/{recipe.model}") if recipe.family else None
-        subject = Subject(recipe.model, declared=declared, hub=recipe.weights.hub)
-    folder = None
-    if weights is not None or subject.declared or subject.folder or subject.hub:
-        folder = checkpoint_folder(subject, weights, recipe.weights.revision, required=weights is not None)
-    if folder is None:
-        fetch = f"fetch them with zoo fetch {subject.label}, or " if subject.declared or subject.hub else ""
+        subject = Subject(recipe.model, declared=declared, location=None if declared else recipe.weights.hub)
+    location = locate_weights(registry, subject, weights, None if weights else recipe.weights.revision)
+    checkpoint = None
+    if location is not None:
+        with contextlib.suppress(*() if weights is not None else (WeightsAbsent,)):
+            checkpoint = location.open(registry, offline=weights is None)
+    if checkpoint is None:
+        known = subject.declared or subject.location
+        fetch = f"fetch them with zoo fetch {subject.label}, or " if known else ""
         raise ZooError(
             f"the weights that {package.path.name} was built from are not known to be on this machine; "
             f"{fetch}name their folder with --weights"
         )
-    checkpoint = open_folder(folder)
-    if checkpoint.fingerprint != recipe.weights.fingerprint:
+    checkpoint = retransformed(registry, checkpoint.bring(), recipe.weights.transforms)
+    if checkpoint.digest != recipe.weights.digest:
         raise ZooError(
-            f"{checkpoint.name} is not what {package.path.name} was built from: its fingerprint is "
-            f"{checkpoint.fingerprint[:12]}, the package's recipe says {(recipe.weights.fingerprint or 'none')[:12]}; "
+            f"{checkpoint.name} is not what {package.path.name} was built from: its digest is "
+            f"{checkpoint.digest[:12]}, the package's recipe says {(recipe.weights.digest or 'none')[:12]}; "
             "name the right folder with --weights"
         )
     return checkpoint

@@ -13,8 +13,9 @@ from zoo.stages.choices import check_precision
 from zoo.stages.doctor import hardware, software
 from zoo.stages.doctor import weights as places
 from zoo.stages.doctor.findings import Diagnosis, Finding
-from zoo.stages.resolve import Request, Resolved, claimed_family, open_weights, resolve
+from zoo.stages.resolve import Request, Resolved, claimed_family, resolve
 from zoo.stages.subject import identify
+from zoo.stages.weights import open_here
 
 __all__ = ["Diagnosis", "Finding", "diagnose", "pinned_requirements"]
 
@@ -83,7 +84,7 @@ def expected_plan(registry: Registry, resolved: Resolved) -> Plan:
     architecture = resolved.recipe.architecture
     shapes = registry.architecture(architecture.type).tensors(architecture)
     declared = DeclaredCheckpoint.of(shapes.items(), resolved.source.name)
-    return plan(resolved.recipe, declared, registry, folder, download_bytes=declared.nbytes)
+    return plan(resolved.recipe, declared, registry, folder, download_bytes=declared.download_bytes)
 
 
 def pinned_requirements(registry: Registry, model: str) -> list[str]:
@@ -106,5 +107,5 @@ def _family_of(registry: Registry, model: str) -> DeclaredFamily | None:
         from zoo.package import read_manifest
 
         return registry.families.get(read_manifest(subject.package).recipe.family or "")
-    checkpoint = open_weights(subject, Request(model=model), required=False)
+    checkpoint = open_here(registry, subject)
     return claimed_family(registry, checkpoint) if checkpoint is not None else None

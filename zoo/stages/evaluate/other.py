@@ -38,7 +38,7 @@ class Other:
     package: Package | None = None
     note: str | None = None
     scoring: Scoring = "likelihood"
-    fingerprint: str | None = None
+    digest: str | None = None
     """Of the original weights."""
     _run: Run | None = None
     _model: Any = None
@@ -57,10 +57,12 @@ class Other:
             require_original()
             checkpoint = original_weights(registry, package, identify(registry, request.model), request.weights)
             checkpoint.close()
+            if checkpoint.folder is None:
+                raise ZooError(f"{checkpoint.name}: transformers cannot open it as it is; --against hf needs a folder")
             what = package.manifest.recipe.precision
             return cls(
                 what, "transformers fp32", original=True, folder=checkpoint.folder, scoring=scoring,
-                fingerprint=checkpoint.fingerprint,
+                digest=checkpoint.digest,
             )  # fmt: skip
         other = _other_package(registry, request.against)
         note = None
@@ -101,7 +103,7 @@ class Other:
         from zoo.evaluation.original import OriginalModel
 
         assert self.folder is not None
-        work = digest([self.fingerprint, sorted(request.tasks), request.limit, request.seed, self.scoring])
+        work = digest([self.digest, sorted(request.tasks), request.limit, request.seed, self.scoring])
         self._journal = Journal(zoo_home() / "evaluations" / f"{work[:24]}.jsonl")
         return OriginalModel(self.folder, self._journal, progress=progress)
 

@@ -6,17 +6,17 @@ import os
 from typing import BinaryIO, Protocol
 
 
-class Source(Protocol):
+class ByteReader(Protocol):
     """A run of bytes of known size."""
 
     size: int
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Read ``size`` bytes, fewer only where the source ends."""
+        """Read ``size`` bytes, fewer only where the file ends."""
         ...
 
 
-class FileSource:
+class FileReader:
     """An open file on disk."""
 
     def __init__(self, file: BinaryIO) -> None:
