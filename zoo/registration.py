@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CORE_COMMANDS = frozenset(
     [
         *("list", "show", "plugins", "fetch", "build", "verify", "run", "bench", "eval", "report"),
-        *("serve", "doctor", "new", "validate", "catalog", "rm"),
+        *("serve", "doctor", "new", "validate", "catalog", "rm", "prepare"),
     ]
 )
 """Commands that no plugin may take; a test compares them with the command line."""
