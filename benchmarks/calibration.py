@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import zoo
 from zoo.calibration.execute import Executor
-from zoo.calibration.program import record
+from zoo.calibration.program import cut
 from zoo.calibration.stream import read_stored
 from zoo.calibration.weights import read_float32
 from zoo.package.layout import lay_out
@@ -114,7 +114,7 @@ class FloatModel:
     def __init__(self, recipe: Any, checkpoint: Any, package: Path | None) -> None:
         layout = lay_out(recipe, host().registry)
         assert layout.architecture is not None
-        self.program = record(layout.architecture, recipe.architecture, layout.target.head_multiple)
+        self.program = cut(layout.program)
         self.executor = Executor("cpu")
         scratch = Scratch()
         self.weights = {}

@@ -82,7 +82,7 @@ class FlatTarget:
 
     Options = Rtn.Options
     precisions = {"fp32": "float", "fp16": "float", "int8": "rtn", "int4": "rtn"}  # noqa: RUF012
-    architectures = ("flat",)
+    operations = None
     emitter_version = 1
     needs_weights = True
     runnable = False
@@ -100,7 +100,7 @@ class FlatTarget:
                 at += array.nbytes
         return placed
 
-    def files(self, recipe: Any, architecture: Any, arrays: Any, storages: Any) -> list[tuple[str, bytes]]:
+    def files(self, recipe: Any, program: Any, arrays: Any, storages: Any) -> list[tuple[str, bytes]]:
         return [("graph.json", json.dumps([[a.parameter.name, a.array, a.offset] for a in arrays]).encode())]
 
 

@@ -59,7 +59,7 @@ _EXPORTS = {
     "Transform": "zoo.contracts:Transform",
     "TransformedCheckpoint": "zoo.contracts:TransformedCheckpoint",
     "TransformPin": "zoo.declarations.recipe:TransformPin",
-    "GraphOps": "zoo.contracts:GraphOps",
+    "GraphOps": "zoo.operations:GraphOps",
     "Parameter": "zoo.contracts:Parameter",
     "Part": "zoo.contracts:Part",
     "Slab": "zoo.contracts:Slab",

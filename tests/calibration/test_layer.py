@@ -9,7 +9,7 @@ from tests.calibration.test_program import SHAPES, opened
 from tests.checkpoints import make_checkpoint
 from zoo.calibration.execute import Executor
 from zoo.calibration.layer import Layer
-from zoo.calibration.program import record
+from zoo.calibration.program import cut
 from zoo.calibration.weights import read_float32
 from zoo.errors import ZooError
 from zoo.quantizers.slab import Scratch
@@ -21,7 +21,7 @@ def first_layer(folder, **numbers):
 
     make_checkpoint(folder, **numbers)
     checkpoint, layout = opened(folder)
-    program = record(layout.architecture, layout.recipe.architecture, layout.target.head_multiple)
+    program = cut(layout.program)
     scratch = Scratch()
     weights = {
         one.parameter.name: read_float32(one, checkpoint, scratch) for one in layout.placed if one.parameter.layer == 0

@@ -7,7 +7,7 @@ import pytest
 
 from tests.checkpoints import make_checkpoint
 from zoo.calibration.execute import Executor
-from zoo.calibration.program import record
+from zoo.calibration.program import cut
 from zoo.calibration.weights import read_float32
 from zoo.declarations.licence import UNKNOWN_LICENCE
 from zoo.declarations.recipe import QuantizerChoice, Recipe, TargetChoice, WeightsPin
@@ -46,7 +46,7 @@ def test_parity_with_transformers(tmp_path, shape):
 
     model = make_checkpoint(tmp_path / "m", **SHAPES[shape])
     checkpoint, layout = opened(tmp_path / "m")
-    program = record(layout.architecture, layout.recipe.architecture, layout.target.head_multiple)
+    program = cut(layout.program)
     assert len(program.layers) == 2
     scratch, executor = Scratch(), Executor()
     weights = {one.parameter.name: torch.from_numpy(read_float32(one, checkpoint, scratch)) for one in layout.placed}
@@ -65,7 +65,7 @@ def test_parity_with_transformers(tmp_path, shape):
 def test_groups_share_their_inputs(tmp_path):
     make_checkpoint(tmp_path / "m")
     _, layout = opened(tmp_path / "m")
-    program = record(layout.architecture, layout.recipe.architecture, layout.target.head_multiple)
+    program = cut(layout.program)
     roles = [[one.role for one in group] for group in program.layers[1].groups]
     assert roles == [["attn.qkv_proj"], ["attn.o_proj"], ["mlp.gate_proj", "mlp.up_proj"], ["mlp.down_proj"]]
     assert [[one.role for one in group] for group in program.after.groups] == [["lm_head"]]
@@ -76,7 +76,7 @@ def test_only_what_is_wanted_is_computed(tmp_path):
 
     make_checkpoint(tmp_path / "m")
     checkpoint, layout = opened(tmp_path / "m")
-    program = record(layout.architecture, layout.recipe.architecture, layout.target.head_multiple)
+    program = cut(layout.program)
     layer, scratch = program.layers[0], Scratch()
     needed = {"input_layernorm", "attn.qkv_proj"}
     weights = {

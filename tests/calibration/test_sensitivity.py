@@ -8,7 +8,7 @@ import pytest
 from tests.calibration.test_program import SHAPES, opened
 from tests.checkpoints import make_checkpoint
 from zoo.calibration.execute import Executor
-from zoo.calibration.program import record
+from zoo.calibration.program import cut
 from zoo.calibration.sensitivity import measure, rounding_error
 from zoo.calibration.weights import read_float32
 from zoo.declarations.storage import BlockStorage, FloatStorage
@@ -38,7 +38,7 @@ def test_it_predicts_what_is_lost(tmp_path, shape):
     )  # fmt: skip
     assert steps == [(one, 7) for one in range(1, 8)]  # three forward, four back
     assert sorted(one.name for one in tmp_path.iterdir()) == ["m"]  # the states are gone
-    program = record(layout.architecture, layout.recipe.architecture, layout.target.head_multiple)
+    program = cut(layout.program)
     weights = {one.parameter.name: read_float32(one, checkpoint, Scratch()) for one in layout.placed}
     executor = Executor()
 

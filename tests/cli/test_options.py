@@ -90,7 +90,7 @@ PLUGIN = """
     class Paint:
         Options = Options
         precisions = {"fp16": "float"}
-        architectures = ("decoder",)
+        operations = None
         emitter_version = 1
         needs_weights = False
         runnable = False

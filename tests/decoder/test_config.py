@@ -231,7 +231,8 @@ KEYS = sorted({key for key, _ in REFUSED} | set(SMALL) | {"auto_map", "original_
 @given(st.dictionaries(st.sampled_from(KEYS), JSON | SCALING, max_size=6))
 def test_anything_is_read_or_refused_in_one_line(changes: dict[str, Any]) -> None:
     """No configuration ends in a traceback, and numbers that are read can be listed and turned into frequencies."""
-    from zoo.decoder.rotary import rotary
+    from zoo.decoder.forward import context_length
+    from zoo.decoder.rotary import angles
 
     decoder, refusal = Decoder(), ""
     try:
@@ -247,15 +248,16 @@ def test_anything_is_read_or_refused_in_one_line(changes: dict[str, Any]) -> Non
         assert decoder.tensors(arch).keys() == {
             part.tensor for one in decoder.parameters(arch, 16) for part in one.parts
         }
-        turned = rotary(arch, -(-arch.head_dim // 16) * 16)
+        turned = angles(arch, -(-arch.head_dim // 16) * 16)
         assert turned.frequencies.shape == turned.exponents.shape
-        assert turned.context < 2**31
+        assert context_length(arch) < 2**31
 
 
 def test_listing_needs_no_numpy() -> None:
     code = (
         "import sys; from zoo.decoder import Decoder; d = Decoder();"
-        f"a = d.read_config({SMALL!r}); d.parameters(a, 16); d.tensors(a); assert 'numpy' not in sys.modules"
+        f"a = d.read_config({SMALL!r}); d.parameters(a, 16); d.tensors(a);"
+        "from zoo.operations import record; assert record(d, a, 16).steps; assert 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

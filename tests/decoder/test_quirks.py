@@ -128,7 +128,7 @@ def test_calibration_computes_the_same(model_type: str, tmp_path: Path) -> None:
     """What calibration sends its samples through is what transformers computes, and AWQ's folding keeps it."""
     from zoo.calibration.execute import Executor
     from zoo.calibration.layer import Layer
-    from zoo.calibration.program import record
+    from zoo.calibration.program import cut
     from zoo.calibration.weights import read_float32
     from zoo.package.layout import lay_out
     from zoo.plugins import host
@@ -140,7 +140,7 @@ def test_calibration_computes_the_same(model_type: str, tmp_path: Path) -> None:
     layout = lay_out(found.recipe, host().registry)
     assert layout.architecture is not None
     assert found.checkpoint is not None
-    program = record(layout.architecture, found.recipe.architecture, layout.target.head_multiple)
+    program = cut(layout.program)
     scratch, executor = Scratch(), Executor()
     weights = {one.parameter.name: read_float32(one, found.checkpoint, scratch) for one in layout.placed}
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, 331, (2, 40)))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.decoder.test_config import LLAMA3, SMALL, read
-from zoo.decoder.rotary import rotary
+from zoo.decoder.forward import rotary
+from zoo.decoder.rotary import angles
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -36,7 +37,8 @@ def test_frequencies(name: str, head_dim: int) -> None:
     config = transformers.LlamaConfig(**numbers, rope_parameters=dict(parameters))
     wanted = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(config)
     padded = -(-head_dim // 16) * 16
-    found = rotary(read(**numbers, rope_parameters=parameters), padded)
+    arch = read(**numbers, rope_parameters=parameters)
+    found = angles(arch, padded)
 
     assert found.frequencies.dtype == np.float32
     assert found.frequencies.shape == (padded // 2,)
@@ -45,4 +47,4 @@ def test_frequencies(name: str, head_dim: int) -> None:
     assert not found.frequencies[head_dim // 2 :].any(), "padding does not turn"
     assert found.magnitude == pytest.approx(wanted.attention_scaling, rel=1e-6)
     assert (found.growth is not None) == (name == "dynamic")
-    assert found.context == (3 * 4096 if name == "dynamic" else 4096)
+    assert rotary(arch, padded).context == (3 * 4096 if name == "dynamic" else 4096)

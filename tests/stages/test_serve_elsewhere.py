@@ -28,7 +28,7 @@ class Options(BaseModel):
 class Papers:
     Options = Options
     precisions = {"fp16": "float", "fp32": "float"}
-    architectures = ("decoder",)
+    operations = None
     emitter_version = 1
     needs_weights = False
     runnable = False

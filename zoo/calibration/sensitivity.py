@@ -25,12 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.calibration.execute import Executor
-from zoo.calibration.program import Op, Segment, record
+from zoo.calibration.program import Segment, cut
 from zoo.calibration.states import States
 from zoo.calibration.weights import read_float32
 from zoo.contracts import Checkpoint, Parameter, Part
 from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.errors import ZooError
+from zoo.operations import Embedding, Linear, Operation
 from zoo.package.layout import Layout
 from zoo.quantizers.readback import dequantize, empty
 from zoo.quantizers.rtn import Rtn, RtnOptions
@@ -91,19 +92,18 @@ class _Pass:
         device: str,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        assert layout.architecture is not None
-        arch = layout.recipe.architecture
+        assert layout.program is not None
         self._checkpoint, self._choices, self._progress = checkpoint, choices, progress
         self._tokens = used(tokens)
         self._executor = Executor(device)
-        program = record(layout.architecture, arch, layout.target.head_multiple)
+        program = cut(layout.program)
         self._segments = [program.before, *program.layers, program.after]
         self._placed = {one.parameter.name: one for one in layout.placed}
         self._scratch = Scratch()
         self._found = {name: [0.0] * len(storages) for name, storages in choices.items()}
         count, length = self._tokens.shape
         # Before each segment but the first, the states of all samples; behind them the gradients that come back.
-        self._states = States(folder, (count * len(self._segments), length, arch.hidden_size))
+        self._states = States(folder, (count * len(self._segments), length, layout.program.width(program.before.exit)))
         self._generator = self._executor.torch.Generator(device).manual_seed(_SEED)
 
     def run(self) -> dict[str, list[float]]:
@@ -128,13 +128,11 @@ class _Pass:
 
     def _load(self, segment: Segment) -> dict[str, Any]:
         """Read a segment's weights from the checkpoint."""
-        found: dict[str, Any] = {}
-        for op in segment.ops:
-            for one in (op.weight, op.bias):
-                if one is not None and one.name not in found:
-                    values = read_float32(self._placed[one.name], self._checkpoint, self._scratch)
-                    found[one.name] = self._executor.torch.from_numpy(values).to(self._executor.device)
-        return found
+        tensors: dict[str, Any] = {}
+        for name in segment.weights:
+            values = read_float32(self._placed[name], self._checkpoint, self._scratch)
+            tensors[name] = self._executor.torch.from_numpy(values).to(self._executor.device)
+        return tensors
 
     def _batches(self) -> Iterator[tuple[int, int]]:
         count, length = self._tokens.shape
@@ -166,8 +164,8 @@ class _Pass:
         """Send the gradients back through a segment: they take the place of the states that entered it."""
         torch, count = self._executor.torch, len(self._tokens)
 
-        def watch(op: Op, x: Any, y: Any) -> None:
-            if op.kind not in ("linear", "embedding") or op.weight is None or op.weight.name not in self._choices:
+        def watch(op: Operation, x: Any, y: Any) -> None:
+            if not isinstance(op, Linear | Embedding) or op.weight.name not in self._choices:
                 return
             if not y.requires_grad:  # the embedding: before it there is nothing to differentiate
                 y.requires_grad_()

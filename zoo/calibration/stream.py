@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zoo.calibration.execute import Executor
 from zoo.calibration.layer import Layer
-from zoo.calibration.program import Segment, record
+from zoo.calibration.program import Segment, cut
 from zoo.calibration.states import States
 from zoo.calibration.weights import empty_arrays, read_float32
 from zoo.contracts import Checkpoint, Folding, Parameter
@@ -57,15 +57,14 @@ class CalibratedStream:
         tokens: NDArray[np.int32],
         device: str = "cpu",
     ) -> None:
-        assert layout.architecture is not None
-        arch = layout.recipe.architecture
+        assert layout.program is not None
         self._layout, self._checkpoint, self._data, self._journal = layout, checkpoint, data, journal
         self._path, self._done, self._signals, self._tokens = path, done, signals, tokens
         self._executor = Executor(device)
-        self._program = record(layout.architecture, arch, layout.target.head_multiple)
+        self._program = cut(layout.program)
         self._placed = {one.parameter.name: one for one in layout.placed}
         self._scratch = Scratch()
-        self._states = States(path.parent, (*tokens.shape, arch.hidden_size))
+        self._states = States(path.parent, (*tokens.shape, layout.program.width(self._program.before.exit)))
         self._progress: Callable[[Progress], None] | None = None
         self._started = time.monotonic()
         self._sizes = {
@@ -100,10 +99,8 @@ class CalibratedStream:
         segments = [self._program.before, *self._program.layers, self._program.after]
         where: dict[str, int] = {}
         for index, segment in enumerate(segments):
-            for op in segment.ops:
-                for one in (op.weight, op.bias):
-                    if one is not None:
-                        where.setdefault(one.name, index)
+            for name in segment.weights:
+                where.setdefault(name, index)
         lists: list[list[Placed]] = [[] for _ in segments]
         at = 0
         for placed in self._layout.placed:
@@ -161,12 +158,7 @@ class CalibratedStream:
 
     def _stored(self, segment: Segment) -> dict[str, NDArray[np.float32]]:
         """Read a finished segment's weights back from the data file."""
-        weights = {}
-        for op in segment.ops:
-            for one in (op.weight, op.bias):
-                if one is not None and one.name not in weights:
-                    weights[one.name] = read_stored(self._path, self._placed[one.name])
-        return weights
+        return {name: read_stored(self._path, self._placed[name]) for name in segment.weights}
 
     def _batches(self) -> Iterator[tuple[int, int]]:
         count, length = self._tokens.shape

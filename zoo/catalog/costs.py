@@ -123,7 +123,7 @@ class Numbers:
         """Name the files that hold no weights, as the target makes them for one layer; only names are asked for."""
         key = (recipe.target.name, recipe.architecture.type)
         if key not in self.file_names:
-            short = recipe.architecture.model_copy(update={"num_hidden_layers": 1})
+            short = recipe.architecture.with_layers(1)
             layout = lay_out(recipe.model_copy(update={"architecture": short}), self.registry)
             self.file_names[key] = tuple(name for name, _ in layout.files)
         return self.file_names[key]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from zoo.catalog.cards import Option, PartCard
 from zoo.errors import ZooError
+from zoo.operations import Needs
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -20,7 +21,7 @@ def target_card(registry: Registry, name: str, plugin: str | None) -> PartCard:
     except ZooError as error:
         return _broken("target", name, plugin, error)
     properties = {
-        "architectures": ", ".join(target.architectures),
+        "operations": _operations(target.operations),
         "reads weights": "yes" if target.needs_weights else "no: it writes files for other tools",
         "run by zoo": "yes" if target.runnable else "no",
         "emitter version": str(target.emitter_version),
@@ -53,6 +54,15 @@ def quantizer_card(registry: Registry, name: str, plugin: str | None) -> PartCar
         precisions=dict.fromkeys(kind.precisions),
         properties={"calibration data": "needed" if kind.needs_activations else "none"},
         options=_options(kind.Options),
+    )
+
+
+def _operations(implemented: Needs | None) -> str:
+    """List what a target computes, features in brackets."""
+    if implemented is None:
+        return "the checkpoint's own: another program reads it"
+    return ", ".join(
+        kind + (f" ({', '.join(sorted(features))})" if features else "") for kind, features in implemented.items()
     )
 
 

@@ -13,7 +13,6 @@ Only the builder knows all of them.
 
 from zoo.contracts.architecture import ArchitecturePart
 from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
-from zoo.contracts.graph import GraphOps, Rotary
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
 from zoo.contracts.source import Source, Transform, TransformedCheckpoint
 from zoo.contracts.target import Target
@@ -25,14 +24,12 @@ __all__ = [
     "FoldLink",
     "FoldableLayer",
     "Folding",
-    "GraphOps",
     "HeadPadding",
     "LayerActivations",
     "Parameter",
     "ParameterKind",
     "Part",
     "Quantizer",
-    "Rotary",
     "Slab",
     "Source",
     "Stamp",

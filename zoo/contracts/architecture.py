@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from zoo.contracts.graph import GraphOps
 from zoo.contracts.weights import Parameter
 from zoo.declarations.architecture import Architecture
 
 if TYPE_CHECKING:
-    pass
+    from zoo.operations.record import GraphOps
 
 
 class ArchitecturePart(Protocol):
@@ -50,5 +49,8 @@ class ArchitecturePart(Protocol):
         ...
 
     def forward(self, arch: Architecture, ops: GraphOps, head_multiple: int = 1) -> None:
-        """Compose the computation."""
+        """Compose the computation; it is recorded once, and everything that computes or draws follows the record.
+
+        Layers are composed inside ``with ops.layer(index)``, and exactly one value goes from each to the next.
+        """
         ...

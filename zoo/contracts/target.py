@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pydantic import BaseModel
 
-from zoo.contracts.architecture import ArchitecturePart
 from zoo.contracts.weights import Parameter, StoredArray
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.declarations.storage import BlockStorage, FloatStorage
 
 if TYPE_CHECKING:
-    pass
+    from zoo.operations.program import Program
 
 
 class Target(Protocol):
@@ -22,7 +21,9 @@ class Target(Protocol):
     Options: ClassVar[type[BaseModel]]
     precisions: ClassVar[Mapping[Precision, str]]
     """Precision → the quantizer that the target means by it."""
-    architectures: ClassVar[tuple[str, ...]]
+    operations: ClassVar[Mapping[str, frozenset[str]] | None]
+    """Operation → its features that the target implements, by the names of ``zoo.operations``; None where nothing is
+    computed from operations, since another program reads the checkpoint by itself."""
     emitter_version: ClassVar[int]
     """Raised when the same recipe would be emitted to other bytes."""
     needs_weights: ClassVar[bool]
@@ -54,7 +55,7 @@ class Target(Protocol):
     def files(
         self,
         recipe: Recipe,
-        architecture: ArchitecturePart | None,
+        program: Program | None,
         arrays: Sequence[StoredArray],
         storages: Mapping[str, FloatStorage | BlockStorage],
     ) -> Iterable[tuple[str, bytes]]:

@@ -136,6 +136,19 @@ class Architecture(Value):
         """Round the head size up to what a target's kernels want."""
         return -(-self.head_dim // multiple) * multiple
 
+    @property
+    def layer_kinds(self) -> int:
+        """Count the kinds of layers."""
+        return len(set(self.layer_types)) if self.layer_types else 1
+
+    def with_layers(self, count: int) -> Architecture:
+        """The same numbers with so many layers, in which the kinds of layers take turns."""
+        changes: dict[str, Any] = {"num_hidden_layers": count}
+        if self.layer_types:
+            kinds = tuple(dict.fromkeys(self.layer_types))
+            changes["layer_types"] = tuple(kinds[layer % len(kinds)] for layer in range(count))
+        return self.model_copy(update=changes)
+
     def window(self, layer: int) -> int | None:
         """Say how many tokens a token of this layer sees, itself included; None is all."""
         if self.layer_types is not None and self.layer_types[layer] == "full_attention":

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from zoo.contracts import GraphOps, Parameter
+from zoo.contracts import Parameter
 from zoo.declarations.architecture import Architecture
-from zoo.decoder import config, weights
+from zoo.decoder import config, forward, weights
+from zoo.operations import GraphOps
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -40,6 +41,4 @@ class Decoder:
 
     def forward(self, arch: Architecture, ops: GraphOps, head_multiple: int = 1) -> None:
         """Compose the computation."""
-        from zoo.decoder import forward  # needs numpy, which lists of models do without
-
         forward.forward(arch, ops, head_multiple)

@@ -1,57 +1,74 @@
-"""What the decoder computes, composed from a target's operations."""
+"""What the decoder computes, composed from operations."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
 
-from zoo.contracts import GraphOps
 from zoo.declarations.architecture import Architecture
 from zoo.decoder import weights
-from zoo.decoder.rotary import rotary
+from zoo.operations import Angles, GraphOps, Rotary, Value
 
 
 def forward(arch: Architecture, ops: GraphOps, head_multiple: int) -> None:
     """Compose the decoder: embedding, layers, final norm, head."""
-    size = arch.padded_head(head_multiple)
+    turns = rotary(arch, arch.padded_head(head_multiple))
+    x = ops.embedding("embed_tokens", ops.tokens(), weights.embedding(arch))
+    if arch.scale_embedding:
+        x = ops.scale("embed_tokens/Mul", x, arch.hidden_size**0.5)
+    for index in range(arch.num_hidden_layers):
+        with ops.layer(index):
+            x = _layer(arch, ops, head_multiple, index, x, turns)
+    x = ops.rms_norm("norm", x, weights.final_norm(arch), arch.rms_norm_eps)
+    ops.logits(ops.linear("/lm_head", x, weights.head(arch)))
+
+
+def _layer(arch: Architecture, ops: GraphOps, head_multiple: int, index: int, x: Value, turns: Rotary) -> Value:
+    """Compose one layer: attention and a gated MLP, each after a norm and beside a residual connection."""
+    by_role, eps = weights.layer_parameters(arch, index, head_multiple), arch.rms_norm_eps
+    size, scale, residual = arch.padded_head(head_multiple), arch.head_dim**-0.5, x
     heads: dict[str, int] = {
         "num_heads": arch.num_attention_heads, "num_kv_heads": arch.num_key_value_heads, "head_dim": size,
     }  # fmt: skip
-    turns, scale = rotary(arch, size), arch.head_dim**-0.5
-    # A norm over a padded head divides by the padded size. Its epsilon is made smaller to match, and the factor that
-    # is left, the same for q and k, goes into the scale of the scores.
-    eps = arch.rms_norm_eps * arch.head_dim / size
+    x = ops.rms_norm("input_layernorm", x, by_role["input_layernorm"], eps)
+    x = ops.linear("attn/qkv_proj", x, by_role["attn.qkv_proj"], by_role.get("attn.qkv_proj.bias"))
     if arch.qk_norm:
+        # A norm over a padded head divides by the padded size. Its epsilon is made smaller to match, and the factor
+        # that is left, the same for q and k, goes into the scale of the scores.
         scale *= arch.head_dim / size
-    x = ops.embedding("/model/embed_tokens", ops.tokens(), weights.embedding(arch))
-    if arch.scale_embedding:
-        x = ops.scale("/model/embed_tokens/Mul", x, arch.hidden_size**0.5)
-    residual: Any = None
-    for layer in range(arch.num_hidden_layers):
-        by_role = weights.layer_parameters(arch, layer, head_multiple)
-        name = f"/model/layers.{layer}"
-        norm = by_role["input_layernorm"]
-        if residual is None:
-            residual, x = x, ops.rms_norm(f"{name}/input_layernorm", x, norm, arch.rms_norm_eps)
-        else:
-            x, residual = ops.add_rms_norm(f"{name}/input_layernorm", x, residual, norm, arch.rms_norm_eps)
+        own = eps * arch.head_dim / size
+        x = ops.norm_heads("attn", x, by_role["attn.q_norm"], by_role["attn.k_norm"], own, **heads)
+    x = ops.attention("attn", x, scale=scale, rotary=turns, window=arch.window(index), **heads)
+    if index == arch.num_hidden_layers - 1:
+        # Nothing after the last attention looks at other positions: the rest is computed where logits are wanted.
+        x = ops.last_positions("last_positions/attn", x)
+        residual = ops.last_positions("last_positions/residual", residual)
+    x = ops.linear("attn/o_proj", x, by_role["attn.o_proj"], by_role.get("attn.o_proj.bias"))
+    residual = ops.add("attn/residual", residual, x)
 
-        x = ops.linear(f"{name}/attn/qkv_proj", x, by_role["attn.qkv_proj"], by_role.get("attn.qkv_proj.bias"))
-        if arch.qk_norm:
-            x = ops.norm_heads(f"{name}/attn", x, by_role["attn.q_norm"], by_role["attn.k_norm"], eps, **heads)
-        window = arch.window(layer)
-        x = ops.attention(f"{name}/attn", x, layer=layer, scale=scale, rotary=turns, window=window, **heads)
-        if layer == arch.num_hidden_layers - 1:
-            # Nothing after the last attention looks at other positions: the rest is computed where logits are wanted.
-            x = ops.last_positions(f"{name}/last_positions/attn", x)
-            residual = ops.last_positions(f"{name}/last_positions/residual", residual)
-        x = ops.linear(f"{name}/attn/o_proj", x, by_role["attn.o_proj"], by_role.get("attn.o_proj.bias"))
+    x = ops.rms_norm("post_attention_layernorm", residual, by_role["post_attention_layernorm"], eps)
+    gate = ops.linear("mlp/gate_proj", x, by_role["mlp.gate_proj"], by_role.get("mlp.gate_proj.bias"))
+    up = ops.linear("mlp/up_proj", x, by_role["mlp.up_proj"], by_role.get("mlp.up_proj.bias"))
+    gate = ops.activation("mlp/act_fn", gate, arch.hidden_act)
+    x = ops.multiply("mlp/Mul", gate, up)
+    x = ops.linear("mlp/down_proj", x, by_role["mlp.down_proj"], by_role.get("mlp.down_proj.bias"))
+    return ops.add("mlp/residual", residual, x)
 
-        norm = by_role["post_attention_layernorm"]
-        x, residual = ops.add_rms_norm(f"{name}/post_attention_layernorm", x, residual, norm, arch.rms_norm_eps)
-        gate = ops.linear(f"{name}/mlp/gate_proj", x, by_role["mlp.gate_proj"], by_role.get("mlp.gate_proj.bias"))
-        up = ops.linear(f"{name}/mlp/up_proj", x, by_role["mlp.up_proj"], by_role.get("mlp.up_proj.bias"))
-        gate = ops.activation(f"{name}/mlp/act_fn", arch.hidden_act, gate)
-        x = ops.multiply(f"{name}/mlp/Mul", gate, up)
-        x = ops.linear(f"{name}/mlp/down_proj", x, by_role["mlp.down_proj"], by_role.get("mlp.down_proj.bias"))
-    x, _ = ops.add_rms_norm("/model/norm", x, residual, weights.final_norm(arch), arch.rms_norm_eps)
-    ops.logits(ops.linear("/lm_head", x, weights.head(arch)))
+
+def rotary(arch: Architecture, padded: int) -> Rotary:
+    """Describe the rotary positions of heads that are ``padded`` wide; the padding does not turn."""
+
+    @cache
+    def angles() -> Angles:
+        from zoo.decoder.rotary import angles  # needs numpy, which lists of models do without
+
+        return angles(arch, padded)
+
+    return Rotary(angles, context_length(arch))
+
+
+def context_length(arch: Architecture) -> int:
+    """Positions that the frequencies serve: dynamic scaling reaches past ``max_position_embeddings`` by its factor."""
+    scaling = arch.rope_scaling
+    if scaling is not None and scaling.rope_type == "dynamic":
+        return int(arch.max_position_embeddings * scaling.factor)
+    return arch.max_position_embeddings

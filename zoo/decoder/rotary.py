@@ -12,14 +12,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.contracts import Rotary
 from zoo.declarations.architecture import Architecture, RopeScaling
 from zoo.errors import ZooError
+from zoo.operations.rotary import Angles
 
 Frequencies = NDArray[np.float32]
 
 
-def rotary(arch: Architecture, padded: int) -> Rotary:
+def angles(arch: Architecture, padded: int) -> Angles:
     """Make the rotary frequencies of heads that are ``padded`` wide; the padding does not turn.
 
     Returns:
@@ -45,28 +45,19 @@ def rotary(arch: Architecture, padded: int) -> Rotary:
     if not (np.isfinite(frequencies).all() and math.isfinite(magnitude)):
         raise ZooError(f"config.json: rope_theta {arch.rope_theta:g} and its rope_scaling make infinite angles")
     padding = np.zeros(padded // 2 - size // 2, np.float32)
-    return Rotary(
+    return Angles(
         frequencies=np.concatenate([frequencies.astype(np.float32), padding]),
         exponents=np.concatenate([np.arange(0, size, 2, dtype=np.float32) / np.float32(size), padding]),
         turning=size // 2,
         magnitude=magnitude,
-        context=context_length(arch),
         growth=growth,
     )
-
-
-def context_length(arch: Architecture) -> int:
-    """Positions that the frequencies serve: dynamic scaling reaches past ``max_position_embeddings`` by its factor."""
-    scaling = arch.rope_scaling
-    if scaling is not None and scaling.rope_type == "dynamic":
-        return int(arch.max_position_embeddings * scaling.factor)
-    return arch.max_position_embeddings
 
 
 def _frequencies(theta: float, size: int) -> Frequencies:
     """θ^(-2i / size) for each pair i."""
     exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    with np.errstate(divide="ignore", over="ignore"):  # refused by who asks
+    with np.errstate(divide="ignore", over="ignore"):  # ``angles`` refuses what is not finite
         frequencies: Frequencies = np.float32(1) / np.power(np.float32(theta), exponents)
     return frequencies
 

@@ -13,6 +13,7 @@ from zoo.declarations.dtypes import READABLE
 from zoo.declarations.recipe import Recipe
 from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.errors import ZooError
+from zoo.operations import Program, record
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -102,7 +103,15 @@ class Layout:
     @cached_property
     def files(self) -> tuple[tuple[str, bytes], ...]:
         """The files that hold no weights, as the target makes them."""
-        return tuple(self.target.files(self.recipe, self.architecture, self.arrays, self.storages))
+        program = self.program if self.target.operations is not None else None
+        return tuple(self.target.files(self.recipe, program, self.arrays, self.storages))
+
+    @cached_property
+    def program(self) -> Program | None:
+        """The computation, as the architecture composes it; None where no weights are built."""
+        if self.architecture is None:
+            return None
+        return record(self.architecture, self.recipe.architecture, self.target.head_multiple)
 
 
 def lay_out(recipe: Recipe, registry: Registry) -> Layout:
@@ -117,7 +126,7 @@ def lay_out(recipe: Recipe, registry: Registry) -> Layout:
     if not target.needs_weights:
         return Layout(recipe, None, quantizer, target, ())
     architecture = registry.architecture(recipe.architecture.type)
-    parameters = architecture.parameters(recipe.architecture, target.head_multiple)
+    parameters = list(architecture.parameters(recipe.architecture, target.head_multiple))
     storages = {one.name: quantizer.storage(one) for one in parameters}
     grouped: dict[str, list[StoredArray]] = {}
     at = 0
@@ -128,6 +137,12 @@ def lay_out(recipe: Recipe, registry: Registry) -> Layout:
         grouped.setdefault(array.parameter.name, []).append(array)
     placed = tuple(Placed(arrays[0].parameter, storages[name], tuple(arrays)) for name, arrays in grouped.items())
     return Layout(recipe, architecture, quantizer, target, placed)
+
+
+def program(recipe: Recipe, registry: Registry) -> Program:
+    """Record what a recipe's package computes."""
+    target = registry.target(recipe.target.name)
+    return record(registry.architecture(recipe.architecture.type), recipe.architecture, target.head_multiple)
 
 
 def make_quantizer(recipe: Recipe, registry: Registry) -> Quantizer:
@@ -193,6 +208,20 @@ def account(layout: Layout, checkpoint: Checkpoint | None) -> None:
     if read != wanted:
         odd = sorted(read.keys() ^ wanted.keys()) or sorted(name for name in read if read[name] != wanted[name])
         raise ZooError(f"architecture {arch.type!r} contradicts itself about tensor {odd[0]!r}; it is defective")
+    if layout.target.operations is not None and layout.program is not None:
+        _account_weights(layout.program, layout)
+
+
+def _account_weights(program: Program, layout: Layout) -> None:
+    """Check that the computation uses the weights that are stored, and all of them."""
+    kind, stored = layout.recipe.architecture.type, {one.parameter.name for one in layout.placed}
+    used = {weight.name: step.name for step in program.steps for weight in step.operation.weights}
+    for name in used.keys() - stored:
+        raise ZooError(
+            f"architecture {kind!r}: {used[name]} uses {name!r}, which its parameters() does not list; it is defective"
+        )
+    for name in sorted(stored - used.keys()):
+        raise ZooError(f"architecture {kind!r}: its forward() uses {name!r} nowhere; it is defective")
 
 
 def _instead(name: str, found: Any) -> str:

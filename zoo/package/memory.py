@@ -9,9 +9,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from zoo.contracts import Checkpoint
-from zoo.declarations.architecture import Architecture
 from zoo.declarations.dtypes import READABLE
 from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.operations import Program
 from zoo.package.layout import Layout, Placed
 
 RUN_CONTEXT = 2048
@@ -191,14 +191,14 @@ def run_memory(layout: Layout, context: int) -> int:
     onnxruntime copies weights when it packs them for its kernels, and has no CPU kernels for float16, so those are held
     as float32; the KV cache is float32.
     """
-    cache = context * token_bytes(layout.recipe.architecture, layout.target.head_multiple)
+    program = layout.program if layout.target.operations is not None else None
+    cache = context * token_bytes(program) if program is not None else 0
     return _RUN_BASE + sum(map(held_bytes, layout.placed)) + cache
 
 
-def token_bytes(architecture: Architecture, head_multiple: int) -> int:
+def token_bytes(program: Program) -> int:
     """Count what keys and values of one token take, float32, with heads as wide as the target makes them."""
-    heads = 2 * architecture.num_hidden_layers * architecture.num_key_value_heads
-    return heads * architecture.padded_head(head_multiple) * 4
+    return 4 * program.kv_values_per_token
 
 
 def held_bytes(one: Placed) -> int:

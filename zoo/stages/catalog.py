@@ -16,6 +16,7 @@ from zoo.declarations.dataset import DatasetUses
 from zoo.declarations.recipe import CalibrationPin, Precision, Recipe, TargetChoice, TokenIds, WeightsPin
 from zoo.declarations.report import Report
 from zoo.errors import ZooError
+from zoo.operations import missing
 from zoo.plugins import PluginRecord
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import latest_verification, recorded_reports
@@ -114,7 +115,7 @@ def model_card(
             target = registry.target(target_name)
         except ZooError:
             continue  # its own page says why
-        if architecture.type not in target.architectures:
+        if missing(registry.architecture(architecture.type), architecture, target):
             continue
         for precision in target.precisions:
             try:

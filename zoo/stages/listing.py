@@ -8,6 +8,7 @@ from pydantic import Field
 
 from zoo.declarations.architecture import Attention
 from zoo.declarations.base import Value
+from zoo.operations import missing
 from zoo.package.store import StoredPackage, stored_packages
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import is_verified
@@ -40,8 +41,10 @@ def parameter_count(registry: Registry, model: DeclaredModel) -> int:
 
 def precisions(registry: Registry, model: DeclaredModel, target: str = DEFAULT_TARGET) -> tuple[str, ...]:
     """Name the precisions that a target builds the model in."""
-    part = registry.target(target)
-    return tuple(part.precisions) if model.architecture.type in part.architectures else ()
+    part, arch = registry.target(target), model.architecture
+    # Layers that are alike need alike; one of each kind is enough, unless only the architecture knows the kinds.
+    arch = arch if arch.options else arch.with_layers(arch.layer_kinds)
+    return () if missing(registry.architecture(arch.type), arch, part) else tuple(part.precisions)
 
 
 def list_models(

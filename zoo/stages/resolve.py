@@ -18,6 +18,7 @@ from zoo.declarations.recipe import (
 )
 from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import UsageError, ZooError
+from zoo.operations import missing
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.stages.choices import check_mixed, check_precision, choose_calibration, choose_quantizer, target_options
 from zoo.stages.locations import Location
@@ -94,8 +95,8 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
         )
     family = subject.family or (claimed_family(registry, checkpoint) if checkpoint is not None else None)
     architecture = resolve_architecture(registry, subject.declared, checkpoint)
-    if architecture.type not in target.architectures:
-        raise ZooError(f"target {request.target!r} does not serve the architecture {architecture.type!r}")
+    if lacks := missing(registry.architecture(architecture.type), architecture, target):
+        raise ZooError(f"target {request.target!r} lacks: {', '.join(lacks)}")
     quantizer = choose_quantizer(registry, request, precision)
     if checkpoint is not None and required and not (headers_only and checkpoint.tensors):
         checkpoint = checkpoint.bring()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zoo.engine.chat import find_template
 from zoo.errors import UsageError, ZooError
 from zoo.package.folder import MANIFEST, open_package
+from zoo.package.layout import program
 from zoo.package.memory import token_bytes
 from zoo.registry import Registry
 from zoo.stages.subject import find_package
@@ -129,7 +130,7 @@ def served_models(registry: Registry, texts: Sequence[str], precision: str | Non
             path,
             manifest,
             chat=find_template(path) is not None,
-            token_bytes=token_bytes(recipe.architecture, registry.target(recipe.target.name).head_multiple),
+            token_bytes=token_bytes(program(recipe, registry)),
         )
         for name, path, manifest, recipe in zip(names, paths, manifests, recipes, strict=True)
     ]

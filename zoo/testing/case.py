@@ -115,11 +115,7 @@ class Case:
         part = self.installed.architecture(self.arch.type)
         arch, layers = self.arch, LAYERS_AT_MOST
         while layers > 1:
-            changes: dict[str, Any] = {"vocab_size": 32000, "num_hidden_layers": layers, "intermediate_size": 4096}
-            kinds = getattr(self.arch, "layer_types", None)
-            if kinds:
-                changes["layer_types"] = tuple(kinds[layer % len(kinds)] for layer in range(layers))
-            arch = self.arch.model_copy(update=changes)
+            arch = self.arch.with_layers(layers).model_copy(update={"vocab_size": 32000, "intermediate_size": 4096})
             if 2 * sum(map(prod, part.tensors(arch).values())) <= LARGE_ENOUGH:
                 break
             layers = layers * 3 // 4

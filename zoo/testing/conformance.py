@@ -230,6 +230,7 @@ def test_an_interrupted_build_ends_in_the_same_bytes(zoo_case: Case) -> None:
 
 def test_every_target_takes_the_model(zoo_model: DeclaredModel, tmp_path: Path) -> None:
     """Every installed target accepts the model's options, and those that write documents write them."""
+    from zoo.operations import missing
     from zoo.plugins import host
     from zoo.stages.documents import write_documents
     from zoo.stages.request import Request
@@ -238,7 +239,7 @@ def test_every_target_takes_the_model(zoo_model: DeclaredModel, tmp_path: Path) 
     registry = host().registry
     for name in registry.targets:
         target = registry.target(name)
-        if zoo_model.architecture.type not in target.architectures:
+        if missing(registry.architecture(zoo_model.architecture.type), zoo_model.architecture, target):
             continue
         for precision in target.precisions:
             found = resolve(registry, Request(zoo_model.full_name, precision, target=name), fetch=False)

@@ -18,7 +18,7 @@ class VendorTarget:
     """What the vendor's three targets share."""
 
     precisions: ClassVar[dict[str, str]] = {"fp16": "float", "int8": "w8a16_gptq"}
-    architectures = ("decoder",)
+    operations = None
     emitter_version = 1
     needs_weights = False
     runnable = False

@@ -21,7 +21,7 @@ class Vllm:
 
     Options = VllmOptions
     precisions: ClassVar[dict[str, str]] = {"fp16": "float"}
-    architectures = ("decoder",)
+    operations = None
     emitter_version = 1
     needs_weights = False
     runnable = False

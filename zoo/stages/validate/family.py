@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from zoo.declarations.dataset import Dataset
 from zoo.errors import UsageError, ZooError, unknown
+from zoo.operations import missing
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry, UnknownBase
 from zoo.stages.listing import parameter_count
 from zoo.stages.validate.findings import Page
@@ -136,7 +137,8 @@ def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Reg
         except ZooError as error:
             page.note(at, f"target {name!r} was not asked: {error}")
             continue
-        if model.architecture.type not in target.architectures:
+        if lacks := missing(registry.architecture(model.architecture.type), model.architecture, target):
+            page.note(at, f"target {name!r} lacks: {', '.join(lacks)}")
             continue
         stated = model.target_options(name)
         try:

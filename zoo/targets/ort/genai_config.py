@@ -9,23 +9,22 @@ import json
 from typing import Any
 
 from zoo.declarations.recipe import Recipe, TokenIds
+from zoo.operations import Attention, Embedding, Logits, Program
 
 
-def genai_config(recipe: Recipe, head_size: int, context: int) -> bytes:
-    """Write the configuration.
-
-    Args:
-        head_size: width of a head in the graph, padding included.
-        context: positions that the graph serves.
-    """
-    arch, tokens = recipe.architecture, recipe.tokens
+def genai_config(recipe: Recipe, program: Program) -> bytes:
+    """Write the configuration of a language model; heads are as wide as in the graph, padding included."""
+    layers = list(program.all(Attention))
+    attention, embedding = layers[0], next(program.all(Embedding))
+    vocab_size = program.width(next(program.all(Logits)).x)
+    context, tokens = attention.rotary.context, recipe.tokens
     model: dict[str, Any] = {
         "context_length": context,
         "decoder": {
             "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
             "filename": "model.onnx",
-            "head_size": head_size,
-            "hidden_size": arch.hidden_size,
+            "head_size": attention.head_dim,
+            "hidden_size": embedding.weight.shape[-1],
             "inputs": {
                 "input_ids": "input_ids",
                 "attention_mask": "attention_mask",
@@ -37,14 +36,14 @@ def genai_config(recipe: Recipe, head_size: int, context: int) -> bytes:
                 "present_key_names": "present.%d.key",
                 "present_value_names": "present.%d.value",
             },
-            "num_attention_heads": arch.num_attention_heads,
-            "num_hidden_layers": arch.num_hidden_layers,
-            "num_key_value_heads": arch.num_key_value_heads,
+            "num_attention_heads": attention.num_heads,
+            "num_hidden_layers": len(layers),
+            "num_key_value_heads": attention.num_kv_heads,
         },
         "type": "decoder",
-        "vocab_size": arch.vocab_size,
+        "vocab_size": vocab_size,
     }
-    model |= _special(tokens, arch.vocab_size)
+    model |= _special(tokens, vocab_size)
     search = {
         "do_sample": False,
         "early_stopping": True,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.contracts import Rotary
+from zoo.operations import Angles, Rotary
 
 if TYPE_CHECKING:
     from zoo.targets.ort.graph import Graph
@@ -25,16 +25,17 @@ FOLDED = 1 << 22
 
 def rotary_tables(graph: Graph, inputs: StepInputs, rotary: Rotary) -> tuple[str, str]:
     """Add the tables, each float32 (positions, head_dim / 2), and return the names of cosine and sine."""
-    folded = rotary.growth is None and rotary.context * len(rotary.frequencies) <= FOLDED
+    turns = rotary.angles()
+    folded = turns.growth is None and rotary.context * len(turns.frequencies) <= FOLDED
     positions = _positions(graph, inputs, rotary.context if folded else None)
-    if rotary.growth is None:
-        frequencies = graph.constant(f"{NAME}/frequencies", rotary.frequencies[None], np.float32)
+    if turns.growth is None:
+        frequencies = graph.constant(f"{NAME}/frequencies", turns.frequencies[None], np.float32)
     else:
-        frequencies = _growing(graph, inputs, rotary, rotary.growth, positions)
+        frequencies = _growing(graph, inputs, turns, turns.growth, positions)
     angles = graph.node("Mul", [positions, frequencies], f"{NAME}/angles")
     tables = [graph.node(op, [angles], f"{NAME}/{op.lower()}") for op in ("Cos", "Sin")]
-    if rotary.magnitude != 1:
-        magnitude = graph.constant(f"{NAME}/magnitude", rotary.magnitude, np.float32)
+    if turns.magnitude != 1:
+        magnitude = graph.constant(f"{NAME}/magnitude", turns.magnitude, np.float32)
         tables = [
             graph.node("Mul", [table, magnitude], f"{NAME}/{name}/Mul")
             for name, table in zip(("cos", "sin"), tables, strict=True)
@@ -53,7 +54,7 @@ def _positions(graph: Graph, inputs: StepInputs, count: int | None) -> str:
 
 
 def _growing(
-    graph: Graph, inputs: StepInputs, rotary: Rotary, growth: tuple[float, float, int, float], positions: str
+    graph: Graph, inputs: StepInputs, turns: Angles, growth: tuple[float, float, int, float], positions: str
 ) -> str:
     """Frequencies of a base that grows with the length, one row a position.
 
@@ -76,10 +77,10 @@ def _growing(
     # base ^ -exponent; a logarithm a position and an exponential a pair cost a tenth of a power a pair.
     grown = graph.node("Mul", [graph.node("Log", [stretch], f"{name}/Log"), const("power", power)], f"{name}/power/Mul")
     logarithm = graph.node("Add", [grown, const("theta", math.log(theta))], f"{name}/base")
-    exponents = graph.constant(f"{name}/exponents", -rotary.exponents[None], np.float32)
+    exponents = graph.constant(f"{name}/exponents", -turns.exponents[None], np.float32)
     exponent = graph.node("Mul", [logarithm, exponents], f"{name}/exponent")
     frequencies = graph.node("Exp", [exponent], f"{name}/Exp")
-    turning = np.arange(len(rotary.exponents)) < rotary.turning
+    turning = np.arange(len(turns.exponents)) < turns.turning
     if turning.all():
         return frequencies
     mask = graph.constant(f"{name}/turning", turning[None], np.float32)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
-from zoo.contracts import ArchitecturePart, Parameter, StoredArray
+from zoo.contracts import Parameter, StoredArray
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.operations import Program
+from zoo.targets.ort.implemented import OPERATIONS
 from zoo.targets.ort.placement import place
 from zoo.toolchain import Probe
 
@@ -30,7 +32,7 @@ class OrtTarget:
 
     Options: ClassVar[type[OrtOptions]] = OrtOptions
     precisions: ClassVar[Mapping[Precision, str]] = {"int8": "rtn", "int4": "rtn", "fp16": "float", "fp32": "float"}
-    architectures: ClassVar[tuple[str, ...]] = ("decoder",)
+    operations: ClassVar[Mapping[str, frozenset[str]] | None] = OPERATIONS
     emitter_version: ClassVar[int] = 2
     needs_weights: ClassVar[bool] = True
     runnable: ClassVar[bool] = True
@@ -50,24 +52,24 @@ class OrtTarget:
     def files(
         self,
         recipe: Recipe,
-        architecture: ArchitecturePart | None,
+        program: Program | None,
         arrays: Sequence[StoredArray],
         storages: Mapping[str, FloatStorage | BlockStorage],
     ) -> Iterable[tuple[str, bytes]]:
         """Make ``model.onnx``, ``batch.onnx`` and ``genai_config.json``."""
+        from zoo.targets.ort import attention, ops  # noqa: F401  they register how operations are emitted
+        from zoo.targets.ort.emission import Emission
         from zoo.targets.ort.genai_config import genai_config
         from zoo.targets.ort.graph import Graph
         from zoo.targets.ort.inputs import MaskInputs, RaggedInputs
-        from zoo.targets.ort.ops import Operations
 
-        assert architecture is not None  # ``architectures`` names what this target takes
+        assert program is not None  # ``needs_weights`` says that this target takes one
         options = OrtOptions.model_validate(recipe.target.options)
         for name, feed in (("model.onnx", MaskInputs), (BATCH_GRAPH, RaggedInputs)):
             graph = Graph(arrays, DATA_FILE)
-            operations = Operations(graph, feed(graph), storages, options.accuracy_level)
-            architecture.forward(recipe.architecture, operations, self.head_multiple)
+            Emission(program, graph, feed(graph), storages, options.accuracy_level).run()
             yield name, graph.serialize()
-        yield "genai_config.json", genai_config(recipe, operations.head_size, operations.context)
+        yield "genai_config.json", genai_config(recipe, program)
 
     def probes(self, architecture: Architecture | None, precisions: Sequence[Precision]) -> Iterable[Probe]:
         """List one-node trials of the kernels that builds of these precisions use."""

@@ -1,0 +1,58 @@
+"""A computation as a list of steps, as an architecture composed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from zoo.operations.attention import Attention
+from zoo.operations.operation import Operation, Value
+
+Kind = TypeVar("Kind", bound=Operation)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An operation in its place."""
+
+    name: str
+    """Its name in a graph, for example ``/model/layers.0/mlp/gate_proj``."""
+    operation: Operation
+    output: Value
+    layer: int | None
+    """The layer that it is of; None before the first and after the last."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What an architecture computes: steps in an order in which they can be computed."""
+
+    steps: tuple[Step, ...]
+
+    @cached_property
+    def num_layers(self) -> int:
+        """Count the layers."""
+        return 1 + max((step.layer for step in self.steps if step.layer is not None), default=-1)
+
+    def all(self, kind: type[Kind]) -> Iterator[Kind]:
+        """List the operations of a kind, in order."""
+        return (step.operation for step in self.steps if isinstance(step.operation, kind))
+
+    def step(self, value: Value) -> Step:
+        """The step that makes a value."""
+        return self.steps[value.number]
+
+    def width(self, value: Value) -> int:
+        """The size of a value's last axis."""
+        return self.step(value).operation.width(self.width)
+
+    def readers(self, value: Value) -> list[Step]:
+        """The steps that read a value."""
+        return [step for step in self.steps if value in step.operation.inputs]
+
+    @cached_property
+    def kv_values_per_token(self) -> int:
+        """Count the numbers that one token takes in the KV caches of all layers."""
+        return sum(2 * one.num_kv_heads * one.head_dim for one in self.all(Attention))
