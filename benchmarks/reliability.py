@@ -162,7 +162,7 @@ class Series:
         counts = self.counts
         counts["kills"] += 1
         counts["killed"] += code == -signal.SIGKILL
-        counts["resumed"] += (self.output.parent / f".{self.output.name}.partial" / "journal.jsonl").exists()
+        counts["resumed"] += any(self.output.parent.glob(f".{self.output.name}.*.zoo-partial/journal.jsonl"))
         if not (self.output / "zoo.json").exists() and not self.output.exists():
             counts["absent"] += 1
             counts["broken"] += self.force  # the old package is lost
@@ -227,8 +227,8 @@ def hardships(room: Path) -> list[dict[str, Any]]:
             time.sleep(0.35)
             during(child)
         code, said = wait(child), errors.read_text().splitlines()
-        lock = ".out.lock" in hidden(folder)
-        kept = (folder / ".out.partial").exists()
+        lock = ".out.zoo-lock" in hidden(folder)
+        kept = any(folder.glob(".out.*.zoo-partial"))
         if after is not None:
             after(folder)
         shutil.copyfile(CHECKPOINT / "model.safetensors", checkpoint / "model.safetensors")

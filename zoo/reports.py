@@ -18,6 +18,7 @@ from zoo.declarations.recipe import Recipe
 from zoo.declarations.report import MachineKind, Report, ReportKind
 from zoo.errors import ZooError
 from zoo.home import reports_folder, zoo_home
+from zoo.package.files import write_whole
 
 _MAX_REPORT = 64 * 2**20
 
@@ -94,20 +95,12 @@ def keep_report(report: Report) -> Path:
     stem = f"{report.kind}-{report.measured_at:%Y%m%dT%H%M%SZ}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(report.model_dump_json(indent=2).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            for number in range(1, 10_000):
-                path = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
-                with contextlib.suppress(FileExistsError):
-                    os.link(part, path)  # unlike a rename, it never replaces another report
-                    return path
-            raise ZooError(f"{folder}: too many reports of one second")
-        finally:
-            os.unlink(part)
+        for number in range(1, 10_000):
+            path = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
+            with contextlib.suppress(FileExistsError):
+                write_whole(path, report.model_dump_json(indent=2).encode() + b"\n", replace=False)
+                return path
+        raise ZooError(f"{folder}: too many reports of one second")
     except OSError as error:
         raise ZooError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
 

@@ -39,11 +39,17 @@ class TargetContext:
     """Those of them that are declared, by name."""
     dataset_folders: Mapping[str, Path] = field(default_factory=dict)
     """The folders of those that are on this machine."""
+    documents: str = "."
+    """The folder of the documents, seen from the one that the commands run in, which is another."""
+
+    def document(self, name: str) -> str:
+        """Name a document as a command names it."""
+        return name if self.documents == "." else f"{self.documents}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCommand:
-    """A command that takes the documents further, run in their folder."""
+    """A command that takes the documents further, run in ``FOLDER.work`` beside their folder: what it leaves stays."""
 
     argv: tuple[str, ...]
     purpose: str

@@ -19,7 +19,8 @@ from zoo.errors import ZooError
 from zoo.package import layout as layout_module
 from zoo.package import open_package
 from zoo.package.datafile import DataFile
-from zoo.package.staging import locked
+from zoo.package.locking import locked
+from zoo.package.staging import find_stagings
 from zoo.quantizers.rtn import Rtn
 from zoo.sources.folder import open_folder
 from zoo.stages.build import build
@@ -47,6 +48,11 @@ def hidden(folder):
     return sorted(one.name for one in folder.iterdir() if one.name.startswith("."))
 
 
+def left_behind(folder):
+    """What a build left beside its output, by kind; names carry a random part."""
+    return sorted(name.rpartition(".zoo-")[2] for name in hidden(folder))
+
+
 def fail_after(monkeypatch, slabs):
     """Let a build fail once it has quantized some slabs."""
     original, seen = Rtn.quantize, [0]
@@ -68,7 +74,7 @@ def test_goes_on_where_it_was(small, tmp_path, monkeypatch, slabs):
         fail_after(patch, slabs)
         with pytest.raises(ZooError, match="pulls the plug"):
             build(recipe, opened, tmp_path / "out", registry(), threads=2)
-    assert hidden(tmp_path) == [".out.partial"]
+    assert left_behind(tmp_path) == ["partial"]
     seen = []
     with monkeypatch.context() as patch:
         counted = fail_after(patch, 10**9)
@@ -87,13 +93,14 @@ def interrupted(small, tmp_path, monkeypatch, slabs=60):
         fail_after(patch, slabs)
         with pytest.raises(ZooError):
             build(recipe, opened, tmp_path / "out", registry(), threads=1)
-    return opened, recipe, reference, tmp_path / ".out.partial"
+    (staging,) = find_stagings(tmp_path / "out")
+    return opened, recipe, reference, staging
 
 
 @pytest.mark.parametrize("damage", ["first byte", "middle", "truncated", "no data", "torn journal", "wild journal"])
 def test_damaged_partial_work_is_noticed(small, tmp_path, monkeypatch, damage):
-    opened, recipe, reference, partial = interrupted(small, tmp_path, monkeypatch)
-    data, journal = partial / "weights.data", partial / "journal.jsonl"
+    opened, recipe, reference, staging = interrupted(small, tmp_path, monkeypatch)
+    data, journal = staging.new / "weights.data", staging.path / "journal.jsonl"
     raw = bytearray(data.read_bytes())
     lines = journal.read_text().splitlines(keepends=True)
     assert len(lines) > 4
@@ -116,9 +123,9 @@ def test_damaged_partial_work_is_noticed(small, tmp_path, monkeypatch, damage):
 
 
 def test_other_work_is_not_continued(small, tmp_path, monkeypatch):
-    opened, _, _, partial = interrupted(small, tmp_path, monkeypatch)
-    (partial / "stray").mkdir()
-    (partial / "stray" / "file").write_text("x")
+    opened, _, _, staging = interrupted(small, tmp_path, monkeypatch)
+    (staging.new / "stray").mkdir()
+    (staging.new / "stray" / "file").write_text("x")
     lines = []
     other = make_recipe(architecture(**ARCH), "int4")
     package = build(other, opened, tmp_path / "out", registry(), warn=lines.append)
@@ -206,7 +213,7 @@ def test_signals_end_it_in_one_line_and_keep_the_work(small, tmp_path, number):
     _, errors = child.communicate(timeout=30)
     assert child.returncode == 128 + number
     assert errors.splitlines() == ["error: stopped; finished work is kept, the same command continues from there"]
-    assert hidden(tmp_path) == [".out.partial"]
+    assert left_behind(tmp_path) == ["partial"]
     seen = []
     build(recipe, opened, tmp_path / "out", registry(), progress=seen.append)
     assert seen[0].bytes_resumed > 0
@@ -247,7 +254,7 @@ def test_two_builds_of_one_output(small, tmp_path):
         build(recipe, opened, tmp_path / "out", registry())
     child.kill()
     child.communicate()
-    assert hidden(tmp_path) == [".out.lock", ".out.partial"]
+    assert left_behind(tmp_path) == ["lock", "partial"]
     build(recipe, opened, tmp_path / "out", registry())
     assert contents(tmp_path / "out") == reference
     assert hidden(tmp_path) == []
@@ -255,11 +262,11 @@ def test_two_builds_of_one_output(small, tmp_path):
 
 def test_the_lock_goes_with_whoever_holds_it(tmp_path):
     with locked(tmp_path / "a"):
-        assert hidden(tmp_path) == [".a.lock"]
+        assert hidden(tmp_path) == [".a.zoo-lock"]
         with pytest.raises(ZooError, match=f"process {os.getpid()}"), locked(tmp_path / "a"):
             pass
     assert hidden(tmp_path) == []
-    (tmp_path / ".a.lock").write_text("12345\n")
+    (tmp_path / ".a.zoo-lock").write_text("zoo 12345\n")
     with locked(tmp_path / "a"):
         pass
     assert hidden(tmp_path) == []
@@ -282,7 +289,7 @@ def test_a_limit_on_the_size_of_files(small, tmp_path):
     assert len(errors.splitlines()) == 1
     assert "larger than this system lets a file be" in errors
     assert not (tmp_path / "out").exists()
-    assert hidden(tmp_path) == [".out.partial"]
+    assert left_behind(tmp_path) == ["partial"]
     build(recipe, opened, tmp_path / "out", registry())
     assert contents(tmp_path / "out") == reference
 
@@ -296,7 +303,7 @@ def test_a_disk_that_is_too_small(small, tmp_path):
     try:
         with pytest.raises(ZooError, match=r"kB free, but the package takes \d+\.\d\d kB more"):
             build(recipe, opened, disk / "out", registry())
-        assert hidden(disk) == [".out.partial"]
+        assert left_behind(disk) == ["partial"]
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
         build(recipe, opened, disk / "out", registry())
         assert contents(disk / "out") == reference
@@ -318,7 +325,7 @@ def test_a_disk_that_fills_while_building(small, tmp_path, monkeypatch):
         patch.setattr(os, "pwrite", pwrite)
         with pytest.raises(ZooError, match=r"weights\.data: no space left"):
             build(recipe, opened, tmp_path / "out", registry())
-    assert hidden(tmp_path) == [".out.partial"]
+    assert left_behind(tmp_path) == ["partial"]
     seen = []
     build(recipe, opened, tmp_path / "out", registry(), progress=seen.append)
     assert seen[0].bytes_resumed > 0

@@ -96,31 +96,3 @@ def test_a_flipped_byte_in_any_file_is_found(tmp_path):
     manifest.write_bytes(manifest.read_bytes().replace(b'"int8"', b'"int4"', 1))
     with pytest.raises(ZooError):
         open_package(package.path)
-
-
-def test_a_replacement_that_was_killed_between_two_names(tmp_path, monkeypatch):
-    from zoo.package import staging
-
-    opened = open_folder(write_checkpoint(tmp_path / "ck", architecture()))
-    first = build(make_recipe(architecture()), opened, tmp_path / "out", registry())
-    monkeypatch.setattr(staging, "exchange", lambda one, other: False)  # a system that cannot
-    # The old package was put aside, and the process died before the new one got its name.
-    os.rename(tmp_path / "out", tmp_path / ".out.old")
-    again = build(make_recipe(architecture()), opened, tmp_path / "out", registry())
-    assert again.manifest == first.manifest
-    build(make_recipe(architecture(), "int4"), opened, tmp_path / "out", registry(), force=True)
-    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
-
-
-@pytest.mark.parametrize("name", [".out.old", ".out.partial", ".out.lock"])
-def test_what_a_killed_build_left_beside_a_package_is_cleared_up(tmp_path, name):
-    opened = open_folder(write_checkpoint(tmp_path / "ck", architecture()))
-    package = build(make_recipe(architecture()), opened, tmp_path / "out", registry())
-    if name.endswith("lock"):
-        (tmp_path / name).write_text("1\n")
-    else:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "zoo.json").write_bytes((package.path / "zoo.json").read_bytes())
-    build(make_recipe(architecture()), opened, tmp_path / "out", registry())
-    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
-    open_package(tmp_path / "out", hashes=True)

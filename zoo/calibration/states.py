@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.package.staging import guarded
+from zoo.package.files import guarded
 
 STATES = "calibration.states"
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from zoo.errors import ZooError
-from zoo.package.staging import guarded, locked, partial_folder, publish
+from zoo.package.contents import is_empty, refuse_foreign
+from zoo.package.files import guarded
+from zoo.package.locking import locked
+from zoo.package.publish import clear_up, publish, recover, standing
+from zoo.package.staging import make_staging
 
 MARKER = ".zoo-catalog"
 _FIRST_LINE = "made by zoo catalog; the files of this folder, which the next run replaces:"
+_LONGEST_MARKER = 16 * 2**20
 
 
 def marker(files: Mapping[str, bytes]) -> bytes:
@@ -26,20 +30,19 @@ def publish_site(output: Path, files: Mapping[str, bytes]) -> None:
         ZooError: the folder holds something that no catalog made, or cannot be written.
     """
     output = Path(os.path.abspath(output))
+    clear_up(output, CATALOG)
     check_replaceable(output)
     with locked(output):
+        recover(output, CATALOG)
         check_replaceable(output)
-        partial = partial_folder(output)
-        with guarded(partial):
-            if partial.exists():
-                shutil.rmtree(partial)
-            partial.mkdir(parents=True)
+        before, staging = standing(output, CATALOG), make_staging(output)
+        with guarded(staging.new):
             for folder in sorted({str(Path(name).parent) for name in files}):
-                (partial / folder).mkdir(parents=True, exist_ok=True)
+                (staging.new / folder).mkdir(parents=True, exist_ok=True)
             for name, content in files.items():
-                (partial / name).write_bytes(content)
-            (partial / MARKER).write_bytes(marker(files))
-        publish(partial, output)
+                (staging.new / name).write_bytes(content)
+            (staging.new / MARKER).write_bytes(marker(files))
+        publish(staging, before, CATALOG)
 
 
 def check_replaceable(output: Path) -> None:
@@ -51,14 +54,32 @@ def check_replaceable(output: Path) -> None:
     if not output.exists() and not output.is_symlink():
         return
     if output.is_symlink() or not output.is_dir():
-        raise ZooError(f"{output}: is there and is no folder; choose another -o")
+        raise ZooError(f"{output}: is there and is not a folder; choose another -o")
     with guarded(output):
-        present = {path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir()}
-        if not present and not any(output.iterdir()):
+        if is_empty(output):
             return
-        lines = (output / MARKER).read_text(encoding="utf-8").splitlines() if MARKER in present else []
-    if not lines or lines[0] != _FIRST_LINE:
-        raise ZooError(f"{output}: holds something that is no catalog; choose another -o")
-    foreign = sorted(present - {MARKER, *lines[1:]})
-    if foreign:
-        raise ZooError(f"{output}: holds {foreign[0]}, which no catalog made; move it away or choose another -o")
+    refuse_foreign(output, CATALOG, "choose another -o")
+
+
+class CatalogContents:
+    """A catalog: its marker lists its pages."""
+
+    last = MARKER
+
+    def listed(self, folder: Path) -> frozenset[str]:
+        """List the marker and the pages that it names.
+
+        Raises:
+            ZooError: there is no marker, or it is not one.
+        """
+        try:
+            with (folder / MARKER).open(encoding="utf-8") as file:
+                lines = file.read(_LONGEST_MARKER).splitlines()
+        except (OSError, ValueError):
+            lines = []
+        if not lines or lines[0] != _FIRST_LINE:
+            raise ZooError(f"{folder}: holds something that is not a catalog; choose another -o")
+        return frozenset(lines[1:]) | {MARKER}
+
+
+CATALOG = CatalogContents()

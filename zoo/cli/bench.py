@@ -168,6 +168,8 @@ def _require_place(option: str, path: Path | None) -> None:
         raise ZooError(f"{option} {path}: there is no folder {folder}")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise ZooError(f"{option} {path}: cannot be written")
+    if path.exists():
+        typer.echo(f"zoo: {option} {path}: is there; it is replaced when the measurement ends", err=True)
 
 
 def _write(done: Bench, csv: Path | None, svg: Path | None) -> None:
@@ -183,12 +185,11 @@ def _write(done: Bench, csv: Path | None, svg: Path | None) -> None:
 
 def _replace(path: Path, content: str) -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
+    from zoo.package.files import write_whole
+
     try:
-        part.write_text(content, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, content.encode(), replace=True)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ZooError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 

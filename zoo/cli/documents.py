@@ -21,12 +21,12 @@ def build_documents(
     resolved: Resolved, folder: Path, registry: Registry, *, force: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Write the documents; run the tools where they are on the PATH, and end with the exit code of one that failed."""
-    from zoo.stages.documents import document_target, target_context, write_documents
+    from zoo.stages.documents import document_target, target_context, work_folder, write_documents
     from zoo.stages.tools import available, run_commands
 
     recipe = resolved.recipe
     if dry_run:
-        target, context = document_target(registry, recipe.target.name), target_context(registry, resolved)
+        target, context = document_target(registry, recipe.target.name), target_context(registry, resolved, folder)
         names = [name for name, _ in target.documents(recipe, context)]
         _report(folder, names, target.commands(recipe, context), recipe, as_json, heading="would write")
         return
@@ -37,16 +37,17 @@ def build_documents(
         heading = "already built" if written.already_built else "built"
         _report(path, names, written.commands, recipe, as_json, heading=heading)
         return
+    work = work_folder(path)
     missing = [one for one in written.commands if not one.run]
     for one in missing:
         typer.echo(f"zoo: not on this machine: {one.purpose} with: {one.line}", err=True)
     for one in written.commands:
         if one.run:
-            typer.echo(f"zoo: in {path}: {one.line}", err=True)
-    code = run_commands(written.commands, path)
+            typer.echo(f"zoo: in {work}: {one.line}", err=True)
+    code = run_commands(written.commands, work, recipe.hash, again=force)
     if code:
         failed = f"{_programs(written.commands)} failed with exit code {code}"
-        typer.echo(f"zoo: {failed}; its files are in {path}, and the same command tries again", err=True)
+        typer.echo(f"zoo: {failed}; its files are in {work}, and the same command tries again", err=True)
         raise typer.Exit(code)
     heading = "already built" if written.already_built else "built"
     _report(path, names, written.commands, recipe, as_json, heading=heading, ran=True)
@@ -66,6 +67,8 @@ def _report(
     heading: str,
     ran: bool = False,
 ) -> None:
+    from zoo.stages.documents import work_folder
+
     if as_json:
         print_json(
             {
@@ -76,6 +79,7 @@ def _report(
                 "recipe_hash": recipe.hash,
                 "already_built": heading == "already built",
                 "files": names,
+                "work": str(work_folder(folder)),
                 "commands": [
                     {
                         "argv": list(one.argv),
@@ -97,6 +101,7 @@ def _report(
     programs = _programs(commands)
     lead = f"{programs} is not on the PATH, so nothing was run. Where it is:" if programs else "Commands:"
     typer.echo(lead)
-    typer.echo(f"  cd {shlex.quote(str(folder))}")
+    work = shlex.quote(str(work_folder(folder)))
+    typer.echo(f"  mkdir -p {work} && cd {work}")
     for one in commands:
         typer.echo(f"  {one.line}")

@@ -18,7 +18,7 @@ def remove(
     """Remove a package, and what was cached to open it; never a folder that is none."""
     from zoo.engine.prepack import clear
     from zoo.package.folder import read_manifest
-    from zoo.package.staging import remove_package
+    from zoo.package.publish import remove_package
     from zoo.plugins import host
     from zoo.stages.subject import locate_package
 

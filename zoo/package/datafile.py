@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zoo.package.staging import guarded
+from zoo.package.files import guarded
 
 _PUSH = 32 * 2**20
 """How much is hashed before the system is asked to start writing it: the final wait for the disk stays short."""

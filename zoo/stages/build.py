@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,21 +18,14 @@ from zoo.declarations.recipe import Recipe
 from zoo.errors import ZooError
 from zoo.package.companions import companion_files
 from zoo.package.datafile import DataFile
+from zoo.package.files import guarded, write_file
 from zoo.package.folder import Package, open_package
-from zoo.package.journal import JOURNAL, Journal, identity
+from zoo.package.journal import Journal, identity
 from zoo.package.layout import Layout, account, lay_out
+from zoo.package.locking import locked
+from zoo.package.publish import clear_up, existing, publish, recover, standing, write_manifest
 from zoo.package.signals import Signals, listening
-from zoo.package.staging import (
-    existing,
-    guarded,
-    left_over,
-    locked,
-    partial_folder,
-    publish,
-    recover,
-    write_file,
-    write_manifest,
-)
+from zoo.package.staging import Staging, make_staging
 from zoo.package.stream import Progress, Stream
 from zoo.stages.choices import needs_calibration
 from zoo.stages.plan import default_threads
@@ -82,8 +74,8 @@ def build(
     check_device(device)
     output = Path(os.path.abspath(output))
     warn = warn or logging.getLogger("zoo").warning
+    clear_up(output)
     if existing(output, recipe.hash, force=force):
-        _clear_up(output)
         return open_package(output)
     layout = lay_out(recipe, registry)
     account(layout, checkpoint)
@@ -95,11 +87,12 @@ def build(
     for line in warnings:
         warn(line)
     with locked(output), listening() as signals:
-        recover(output)
+        unfinished = recover(output)
         if existing(output, recipe.hash, force=force):  # another process finished it while this one waited
             return open_package(output)
-        partial = partial_folder(output)
-        work = _Work(layout, partial, threads or default_threads(), signals, warn, progress, calibration, device)
+        before = standing(output)
+        staging = unfinished or make_staging(output)
+        work = _Work(layout, staging, threads or default_threads(), signals, warn, progress, calibration, device)
         records = _write(work, checkpoint, companions)
         manifest = Manifest(
             recipe=recipe,
@@ -109,8 +102,8 @@ def build(
             files=dict(sorted(records.items())),
             versions=_versions(),
         )
-        write_manifest(partial, manifest)
-        publish(partial, output)
+        write_manifest(staging.new, manifest)
+        publish(staging, before)
     return Package(output, manifest)
 
 
@@ -119,7 +112,7 @@ class _Work:
     """What every step of a build needs."""
 
     layout: Layout
-    partial: Path
+    staging: Staging
     threads: int
     signals: Signals
     warn: Callable[[str], None]
@@ -129,8 +122,8 @@ class _Work:
 
 
 def _write(work: _Work, checkpoint: Checkpoint | None, companions: dict[str, bytes]) -> dict[str, FileRecord]:
-    """Fill the partial folder with everything but the manifest; return what is in it."""
-    layout, partial = work.layout, work.partial
+    """Fill the staging folder with everything but the manifest; return what is in it."""
+    layout, staging = work.layout, work.staging
     small = dict(layout.files) | companions
     records = {name: FileRecord(size=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in small.items()}
     if checkpoint is not None and layout.placed:
@@ -138,33 +131,36 @@ def _write(work: _Work, checkpoint: Checkpoint | None, companions: dict[str, byt
         checksum = _write_data(work, checkpoint, name)
         records[name] = FileRecord(size=layout.data_size, sha256=checksum)
     else:
-        _clear(partial, ())
-    _clear(partial, {JOURNAL, *records})
+        staging.clear_new()
+    staging.clear_new(set(records))
     for file, raw in small.items():
-        write_file(partial, file, raw)
+        write_file(staging.new, file, raw)
     return records
 
 
 def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> str:
     """Write the data file, from where an earlier build of the same work got to; return its SHA-256."""
-    layout, partial = work.layout, work.partial
+    layout, staging = work.layout, work.staging
     stamps = checkpoint.stamps()
     places = [[one.parameter.name, one.array, one.dtype, one.offset, one.nbytes] for one in layout.arrays]
     inputs = {name: stamp[2:4] for name, stamp in stamps.items()}  # a device may be numbered anew between two builds
-    journal = Journal(partial, identity(layout.recipe.hash, places, inputs))
-    path = partial / name
+    journal = Journal(staging.path, identity(layout.recipe.hash, places, inputs))
+    path = staging.new / name
     if journal.exists() and not journal.matches():
-        work.warn(f"{partial.name}: unfinished work on another recipe or on weights that changed since; starting over")
+        work.warn(
+            f"{staging.path.name}: unfinished work on another recipe or on weights that changed since; starting over"
+        )
     if not journal.matches():
-        _clear(partial, ())
-    with guarded(partial):
+        staging.clear_new()
+    staging.clear_new({name})
+    with guarded(path):
         done, state = journal.resume(path, work.signals.stop)
         if work.signals.stop.is_set():
             raise work.signals.error()
-        _require_space(partial, layout.data_size, path)
+        _require_space(work.staging, layout.data_size, path)
         data = DataFile(path, layout.data_size, done=done, state=state)
     try:
-        with guarded(partial):
+        with guarded(staging.path):
             journal.begin(done)
         if layout.quantizer.needs_activations:
             from zoo.calibration.stream import CalibratedStream
@@ -185,37 +181,15 @@ def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> str:
         data.close()
 
 
-def _clear_up(output: Path) -> None:
-    """Remove what a killed build left beside a finished package, unless somebody is at work there."""
-    if left_over(output):
-        with contextlib.suppress(ZooError), locked(output):
-            recover(output)
-
-
-def _require_space(partial: Path, size: int, data: Path) -> None:
+def _require_space(staging: Staging, size: int, data: Path) -> None:
     """Refuse a build that the disk cannot hold before it starts."""
     there = data.stat().st_blocks * 512 if data.exists() and hasattr(os.stat_result, "st_blocks") else 0
-    free = shutil.disk_usage(partial).free
+    free = shutil.disk_usage(staging.path).free
     if size - there > free:
         raise ZooError(
-            f"{partial.parent}: {bytes_text(free)} free, but the package takes {bytes_text(size - there)} more; "
+            f"{staging.path.parent}: {bytes_text(free)} free, but the package takes {bytes_text(size - there)} more; "
             "free some, or choose another -o"
         )
-
-
-def _clear(partial: Path, keep: Sequence[str] | set[str]) -> None:
-    """Make the partial folder, and remove everything in it that does not belong to this build."""
-    with guarded(partial):
-        if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
-            partial.unlink()
-        partial.mkdir(parents=True, exist_ok=True)
-        for entry in partial.iterdir():
-            if entry.name in keep:
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
 
 
 def _versions() -> dict[str, str]:

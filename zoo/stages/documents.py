@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,11 @@ from zoo.declarations.dataset import DatasetUses
 from zoo.declarations.manifest import FileRecord, Manifest
 from zoo.declarations.recipe import Recipe
 from zoo.errors import ZooError
+from zoo.package.files import write_file
 from zoo.package.folder import Package, open_package
-from zoo.package.staging import existing, guarded, locked, partial_folder, publish, write_file, write_manifest
+from zoo.package.locking import locked
+from zoo.package.publish import clear_up, existing, publish, recover, standing, write_manifest
+from zoo.package.staging import make_staging
 from zoo.registry import Registry
 from zoo.stages.resolve import Resolved
 from zoo.toolchain import DocumentTarget, TargetContext, ToolCommand
@@ -30,6 +32,11 @@ class Written:
     package: Package
     commands: Sequence[ToolCommand]
     already_built: bool
+
+
+def work_folder(output: Path) -> Path:
+    """Name the folder that the commands run in: beside the documents, so that replacing them loses nothing."""
+    return output.with_name(f"{output.name}.work")
 
 
 def document_target(registry: Registry, name: str) -> DocumentTarget:
@@ -55,12 +62,14 @@ def write_documents(resolved: Resolved, output: Path, registry: Registry, *, for
     recipe = resolved.recipe
     output = Path(os.path.abspath(output))
     target = document_target(registry, recipe.target.name)
-    context = target_context(registry, resolved)
+    context = target_context(registry, resolved, output)
     commands = target.commands(recipe, context)
+    clear_up(output)
     if existing(output, recipe.hash, force=force):
         return Written(open_package(output), commands, already_built=True)
     files = dict(target.documents(recipe, context))
     with locked(output):
+        recover(output)
         if existing(output, recipe.hash, force=force):  # another process finished it while this one waited
             return Written(open_package(output), commands, already_built=True)
         manifest = Manifest(
@@ -74,20 +83,20 @@ def write_documents(resolved: Resolved, output: Path, registry: Registry, *, for
             },
             versions={"python": platform.python_version(), "zoo-framework": __version__},
         )
-        partial = partial_folder(output)
-        with guarded(partial):
-            if partial.exists():
-                shutil.rmtree(partial)
-            partial.mkdir(parents=True)
+        before, staging = standing(output), make_staging(output)
         for name, raw in files.items():
-            write_file(partial, name, raw)
-        write_manifest(partial, manifest)
-        publish(partial, output)
+            write_file(staging.new, name, raw)
+        write_manifest(staging.new, manifest)
+        publish(staging, before)
     return Written(Package(output, manifest), commands, already_built=False)
 
 
-def target_context(registry: Registry, resolved: Resolved) -> TargetContext:
-    """Collect what documents may say beyond the recipe."""
+def target_context(registry: Registry, resolved: Resolved, output: Path | None = None) -> TargetContext:
+    """Collect what documents may say beyond the recipe.
+
+    Args:
+        output: the folder of the documents, where commands run beside it rather than in it.
+    """
     recipe, source = resolved.recipe, resolved.source
     declared = resolved.subject.declared
     family = registry.families.get(recipe.family) if recipe.family is not None else None
@@ -104,6 +113,7 @@ def target_context(registry: Registry, resolved: Resolved) -> TargetContext:
         chat=bool(declared.chat) if declared is not None else False,
         uses=uses,
         datasets={name: registry.datasets[name] for name in sorted(names) if name in registry.datasets},
+        documents="." if output is None else f"../{output.name}",
     )
 
 

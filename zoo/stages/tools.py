@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo.package.files import guarded, write_whole
 from zoo.toolchain import ToolCommand
 
 RECORD = "tools.json"
-"""What the commands did, beside the documents: the manifest does not list it, a new build of the folder drops it."""
+"""What the commands did, in the folder that they run in."""
 GRACE = 10.0
 """Seconds that an interrupted tool has to end by itself."""
 
@@ -28,22 +29,30 @@ def available(commands: Sequence[ToolCommand]) -> bool:
     return bool(programs) and all(shutil.which(program) for program in programs)
 
 
-def run_commands(commands: Sequence[ToolCommand], folder: Path) -> int:
+def run_commands(commands: Sequence[ToolCommand], folder: Path, recipe_hash: str, *, again: bool = False) -> int:
     """Run the commands that a build runs, in their order, until one fails.
 
-    What a tool prints goes to this process's stderr as it comes. Commands that an earlier call finished are not run
-    again. An interrupt or a termination of this process is passed on, and the tool waited for.
+    What a tool prints goes to this process's stderr as it comes. An interrupt or a termination of this process is
+    passed on, and the tool waited for.
+
+    Args:
+        folder: where they run; made if it is not there, and nothing in it is ever removed.
+        recipe_hash: of the documents that they take.
+        again: run what an earlier call finished, too.
 
     Returns:
         The exit code of the command that failed, 128 + its number for a signal, 130 after an interrupt; else 0.
     """
-    record = _read(folder)
+    with guarded(folder):
+        folder.mkdir(exist_ok=True)
+    record = [] if again else [entry for entry in _read(folder) if entry.get("recipe_hash") == recipe_hash]
     for command in commands:
         if not command.run or any(one["argv"] == list(command.argv) and one["exit_code"] == 0 for one in record):
             continue
         began = time.monotonic()
         code = run_tool(command, folder)
-        entry = {"argv": list(command.argv), "exit_code": code, "seconds": round(time.monotonic() - began, 1)}
+        entry = {"recipe_hash": recipe_hash, "argv": list(command.argv), "exit_code": code}
+        entry["seconds"] = round(time.monotonic() - began, 1)
         record = [one for one in record if one["argv"] != list(command.argv)] + [entry]
         _write(folder, record)
         if code:
@@ -145,6 +154,5 @@ def _read(folder: Path) -> list[dict[str, Any]]:
 
 
 def _write(folder: Path, record: list[dict[str, Any]]) -> None:
-    partial = folder / f".{RECORD}.partial"
-    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / RECORD)
+    with guarded(folder):
+        write_whole(folder / RECORD, f"{json.dumps(record, indent=1)}\n".encode(), replace=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ def write_family(family: Family, folder: Path, *, force: bool) -> Path:
         raise ZooError(f"{path} is there already; --force replaces it, -o writes elsewhere")
     folder.mkdir(parents=True, exist_ok=True)
     raw = dump(_plain(family.model_dump(mode="json", exclude_defaults=True)))
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(raw)
-    partial.replace(path)
+    descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(raw)
+    os.chmod(part, 0o644)
+    os.replace(part, path)
     return path
 
 

@@ -45,7 +45,7 @@ class Llmdeploy(VendorTarget):
             "benchmark": "measure the speed",
             "eval": "measure the accuracy",
         }
-        file = f"{name}-llmdeploy.yaml"
+        file = context.document(f"{name}-llmdeploy.yaml")
         return steps + [ToolCommand(("llmdeploy", use, file), purpose) for use, purpose in uses.items()]
 
 

@@ -20,7 +20,9 @@ Length = Annotated[int, Field(ge=1)]
 def _travels(path: str) -> str:
     """Refuse a path into someone's home: options enter the recipe, and recipes travel."""
     if path.startswith("~") or Path(path).is_relative_to(Path.home()):
-        raise ValueError("lies in your home folder, which no recipe names; give it relative to the build's folder")
+        raise ValueError(
+            "lies in your home folder, which no recipe names; give it relative to the folder that the commands run in"
+        )
     return path
 
 
@@ -77,7 +79,7 @@ class VamcOptions(CompiledOptions):
     workers: Annotated[int, Field(ge=1)] = 4
     """Processes that compile."""
     workspace: Place = "./vacc_deploy"
-    """Where the compiled model goes, seen from the build's folder."""
+    """Where the compiled model goes, seen from the folder that the commands run in, OUTPUT.work."""
     extra: dict[str, JsonValue] = Field(default_factory=dict)
     """Further keys of the compile file, for example {"backend": {"compile": {"data_type": 2}}}."""
 

@@ -9,12 +9,12 @@ from zoo import TargetContext, ToolCommand
 
 
 def checkpoint_path(context: TargetContext) -> str:
-    """Name the weights' folder: where they are, or where the fetch command puts them, beside the files."""
+    """Name the weights' folder: where they are, or where the fetch command puts them, beside what commands leave."""
     return str(context.weights.absolute()) if context.weights is not None else f"./{context.weights_name}"
 
 
 def dataset_folder(context: TargetContext, name: str) -> str:
-    """Name a dataset's folder: where it is, or where the fetch command puts it, beside the files."""
+    """Name a dataset's folder: where it is, or where the fetch command puts it, in the folder that commands run in."""
     found = context.dataset_folders.get(name)
     return str(found.absolute()) if found is not None else f"./datasets/{name}"
 

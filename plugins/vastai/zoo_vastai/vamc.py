@@ -82,7 +82,7 @@ class Vamc(VendorTarget):
         if recipe.calibration is not None:
             chosen = recipe.calibration.dataset
             steps += fetch_dataset(context, chosen)
-            quant = ("vamc", "quant", f"{name}-quant-{chosen}.yaml")
+            quant = ("vamc", "quant", context.document(f"{name}-quant-{chosen}.yaml"))
             steps.append(ToolCommand(quant, f"quantize, calibrated with {chosen}", environment, run=True))
-        compile_ = ("vamc", "compile", f"{name}.yaml")
+        compile_ = ("vamc", "compile", context.document(f"{name}.yaml"))
         return [*steps, ToolCommand(compile_, "compile", environment, run=True)]

@@ -26,7 +26,8 @@ class Vastgenx(VendorTarget):
     def documents(self, recipe: Recipe, context: TargetContext) -> Iterator[tuple[str, bytes]]:
         """Write ``serve.sh``."""
         command = shlex.join(self.serve(recipe, context))
-        yield "serve.sh", f'#!/bin/sh\ncd "$(dirname "$0")" && exec {command} "$@"\n'.encode()
+        work = 'work="$(cd "$(dirname "$0")" && pwd -P).work" && mkdir -p "$work" && cd "$work"'
+        yield "serve.sh", f'#!/bin/sh\n{work} && exec {command} "$@"\n'.encode()
 
     def commands(self, recipe: Recipe, context: TargetContext) -> list[ToolCommand]:
         """List the one command."""

@@ -76,7 +76,7 @@ def test_llmdeploy_shows_its_four_uses_and_runs_none(zoo, tmp_path, fake_tool) -
     result = zoo("build", "llama2-7b", "--target", "llmdeploy", "-o", tmp_path / "out")
     assert result.exit_code == 0
     for use in ("api", "webui", "benchmark", "eval"):
-        assert f"llmdeploy {use} Llama-2-7b-hf-int8-tp4-1024-2048-llmdeploy.yaml" in result.stdout
+        assert f"llmdeploy {use} ../out/Llama-2-7b-hf-int8-tp4-1024-2048-llmdeploy.yaml" in result.stdout
 
 
 def test_vastgenx_serve_command(zoo, tmp_path, fake_tool) -> None:
@@ -91,7 +91,7 @@ def test_vastgenx_serve_command(zoo, tmp_path, fake_tool) -> None:
     assert [one["argv"] for one in json.loads(result.stdout)["commands"]] == [wanted]
     fake_tool("vastgenx", "import json, os, sys; print(json.dumps([os.getcwd(), *sys.argv[1:]]))")
     done = subprocess.run(["sh", out / "serve.sh", "--extra"], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [str(out), *wanted[1:], "--extra"]
+    assert json.loads(done.stdout) == [f"{out}.work", *wanted[1:], "--extra"]
 
 
 def test_vastgenx_defaults(zoo, tmp_path) -> None:

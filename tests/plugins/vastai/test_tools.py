@@ -40,16 +40,16 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_it_is_called_in_the_folder_with_the_files_and_the_environment(tmp_path, fake_tool, called) -> None:
+def test_it_is_called_beside_the_folder_with_the_files_and_the_environment(tmp_path, fake_tool, called) -> None:
     fake_tool("vamc", SHOWS)
     out = tmp_path / "out"
     done = build("llama-33b", "-o", out)
     assert done.returncode == 0, done.stderr
     assert calls(called) == [
-        {"argv": ["quant", f"{NAME}-quant-c4.yaml"], "cwd": str(out), "stack": "256"},
-        {"argv": ["compile", f"{NAME}.yaml"], "cwd": str(out), "stack": "256"},
+        {"argv": ["quant", f"../out/{NAME}-quant-c4.yaml"], "cwd": f"{out}.work", "stack": "256"},
+        {"argv": ["compile", f"../out/{NAME}.yaml"], "cwd": f"{out}.work", "stack": "256"},
     ]
-    assert f"compiling compile {NAME}.yaml" in done.stderr
+    assert f"compiling compile ../out/{NAME}.yaml" in done.stderr
     assert "a warning" in done.stderr
     assert "compiling" not in done.stdout
     assert "VACC_STACK_SIZE=256 vamc compile" in done.stderr
@@ -130,7 +130,7 @@ def test_a_tool_that_hangs_can_be_interrupted(tmp_path, fake_tool, called, numbe
     # The tool heard it, once, and ended before zoo did.
     assert calls(called) == [str(int(number))]
     assert (out / "zoo.json").is_file()
-    assert not (out / "tools.json").exists()
+    assert not (tmp_path / "out.work" / "tools.json").exists()
 
 
 def test_without_it_the_files_and_the_commands_are_the_result(tmp_path, monkeypatch) -> None:
@@ -141,10 +141,29 @@ def test_without_it_the_files_and_the_commands_are_the_result(tmp_path, monkeypa
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert any("vamc is not on the PATH" in line for line in lines)
     assert lines[-5:] == [
-        f"cd {out}",
+        f"mkdir -p {out}.work && cd {out}.work",
         "hf download alexl83/LLaMA-33B-HF --local-dir LLaMA-33B-HF",
         "hf download allenai/c4 en/c4-train.00000-of-01024.json.gz en/c4-validation.00000-of-00008.json.gz "
         "--repo-type dataset --local-dir datasets/c4",
-        f"VACC_STACK_SIZE=256 vamc quant {NAME}-quant-c4.yaml",
-        f"VACC_STACK_SIZE=256 vamc compile {NAME}.yaml",
+        f"VACC_STACK_SIZE=256 vamc quant ../out/{NAME}-quant-c4.yaml",
+        f"VACC_STACK_SIZE=256 vamc compile ../out/{NAME}.yaml",
     ]
+
+
+@pytest.mark.attack(
+    "f02_vamc_force.sh", "weights and a compiled model, put where the printed commands put them, then --force"
+)
+def test_what_the_commands_leave_is_not_in_the_folder_that_force_replaces(tmp_path, fake_tool, called) -> None:
+    leaves = SHOWS + "os.makedirs('vacc_deploy', exist_ok=True); open('vacc_deploy/model.vacc', 'w').write('hours')\n"
+    fake_tool("vamc", leaves)
+    out = tmp_path / "out"
+    assert build("llama2-7b", "-p", "fp16", "-o", out).returncode == 0
+    assert build("llama2-7b", "-p", "fp16", "--tp", "2", "-o", out, "--force").returncode == 0
+    assert (tmp_path / "out.work/vacc_deploy/model.vacc").read_text() == "hours"
+    # What somebody put into the folder by hand is named, and stays.
+    (out / "vacc_deploy").mkdir()
+    (out / "vacc_deploy/model.vacc").write_text("hours")
+    done = build("llama2-7b", "-p", "fp16", "-o", out, "--force")
+    assert done.returncode == 1
+    assert "holds what zoo did not make: vacc_deploy/" in done.stderr
+    assert (out / "vacc_deploy/model.vacc").read_text() == "hours"
