@@ -22,7 +22,7 @@ def test_an_earlier_catalog_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["notes.txt", "index.html"])
 def test_something_else_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ZooError, match="holds something that is no catalog"):
+    with pytest.raises(ZooError, match="holds something that is not a catalog"):
         publish_site(tmp_path, {"index.html": b"x"})
     assert (tmp_path / name).read_text() == "mine"
 
@@ -38,7 +38,7 @@ def test_a_file_that_was_put_beside_the_pages_is_kept(tmp_path: Path) -> None:
 
 def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "site").write_text("mine")
-    with pytest.raises(ZooError, match="is no folder"):
+    with pytest.raises(ZooError, match="is not a folder"):
         publish_site(tmp_path / "site", {"index.html": b"x"})
 
 
