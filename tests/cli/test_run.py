@@ -86,7 +86,7 @@ def test_verbose_says_where_the_time_went_on_stderr(package) -> None:
     plain = run(package, "Once upon a time", "--max-new-tokens", 8)
     result = run(package, "Once upon a time", "--max-new-tokens", 8, "--verbose")
     assert result.stdout == plain.stdout
-    assert [line.split()[0] for line in result.stderr.splitlines()] == ["load", "prefill", "decode"]
+    assert [line.split()[0] for line in result.stderr.splitlines()] == ["sampling", "load", "prefill", "decode"]
 
 
 def test_chat_answers_through_the_template(package, engine) -> None:
@@ -395,3 +395,51 @@ def test_history_that_no_longer_fits_loses_its_oldest_turns(engine) -> None:
     longer = [talk[0], *talk[-len(kept) - 1 :]]
     assert len(engine.encode_chat(longer)) + 64 > engine.context_length
     assert fit(answers, talk[:2], 1) == talk[:2]
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory) -> Path:
+    """The bundled model with sampling of its authors', whose configuration does not know the end of a turn."""
+    folder = tmp_path_factory.mktemp("sampled") / "ck"
+    shutil.copytree(Path(zoo.__file__).parents[1] / "plugins/tiny/zoo_tiny/checkpoint", folder)
+    stated = {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True, "temperature": 3.5, "top_k": 50}
+    (folder / "generation_config.json").write_text(json.dumps(stated))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": 2}))
+    return zoo.build(str(folder), "fp32", output=folder.parent / "package").path
+
+
+def test_chat_samples_as_the_authors_say_and_options_override_single_fields(sampled) -> None:
+    question = ("What is the opposite of hot?", "--max-new-tokens", 12, "-v")
+
+    def say(*options: object) -> tuple[str, str]:
+        result = run(sampled, *question, *options)
+        assert result.exit_code == 0, result.output
+        return result.stdout, result.stderr.splitlines()[0]
+
+    greedy, how = say("--chat", "--temperature", 0)
+    assert (greedy, how) == ("The opposite of hot is cold.", "sampling greedy")
+    sampled_text, how = say("--chat", "--seed", 1)
+    assert how == "sampling temperature 3.5, top_k 50, top_p 1"
+    assert sampled_text != greedy
+    assert say("--chat", "--top-k", 1, "--seed", 1) == (greedy, "sampling temperature 3.5, top_k 1, top_p 1")
+    assert say()[1] == "sampling greedy"  # a continuation is no conversation
+
+
+def test_a_special_token_ends_an_answer_by_its_text_and_by_its_id(package, engine) -> None:
+    end = engine.tokenizer.id_of("<|end|>")
+    messages = [{"role": "user", "content": "What is the opposite of hot?"}]
+    for options in ({"stop": ["<|end|>"]}, {"stop_token_ids": [end]}):
+        answer = engine.generate(messages=messages, ignore_eos=True, max_new_tokens=40, **options)
+        assert (answer.text, answer.finish_reason) == ("The opposite of hot is cold.", "stop")
+    first = engine.generate("Once upon a time", max_new_tokens=3).token_ids[0]
+    result = run(package, "Once upon a time", "--stop-token-ids", f"{first}, 99", "--json")
+    assert json.loads(result.stdout)["finish_reason"] == "stop"
+    assert json.loads(result.stdout)["token_ids"] == []
+
+
+@pytest.mark.parametrize("ids", ["", "x", "1,", "1;2", "-1", "1.5", "²", "1" * 30])
+def test_stop_ids_that_are_not_ids(package, ids) -> None:
+    result = run(package, "x", f"--stop-token-ids={ids}")
+    assert result.exit_code == 2
+    assert "--stop-token-ids takes token ids with commas between them" in result.stderr

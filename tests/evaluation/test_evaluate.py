@@ -179,21 +179,24 @@ def test_an_unknown_task_offers_the_nearest(fp32: Path, tmp_path: Path, monkeypa
         evaluate(registry(choice_task(tmp_path, questions(2))), Request(str(fp32), ["qiuz"]))
 
 
-def test_a_package_with_a_foreign_tokenizer_is_refused(fp32: Path, tmp_path: Path) -> None:
+def test_a_text_with_a_token_past_the_vocabulary_is_refused(fp32: Path, tmp_path: Path) -> None:
     import hashlib
     import shutil
 
     package = tmp_path / "package"
     shutil.copytree(fp32, package)
     tokenizer = json.loads((package / "tokenizer.json").read_text())
-    tokenizer["model"]["vocab"]["foreign"] = 4000
+    tokenizer["model"]["vocab"]["zebra"] = 4000
+    foreign = {"id": 4000, "content": "zebra", "special": False, "normalized": False}
+    tokenizer["added_tokens"].append(foreign | {"single_word": False, "lstrip": False, "rstrip": False})
     raw = json.dumps(tokenizer).encode()
     (package / "tokenizer.json").write_bytes(raw)
     manifest = json.loads((package / "zoo.json").read_text())
     manifest["files"]["tokenizer.json"] = {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     (package / "zoo.json").write_text(json.dumps(manifest))
-    with pytest.raises(ZooError, match="its tokenizer does not match its model"):
-        evaluate(registry(choice_task(tmp_path, questions(2))), Request(str(package), ["quiz"]))
+    zebra = {"question": "A zebra", "choices": ["sat", "ran"], "answer": 0}
+    with pytest.raises(ZooError, match=r"holds the token zebra, id \d+, which is not in the model's vocabulary"):
+        evaluate(registry(choice_task(tmp_path, [*questions(1), zebra])), Request(str(package), ["quiz"]))
 
 
 def test_wrong_values_are_refused(fp32: Path, tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ from zoo.errors import ZooError
 from zoo.package.companions import companion_files
 from zoo.sources.folder import open_folder
 
-TOKENIZER = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 99}}, "added_tokens": [{"id": 100, "content": "<x>"}]}
+FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+TOKENIZER = {
+    "version": "1.0",
+    "added_tokens": [{"id": 100, "content": "<x>", **FLAGS}],
+    "pre_tokenizer": {"type": "Whitespace"},
+    "model": {"type": "WordLevel", "vocab": {f"w{index}": index for index in range(100)}, "unk_token": "w0"},
+}
 
 
 @pytest.fixture
@@ -67,23 +73,79 @@ def test_no_tokenizer_is_a_warning(folder):
 @pytest.mark.parametrize(
     ("tokenizer", "message"),
     [
-        ({**TOKENIZER, "added_tokens": [{"id": 101, "content": "<y>"}]}, "go up to id 101, but vocab_size is 101"),
-        ({"model": {"vocab": {"a": 200}}}, "go up to id 200"),
-        ({"model": {"vocab": [["a", 0.0]] * 102}}, "go up to id 101"),
-        ({"model": {}}, "holds no vocabulary"),
-        ([], "not an object"),
+        ({**TOKENIZER, "added_tokens": [*TOKENIZER["added_tokens"], {"id": 101, "content": "<y>", **FLAGS}]}, "(<y>)"),
+        ({**TOKENIZER, "model": {**TOKENIZER["model"], "vocab": {"w0": 0, "w1": 200}}}, "go up to 200"),
     ],
 )
-def test_a_tokenizer_that_does_not_belong_to_the_weights(folder, tokenizer, message):
+def test_more_tokens_than_the_model_are_a_warning(folder, tokenizer, message):
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ZooError, match=message) as caught:
+    files, warnings = collect(folder)
+    assert files["tokenizer.json"] == (folder / "tokenizer.json").read_bytes()
+    assert len(warnings) == 1
+    assert message in warnings[0]
+    assert "past the vocabulary of 101; text with such a token" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model": {}}',
+        b"[]",
+        b"",
+        b"\xff\xfe",
+        b'{"model": {"type": "BPE", "vocab": {"a": 0}}}',
+        b"version https://git-",
+    ],
+)
+def test_a_tokenizer_that_cannot_be_read_stops_the_build(folder, raw):
+    (folder / "tokenizer.json").write_bytes(raw)
+    with pytest.raises(ZooError, match=r"^ck/tokenizer\.json: ") as caught:
         collect(folder)
-    assert "ck/tokenizer.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_ids_past_the_vocabulary_leave_the_configuration(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": 101, "eos_token_id": [2, 101]}))
+    (folder / "generation_config.json").write_text('{"pad_token_id": 500, "eos_token_id": 2}')
+    files, _ = collect(folder, tokens=TokenIds(bos_token_id=1, eos_token_id=(2,)))
+    made = json.loads(files["config.json"])
+    assert (made["pad_token_id"], made["eos_token_id"]) == (None, 2)
+    assert json.loads(files["generation_config.json"]) == {"pad_token_id": None, "eos_token_id": 2}
+
+
+def test_tokens_that_other_files_name_are_in_the_tokenizer(folder):
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    (folder / "added_tokens.json").write_text('{"<y>": 101}')
+    files, _ = collect(folder)
+    made = json.loads(files["tokenizer.json"])
+    assert [(token["id"], token["content"]) for token in made["added_tokens"]] == [(100, "<x>"), (101, "<y>")]
+
+
+def test_a_processors_template_counts_where_the_tokenizer_has_none(folder):
+    (folder / "chat_template.json").write_text('{"chat_template": "processor\'s"}')
+    assert collect(folder)[0]["chat_template.jinja"] == b"processor's"
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "own"}')
+    assert "chat_template.jinja" not in collect(folder)[0]
+
+
+def test_sampling_that_is_not_applied_is_named(folder):
+    stated = {"do_sample": True, "temperature": "hot", "top_p": 0.9, "typical_p": 0.1}
+    (folder / "generation_config.json").write_text(json.dumps(stated))
+    _, warnings = collect(folder)
+    assert warnings[:2] == [
+        "ck/generation_config.json: temperature 'hot' is out of range and not applied",
+        "ck/generation_config.json: typical_p not applied: "
+        "chat samples by temperature, top_k, top_p, min_p, repetition_penalty alone",
+    ]
 
 
 def test_fewer_tokens_than_the_model_are_fine(folder):
-    (folder / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}, "added_tokens": []}')
-    assert "tokenizer.json" in collect(folder)[0]
+    few = {**TOKENIZER, "added_tokens": [], "model": {**TOKENIZER["model"], "vocab": {"w0": 0}}}
+    (folder / "tokenizer.json").write_text(json.dumps(few))
+    files, warnings = collect(folder)
+    assert "tokenizer.json" in files
+    assert warnings == []
 
 
 def test_a_bare_sentencepiece_model_that_is_none(folder):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ZooError
+from zoo.tokenizer.library import load
 
 POOL = 4
 """How many times the wanted samples are read before some are drawn; a corpus is never read whole."""
@@ -35,12 +36,7 @@ def draw(
     Raises:
         ZooError: the texts hold fewer samples, or a token that the model has not.
     """
-    from tokenizers import Tokenizer
-
-    try:
-        encoder = Tokenizer.from_buffer(tokenizer)
-    except Exception as error:  # tokenizers raises plain Exception
-        raise ZooError(f"tokenizer.json: {' '.join(str(error).split())[:200]}") from None
+    encoder = load(tokenizer, "tokenizer.json")
     encoder.no_truncation()
     encoder.no_padding()
     lead = list(encoder.encode("").ids)

@@ -74,6 +74,17 @@ def describe(generation: Generation) -> dict[str, Any]:
     }
 
 
+def sampling_text(options: Mapping[str, Any]) -> str:
+    """Write how tokens are chosen."""
+    if options["temperature"] == 0:
+        chosen = "greedy"
+    else:
+        chosen = ", ".join(f"{name} {options[name]:g}" for name in ("temperature", "top_k", "top_p"))
+        chosen += f", min_p {options['min_p']:g}" if options["min_p"] else ""
+    penalty = options["repetition_penalty"]
+    return f"sampling {chosen}" + (f", repetition_penalty {penalty:g}" if penalty != 1 else "")
+
+
 def timings_text(generation: Generation) -> str:
     """Write where the time of an answer went."""
     timings = generation.timings

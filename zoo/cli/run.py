@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.answers import Answers
+from zoo.cli.answers import Answers, sampling_text
 from zoo.cli.output import print_notice
 from zoo.cli.progress import step_progress
 from zoo.errors import UsageError, ZooError
 
+CHAT_DEFAULT = "Default: greedy; with --chat what generation_config.json says."
 INTERRUPTED = 130
 """Exit code after an interrupt: 128 and the number of SIGINT, as shells count."""
 
@@ -25,17 +26,36 @@ def run(
     chat: Annotated[bool, typer.Option("--chat", help="Converse through the model's chat template.")] = False,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="The system message of a conversation.")] = None,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens of the answer at most.")] = 256,
-    temperature: Annotated[float, typer.Option(metavar="T", help="0 is greedy.")] = 0.0,
-    top_k: Annotated[int, typer.Option(metavar="K", help="Sample among the K likeliest; 0 is all.")] = 0,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="T", help=f"0 is greedy. {CHAT_DEFAULT}", show_default=False)
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(metavar="K", help=f"Sample among the K likeliest; 0 is all. {CHAT_DEFAULT}", show_default=False),
+    ] = None,
     top_p: Annotated[
-        float, typer.Option(metavar="P", help="Sample among the likeliest that have P together; 1 is all.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            metavar="P",
+            help=f"Sample among the likeliest that have P together; 1 is all. {CHAT_DEFAULT}",
+            show_default=False,
+        ),
+    ] = None,
     repetition_penalty: Annotated[
-        float, typer.Option(metavar="R", help="Above 1 makes tokens that came already less likely.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            metavar="R",
+            help=f"Above 1 makes tokens that came already less likely. {CHAT_DEFAULT}",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(metavar="S", help="Makes sampling repeatable.")] = None,
     stop: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="End before this text; may be given several times.")
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="End before this text or special token; may be given several times."),
+    ] = None,
+    stop_token_ids: Annotated[
+        str | None, typer.Option(metavar="ID,ID", help="End at these tokens too, beside the model's own end.")
     ] = None,
     lookup: Annotated[
         bool, typer.Option("--lookup", help="Guess from the text so far: faster where answers repeat their prompt.")
@@ -50,6 +70,7 @@ def run(
 ) -> None:
     """Run a package: print the continuation of a prompt as it is generated, and nothing else."""
     from zoo.engine import Sampling
+    from zoo.package.chat_defaults import ChatDefaults
     from zoo.plugins import host
     from zoo.stages.opening import open_engine
     from zoo.stages.subject import find_package
@@ -60,17 +81,17 @@ def run(
         raise UsageError("--stop takes a text that is not empty")
     if system is not None and not chat:
         raise UsageError("--system is a part of a conversation: give --chat too")
-    Sampling(temperature, top_k, top_p, repetition_penalty, seed)  # refuse what is out of range before anything loads
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": repetition_penalty}
+    greedy = ChatDefaults().with_options(**sampling)
+    Sampling(**greedy, seed=seed)  # type: ignore[arg-type]  # refuse what is out of range before anything loads
     for given in (prompt, system, *(stop or ())):
         _require_text(given)
-    options = {
+    options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "repetition_penalty": repetition_penalty,
+        **greedy,
         "seed": seed,
         "stop": tuple(stop or ()),
+        "stop_token_ids": _ids(stop_token_ids),
         "lookup": lookup,
     }
     registry = host().registry
@@ -83,6 +104,10 @@ def run(
             engine = open_engine(registry, folder, preparing="later", warn=print_notice, progress=progress)
         if engine.tokenizer is None:
             raise ZooError(f"{folder.name} has no tokenizer, so it takes no text; build it from a checkpoint with one")
+        if chat:
+            options |= engine.chat_defaults.with_options(**sampling)
+        if verbose:
+            print(sampling_text(options), file=sys.stderr, flush=True)
         answers = Answers(engine, options, verbose=verbose, as_json=as_json)
         if loop:
             from zoo.cli.prompt_loop import prompt_loop
@@ -102,6 +127,14 @@ def run(
 
 def _system(text: str | None) -> list[dict[str, str]]:
     return [] if text is None else [{"role": "system", "content": text}]
+
+
+def _ids(text: str | None) -> tuple[int, ...]:
+    """Read token ids that stand between commas."""
+    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    if not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
+        raise UsageError(f"--stop-token-ids takes token ids with commas between them, as 2,32000, not {text!r}")
+    return tuple(map(int, parts))
 
 
 def _read_stdin() -> str:

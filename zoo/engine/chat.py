@@ -13,60 +13,45 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError, ZooError
+from zoo.tokenizer.files import in_folder, read_files
+from zoo.tokenizer.templates import DEFAULT, chat_templates
 
 Message = Mapping[str, Any]
-SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+def find_templates(folder: Path) -> dict[str, str]:
+    """Find a package's chat templates by name; ``default`` is the one for a conversation without tools."""
+    companion = in_folder(folder)
+    return chat_templates(companion, read_files(companion, folder.name))
 
 
 def find_template(folder: Path) -> str | None:
-    """Find the package's chat template: ``chat_template.jinja``, or the one in ``tokenizer_config.json``."""
-    own = folder / "chat_template.jinja"
-    if own.is_file():
-        try:
-            return own.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise ZooError(f"{folder.name}/{own.name}: not UTF-8") from None
-    template = _read(folder, "tokenizer_config.json").get("chat_template")
-    if isinstance(template, list):
-        named = {one.get("name"): one.get("template") for one in template if _named(one)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
+    """Find the template of a conversation without tools."""
+    return find_templates(folder).get(DEFAULT)
 
 
-def _named(one: Any) -> bool:
-    return isinstance(one, dict) and isinstance(one.get("name"), str)
+def special_tokens(folder: Path, of_class: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """Name the special tokens that a template may write; see ``TokenizerFiles.special_tokens``."""
+    return read_files(in_folder(folder), folder.name).special_tokens(of_class)
 
 
-def special_tokens(folder: Path) -> dict[str, str]:
-    """Name the special tokens that a template may write."""
-    config = _read(folder, "special_tokens_map.json") | _read(folder, "tokenizer_config.json")
-    found = {}
-    for name in SPECIAL:
-        value = config.get(name)
-        if isinstance(value, dict):
-            value = value.get("content")
-        if isinstance(value, str):
-            found[name] = value
-    return found
-
-
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / name).read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (ValueError, RecursionError):
-        raise ZooError(f"{folder.name}/{name}: not JSON") from None
-    return config if isinstance(config, dict) else {}
-
-
-def render(template: str, messages: Sequence[Message], tokens: Mapping[str, str], *, ask: bool = True) -> str:
+def render(
+    template: str,
+    messages: Sequence[Message],
+    tokens: Mapping[str, str],
+    *,
+    ask: bool = True,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> str:
     """Write a conversation as the prompt that asks for the assistant's next turn.
 
     Args:
         messages: each with ``role`` and ``content``.
         tokens: special tokens by name, which the template writes itself.
         ask: end with what begins the assistant's turn; without, the conversation stands as it is.
+        tools: JSON Schemas of the functions that the model may call.
+        variables: further names of the template, such as ``enable_thinking``; they win over ``tokens``.
 
     Raises:
         UsageError: the messages are none.
@@ -79,7 +64,8 @@ def render(template: str, messages: Sequence[Message], tokens: Mapping[str, str]
     try:
         environment, compiled = _compile(template)
         environment.begin()
-        for piece in compiled.generate(messages=plain, add_generation_prompt=ask, tools=None, documents=None, **tokens):
+        names = {**tokens, **(variables or {}), "messages": plain, "tools": tools or None, "documents": None}
+        for piece in compiled.generate(**names, add_generation_prompt=ask):
             pieces.append(piece)
             size += len(piece)
             if size > MAX_TEXT:
@@ -106,14 +92,16 @@ def cut_after_last(text: str, messages: Sequence[Message]) -> str:
 
 
 def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Copy messages as plain values, whatever objects they were made of."""
-    for one in messages:
-        if not isinstance(one, Mapping) or not isinstance(one.get("role"), str) or "content" not in one:
-            raise UsageError(f"a message is {{'role': ..., 'content': ...}}, not {str(one)[:100]}")
+    """Copy messages as plain values, whatever objects they were made of; a key that is None is left out."""
+    for message in messages:
+        known = isinstance(message, Mapping) and isinstance(message.get("role"), str)
+        if not known or not ("content" in message or message.get("tool_calls")):
+            raise UsageError(f"a message is {{'role': ..., 'content': ...}}, not {str(message)[:100]}")
+    kept = [{key: value for key, value in message.items() if value is not None} for message in messages]
     try:
-        plain: list[dict[str, Any]] = json.loads(json.dumps([dict(one) for one in messages]))
+        plain: list[dict[str, Any]] = json.loads(json.dumps(kept))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"a message holds what is no JSON: {error}") from None
+        raise UsageError(f"a message holds what is not JSON: {error}") from None
     return plain
 
 

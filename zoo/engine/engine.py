@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.engine.chat import Message, cut_after_last, find_template, render, special_tokens
+from zoo.engine.chat import Message, cut_after_last, find_templates, render, special_tokens
 from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
 from zoo.engine.options import AnswerOptions, read_options
 from zoo.engine.sampling import Sampling
 from zoo.engine.session import Session
 from zoo.engine.text import Tokenizer
 from zoo.errors import UsageError, ZooError
+from zoo.package.chat_defaults import ChatDefaults
+from zoo.tokenizer.templates import DEFAULT, choose_template
 
 if TYPE_CHECKING:
     from zoo.package.folder import Package
@@ -27,7 +29,8 @@ class Engine:
     Attributes:
         package: the folder and its manifest.
         tokenizer: None for a package without one, which takes token ids only.
-        chat_template: None for a base model.
+        chat_templates: by name; empty for a base model.
+        chat_defaults: how a conversation is sampled where nothing else is asked for.
     """
 
     def __init__(self, package: Package, threads: int | None = None) -> None:
@@ -35,11 +38,9 @@ class Engine:
         folder = package.path
         self.session = _open_session(package, threads)
         self.tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
-        self.chat_template = find_template(folder)
-        self._tokens = special_tokens(folder)
-        bos = self.tokenizer.token(package.manifest.recipe.tokens.bos_token_id) if self.tokenizer else None
-        if bos is not None:
-            self._tokens.setdefault("bos_token", bos)
+        self.chat_templates = find_templates(folder)
+        self.chat_defaults = ChatDefaults.of_package(folder)
+        self._tokens = special_tokens(folder, self._tokens_by_id())
         self.stop_token_ids = frozenset(package.manifest.recipe.tokens.eos_token_id)
         self._cache = self.session.new_cache()
 
@@ -56,6 +57,18 @@ class Engine:
         """
         _check_small_files(package)
         return cls(package, threads)
+
+    def _tokens_by_id(self) -> dict[str, str | None]:
+        """Name the tokens that the recipe gives by id."""
+        tokens, tokenizer = self.package.manifest.recipe.tokens, self.tokenizer
+        eos = tokens.eos_token_id[0] if tokens.eos_token_id else None
+        ids = {"bos_token": tokens.bos_token_id, "eos_token": eos}
+        return {name: tokenizer.token(index) for name, index in ids.items()} if tokenizer else {}
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template of a conversation without tools; None for a base model."""
+        return self.chat_templates.get(DEFAULT)
 
     @property
     def context_length(self) -> int:
@@ -82,18 +95,26 @@ class Engine:
         """Turn a prompt into ids, as the model was trained to see it."""
         return self._require_tokenizer().encode(text)
 
-    def encode_chat(self, messages: Sequence[Message], *, goes_on: bool = False) -> list[int]:
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        goes_on: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """Turn a conversation into ids through the model's chat template.
 
         Args:
             goes_on: the answer goes on with the last message instead of following it.
+            tools: JSON Schemas of the functions that the model may call.
+            variables: further names that the template knows, such as ``enable_thinking``.
 
         Raises:
             ZooError: a base model, which has no template.
         """
-        if self.chat_template is None:
-            raise ZooError(f"{self.package.path.name} has no chat template: it is a base model; leave --chat out")
-        text = render(self.chat_template, messages, self._tokens, ask=not goes_on)
+        template = choose_template(self.chat_templates, self.package.path.name, tools=bool(tools))
+        text = render(template, messages, self._tokens, ask=not goes_on, tools=tools, variables=variables)
         if goes_on:
             text = cut_after_last(text, messages)
         # A template writes its own special tokens.
@@ -205,9 +226,11 @@ class Engine:
         return self._check_ids(ids)
 
     def _check_ids(self, ids: Sequence[int]) -> list[int]:
-        for one in ids:
-            if not 0 <= one < self.vocab_size:
-                raise UsageError(f"token id {one} is not in the vocabulary of {self.vocab_size}")
+        for index in ids:
+            if not 0 <= index < self.vocab_size:
+                text = self.tokenizer.token(index) if self.tokenizer and 0 <= index < 2**31 else None
+                named = f" ({text})" if text else ""
+                raise UsageError(f"token id {index}{named} is not in the vocabulary of {self.vocab_size}")
         return list(ids)
 
     def _prompt_limit(self) -> int:

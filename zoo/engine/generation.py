@@ -33,7 +33,7 @@ FinishReason = Literal["stop", "length", "interrupt"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When an answer ends."""
+    """When an answer ends; a stop string that is a special token's text ends it at that token."""
 
     max_new_tokens: int = 256
     stop: tuple[str, ...] = ()
@@ -127,7 +127,7 @@ class Request:
     ) -> None:
         prompt = generation.prompt_ids
         self.generation = generation
-        self._ends = limits.stop_token_ids
+        self._ends = limits.stop_token_ids | (tokenizer.ids_of_stops(limits.stop) if tokenizer else frozenset())
         self._constraint = constraint
         self._include_stop = limits.include_stop
         self.room = min(limits.max_new_tokens, context - len(prompt))

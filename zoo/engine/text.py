@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.engine.vocabulary import Kind, kind_of, token_bytes
-from zoo.errors import UsageError, ZooError
+from zoo.errors import UsageError
 
 _BYTE = re.compile(r"^<0x([0-9A-F]{2})>$")
 WINDOW = 8
@@ -22,13 +22,13 @@ class Tokenizer:
     """The package's tokenizer (``tokenizer.json``, run by the ``tokenizers`` library)."""
 
     def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer as Library
+        from zoo.tokenizer.files import in_folder, read_files
+        from zoo.tokenizer.library import load
 
-        path = folder / "tokenizer.json"
-        try:
-            self._library: Any = Library.from_file(str(path))
-        except Exception as error:  # the library raises bare exceptions
-            raise ZooError(f"{folder.name}/tokenizer.json: {' '.join(str(error).split())[:200]}") from None
+        companion, path = in_folder(folder), folder / "tokenizer.json"
+        self._library: Any = load(companion(path.name) or b"", f"{folder.name}/{path.name}")
+        if read_files(companion, folder.name).settings.get("split_special_tokens") is True:
+            self._library.encode_special_tokens = True
         # What a training script left switched on would cut prompts short.
         self._library.no_truncation()
         self._library.no_padding()
@@ -73,6 +73,11 @@ class Tokenizer:
         """Find a token's id; None for what is no token."""
         index: int | None = self._library.token_to_id(token)
         return index
+
+    def ids_of_stops(self, stops: Sequence[str]) -> frozenset[int]:
+        """Find the special tokens among stop strings: they end an answer as ids, since no text shows them."""
+        ids = (self._library.token_to_id(stop) for stop in stops)
+        return frozenset(index for index in ids if index in self.special_ids)
 
     @property
     def highest_id(self) -> int:

@@ -28,25 +28,17 @@ class Prompting:
         """Read a package's tokenizer and template.
 
         Raises:
-            ZooError: it has no tokenizer, one that is not the model's, or no token to begin a text with.
+            ZooError: it has no tokenizer, or no token to begin a text with.
         """
         folder, recipe = package.path, package.manifest.recipe
         if not (folder / "tokenizer.json").is_file():
             raise ZooError(f"{folder.name} has no tokenizer, and tasks are texts; build it from a checkpoint with one")
         self.tokenizer = Tokenizer(folder)
-        vocab = recipe.architecture.vocab_size
-        highest = self.tokenizer.highest_id
-        if highest >= vocab:
-            raise ZooError(
-                f"{folder.name}: its tokenizer does not match its model: token id {highest} is not in the vocabulary "
-                f"of {vocab}; build it again from a checkpoint with its own tokenizer"
-            )
+        self._vocab_size = recipe.architecture.vocab_size
         self.context_length = _context_length(folder)
         self.chat_template = find_template(folder)
-        self._special = special_tokens(folder)
         bos, eos = recipe.tokens.bos_token_id, recipe.tokens.eos_token_id
-        if bos is not None:
-            self._special.setdefault("bos_token", self.tokenizer.token(bos) or "")
+        self._special = special_tokens(folder, {"bos_token": self.tokenizer.token(bos)})
         self.eos_text = self._special.get("eos_token", "")
         named = [self.tokenizer.id_of(self._special.get(name, "")) for name in ("bos_token", "eos_token")]
         found = [one for one in (*named, bos, *eos) if one is not None]
@@ -62,10 +54,20 @@ class Prompting:
         Args:
             special: add what the tokenizer puts around a text; by default unless the text begins with it already, as
                 what a chat template wrote does.
+
+        Raises:
+            ZooError: the text holds a token that the model has no row for.
         """
         if special is None:
             special = not (self._prefix_text and text.startswith(self._prefix_text))
-        return self.tokenizer.encode(text, special=special)
+        ids = self.tokenizer.encode(text, special=special)
+        highest = max(ids, default=0)
+        if highest >= self._vocab_size:
+            raise ZooError(
+                f"a text holds the token {self.tokenizer.token(highest)}, id {highest}, which is not in the model's "
+                f"vocabulary of {self._vocab_size}"
+            )
+        return ids
 
     def chat(self, messages: Sequence[Message], *, ask: bool = True) -> str:
         """Write a conversation through the template; with ``ask`` False it ends inside its last message."""

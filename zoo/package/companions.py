@@ -7,86 +7,71 @@ from typing import Any
 
 from zoo.contracts import Checkpoint
 from zoo.declarations.recipe import Recipe
-from zoo.errors import ZooError
+from zoo.package.chat_defaults import ChatDefaults
 from zoo.sources.companions import CONFIG, GENERATION, licences
 from zoo.sources.jsonfile import parse_object
+from zoo.tokenizer.files import ADDED, NAMED, SETTINGS, Companion, TokenizerFiles, read_files
+from zoo.tokenizer.resolve import TOKENIZER, ResolvedTokenizer, resolve_tokenizer
+from zoo.tokenizer.templates import DEFAULT, FILE, chat_templates
 
-COPIED = ("special_tokens_map.json", "added_tokens.json")
+COPIED = (NAMED, ADDED)
 
 
 def companion_files(recipe: Recipe, checkpoint: Checkpoint | None) -> tuple[dict[str, bytes], list[str]]:
     """Make the files that a package takes from the checkpoint, by name, and the warnings to show.
 
+    ``tokenizer.json`` is complete: it holds every token that the checkpoint's other files name.
+
     Raises:
-        ZooError: a file is no JSON, or the tokenizer has more tokens than the model.
+        ZooError: a file is not JSON, or the tokenizer cannot be read.
     """
     files: dict[str, bytes] = {}
     warnings: list[str] = []
     if checkpoint is None:
         return files, warnings
-    config = checkpoint.companion(CONFIG)
+    companion = checkpoint.companion
+    config = companion(CONFIG)
     if config is not None:
         files[CONFIG] = _with_tokens(config, recipe, CONFIG, checkpoint)
-    generation = checkpoint.companion(GENERATION)
+    generation = companion(GENERATION)
     if generation is not None:
         files[GENERATION] = _with_tokens(generation, recipe, GENERATION, checkpoint, only_present=True)
-    tokenizer = _tokenizer(checkpoint)
+        warnings += [f"{checkpoint.name}/{GENERATION}: {line}" for line in ChatDefaults.read(generation).remarks]
+    beside = read_files(companion, checkpoint.name)
+    tokenizer = resolve_tokenizer(companion, beside)
     if tokenizer is None:
         warnings.append(f"{checkpoint.name} has no tokenizer: the package builds, but takes no text")
     else:
-        _check_size(tokenizer, recipe, checkpoint)
-        files["tokenizer.json"] = tokenizer
+        warnings += _remarks(tokenizer, recipe, checkpoint)
+        files[TOKENIZER] = tokenizer.raw
     for name in COPIED:
-        raw = checkpoint.companion(name)
+        raw = companion(name)
         if raw is not None:
             files[name] = raw
-    files |= _templates(recipe, checkpoint)
+    files |= _templates(recipe, companion, beside)
     for name in licences(checkpoint.companions()):
-        raw = checkpoint.companion(name)
+        raw = companion(name)
         if raw is not None:
             files[name] = raw
     return files, warnings
 
 
-def _tokenizer(checkpoint: Checkpoint) -> bytes | None:
-    """The checkpoint's ``tokenizer.json``, or one converted from ``tokenizer.model``."""
-    raw = checkpoint.companion("tokenizer.json")
-    if raw is not None:
-        return raw
-    model = checkpoint.companion("tokenizer.model")
-    if model is None:
-        return None
-    from zoo.sources.sentencepiece import convert
-
-    settings, added = (_object(checkpoint, name) for name in ("tokenizer_config.json", "added_tokens.json"))
-    return convert(model, settings, added, f"{checkpoint.name}/tokenizer.model")
-
-
-def _object(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    raw = checkpoint.companion(name)
-    return {} if raw is None else parse_object(raw, f"{checkpoint.name}/{name}", duplicates=True)
-
-
-def _check_size(tokenizer: bytes, recipe: Recipe, checkpoint: Checkpoint) -> None:
-    where = f"{checkpoint.name}/tokenizer.json"
-    data = parse_object(tokenizer, where, duplicates=True)
-    model = data.get("model")
-    vocab = model.get("vocab") if isinstance(model, dict) else None
-    added = data.get("added_tokens", [])
-    if isinstance(vocab, dict):
-        largest = max((one for one in vocab.values() if isinstance(one, int)), default=-1)
-    elif isinstance(vocab, list):
-        largest = len(vocab) - 1
-    else:
-        raise ZooError(f"{where}: no tokenizer: it holds no vocabulary")
-    if isinstance(added, list):
-        ids = [one["id"] for one in added if isinstance(one, dict) and isinstance(one.get("id"), int)]
-        largest = max([largest, *ids])
-    if largest >= recipe.architecture.vocab_size:
-        raise ZooError(
-            f"{where}: its tokens go up to id {largest}, but vocab_size is {recipe.architecture.vocab_size}; "
-            "tokenizer and weights do not belong together"
+def _remarks(tokenizer: ResolvedTokenizer, recipe: Recipe, checkpoint: Checkpoint) -> list[str]:
+    """Say what a user should know of the tokenizer: tokens that the model has no row for, and ids that moved."""
+    lines = []
+    vocab = recipe.architecture.vocab_size
+    if tokenizer.highest_id >= vocab:
+        past = sorted(text for index, text in tokenizer.tokens.items() if index >= vocab)
+        named = f" ({', '.join(past[:3])}{', ...' if len(past) > 3 else ''})" if past else ""
+        lines.append(
+            f"{checkpoint.name}: its tokenizer's ids go up to {tokenizer.highest_id}, past the vocabulary of {vocab}; "
+            f"text with such a token{named} is refused"
         )
+    for text, (stated, given) in list(tokenizer.moved.items())[:3]:
+        lines.append(
+            f"{checkpoint.name}: token {text} is stated as id {stated}; its tokenizer makes it {given}, which is used"
+        )
+    return lines
 
 
 def _with_tokens(raw: bytes, recipe: Recipe, name: str, checkpoint: Checkpoint, *, only_present: bool = False) -> bytes:
@@ -94,44 +79,45 @@ def _with_tokens(raw: bytes, recipe: Recipe, name: str, checkpoint: Checkpoint, 
     data = parse_object(raw, f"{checkpoint.name}/{name}")
     changed = False
     for key, wanted in _token_ids(recipe).items():
+        stated = data.get(key)
         if only_present and key not in data:
             continue
-        found = data.get(key)
-        if found != wanted and [found] != wanted and not (key not in data and wanted is None):
+        if stated != wanted and [stated] != wanted and (wanted is not None or _past(stated, recipe)):
             data[key] = wanted
             changed = True
     return f"{json.dumps(data, indent=2, ensure_ascii=False)}\n".encode() if changed else raw
 
 
+def _past(stated: Any, recipe: Recipe) -> bool:
+    """Whether a file's id, or one of its list, is past the vocabulary: transformers would refuse the folder."""
+    ids = stated if isinstance(stated, list) else [stated]
+    return any(isinstance(index, int) and index >= recipe.architecture.vocab_size for index in ids)
+
+
 def _token_ids(recipe: Recipe) -> dict[str, Any]:
-    tokens = recipe.tokens
-    ids: dict[str, Any] = {}
-    if tokens.bos_token_id is not None:
-        ids["bos_token_id"] = tokens.bos_token_id
-    if tokens.eos_token_id:
-        ids["eos_token_id"] = tokens.eos_token_id[0] if len(tokens.eos_token_id) == 1 else list(tokens.eos_token_id)
-    if tokens.pad_token_id is not None:
-        ids["pad_token_id"] = tokens.pad_token_id
-    return ids
+    """The ids as configuration files write them; None where there is none."""
+    eos = recipe.tokens.eos_token_id
+    return {
+        "bos_token_id": recipe.tokens.bos_token_id,
+        "eos_token_id": (eos[0] if len(eos) == 1 else list(eos)) if eos else None,
+        "pad_token_id": recipe.tokens.pad_token_id,
+    }
 
 
-def _templates(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, bytes]:
+def _templates(recipe: Recipe, companion: Companion, beside: TokenizerFiles) -> dict[str, bytes]:
     """``tokenizer_config.json`` and ``chat_template.jinja``, with the declared template where there is one."""
     files: dict[str, bytes] = {}
-    settings = checkpoint.companion("tokenizer_config.json")
-    template = checkpoint.companion("chat_template.jinja")
+    settings, template = companion(SETTINGS), companion(FILE)
     if recipe.chat_template is not None:
         template = recipe.chat_template.encode()
-        if settings is not None:
-            data = parse_object(settings, f"{checkpoint.name}/tokenizer_config.json", duplicates=True)
-            if data.get("chat_template", recipe.chat_template) != recipe.chat_template:
-                data["chat_template"] = recipe.chat_template
-                settings = f"{json.dumps(data, indent=2, ensure_ascii=False)}\n".encode()
-    elif template is None and (wrapped := checkpoint.companion("chat_template.json")) is not None:
-        text = parse_object(wrapped, f"{checkpoint.name}/chat_template.json").get("chat_template")
-        template = text.encode() if isinstance(text, str) else None
+        if beside.settings.get("chat_template", recipe.chat_template) != recipe.chat_template:
+            data = {**beside.settings, "chat_template": recipe.chat_template}
+            settings = f"{json.dumps(data, indent=2, ensure_ascii=False)}\n".encode()
+    elif template is None and beside.settings.get("chat_template") is None:
+        wrapped = chat_templates(companion, beside).get(DEFAULT)  # of chat_template.json
+        template = wrapped.encode() if wrapped is not None else None
     if settings is not None:
-        files["tokenizer_config.json"] = settings
+        files[SETTINGS] = settings
     if template is not None:
-        files["chat_template.jinja"] = template
+        files[FILE] = template
     return files

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from zoo.engine import Sampling
 from zoo.engine.generation import Limits
 from zoo.errors import UsageError, ZooError
+from zoo.package.chat_defaults import ChatDefaults
 from zoo.server.errors import ApiError
 from zoo.server.flow import Flow
 
@@ -116,13 +117,14 @@ class Answer(Response):
             prompts = await loop.run_in_executor(service.encoders, self._dialect.encode, tokens, room)
             limits = [self._limits(running, len(ids)) for ids in prompts]
             biases = self._biases(running.engine.vocab_size)
+            defaults = running.engine.chat_defaults if self._dialect.converses else ChatDefaults()
             flow = Flow(count, places.finished)
             try:
                 for index in range(count):
                     at = index // body.choices
                     places.tickets.append(
                         running.scheduler.submit(
-                            prompts[at], limits[at], self._sampling(index % body.choices, biases),
+                            prompts[at], limits[at], self._sampling(index % body.choices, biases, defaults),
                             logprobs=self._dialect.logprobs, prompt_logprobs=self._dialect.prompt_logprobs,
                             end_logprob=self._dialect.end_logprob,
                             on_piece=flow.on_piece(index), on_done=flow.on_done(index),
@@ -175,16 +177,20 @@ class Answer(Response):
                 raise ApiError(400, message, code="invalid_value", param="logit_bias")
         return biases
 
-    def _sampling(self, choice: int, biases: tuple[tuple[int, float], ...]) -> Sampling:
+    def _sampling(self, choice: int, biases: tuple[tuple[int, float], ...], defaults: ChatDefaults) -> Sampling:
+        """Say how tokens are chosen: what the request states, else what the model's authors do, in conversation."""
         body = self._body
-        seed = None if body.seed is None else (body.seed + choice) % 2**64
+        usual = defaults if defaults.fields else ChatDefaults({"temperature": 1.0})  # as OpenAI's
+        chosen: Any = usual.with_options(
+            temperature=body.temperature,
+            top_k=None if body.top_k is None else max(0, body.top_k),
+            top_p=body.top_p,
+            repetition_penalty=body.repetition_penalty,
+            min_p=body.min_p,
+        )
         return Sampling(
-            temperature=1.0 if body.temperature is None else body.temperature,
-            top_k=max(0, body.top_k or 0),
-            top_p=body.top_p or 1.0,
-            repetition_penalty=body.repetition_penalty or 1.0,
-            seed=seed,
-            min_p=body.min_p or 0.0,
+            **chosen,
+            seed=None if body.seed is None else (body.seed + choice) % 2**64,
             presence_penalty=body.presence_penalty or 0.0,
             frequency_penalty=body.frequency_penalty or 0.0,
             logit_bias=biases,

@@ -19,6 +19,7 @@ class Chat(Dialect):
 
     prefix, whole, part = "chatcmpl", "chat.completion", "chat.completion.chunk"
     prompts = 1
+    converses = True
 
     def __init__(self, body: ChatRequest) -> None:
         super().__init__(body)

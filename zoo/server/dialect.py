@@ -22,6 +22,8 @@ class Dialect(ABC):
     """``object`` of an answer in one piece."""
     part: str
     """``object`` of a chunk."""
+    converses: bool = False
+    """It asks for the next turn of a conversation, which the model's authors may want sampled in their way."""
 
     def __init__(self, body: Body) -> None:
         self.body = body

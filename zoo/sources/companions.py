@@ -9,6 +9,8 @@ CONFIG = "config.json"
 TOKENIZER = (
     "tokenizer.json",
     "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",

@@ -25,7 +25,7 @@ from zoo.sources.weightfiles import absence, choose, is_index, shards
 
 PAGE = "README.md"
 """The repository's page; its head states the licence."""
-_VOCABULARIES = ("tokenizer.json", "tokenizer.model")
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]*\w$")
 _LIKE_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _REVISION = re.compile(r"^\w[\w./-]*$")

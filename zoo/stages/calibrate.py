@@ -40,6 +40,8 @@ def calibrated(
         return resolved, None
     from zoo.calibration.samples import draw, fingerprint
     from zoo.datasets.texts import read_texts
+    from zoo.tokenizer.files import read_files
+    from zoo.tokenizer.resolve import resolve_tokenizer
 
     context = resolved.recipe.architecture.max_position_embeddings
     if request.sequence_length is None and pin.sequence_length > context:
@@ -49,15 +51,16 @@ def calibrated(
             f"calibration samples of {pin.sequence_length} tokens are longer than the context of "
             f"{resolved.recipe.model}, {context}; say --sequence-length {context} or less"
         )
-    tokenizer = resolved.checkpoint.companion("tokenizer.json")
+    companion = resolved.checkpoint.companion
+    tokenizer = resolve_tokenizer(companion, read_files(companion, resolved.checkpoint.name))
     if tokenizer is None:
         if planning:
             return resolved, None
-        raise ZooError(f"{resolved.checkpoint.name}: has no tokenizer.json, which calibration samples are made with")
+        raise ZooError(f"{resolved.checkpoint.name}: has no tokenizer, which calibration samples are made with")
     files, form = locate(registry, request, pin.dataset, data)
     tokens = draw(
         read_texts(files, form),
-        tokenizer,
+        tokenizer.raw,
         samples=pin.samples,
         length=pin.sequence_length,
         seed=pin.seed,

@@ -17,11 +17,11 @@ from zoo.reports import is_verified, verification
 from zoo.stages.choices import check_options
 from zoo.stages.listing import parameter_count, precisions
 from zoo.stages.resolve import (
-    checkpoint_tokens,
     resolve_architecture,
     resolve_licence,
 )
 from zoo.stages.subject import Subject, find_packages, identify
+from zoo.stages.tokens import resolve_tokens
 from zoo.stages.weights import open_here
 
 
@@ -207,7 +207,7 @@ def _checkpoint(registry: Registry, subject: Subject) -> Description:
     architecture = resolve_architecture(registry, None, checkpoint)
     claimant = registry.claimant(str(checkpoint.config.get("model_type")))
     parameters = registry.architecture(architecture.type).parameter_count(architecture)
-    tokens = checkpoint_tokens(checkpoint)
+    tokens = resolve_tokens(None, checkpoint, architecture.vocab_size)
     sections = {
         "licence": _object(resolve_licence(None, checkpoint), "README.md"),
         "architecture": _architecture_fields(architecture, dict.fromkeys(checkpoint.config, "config.json"))

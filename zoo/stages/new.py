@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from zoo.registry import Registry
 from zoo.scaffold import family_yaml, fine_tune_yaml, project_files, slug
 from zoo.scaffold.facts import Facts
 from zoo.stages.locations import HUB, find_source, given_location
-from zoo.stages.resolve import checkpoint_licence, checkpoint_tokens, implied
+from zoo.stages.resolve import checkpoint_licence, implied
 from zoo.stages.subject import Subject
+from zoo.stages.tokens import checkpoint_tokens
 from zoo.stages.weights import open_here
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
@@ -87,7 +87,11 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
         model_type=model_type or None,
         claimed=claimant is not None,
         numbers=_numbers(arch, kind),
-        tokens={key: _one(value) for key, value in checkpoint_tokens(checkpoint).model_dump().items() if value},
+        tokens={
+            key: _one(value)
+            for key, value in checkpoint_tokens(checkpoint, arch.vocab_size).model_dump().items()
+            if value
+        },
         chat_template=_template(checkpoint),
         source=f"config.json of {source if location.hub else label}",
     )
@@ -118,14 +122,10 @@ def _one(value: Any) -> Any:
 
 
 def _template(checkpoint: Checkpoint) -> str | None:
-    from zoo.engine.chat import find_template
+    from zoo.tokenizer.files import read_files
+    from zoo.tokenizer.templates import DEFAULT, chat_templates
 
-    with tempfile.TemporaryDirectory() as folder:  # whoever reads templates reads them from a package's folder
-        for name in ("chat_template.jinja", "tokenizer_config.json"):
-            raw = checkpoint.companion(name)
-            if raw is not None:
-                (Path(folder) / name).write_bytes(raw)
-        return find_template(Path(folder))
+    return chat_templates(checkpoint.companion, read_files(checkpoint.companion, checkpoint.name)).get(DEFAULT)
 
 
 def _check_name(name: str) -> None:

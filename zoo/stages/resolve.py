@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
 from zoo.declarations.recipe import (
     Recipe,
     TargetChoice,
-    TokenIds,
     WeightsPin,
 )
 from zoo.declarations.traits import Trait, fields_with
@@ -24,6 +22,7 @@ from zoo.stages.choices import check_mixed, check_precision, choose_calibration,
 from zoo.stages.locations import Location
 from zoo.stages.request import Request as Request
 from zoo.stages.subject import Subject, identify
+from zoo.stages.tokens import resolve_tokens
 from zoo.stages.weights import licence_of, locate_weights, open_location_here, transformed
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
         licence=resolve_licence(subject.declared, checkpoint),
         weights=pin_weights(location, checkpoint),
         architecture=architecture,
-        tokens=resolve_tokens(subject.declared, checkpoint),
+        tokens=resolve_tokens(subject.declared, checkpoint, architecture.vocab_size),
         chat_template=subject.declared.chat_template if subject.declared else None,
         precision=precision,
         quantizer=quantizer,
@@ -187,65 +186,6 @@ def implied(registry: Registry, declared: DeclaredModel | None, checkpoint: Chec
 def _architecture_type(registry: Registry, checkpoint: Checkpoint) -> str:
     fields: Any = claimed_family(registry, checkpoint).family.architecture
     return str(fields.type or "decoder")
-
-
-def resolve_tokens(declared: DeclaredModel | None, checkpoint: Checkpoint | None) -> TokenIds:
-    """Take special token ids from the checkpoint, and from the declaration what it lacks or overrides."""
-    own = checkpoint_tokens(checkpoint) if checkpoint is not None else TokenIds()
-    if declared is None:
-        return own
-    tokens, result = declared.tokens, own.model_dump()
-    for name in tokens.model_fields_set & own.model_fields_set | tokens.model_fields_set - {"override"}:
-        value, actual = getattr(tokens, name), getattr(own, name)
-        if value is None or value == actual:
-            continue
-        if actual in (None, ()):
-            result[name] = value
-        elif tokens.override:
-            log.warning(
-                "%s: %s %s replaces the checkpoint's %s: %s",
-                declared.name, name, _ids(value), _ids(actual), tokens.override,
-            )  # fmt: skip
-            result[name] = value
-        else:
-            log.warning(
-                "%s: declared %s %s; the checkpoint says %s, which is used",
-                declared.name, name, _ids(value), _ids(actual),
-            )  # fmt: skip
-    return TokenIds.model_validate(result)
-
-
-def _ids(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def checkpoint_tokens(checkpoint: Checkpoint) -> TokenIds:
-    """Read special token ids as generation uses them: ``generation_config.json`` first, then ``config.json``."""
-    from zoo.sources.companions import GENERATION
-    from zoo.sources.jsonfile import parse_object
-
-    sources: list[Mapping[str, Any]] = [checkpoint.config]
-    generation = checkpoint.companion(GENERATION)
-    if generation is not None:
-        sources.insert(0, parse_object(generation, f"{checkpoint.name}/{GENERATION}"))
-    vocab_size = checkpoint.config.get("vocab_size")
-    result: dict[str, Any] = {}
-    for name in TokenIds.model_fields:
-        for source in sources:
-            value = source.get(name)
-            ids = value if isinstance(value, list) else [] if value is None else [value]
-            if not all(isinstance(one, int) and not isinstance(one, bool) for one in ids):
-                raise ZooError(
-                    f"{checkpoint.name}: {name} must be a token id or a list of them, not {repr(value)[:60]}"
-                )
-            # -1 means "none" in older files.
-            ids = [one for one in ids if one >= 0]
-            if ids:
-                if isinstance(vocab_size, int) and max(ids) >= vocab_size:
-                    raise ZooError(f"{checkpoint.name}: {name} {max(ids)} is not below vocab_size {vocab_size}")
-                result[name] = tuple(ids) if name == "eos_token_id" else ids[0]
-                break
-    return TokenIds.model_validate(result)
 
 
 def resolve_licence(declared: DeclaredModel | None, checkpoint: Checkpoint | None) -> Licence:

@@ -36,6 +36,7 @@ export function showCard(place, card) {
       ["Weights", `${count(card.parameters)} (${number.format(card.parameters)})`],
       ["Attention", card.attention],
       ["Context", `${number.format(card.context_length)} tokens`],
+      ...(card.sampling ? [["Sampling", Object.entries(card.sampling).map(([name, value]) => `${name} ${value}`).join(", ")]] : []),
       ["Precision", `${build.precision}, ${build.bits_per_weight} bits a weight, ${bytes(build.bytes)}`],
     ]),
     details("Recipe", facts([

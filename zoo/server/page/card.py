@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.catalog import measured
 from zoo.catalog.words import figure, use_of
+from zoo.package.chat_defaults import ChatDefaults
 from zoo.reports import latest_verification, reports
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
         "family": recipe.family,
         "chat": model.chat,
         "context_length": model.context_length,
+        "sampling": _sampling(model),
         "parameters": manifest.parameters,
         "attention": recipe.architecture.attention,
         "licence": {
@@ -50,6 +52,12 @@ def model_card(model: ServedModel) -> dict[str, Any]:
         "speed": _speed(found),
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
     }
+
+
+def _sampling(model: ServedModel) -> dict[str, float] | None:
+    """Give the sampling that a conversation gets where nothing else is asked for; None where the authors state none."""
+    defaults = ChatDefaults.of_package(model.path)
+    return defaults.with_options() if model.chat and defaults.fields else None
 
 
 def _verification(found: Iterable[Report]) -> dict[str, Any] | None:

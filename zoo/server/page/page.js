@@ -59,6 +59,7 @@ function choose() {
   document.body.classList.toggle("completes", !card.chat);
   $("prompt-label").textContent = card.chat ? "Message" : "Text to go on with";
   $("prompt").placeholder = card.chat ? `Message to ${card.id}` : "Begin a text, and the model goes on with it";
+  for (const [name, value] of Object.entries(usual(card))) $(name).placeholder = String(value);
   $("max_tokens").placeholder = card.chat ? "as fits" : String(someTokens(card));
   if (turns.length && turns[0].chat !== card.chat) begin();
   if (!turns.length) greet(...(card.chat
@@ -84,6 +85,9 @@ function greet(title, text, retry = false) {
 /** How long a base model goes on where nobody says: the API itself would stop after 16 tokens. */
 const someTokens = card => Math.max(1, Math.min(256, Math.floor(card.context_length / 4)));
 
+/** What stands for a field that is left empty: the model's own way of conversing, where its authors state one. */
+const usual = card => card?.sampling ?? {temperature: 0.7, top_p: 0.95, top_k: 0, repetition_penalty: 1};
+
 /** Read the sampling fields; null where one is out of range, which the browser then shows. */
 function sampling() {
   if (!$("sampling").checkValidity()) {
@@ -91,7 +95,7 @@ function sampling() {
     $("sampling").reportValidity();
     return null;
   }
-  const value = {};
+  const value = {...usual(chosen())};
   for (const name of ["temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "seed"]) {
     if ($(name).value !== "") value[name] = $(name).valueAsNumber;
   }

@@ -1,0 +1,58 @@
+"""``vocab.json`` and ``merges.txt`` without a ``tokenizer.json``: converted by transformers.
+
+The two files hold pieces and merges; how text is cut before them is code of the class that ``tokenizer_config.json``
+names, which only transformers has. It reads the files alone, in a folder of their own, and never code that comes with
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ZooError
+from zoo.tokenizer.files import ADDED, NAMED, SETTINGS, Companion, TokenizerFiles
+
+VOCAB, MERGES = "vocab.json", "merges.txt"
+
+
+def convert(companion: Companion, files: TokenizerFiles) -> bytes | None:
+    """Make ``tokenizer.json`` of ``vocab.json`` and ``merges.txt``; None where they are not both there.
+
+    Raises:
+        ZooError: transformers is not installed, or cannot read them.
+    """
+    vocab, merges = companion(VOCAB), companion(MERGES)
+    if vocab is None or merges is None:
+        return None
+    where = f"{files.where}: {VOCAB} and {MERGES}"
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise ZooError(
+            f"{where} are converted by transformers, which is not installed: pip install 'zoo-framework[verify]', or "
+            "bring a tokenizer.json (AutoTokenizer.from_pretrained(...).save_pretrained writes one)"
+        ) from None
+    with tempfile.TemporaryDirectory(prefix="zoo-tokenizer-") as folder:
+        for name, raw in {VOCAB: vocab, MERGES: merges, **_beside(companion, files)}.items():
+            (Path(folder) / name).write_bytes(raw)
+        try:
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            text: str = tokenizer.backend_tokenizer.to_str()
+        except (Exception, RecursionError) as error:  # it raises whatever its readers raise
+            said = " ".join(str(error).replace(folder, files.where).split())[:200]
+            raise ZooError(f"{where}: transformers cannot read them: {said}; bring a tokenizer.json") from None
+    return text.encode()
+
+
+def _beside(companion: Companion, files: TokenizerFiles) -> dict[str, bytes]:
+    """Collect what decides how the class reads them, without references to code."""
+    settings = {name: value for name, value in files.settings.items() if name not in ("auto_map", "chat_template")}
+    beside = {SETTINGS: json.dumps(settings).encode()}
+    for name in (NAMED, ADDED):
+        raw = companion(name)
+        if raw is not None:
+            beside[name] = raw
+    return beside
