@@ -39,10 +39,13 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 CASES = {
     "unknown field": (GOOD + "colour: red\n", ":7:1: colour: unknown field"),
     "nested unknown field": (GOOD + "    hue: red\n", ":7:5: models[0].hue: unknown field"),
-    "wrong type": (GOOD + "pretraining_tokens: many\n", ":7:1: pretraining_tokens: Input should be a valid integer"),
+    "wrong type": (
+        GOOD + "pretraining_tokens: many\n",
+        ":7:1: pretraining_tokens: expected a whole number, not 'many'",
+    ),
     "out of range": (
         GOOD + "    architecture: {hidden_size: -4}\n",
-        ":7:20: models[0].architecture.hidden_size: Input should be greater than 0",
+        ":7:20: models[0].architecture.hidden_size: must be above 0, not -4",
     ),
     "missing field": (GOOD.replace("title: Example\n", ""), ":1:1: title: this field is required"),
     "duplicate key": (GOOD + "title: Again\n", ":7:1: title: this key stands here twice"),

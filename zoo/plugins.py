@@ -190,9 +190,9 @@ def _loose_files(value: str) -> Iterable[Path]:
     for folder in filter(None, value.split(os.pathsep)):
         path = Path(folder).expanduser()
         if not path.is_dir():
-            print(f"zoo: ZOO_PATH names {folder}, which is no folder", file=sys.stderr)
+            print(f"zoo: ZOO_PATH names {folder}, which is not a folder", file=sys.stderr)
             continue
-        yield from sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
+        yield from sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml") and file.is_file())
 
 
 def load() -> Host:

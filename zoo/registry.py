@@ -44,6 +44,11 @@ class DeclaredFamily:
         """The family's models, each with all that it inherits."""
         return tuple(DeclaredModel(self, model) for model in self.family.models)
 
+    def model(self, name: str) -> DeclaredModel | None:
+        """Find a model of the family by its own name."""
+        position = self.family.positions.get(name)
+        return None if position is None else self.models[position]
+
     def foreign_bases(self) -> list[str]:
         """List the models of other families that models of this one are based on, as ``family/model``."""
         return [one.base for one in self.family.models if one.base is not None and "/" in one.base]
@@ -54,12 +59,12 @@ class DeclaredFamily:
         Raises:
             ZooError: nobody declared it; the nearest names are offered.
         """
-        found = [model for one in self.known.values() for model in one.models]
-        for model in found:
-            if model.full_name == name:
-                return model
-        hint = "is the plugin that declares it installed?"
-        raise UnknownBase(str(unknown("base", name, [one.full_name for one in found], hint)))
+        family, _, model_name = name.partition("/")
+        model = self.known[family].model(model_name) if family in self.known else None
+        if model is None:
+            names = [model.full_name for family in self.known.values() for model in family.models]
+            raise UnknownBase(str(unknown("base", name, names, "is the plugin that declares it installed?")))
+        return model
 
 
 @dataclass(frozen=True)
@@ -235,9 +240,12 @@ class Registry:
         Raises:
             UsageError: several families declare the bare name.
         """
-        found = [one for one in self.models() if name in (one.name, one.full_name)]
+        family, slash, model_name = name.partition("/")
+        if slash:
+            return self.families[family].model(model_name) if family in self.families else None
+        found = [model for family in self.families.values() if (model := family.model(name)) is not None]
         if len(found) > 1:
-            names = " or ".join(one.full_name for one in found)
+            names = " or ".join(model.full_name for model in found)
             raise UsageError(f"several families declare a model {name!r}; say {names}")
         return found[0] if found else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,15 +10,21 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from zoo.errors import ZooError
+from zoo.mistakes import explain as explain
+from zoo.mistakes import mistakes
+from zoo.yamlnodes import MAX_DEPTH, YamlProblem, compose, scalar
 
 T = TypeVar("T", bound=BaseModel)
 Location = tuple[str | int, ...]
 
 MAX_BYTES = 4 * 2**20
 MAX_VALUES = 200_000
-MAX_DEPTH = 40
-_PLAIN = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map"))
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MAX_TEXT = 2 * MAX_BYTES
+"""Characters once aliases are expanded."""
+MAX_KEY = 200
+MAX_PROBLEMS = 100
+"""Mistakes that are told one by one; a file with more has the wrong shape, not so many mistakes."""
+_COLLECTIONS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("seq", "map"))
 
 
 class Problem(BaseModel):
@@ -35,11 +42,16 @@ class Problem(BaseModel):
 
 
 class DeclarationError(ZooError):
-    """A declaration that cannot be read. ``problems`` lists all that is wrong; the message names the first."""
+    """A declaration that cannot be read. ``problems`` lists what is wrong; the message names the first.
 
-    def __init__(self, problems: list[Problem]) -> None:
+    Args:
+        count: how many problems there are, where there are more than are listed.
+    """
+
+    def __init__(self, problems: list[Problem], count: int = 0) -> None:
         self.problems = problems
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        self.count = max(count, len(problems))
+        more = f" (and {self.count - 1} more)" if self.count > 1 else ""
         super().__init__(f"{problems[0]}{more}")
 
 
@@ -49,22 +61,18 @@ class Document:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._marks: dict[Location, tuple[int, int]] = {}
-        self._left = MAX_VALUES
-        self._constructor = yaml.constructor.SafeConstructor()
+        self._values_left, self._text_left = MAX_VALUES, MAX_TEXT
         try:
-            raw = path.read_bytes()
+            with path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
         except OSError as error:
             raise ZooError(f"cannot read {path}: {error.strerror or error}") from None
         if len(raw) > MAX_BYTES:
-            raise ZooError(f"{path}: {len(raw)} bytes are too many for a declaration (at most {MAX_BYTES})")
+            raise ZooError(f"{path}: more than {MAX_BYTES} bytes are too many for a declaration")
         try:
-            node = yaml.compose(raw, Loader=_Loader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            raise self._error(line, column, "", error.problem or "not YAML") from None
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-            raise self._error(1, 1, "", f"not YAML: {str(error).splitlines()[0]}") from None
+            node = compose(raw)
+        except YamlProblem as problem:
+            raise self._error(problem.line, problem.column, "", problem.message) from None
         self.data: Any = None if node is None else self._plain(node, (), 0)
 
     def _error(self, line: int, column: int, field: str, message: str) -> DeclarationError:
@@ -74,35 +82,46 @@ class Document:
         """Turn a node into plain data; aliases are expanded, within limits."""
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         self._marks.setdefault(at, (line, column))
-        self._left -= 1
-        if self._left < 0:
-            raise self._error(line, column, "", f"more than {MAX_VALUES} values once its aliases are expanded")
+        self._spend(node, line, column)
         if depth > MAX_DEPTH:
             raise self._error(line, column, "", f"nested deeper than {MAX_DEPTH} levels")
-        if isinstance(node, yaml.MappingNode) and node.tag in _PLAIN:
-            result: dict[str, Any] = {}
-            for key_node, value_node in node.value:
-                key_line, key_column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
-                if not isinstance(key_node, yaml.ScalarNode):
-                    raise self._error(key_line, key_column, _field(at), "a key must be a plain word")
-                key = key_node.value
-                if key in result:
-                    raise self._error(key_line, key_column, _field((*at, key)), "this key stands here twice")
-                self._marks[(*at, key)] = (key_line, key_column)
-                result[key] = self._plain(value_node, (*at, key), depth + 1)
-            return result
-        if isinstance(node, yaml.SequenceNode) and node.tag in _PLAIN:
+        if isinstance(node, yaml.MappingNode) and node.tag in _COLLECTIONS:
+            return {key: self._plain(value, (*at, key), depth + 1) for key, value in self._items(node, at)}
+        if isinstance(node, yaml.SequenceNode) and node.tag in _COLLECTIONS:
             return [self._plain(item, (*at, index), depth + 1) for index, item in enumerate(node.value)]
+        try:
+            if not isinstance(node, yaml.ScalarNode):
+                tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+                raise ValueError(f"the tag {tag} is not read; only plain values are")
+            return scalar(node)
+        except ValueError as error:
+            raise self._error(line, column, _field(at), str(error)) from None
+
+    def _items(self, node: yaml.MappingNode, at: Location) -> Iterator[tuple[str, yaml.Node]]:
+        """Go through a mapping's keys and values, noting where each key stands."""
+        seen: set[str] = set()
+        for key_node, value_node in node.value:
+            line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self._error(line, column, _field(at), "a key must be a plain word")
+            key = key_node.value
+            if len(key) > MAX_KEY or not key.isprintable():
+                raise self._error(line, column, _field(at), f"a key is at most {MAX_KEY} printable characters")
+            if key in seen:
+                raise self._error(line, column, _field((*at, key)), "this key stands here twice")
+            seen.add(key)
+            self._marks[(*at, key)] = (line, column)
+            yield key, value_node
+
+    def _spend(self, node: yaml.Node, line: int, column: int) -> None:
+        """Count a value, and an alias each time it is expanded, against the limits."""
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise self._error(line, column, "", f"more than {MAX_VALUES} values once its aliases are expanded")
         if isinstance(node, yaml.ScalarNode):
-            if node.tag == "tag:yaml.org,2002:timestamp":
-                return node.value
-            if node.tag in _PLAIN:
-                try:
-                    return self._constructor.construct_object(node)
-                except (ValueError, yaml.YAMLError):
-                    raise self._error(line, column, _field(at), f"cannot read {node.value[:40]!r}") from None
-        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        raise self._error(line, column, _field(at), f"the tag {tag} is not read; only plain values are")
+            self._text_left -= len(node.value)
+            if self._text_left < 0:
+                raise self._error(line, column, "", f"more than {MAX_TEXT} characters once its aliases are expanded")
 
     def mark(self, location: Location) -> tuple[int, int]:
         """Find line and column of the value at ``location``, or of the nearest one around it."""
@@ -126,21 +145,9 @@ class Document:
         try:
             return model.model_validate(self.data)
         except ValidationError as error:
-            problems = [self.problem(tuple(one["loc"]), explain(one)) for one in error.errors()]
-            raise DeclarationError(problems) from None
-
-
-def explain(error: Any) -> str:
-    """Say in one line what pydantic found wrong with one value."""
-    if error["type"] == "extra_forbidden":
-        return "unknown field"
-    if error["type"] == "missing":
-        return "this field is required"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    shown = repr(error.get("input"))
-    if error["type"] == "value_error" or len(shown) > 60:
-        return message
-    return f"{message}, not {shown}"
+            found = mistakes(error)
+            problems = [self.problem(tuple(one["loc"]), explain(one)) for one in found[:MAX_PROBLEMS]]
+            raise DeclarationError(problems, len(found)) from None
 
 
 def _field(location: Location) -> str:

@@ -14,18 +14,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, create_model, model_validator
+from pydantic import ConfigDict, Field, JsonValue, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from zoo.declarations.base import Name, Value
 from zoo.declarations.traits import Trait, nullable_fields
 
 Size = Annotated[int, Field(gt=0, le=2**31 - 1)]
+Layers = Annotated[int, Field(gt=0, le=10_000)]
+Heads = Annotated[int, Field(gt=0, le=16_384)]
+HeadSize = Annotated[int, Field(gt=0, le=65_536)]
+"""What is looped over or made an array of is bounded far above any model: no file can ask for a year of work."""
 Attention = Literal["MHA", "GQA", "MQA"]
 LayerType = Literal["full_attention", "sliding_attention"]
 
 
-class RopeScaling(Value):
+class _Numbers(Value):
+    """Numbers that are all finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class RopeScaling(_Numbers):
     """How rotary frequencies are stretched past the context that the weights were trained on.
 
     The keys and their meaning are those of transformers' ``rope_scaling`` (``rope_parameters`` in newer files).
@@ -47,18 +57,18 @@ class RopeScaling(Value):
     truncate: bool = True
 
 
-class Architecture(Value):
+class Architecture(_Numbers):
     """A decoder's complete numbers, resolved and ready to build."""
 
     type: Name = "decoder"
     """The registered architecture that computes it."""
     hidden_size: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
     intermediate_size: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
-    num_hidden_layers: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
-    num_attention_heads: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
-    num_key_value_heads: Annotated[Size, Trait.SHAPES, Trait.DERIVED]
+    num_hidden_layers: Annotated[Layers, Trait.SHAPES, Trait.REQUIRED]
+    num_attention_heads: Annotated[Heads, Trait.SHAPES, Trait.REQUIRED]
+    num_key_value_heads: Annotated[Heads, Trait.SHAPES, Trait.DERIVED]
     """Heads of keys and values; as many as ``num_attention_heads`` is MHA, one is MQA, between is GQA."""
-    head_dim: Annotated[Size, Trait.SHAPES, Trait.DERIVED]
+    head_dim: Annotated[HeadSize, Trait.SHAPES, Trait.DERIVED]
     """Width of a head; by default ``hidden_size / num_attention_heads``."""
     vocab_size: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
     max_position_embeddings: Annotated[Size, Trait.REQUIRED]
@@ -164,7 +174,7 @@ def _optional(field: FieldInfo) -> Any:
 
 ArchitectureFields: Any = create_model(
     "ArchitectureFields",
-    __base__=Value,
+    __base__=_Numbers,
     __doc__="Any part of an architecture: what a family states for all its models, or a model for itself.",
     **{name: _optional(field) for name, field in Architecture.model_fields.items()},
 )

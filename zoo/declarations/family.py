@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, StringConstraints, model_validator
@@ -15,6 +16,10 @@ BaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*(/[a-
 """``model`` of the same family, or ``family/model`` of any."""
 
 ModelType = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w-]*$", max_length=64)]
+
+
+MAX_BASES = 16
+"""How many models may be based on each other in a row; what a model inherits is looked up along them."""
 
 
 class Paper(Value):
@@ -116,19 +121,29 @@ class Family(Value):
 
     @model_validator(mode="after")
     def _check(self) -> Family:
-        seen: dict[str, Model] = {}
+        depths: dict[str, int] = {}
         for model in self.models:
-            if model.name in seen:
+            if model.name in depths:
                 raise ValueError(f"model {model.name!r} is declared twice")
             if model.base is not None and model.base.startswith(f"{self.name}/"):
                 raise ValueError(f"model {model.name!r}: its base is of this family; name it without {self.name!r}")
-            if model.base is not None and "/" not in model.base and model.base not in seen:
+            if model.base is not None and "/" not in model.base and model.base not in depths:
                 raise ValueError(
                     f"model {model.name!r} is based on {model.base!r}, which is not declared above it; "
                     "a model of another family is named family/model"
                 )
-            seen[model.name] = model
+            depth = depths.get(model.base or "", 0) + 1
+            if depth > MAX_BASES:
+                raise ValueError(
+                    f"model {model.name!r} is the last of {depth} models based on each other; name an earlier base"
+                )
+            depths[model.name] = depth
         return self
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Where each model stands in ``models``, by name."""
+        return {model.name: index for index, model in enumerate(self.models)}
 
     def claim(self, model_type: str) -> ArchitectureFields | None:
         """What a ``config.json`` of this type leaves unsaid; None where the family does not claim the type."""
@@ -138,8 +153,7 @@ class Family(Value):
 
     def lineage(self, model: Model) -> tuple[Model, ...]:
         """List ``model`` and what it is based on in this family, root first; the root may name a base elsewhere."""
-        by_name = {one.name: one for one in self.models}
         chain = [model]
         while (base := chain[-1].base) is not None and "/" not in base:
-            chain.append(by_name[base])
+            chain.append(self.models[self.positions[base]])
         return tuple(reversed(chain))

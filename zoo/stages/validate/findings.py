@@ -52,6 +52,7 @@ class Page:
     name: str
     document: Document | None = None
     findings: list[Finding] = field(default_factory=list)
+    _told: set[Finding] = field(default_factory=set, repr=False)
 
     def add(self, severity: Severity, at: Location, message: str, mend: str | None = None) -> None:
         """Note something about the value at a place; the same thing said twice of a place counts once."""
@@ -62,7 +63,8 @@ class Page:
         finding = Finding(
             severity=severity, file=self.name, line=line, column=column, field=shown, message=message, mend=mend
         )
-        if finding not in self.findings:
+        if finding not in self._told:
+            self._told.add(finding)
             self.findings.append(finding)
 
     def error(self, at: Location, message: str, mend: str | None = None) -> None:

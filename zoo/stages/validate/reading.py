@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 from zoo.declarations.dataset import DatasetsFile
 from zoo.declarations.family import Family
 from zoo.errors import UsageError
+from zoo.mistakes import explain, mistakes
 from zoo.stages.validate.findings import Finding, Page
-from zoo.yamlfile import DeclarationError, Document, Location, Problem, explain
+from zoo.yamlfile import MAX_PROBLEMS, DeclarationError, Document, Location, Problem
 
 SKIPPED = frozenset({"node_modules", "build", "dist", "site-packages", "__pycache__"})
 QUESTION = "TODO(you)"
@@ -67,9 +68,12 @@ def read(path: Path, *, named: bool) -> tuple[Page, Family | DatasetsFile | None
     try:
         return page, model.model_validate(document.data)
     except ValidationError as error:
-        for one in error.errors():
-            at = tuple(one["loc"])
-            page.error(at, explain(one), _mend(model, at, one["type"]))
+        found = mistakes(error)
+        for mistake in found[:MAX_PROBLEMS]:
+            at = tuple(mistake["loc"])
+            page.error(at, explain(mistake), _mend(model, at, mistake["type"]))
+        if len(found) > MAX_PROBLEMS:
+            page.error((), f"{len(found) - MAX_PROBLEMS} more mistakes are not listed", "mend these first")
         return page, None
 
 
@@ -96,12 +100,13 @@ def _mend(model: type[BaseModel], at: Location, kind: str) -> str | None:
         return f"add `{at[-1]}:`" if at else None
     if kind != "extra_forbidden":
         return None
-    known = {field for one in _models(model) for field in one.get("properties", {})}
-    near = difflib.get_close_matches(str(at[-1]), known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(at[-1]), _fields(model), n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else "see schemas/family.schema.json for the fields"
 
 
-def _models(model: type[BaseModel]) -> Iterator[dict[str, Any]]:
+@cache
+def _fields(model: type[BaseModel]) -> frozenset[str]:
+    """Name every field of a model and of the models that it is made of."""
     schema = model.model_json_schema()
-    yield schema
-    yield from schema.get("$defs", {}).values()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return frozenset(field for part in parts for field in part.get("properties", {}))
