@@ -120,7 +120,7 @@ class FloatModel:
         self.weights = {}
         for one in layout.placed:
             values = (
-                read_float32(one, checkpoint, scratch)
+                read_float32(one.parameter, checkpoint, scratch)
                 if package is None
                 else read_stored(package / layout.target.data_file, one)
             )

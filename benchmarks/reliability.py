@@ -53,14 +53,14 @@ def hidden(folder: Path) -> list[str]:
 
 def build(checkpoint: Path, output: Path, precision: str, *, force: bool = False, slow: float = 0.0) -> None:
     """Build as `zoo build` does, in this process."""
-    from zoo.package import layout
+    from zoo.package import slabs
     from zoo.plugins import host
     from zoo.quantizers.floats import Float
     from zoo.quantizers.rtn import Rtn
     from zoo.stages.build import build as run
     from zoo.stages.resolve import Request, resolve
 
-    layout.SLAB = 256 << 10
+    slabs.SLAB = 256 << 10
     for part in (Float, Rtn) if slow else ():
         original = part.quantize
 

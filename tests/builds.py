@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.contracts import HeadPadding, Parameter, Part, StoredArray
+from zoo.contracts import HeadPadding, Parameter, RowSlice, StoredArray, stacked
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.licence import UNKNOWN_LICENCE
 from zoo.declarations.recipe import QuantizerChoice, Recipe, TargetChoice, WeightsPin
@@ -41,7 +41,7 @@ class Flat:
     activations = frozenset({"silu"})
 
     def tensors(self, arch: Architecture) -> dict[str, tuple[int, ...]]:
-        return {part.tensor: part.shape for one in self.parameters(arch) for part in one.parts}
+        return {each.tensor: each.tensor_shape for one in self.parameters(arch) for each in one.slices}
 
     def ignored(self, arch: Architecture, name: str) -> bool:
         return name.endswith("inv_freq")
@@ -53,27 +53,29 @@ class Flat:
         q, k = (HeadPadding(n, size, padded, True) if padded != size else None for n in (heads, kv))
         v, o = (HeadPadding(n, size, padded, False) if padded != size else None for n in (kv, heads))
         result = [
-            Parameter("embed", "embedding", (Part("embed.weight", (arch.vocab_size, hidden)),), role="embed_tokens")
+            Parameter("embed", "embedding", (RowSlice("embed.weight", (arch.vocab_size, hidden)),), role="embed_tokens")
         ]
         for layer in range(arch.num_hidden_layers):
             at = f"layers.{layer}"
-            parts = (
-                Part(f"{at}.q.weight", (heads * size, hidden), pad_rows=q),
-                Part(f"{at}.k.weight", (kv * size, hidden), pad_rows=k),
-                Part(f"{at}.v.weight", (kv * size, hidden), pad_rows=v),
+            qkv = stacked(
+                RowSlice(f"{at}.q.weight", (heads * size, hidden), pad_rows=q),
+                RowSlice(f"{at}.k.weight", (kv * size, hidden), pad_rows=k),
+                RowSlice(f"{at}.v.weight", (kv * size, hidden), pad_rows=v),
             )
             result += [
-                Parameter(f"{at}.norm", "norm", (Part(f"{at}.norm.weight", (hidden,)),), layer, "norm"),
-                Parameter(f"{at}.qkv", "linear", parts, layer, "attn.qkv_proj"),
+                Parameter(f"{at}.norm", "norm", (RowSlice(f"{at}.norm.weight", (hidden,)),), layer, "norm"),
+                Parameter(f"{at}.qkv", "linear", qkv, layer, "attn.qkv_proj"),
                 Parameter(
                     f"{at}.o",
                     "linear",
-                    (Part(f"{at}.o.weight", (hidden, heads * size), pad_columns=o),),
+                    (RowSlice(f"{at}.o.weight", (hidden, heads * size), pad_columns=o),),
                     layer,
                     "attn.o_proj",
                 ),
             ]
-        result.append(Parameter("head", "linear", (Part("head.weight", (arch.vocab_size, hidden)),), role="lm_head"))
+        result.append(
+            Parameter("head", "linear", (RowSlice("head.weight", (arch.vocab_size, hidden)),), role="lm_head")
+        )
         return result
 
 

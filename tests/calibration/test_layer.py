@@ -24,7 +24,9 @@ def first_layer(folder, **numbers):
     program = cut(layout.program)
     scratch = Scratch()
     weights = {
-        one.parameter.name: read_float32(one, checkpoint, scratch) for one in layout.placed if one.parameter.layer == 0
+        one.parameter.name: read_float32(one.parameter, checkpoint, scratch)
+        for one in layout.placed
+        if one.parameter.layer == 0
     }
     segment = program.layers[0]
     return segment, weights, Layer(segment, weights, torch, "cpu")

@@ -49,7 +49,9 @@ def test_parity_with_transformers(tmp_path, shape):
     program = cut(layout.program)
     assert len(program.layers) == 2
     scratch, executor = Scratch(), Executor()
-    weights = {one.parameter.name: torch.from_numpy(read_float32(one, checkpoint, scratch)) for one in layout.placed}
+    weights = {
+        one.parameter.name: torch.from_numpy(read_float32(one.parameter, checkpoint, scratch)) for one in layout.placed
+    }
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, 331, (3, 29)))
     with torch.no_grad():
         wanted = model(ids, output_hidden_states=True)
@@ -80,7 +82,7 @@ def test_only_what_is_wanted_is_computed(tmp_path):
     layer, scratch = program.layers[0], Scratch()
     needed = {"input_layernorm", "attn.qkv_proj"}
     weights = {
-        one.parameter.name: torch.from_numpy(read_float32(one, checkpoint, scratch))
+        one.parameter.name: torch.from_numpy(read_float32(one.parameter, checkpoint, scratch))
         for one in layout.placed
         if one.parameter.layer == 0 and one.parameter.role in needed
     }

@@ -39,7 +39,7 @@ def test_it_predicts_what_is_lost(tmp_path, shape):
     assert steps == [(one, 7) for one in range(1, 8)]  # three forward, four back
     assert sorted(one.name for one in tmp_path.iterdir()) == ["m"]  # the states are gone
     program = cut(layout.program)
-    weights = {one.parameter.name: read_float32(one, checkpoint, Scratch()) for one in layout.placed}
+    weights = {one.parameter.name: read_float32(one.parameter, checkpoint, Scratch()) for one in layout.placed}
     executor = Executor()
 
     def log_probabilities():

@@ -114,7 +114,7 @@ def test_memory_is_what_a_plan_predicts(tmp_path: Path) -> None:
     for precision in ("int8", "int4", "fp16", "fp32"):
         recipe = declared_recipe(registry, model, "ort", precision)
         layout = lay_out(recipe, registry)
-        parts = {part.tensor: part.shape for one in layout.placed for part in one.parameter.parts}
+        parts = {each.tensor: each.tensor_shape for one in layout.placed for each in one.parameter.slices}
         headers = DeclaredCheckpoint.of(parts.items())
         cost = Numbers(model.architecture, registry).cost(recipe)
         assert cost.run_memory_bytes == run_memory(layout, cost.run_context)

@@ -246,7 +246,7 @@ def test_anything_is_read_or_refused_in_one_line(changes: dict[str, Any]) -> Non
     assert arch == Architecture.model_validate_json(arch.model_dump_json())
     if arch.num_hidden_layers <= 64 and arch.head_dim <= 4096:
         assert decoder.tensors(arch).keys() == {
-            part.tensor for one in decoder.parameters(arch, 16) for part in one.parts
+            each.tensor for one in decoder.parameters(arch, 16) for each in one.slices
         }
         turned = angles(arch, -(-arch.head_dim // 16) * 16)
         assert turned.frequencies.shape == turned.exponents.shape

@@ -142,7 +142,7 @@ def test_calibration_computes_the_same(model_type: str, tmp_path: Path) -> None:
     assert found.checkpoint is not None
     program = cut(layout.program)
     scratch, executor = Scratch(), Executor()
-    weights = {one.parameter.name: read_float32(one, found.checkpoint, scratch) for one in layout.placed}
+    weights = {one.parameter.name: read_float32(one.parameter, found.checkpoint, scratch) for one in layout.placed}
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, 331, (2, 40)))
 
     def run() -> Any:

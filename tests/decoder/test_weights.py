@@ -36,7 +36,7 @@ def test_parameters_read_every_tensor_once(numbers: dict[str, Any]) -> None:
     arch = read(**numbers)
     for multiple in (1, 16):
         parameters = Decoder().parameters(arch, multiple)
-        read_tensors = [part.tensor for one in parameters for part in one.parts]
+        read_tensors = [each.tensor for one in parameters for each in one.slices]
         assert sorted(read_tensors) == sorted(Decoder().tensors(arch))
         assert len({one.name for one in parameters}) == len(parameters)
     plain = sum(math.prod(one.shape) for one in Decoder().parameters(arch))
@@ -49,13 +49,13 @@ def test_packed_attention_is_padded_a_head_at_a_time() -> None:
     }
     packed = by_role["attn.qkv_proj"]
     assert packed.shape == ((4 + 2 + 2) * 32, 64)
-    assert [part.pad_rows for part in packed.parts] == [
+    assert [each.pad_rows for each in packed.slices] == [
         HeadPadding(4, 20, 32, rotary=True),
         HeadPadding(2, 20, 32, rotary=True),
         HeadPadding(2, 20, 32, rotary=False),
     ]
     assert by_role["attn.o_proj"].shape == (64, 4 * 32)
-    assert by_role["attn.o_proj"].parts[0].shape == (64, 4 * 20)
+    assert by_role["attn.o_proj"].slices[0].tensor_shape == (64, 4 * 20)
 
 
 def test_buffers_and_second_copies_stay_unread() -> None:

@@ -256,7 +256,8 @@ def plan_with(file: str) -> Callable[[bytes], object]:
     """Make the reader of one file of a checkpoint folder: all that a plan does, and what a build copies."""
 
     def read(raw: bytes) -> object:
-        from zoo.package.layout import account, lay_out
+        from zoo.package.account import account
+        from zoo.package.layout import lay_out
         from zoo.stages.plan import plan
 
         folder = _checkpoint()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from zoo.contracts import Parameter, Part
+from zoo.contracts import Parameter, RowSlice
 from zoo.errors import ZooError
 from zoo.operations import Add, GraphOps, Linear, RmsNorm, Value, lacking
 from zoo.operations.matching import needs
 
 
 def weight(name: str, *shape: int) -> Parameter:
-    return Parameter(name, "linear", (Part(name, shape),))
+    return Parameter(name, "linear", (RowSlice(name, shape),))
 
 
 def small() -> GraphOps:

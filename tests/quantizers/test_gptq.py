@@ -7,7 +7,7 @@ import gc
 import numpy as np
 import pytest
 
-from zoo.contracts import Parameter, Part
+from zoo.contracts import Parameter, RowSlice
 from zoo.errors import ZooError
 from zoo.quantizers.gptq import Gptq
 from zoo.quantizers.packing import pack, unpack
@@ -37,7 +37,7 @@ def correlated(columns, tokens=2048, seed=0):
 
 def run(kind, weight, seen, precision="int4", rows=None, **options):
     """Quantize and read back: (values, stored arrays)."""
-    parameter = Parameter("layer.w", "linear", (Part("w", weight.shape),))
+    parameter = Parameter("layer.w", "linear", (RowSlice("w", weight.shape),))
     quantizer = kind(precision, kind.Options(**options))
     storage = quantizer.storage(parameter)
     out = empty(storage, weight.shape)
@@ -181,7 +181,7 @@ def test_zero_and_tiny_weights():
 
 
 def test_the_factor_goes_with_the_hessian():
-    parameter = Parameter("w", "linear", (Part("w", (4, 32)),))
+    parameter = Parameter("w", "linear", (RowSlice("w", (4, 32)),))
     gptq = Gptq("int4", Gptq.Options())
     seen = Seen(correlated(32))
     slab = RawSlab(np.ones((4, 32), np.float32), "F32", "w", Scratch())
@@ -205,7 +205,9 @@ def test_kept_precisions():
     rtn = Rtn("int4", Rtn.Options(**options))
 
     def storage(layer, role, kind="linear"):
-        return rtn.storage(Parameter(f"model.layers.{layer}.{role}.weight", kind, (Part("w", (8, 64)),), layer, role))
+        return rtn.storage(
+            Parameter(f"model.layers.{layer}.{role}.weight", kind, (RowSlice("w", (8, 64)),), layer, role)
+        )
 
     assert storage(0, "mlp.up_proj").dtype == "float16"
     assert storage(1, "mlp.up_proj").bits == 4

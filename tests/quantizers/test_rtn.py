@@ -7,14 +7,14 @@ import pytest
 from pydantic import ValidationError
 
 from tests.builds import to_bf16
-from zoo.contracts import Parameter, Part
+from zoo.contracts import Parameter, RowSlice
 from zoo.quantizers.rtn import Rtn, fitting_block
 from zoo.quantizers.slab import RawSlab, Scratch
 
 
 def quantized(values, dtype="F32", precision="int8", kind="linear", **options):
     raw = to_bf16(values) if dtype == "BF16" else values.astype({"F16": np.float16, "F32": np.float32}[dtype])
-    parameter = Parameter("w", kind, (Part("w", values.shape),))
+    parameter = Parameter("w", kind, (RowSlice("w", values.shape),))
     rtn = Rtn(precision, Rtn.Options(**options))
     storage = rtn.storage(parameter)
     out = {name: np.full(one.shape, 255, one.dtype) for name, one in storage.arrays(values.shape).items()}
@@ -123,13 +123,13 @@ def test_head_and_embedding_keep_eight_bits_and_vectors_stay_float():
     rtn = Rtn("int4", Rtn.Options())
 
     def stored(kind, role="", shape=(64, 64)):
-        return rtn.storage(Parameter("p", kind, (Part("p", shape),), role=role))
+        return rtn.storage(Parameter("p", kind, (RowSlice("p", shape),), role=role))
 
     assert stored("linear").bits == 4
     assert stored("linear", "lm_head").bits == 8
     assert stored("embedding").bits == 8
     assert stored("norm", shape=(64,)).dtype == stored("bias", shape=(64,)).dtype == "float32"
-    head = Parameter("p", "linear", (Part("p", (8, 32)),), role="lm_head")
+    head = Parameter("p", "linear", (RowSlice("p", (8, 32)),), role="lm_head")
     assert Rtn("int4", Rtn.Options(head_bits=4)).storage(head).bits == 4
 
 

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from zoo.contracts import flat_shape
 from zoo.errors import ZooError
 from zoo.sources.folder import FolderCheckpoint, open_folder
 from zoo.sources.torch_bin_pickle import _STEPS, MAX_STEPS, describe
@@ -46,12 +47,14 @@ def assert_same(checkpoint: FolderCheckpoint, weights: dict[str, Any]) -> None:
     assert set(checkpoint.tensors) == set(weights)
     for name, tensor in weights.items():
         info = checkpoint.tensors[name]
-        rows = tensor.shape[0] if tensor.ndim else 1
+        rows, columns = flat_shape(info.shape)
         assert info.shape == tuple(tensor.shape)
         assert checkpoint.read(name, 0, rows).tobytes() == raw_bytes(tensor), name
         if tensor.ndim and rows > 2:
             out = np.empty(info.nbytes + 7, np.uint8)
-            assert checkpoint.read(name, 1, rows - 1, out).tobytes() == raw_bytes(tensor[1:-1]), name
+            assert checkpoint.read(name, 1, rows - 1, out).tobytes() == raw_bytes(
+                tensor.reshape(rows, columns)[1:-1]
+            ), name
 
 
 def variants() -> dict[str, Any]:

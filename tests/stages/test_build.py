@@ -11,8 +11,8 @@ import pytest
 from tests.builds import FlatTarget, architecture, make_recipe, registry, to_bf16, values_of, write_checkpoint
 from tests.builds import write_safetensors as write_file
 from zoo.errors import ZooError
-from zoo.package import layout as layout_module
 from zoo.package import open_package
+from zoo.package import slabs as slabs_module
 from zoo.sources.folder import open_folder
 from zoo.stages.build import build
 
@@ -63,7 +63,7 @@ def test_floats_are_the_checkpoints_own(tmp_path, precision, dtype):
 
 @pytest.mark.parametrize("slab", [64, 1000, 4 * 2**20])
 def test_heads_are_widened_with_zeros(tmp_path, monkeypatch, slab):
-    monkeypatch.setattr(layout_module, "SLAB", slab)
+    monkeypatch.setattr(slabs_module, "SLAB", slab)
     arch = architecture(head_dim=6)
     package = build_small(tmp_path, precision="fp32", arch=arch)
     found, expected = stored(package), values_of(arch)
@@ -87,7 +87,7 @@ def test_bytes_depend_on_neither_slabs_nor_threads_nor_shards_nor_type(tmp_path,
     for number, (slab, threads, shards, dtype) in enumerate(
         [(300, 1, 1, "F16"), (64, 4, 3, "F16"), (900, 3, 1, "BF16")]
     ):
-        monkeypatch.setattr(layout_module, "SLAB", slab)
+        monkeypatch.setattr(slabs_module, "SLAB", slab)
         found = build_small(tmp_path, f"other{number}", precision, threads=threads, shards=shards, dtype=dtype)
         assert hashes(found) == reference
         open_package(found.path, hashes=True)
@@ -200,7 +200,7 @@ def test_options_of_the_quantizer_are_checked(tmp_path):
 
 
 def test_progress_ends_at_everything(tmp_path, monkeypatch):
-    monkeypatch.setattr(layout_module, "SLAB", 64)
+    monkeypatch.setattr(slabs_module, "SLAB", 64)
     seen = []
     opened = open_folder(write_checkpoint(tmp_path / "ck", architecture()))
     build(make_recipe(architecture()), opened, tmp_path / "out", registry(), progress=seen.append)

@@ -16,9 +16,10 @@ import pytest
 
 from tests.builds import architecture, make_recipe, registry, write_checkpoint
 from zoo.errors import ZooError
-from zoo.package import layout as layout_module
 from zoo.package import open_package
+from zoo.package import slabs as slabs_module
 from zoo.package.datafile import DataFile
+from zoo.package.layout import lay_out
 from zoo.package.locking import locked
 from zoo.package.staging import find_stagings
 from zoo.quantizers.rtn import Rtn
@@ -32,7 +33,7 @@ ARCH = {"num_hidden_layers": 12}
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A checkpoint, its recipe, and the files of an undisturbed build."""
-    monkeypatch.setattr(layout_module, "SLAB", 2048)
+    monkeypatch.setattr(slabs_module, "SLAB", 2048)
     arch = architecture(**ARCH)
     opened = open_folder(write_checkpoint(tmp_path / "ck", arch))
     recipe = make_recipe(arch)
@@ -83,7 +84,8 @@ def test_goes_on_where_it_was(small, tmp_path, monkeypatch, slabs):
     assert hidden(tmp_path) == []
     if slabs >= 40:
         assert seen[0].bytes_resumed > 0
-        total = sum(len(list(one.jobs(opened.tensors))) for one in layout_module.lay_out(recipe, registry()).placed)
+        placed = lay_out(recipe, registry()).placed
+        total = sum(len(list(slabs_module.slab_jobs(one.parameter, opened.tensors))) for one in placed)
         assert counted[0] < total - slabs / 2
 
 
@@ -166,11 +168,11 @@ CHILD = """
     from pathlib import Path
     from tests.builds import architecture, make_recipe, registry
     from zoo.errors import ZooError
-    from zoo.package import layout
+    from zoo.package import slabs
     from zoo.quantizers.rtn import Rtn
     from zoo.sources.folder import open_folder
     from zoo.stages.build import build
-    layout.SLAB = 2048
+    slabs.SLAB = 2048
     folder, output, delay = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
     quantize = Rtn.quantize
     def slow(self, *args, **kwargs):

@@ -28,7 +28,7 @@ from zoo.calibration.execute import Executor
 from zoo.calibration.program import Segment, cut
 from zoo.calibration.states import States
 from zoo.calibration.weights import read_float32
-from zoo.contracts import Checkpoint, Parameter, Part
+from zoo.contracts import Checkpoint, Parameter, RowSlice
 from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.errors import ZooError
 from zoo.operations import Embedding, Linear, Operation
@@ -130,7 +130,7 @@ class _Pass:
         """Read a segment's weights from the checkpoint."""
         tensors: dict[str, Any] = {}
         for name in segment.weights:
-            values = read_float32(self._placed[name], self._checkpoint, self._scratch)
+            values = read_float32(self._placed[name].parameter, self._checkpoint, self._scratch)
             tensors[name] = self._executor.torch.from_numpy(values).to(self._executor.device)
         return tensors
 
@@ -235,7 +235,7 @@ def rounding_error(weight: NDArray[np.float32], storage: Storage, scratch: Scrat
         kept = weight.astype(np.float16).astype(np.float32) if storage.dtype == "float16" else weight
         return kept - weight
     quantizer = _Rounding(storage)
-    parameter = Parameter("weight", "linear", (Part("weight", weight.shape),))
+    parameter = Parameter("weight", "linear", (RowSlice("weight", weight.shape),))
     arrays = empty(storage, weight.shape)
     quantizer.quantize(parameter, RawSlab(weight, "F32", "weight", scratch), arrays)
     stored = np.empty_like(weight)

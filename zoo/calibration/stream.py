@@ -27,7 +27,7 @@ from zoo.package.journal import Journal
 from zoo.package.layout import Layout, Placed
 from zoo.package.memory import resident
 from zoo.package.signals import Signals
-from zoo.package.stream import Progress
+from zoo.package.stream import Progress, input_bytes
 from zoo.quantizers.readback import dequantize
 from zoo.quantizers.slab import RawSlab, Scratch
 
@@ -67,10 +67,7 @@ class CalibratedStream:
         self._states = States(path.parent, (*tokens.shape, layout.program.width(self._program.before.exit)))
         self._progress: Callable[[Progress], None] | None = None
         self._started = time.monotonic()
-        self._sizes = {
-            one.parameter.name: sum(checkpoint.tensors[part.tensor].nbytes for part in one.parameter.parts)
-            for one in layout.placed
-        }
+        self._sizes = {one.parameter.name: input_bytes(one.parameter, checkpoint.tensors) for one in layout.placed}
         self._resumed = sum(self._sizes[one.parameter.name] for one in layout.placed if one.stop <= done)
         self._bytes = self._resumed
 
@@ -115,7 +112,7 @@ class CalibratedStream:
     def _quantize(self, index: int, segment: Segment, placed: Sequence[Placed]) -> dict[str, NDArray[np.float32]]:
         """Quantize and append a segment's weights; return what they stand for now."""
         quantizer = self._layout.quantizer
-        weights = {one.parameter.name: read_float32(one, self._checkpoint, self._scratch) for one in placed}
+        weights = {one.parameter.name: read_float32(one.parameter, self._checkpoint, self._scratch) for one in placed}
         layer = Layer(segment, weights, self._executor.torch, self._executor.device)
         groups = [[one for one in group if one.name in weights] for group in segment.groups]
         groups = [group for group in groups if group]

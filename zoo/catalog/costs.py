@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.cards import BuildCost, LayerWeight, Share
-from zoo.contracts import Parameter, StoredArray
+from zoo.contracts import Parameter, StoredArray, flat_shape
 from zoo.declarations.architecture import Architecture
-from zoo.declarations.dtypes import READABLE
 from zoo.declarations.recipe import Recipe
-from zoo.package.layout import SLAB, Layout, Placed, lay_out, make_quantizer
+from zoo.package.layout import Layout, Placed, lay_out, make_quantizer
 from zoo.package.memory import RUN_CONTEXT, bookkeeping, held_bytes, run_memory, working_memory
-from zoo.sources.declared import TYPE, DeclaredCheckpoint
+from zoo.package.slabs import slab_jobs
+from zoo.sources.declared import DeclaredCheckpoint
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -61,14 +60,14 @@ class Numbers:
     @cached_property
     def parameters(self) -> int:
         """Count the weights, a tied one once."""
-        return sum(_size(one.parameter) * one.times for one in self._any)
+        return sum(one.parameter.size * one.times for one in self._any)
 
     def shares(self) -> tuple[Share, ...]:
         """Divide the weights among the parts of the model, in the order they are used."""
         shares: dict[str, int] = {}
         for one in self._any:
             name = _share(one.parameter)
-            shares[name] = shares.get(name, 0) + _size(one.parameter) * one.times
+            shares[name] = shares.get(name, 0) + one.parameter.size * one.times
         return tuple(Share(name=name, parameters=count) for name, count in shares.items())
 
     def layer(self) -> tuple[LayerWeight, ...]:
@@ -77,7 +76,7 @@ class Numbers:
         return tuple(
             LayerWeight(
                 role=one.role or one.name,
-                shape=(sum(part.shape[0] for part in one.parts), *one.parts[0].shape[1:]),
+                shape=_unpadded(one),
             )
             for one in first
         )
@@ -100,7 +99,7 @@ class Numbers:
         part = self.registry.architecture(recipe.architecture.type)
         placed = [Placed(arrays[0].parameter, storages[name], tuple(arrays)) for name, arrays in grouped.items()]
         layout = Layout(recipe, part, quantizer, target, tuple(placed))
-        headers = DeclaredCheckpoint.of((part.tensor, part.shape) for one in distinct for part in one.parts)
+        headers = _headers(distinct)
         more = {one.parameter.name: alike[one.parameter.name].times - 1 for one in placed}
         slabs = sum(more[name] * alike[name].slabs for name in more)
         arrays = sum(more[one.parameter.name] * len(one.arrays) for one in placed)
@@ -133,22 +132,27 @@ def _group(parameters: Iterable[Parameter]) -> dict[str, Alike]:
     """Group weights that differ in nothing but their layer."""
     groups: dict[object, list[Any]] = {}
     for one in parameters:
-        shapes = tuple((part.shape, part.pad_rows is None, part.pad_columns is None) for part in one.parts)
-        groups.setdefault((one.kind, one.role, one.layer is None, shapes), [one, 0])[1] += 1
+        slices = tuple(replace(each, tensor="") for each in one.slices)
+        groups.setdefault((one.kind, one.role, one.layer is None, one.experts, slices), [one, 0])[1] += 1
     return {one.name: Alike(one, times, _slabs(one)) for one, times in groups.values()}
 
 
+def _headers(parameters: Iterable[Parameter]) -> DeclaredCheckpoint:
+    return DeclaredCheckpoint.of((each.tensor, each.tensor_shape) for one in parameters for each in one.slices)
+
+
 def _slabs(parameter: Parameter) -> int:
-    """Count the slabs that ``Placed.jobs`` cuts a weight into."""
-    count = 0
-    for part in parameter.parts:
-        rows, *rest = part.stored_shape
-        count += -(-rows // max(1, SLAB // max(1, math.prod(rest) * READABLE[TYPE].nbytes)))
-    return count
+    """Count the slabs that a weight is built in."""
+    return sum(1 for _ in slab_jobs(parameter, _headers([parameter]).tensors))
 
 
-def _size(parameter: Parameter) -> int:
-    return sum(math.prod(part.shape) for part in parameter.parts)
+def _unpadded(parameter: Parameter) -> tuple[int, ...]:
+    """The shape of a weight as its tensors have it."""
+    if len(parameter.shape) == 1:
+        return (parameter.size,)
+    columns = flat_shape(parameter.slices[0].tensor_shape)[1]
+    rows = parameter.size // columns
+    return (rows, columns) if parameter.experts is None else (parameter.experts, rows // parameter.experts, columns)
 
 
 def _share(parameter: Parameter) -> str:

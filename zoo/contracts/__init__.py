@@ -16,7 +16,16 @@ from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
 from zoo.contracts.source import Source, Transform, TransformedCheckpoint
 from zoo.contracts.target import Target
-from zoo.contracts.weights import HeadPadding, Parameter, ParameterKind, Part, StoredArray
+from zoo.contracts.weights import (
+    HeadPadding,
+    Parameter,
+    ParameterKind,
+    RowSlice,
+    StoredArray,
+    flat_shape,
+    interleaved,
+    stacked,
+)
 
 __all__ = [
     "ArchitecturePart",
@@ -28,8 +37,8 @@ __all__ = [
     "LayerActivations",
     "Parameter",
     "ParameterKind",
-    "Part",
     "Quantizer",
+    "RowSlice",
     "Slab",
     "Source",
     "Stamp",
@@ -38,4 +47,7 @@ __all__ = [
     "TensorInfo",
     "Transform",
     "TransformedCheckpoint",
+    "flat_shape",
+    "interleaved",
+    "stacked",
 ]

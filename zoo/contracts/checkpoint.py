@@ -84,10 +84,11 @@ class Checkpoint(Protocol):
         ...
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
-        """Read rows ``start`` to ``stop`` of a tensor (its first axis), in the stored type.
+        """Read rows ``start`` to ``stop`` of a tensor, in the stored type: (rows, columns), or (rows,) of a vector.
 
-        BF16 comes as ``uint16`` bit patterns. With ``out``, a flat buffer that is large enough, the rows are read into
-        it and the result is a view of it. Safe to call from several threads at once.
+        A row runs along the last axis; a tensor of more than two axes counts as its flattened rows. BF16 comes as
+        ``uint16`` bit patterns. With ``out``, a flat buffer that is large enough, the rows are read into it and the
+        result is a view of it. Safe to call from several threads at once.
 
         Raises:
             ZooError: the file cannot be read, or became shorter.

@@ -1,12 +1,17 @@
-"""The weights of a graph: what they are made of, and where they are stored."""
+"""The weights of a graph: which rows of which tensors they are made of, and where they are stored."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
 
-if TYPE_CHECKING:
-    pass
+
+def flat_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """See a tensor as (rows, columns): a row runs along the last axis, a vector's rows are its single values."""
+    if len(shape) < 2:
+        return math.prod(shape), 1
+    return math.prod(shape[:-1]), shape[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +29,74 @@ class HeadPadding:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One checkpoint tensor inside a parameter."""
+class RowSlice:
+    """Rows of one checkpoint tensor, and where they lie in a parameter.
+
+    Row ``i`` of those taken lies in row ``at + i * stride`` of the parameter. A tensor of more than two axes counts as
+    its flattened rows. A value becomes ``value * scale + offset``, in float32, before anything else is done with it.
+    """
 
     tensor: str
-    shape: tuple[int, ...]
-    """The shape that the checkpoint must have it in."""
+    tensor_shape: tuple[int, ...]
+    """The shape that the checkpoint must have the whole tensor in."""
+    rows: range | tuple[int, ...] | None = None
+    """Which rows are taken, in order: a range, or a gather; None takes all."""
+    at: int = 0
+    """The parameter's row that the first of them lies in."""
+    stride: int = 1
+    """How far apart they lie in the parameter."""
     pad_rows: HeadPadding | None = None
-    """Widen heads along the first axis (q, k, v projections and their biases)."""
+    """Widen heads along the rows (q, k, v projections and their biases)."""
     pad_columns: HeadPadding | None = None
-    """Widen heads along the last axis (the attention's output projection)."""
+    """Widen heads along the columns (the attention's output projection)."""
     offset: float = 0.0
-    """Added to every value in float32 before anything else is done with it."""
+    scale: float = 1.0
 
     @property
-    def stored_shape(self) -> tuple[int, ...]:
-        """The shape after padding."""
-        shape = list(self.shape)
-        if self.pad_rows is not None:
-            shape[0] = self.pad_rows.heads * self.pad_rows.padded
+    def count(self) -> int:
+        """Rows that are taken, without padding."""
+        return flat_shape(self.tensor_shape)[0] if self.rows is None else len(self.rows)
+
+    @property
+    def size(self) -> int:
+        """Values that are taken, without padding."""
+        return self.count * flat_shape(self.tensor_shape)[1]
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows after padding."""
+        return self.count if self.pad_rows is None else self.pad_rows.heads * self.pad_rows.padded
+
+    @property
+    def columns(self) -> int:
+        """Values of a row after padding; 1 of a vector."""
         if self.pad_columns is not None:
-            shape[-1] = self.pad_columns.heads * self.pad_columns.padded
-        return tuple(shape)
+            return self.pad_columns.heads * self.pad_columns.padded
+        return flat_shape(self.tensor_shape)[1]
+
+    @property
+    def places(self) -> range:
+        """The parameter's rows that it fills, padding included."""
+        return range(self.at, self.at + self.stored_rows * self.stride, self.stride)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the rows lie in the parameter as they are read: next to each other, no padding between."""
+        return self.stride == 1 and self.pad_rows is None and self.pad_columns is None
+
+
+def stacked(*slices: RowSlice, at: int = 0) -> tuple[RowSlice, ...]:
+    """Lay slices one behind the other, from row ``at`` on."""
+    laid = []
+    for row_slice in slices:
+        laid.append(replace(row_slice, at=at, stride=1))
+        at += row_slice.stored_rows
+    return tuple(laid)
+
+
+def interleaved(*slices: RowSlice, at: int = 0) -> tuple[RowSlice, ...]:
+    """Lay slices of as many rows each in turn, from row ``at`` on: the first row of each, the second of each."""
+    return tuple(replace(row_slice, at=at + index, stride=len(slices)) for index, row_slice in enumerate(slices))
 
 
 ParameterKind = Literal["linear", "embedding", "norm", "bias"]
@@ -53,22 +104,45 @@ ParameterKind = Literal["linear", "embedding", "norm", "bias"]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A weight of the graph: one or several checkpoint tensors stacked along the first axis."""
+    """A weight of the graph: rows of one or several checkpoint tensors, each of its own rows filled once."""
 
     name: str
     """Its name in the graph, for example ``model.layers.0.attn.qkv_proj.weight``."""
     kind: ParameterKind
-    parts: tuple[Part, ...]
+    slices: tuple[RowSlice, ...]
     layer: int | None = None
     """The decoder layer it belongs to; None outside the layers."""
     role: str = ""
     """Its role without the layer number, for example ``attn.qkv_proj``, ``embed_tokens``, ``lm_head``."""
+    experts: int | None = None
+    """Matrices that lie one behind the other, as many rows each: a leading axis of the shape. None is a single one."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of all experts together."""
+        return max(row_slice.places[-1] + 1 if row_slice.places else 0 for row_slice in self.slices)
+
+    @property
+    def columns(self) -> int:
+        """Values of a row; 1 of a vector."""
+        return self.slices[0].columns
+
+    @property
+    def size(self) -> int:
+        """Count the model's own weights in it, without padding."""
+        return sum(row_slice.size for row_slice in self.slices)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(out_features, in_features) of a linear, (vocab, hidden) of an embedding, (size,) of a norm or a bias."""
-        rows = sum(part.stored_shape[0] for part in self.parts)
-        return (rows, *self.parts[0].stored_shape[1:])
+        """(out_features, in_features) of a linear, (vocab, hidden) of an embedding, (size,) of a norm or a bias.
+
+        With experts, they are the first axis.
+        """
+        vector = len(self.slices[0].tensor_shape) < 2
+        if self.experts is None:
+            return (self.rows,) if vector else (self.rows, self.columns)
+        each = self.rows // self.experts
+        return (self.experts, each) if vector else (self.experts, each, self.columns)
 
 
 @dataclass(frozen=True, slots=True)

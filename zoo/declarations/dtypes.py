@@ -18,8 +18,8 @@ class DType:
     bits: int
     name: str | None
     """NumPy's and PyTorch's name, for example ``bfloat16``; stored arrays go by it. None where neither has the type."""
-    numpy: str | None
-    """How NumPy spells what is read of it; ``bfloat16`` is read as its bit patterns. None where it is not read."""
+    numpy: str
+    """How NumPy spells what is read of it; ``bfloat16`` is read as its bit patterns. Empty where it is not read."""
     storage: str | None = None
     """The storage class that PyTorch's ``.bin`` files name."""
     infinity: int | None = None
@@ -50,12 +50,12 @@ _TABLE = (
     DType("U16", 16, "uint16", "<u2"),
     DType("U32", 32, "uint32", "<u4"),
     DType("U64", 64, "uint64", "<u8"),
-    DType("F8_E4M3", 8, "float8_e4m3fn", None),
-    DType("F8_E5M2", 8, "float8_e5m2", None),
-    DType("F8_E8M0", 8, "float8_e8m0fnu", None),
-    DType("F6_E2M3", 6, None, None),
-    DType("F6_E3M2", 6, None, None),
-    DType("F4", 4, None, None),
+    DType("F8_E4M3", 8, "float8_e4m3fn", ""),
+    DType("F8_E5M2", 8, "float8_e5m2", ""),
+    DType("F8_E8M0", 8, "float8_e8m0fnu", ""),
+    DType("F6_E2M3", 6, None, ""),
+    DType("F6_E3M2", 6, None, ""),
+    DType("F4", 4, None, ""),
 )
 
 BY_CODE = {dtype.code: dtype for dtype in _TABLE}

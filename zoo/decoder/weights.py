@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 
-from zoo.contracts import HeadPadding, Parameter, Part
+from zoo.contracts import HeadPadding, Parameter, ParameterKind, RowSlice, stacked
 from zoo.declarations.architecture import Architecture
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -20,7 +19,7 @@ def tensors(arch: Architecture) -> dict[str, tuple[int, ...]]:
     """Name every tensor that a checkpoint of these numbers holds, with its shape."""
     found: dict[str, tuple[int, ...]] = {}
     for parameter in parameters(arch, 1):
-        found |= {part.tensor: part.shape for part in parameter.parts}
+        found |= {each.tensor: each.tensor_shape for each in parameter.slices}
     return found
 
 
@@ -28,7 +27,7 @@ def parameter_count(arch: Architecture) -> int:
     """Count the weights; layers are alike, so one is counted for all."""
 
     def size(*listed: Parameter) -> int:
-        return sum(math.prod(part.shape) for one in listed for part in one.parts)
+        return sum(parameter.size for parameter in listed)
 
     outside = [embedding(arch), final_norm(arch)] + ([] if arch.tie_word_embeddings else [head(arch)])
     return size(*outside) + arch.num_hidden_layers * size(*layer_parameters(arch, 0, 1).values())
@@ -51,16 +50,18 @@ def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict
     def padding(count: int, *, rotary: bool) -> HeadPadding | None:
         return None if padded == size else HeadPadding(count, size, padded, rotary)
 
-    def parameter(role: str, kind: str, *parts: Part) -> tuple[str, Parameter]:
+    def parameter(role: str, kind: ParameterKind, *slices: RowSlice) -> tuple[str, Parameter]:
         suffix = "bias" if kind == "bias" else "weight"
         stem = role.removesuffix(".bias")
-        return role, Parameter(f"{prefix}{stem}.{suffix}", kind, parts, layer, role)  # type: ignore[arg-type]
+        return role, Parameter(f"{prefix}{stem}.{suffix}", kind, stacked(*slices), layer, role)
 
-    def projection(tensor: str, rows: int, columns: int, pad_columns: HeadPadding | None = None) -> Part:
-        return Part(f"{prefix}{tensor}.weight", (rows, columns), None, pad_columns)
+    def projection(tensor: str, rows: int, columns: int, pad_columns: HeadPadding | None = None) -> RowSlice:
+        return RowSlice(f"{prefix}{tensor}.weight", (rows, columns), pad_columns=pad_columns)
 
     def norm(role: str, tensor: str, width: int, pad: HeadPadding | None = None) -> tuple[str, Parameter]:
-        return parameter(role, "norm", Part(f"{prefix}{tensor}.weight", (width,), pad, offset=arch.norm_offset))
+        return parameter(
+            role, "norm", RowSlice(f"{prefix}{tensor}.weight", (width,), pad_rows=pad, offset=arch.norm_offset)
+        )
 
     qkv = [("q", heads, True), ("k", kv_heads, True), ("v", kv_heads, False)]
     listed = [
@@ -69,8 +70,12 @@ def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict
             "attn.qkv_proj",
             "linear",
             *(
-                Part(f"{prefix}self_attn.{one}_proj.weight", (count * size, hidden), padding(count, rotary=rotary))
-                for one, count, rotary in qkv
+                RowSlice(
+                    f"{prefix}self_attn.{each}_proj.weight",
+                    (count * size, hidden),
+                    pad_rows=padding(count, rotary=rotary),
+                )
+                for each, count, rotary in qkv
             ),
         ),
     ]
@@ -80,8 +85,10 @@ def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict
                 "attn.qkv_proj.bias",
                 "bias",
                 *(
-                    Part(f"{prefix}self_attn.{one}_proj.bias", (count * size,), padding(count, rotary=rotary))
-                    for one, count, rotary in qkv
+                    RowSlice(
+                        f"{prefix}self_attn.{each}_proj.bias", (count * size,), pad_rows=padding(count, rotary=rotary)
+                    )
+                    for each, count, rotary in qkv
                 ),
             )
         )
@@ -90,32 +97,32 @@ def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict
     output = projection("self_attn.o_proj", hidden, heads * size, padding(heads, rotary=False))
     listed.append(parameter("attn.o_proj", "linear", output))
     if arch.attention_bias:
-        listed.append(parameter("attn.o_proj.bias", "bias", Part(f"{prefix}self_attn.o_proj.bias", (hidden,))))
+        listed.append(parameter("attn.o_proj.bias", "bias", RowSlice(f"{prefix}self_attn.o_proj.bias", (hidden,))))
     listed.append(norm("post_attention_layernorm", "post_attention_layernorm", hidden))
     for name, rows, columns in (("gate_proj", ffn, hidden), ("up_proj", ffn, hidden), ("down_proj", hidden, ffn)):
         listed.append(parameter(f"mlp.{name}", "linear", projection(f"mlp.{name}", rows, columns)))
         if arch.mlp_bias:
-            listed.append(parameter(f"mlp.{name}.bias", "bias", Part(f"{prefix}mlp.{name}.bias", (rows,))))
+            listed.append(parameter(f"mlp.{name}.bias", "bias", RowSlice(f"{prefix}mlp.{name}.bias", (rows,))))
     return dict(listed)
 
 
 def embedding(arch: Architecture) -> Parameter:
     """The token embedding."""
-    part = Part(EMBEDDING, (arch.vocab_size, arch.hidden_size))
-    return Parameter(EMBEDDING, "embedding", (part,), None, "embed_tokens")
+    rows = RowSlice(EMBEDDING, (arch.vocab_size, arch.hidden_size))
+    return Parameter(EMBEDDING, "embedding", (rows,), None, "embed_tokens")
 
 
 def final_norm(arch: Architecture) -> Parameter:
     """The norm before the output head."""
-    part = Part(FINAL_NORM, (arch.hidden_size,), offset=arch.norm_offset)
-    return Parameter(FINAL_NORM, "norm", (part,), None, "norm")
+    rows = RowSlice(FINAL_NORM, (arch.hidden_size,), offset=arch.norm_offset)
+    return Parameter(FINAL_NORM, "norm", (rows,), None, "norm")
 
 
 def head(arch: Architecture) -> Parameter:
     """The output head; tied, it is the very embedding."""
     if arch.tie_word_embeddings:
         return embedding(arch)
-    return Parameter(HEAD, "linear", (Part(HEAD, (arch.vocab_size, arch.hidden_size)),), None, "lm_head")
+    return Parameter(HEAD, "linear", (RowSlice(HEAD, (arch.vocab_size, arch.hidden_size)),), None, "lm_head")
 
 
 def parameters(arch: Architecture, head_multiple: int) -> list[Parameter]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import ArchitecturePart, Checkpoint, Parameter, Part, Quantizer, StoredArray, Target, TensorInfo
-from zoo.declarations.dtypes import READABLE
+from zoo.contracts import ArchitecturePart, Parameter, Quantizer, StoredArray, Target
 from zoo.declarations.recipe import Recipe
 from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.errors import ZooError
@@ -17,21 +14,6 @@ from zoo.operations import Program, record
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
-
-SLAB = 4 * 2**20
-"""Bytes of a slab as the checkpoint stores it: long enough to stream, short enough to hold several."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlabJob:
-    """A slab to build: some rows of one part of a parameter."""
-
-    part: Part
-    start: int
-    """First row, counted in the part as stored."""
-    stop: int
-    row: int
-    """Where the first row lies in the parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +26,12 @@ class Placed:
 
     @property
     def rows(self) -> int:
-        return self.parameter.shape[0]
+        return self.parameter.rows
+
+    @property
+    def row_bytes(self) -> int:
+        """What a row of the streamed array takes."""
+        return self.streamed.nbytes // max(1, self.rows)
 
     @property
     def streamed(self) -> StoredArray:
@@ -55,17 +42,6 @@ class Placed:
     def stop(self) -> int:
         """The end of its last array in the data file."""
         return self.arrays[-1].offset + self.arrays[-1].nbytes
-
-    def jobs(self, tensors: Mapping[str, TensorInfo]) -> Iterator[SlabJob]:
-        """Cut the parameter into slabs; a slab lies in one part."""
-        row = 0
-        for part in self.parameter.parts:
-            shape, item = part.stored_shape, READABLE[tensors[part.tensor].dtype].nbytes
-            step = max(1, SLAB // max(1, math.prod(shape[1:]) * item))
-            for start in range(0, shape[0], step):
-                stop = min(start + step, shape[0])
-                yield SlabJob(part, start, stop, row + start)
-            row += shape[0]
 
 
 @dataclass(frozen=True)
@@ -93,7 +69,7 @@ class Layout:
     @property
     def parameters(self) -> int:
         """Count the model's own weights, without padding."""
-        return sum(math.prod(part.shape) for one in self.placed for part in one.parameter.parts)
+        return sum(one.parameter.size for one in self.placed)
 
     @property
     def bits_per_weight(self) -> float:
@@ -165,67 +141,3 @@ def make_quantizer(recipe: Recipe, registry: Registry) -> Quantizer:
         raise ZooError(f"quantizer {name!r}: {where}: {first['msg']}") from None
     quantizer: Quantizer = kind(recipe.precision, options)
     return quantizer
-
-
-def account(layout: Layout, checkpoint: Checkpoint | None) -> None:
-    """Check that the checkpoint holds every tensor that the build reads, in its shape, and none that nobody reads.
-
-    Raises:
-        ZooError: a tensor is missing, unused, of another shape or of a type that is not read.
-    """
-    if layout.architecture is None:
-        return
-    if checkpoint is None:
-        raise ZooError(f"{layout.recipe.model}: its weights are not on this machine; fetch them, or pass --weights")
-    arch, found = layout.recipe.architecture, checkpoint.tensors
-    wanted = layout.architecture.tensors(arch)
-    for name, shape in wanted.items():
-        info = found.get(name)
-        if info is None:
-            raise ZooError(
-                f"{checkpoint.name}: tensor {name!r} of shape {list(shape)} is missing{_instead(name, found)}"
-            )
-        if info.shape != shape:
-            raise ZooError(
-                f"{checkpoint.name}/{info.file}: tensor {name!r} has shape {list(info.shape)}, "
-                f"but the architecture's numbers make it {list(shape)}"
-            )
-        if info.dtype not in READABLE:
-            raise ZooError(
-                f"{checkpoint.name}/{info.file}: tensor {name!r} is {info.dtype}; "
-                f"only {', '.join(READABLE)} are read, already quantized weights are not"
-            )
-    unused = [name for name in found if name not in wanted and not layout.architecture.ignored(arch, name)]
-    if unused:
-        more = f" (and {len(unused) - 1} more)" if len(unused) > 1 else ""
-        raise ZooError(
-            f"{checkpoint.name}/{found[unused[0]].file}: tensor {unused[0]!r} is used by nothing in the architecture"
-            f"{more}; the model computes something that this build would lose"
-        )
-    read: dict[str, tuple[int, ...]] = {}
-    for one in layout.placed:
-        read |= {part.tensor: part.shape for part in one.parameter.parts}
-    if read != wanted:
-        odd = sorted(read.keys() ^ wanted.keys()) or sorted(name for name in read if read[name] != wanted[name])
-        raise ZooError(f"architecture {arch.type!r} contradicts itself about tensor {odd[0]!r}; it is defective")
-    if layout.target.operations is not None and layout.program is not None:
-        _account_weights(layout.program, layout)
-
-
-def _account_weights(program: Program, layout: Layout) -> None:
-    """Check that the computation uses the weights that are stored, and all of them."""
-    kind, stored = layout.recipe.architecture.type, {one.parameter.name for one in layout.placed}
-    used = {weight.name: step.name for step in program.steps for weight in step.operation.weights}
-    for name in used.keys() - stored:
-        raise ZooError(
-            f"architecture {kind!r}: {used[name]} uses {name!r}, which its parameters() does not list; it is defective"
-        )
-    for name in sorted(stored - used.keys()):
-        raise ZooError(f"architecture {kind!r}: its forward() uses {name!r} nowhere; it is defective")
-
-
-def _instead(name: str, found: Any) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, list(found)[:5000], n=1, cutoff=0.8)
-    return f"; the nearest there is {near[0]!r}" if near else ""

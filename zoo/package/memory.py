@@ -13,6 +13,7 @@ from zoo.declarations.dtypes import READABLE
 from zoo.declarations.storage import BlockStorage, FloatStorage
 from zoo.operations import Program
 from zoo.package.layout import Layout, Placed
+from zoo.package.slabs import job_bytes, slab_jobs
 
 RUN_CONTEXT = 2048
 """Tokens of context that the predicted memory of a run is for, unless the model has fewer."""
@@ -54,8 +55,8 @@ class SlabBytes(NamedTuple):
 
     read: int
     """As the checkpoint stores it."""
-    padded: int
-    """With its heads widened; 0 where they are not."""
+    laid: int
+    """Laid together, heads widened; 0 where its rows are handed on as they are read."""
     stored: int
     """As the package stores it."""
     tile: int
@@ -66,15 +67,11 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> Counter[SlabBytes]:
     """Count the slabs of a build by what they take; a model has few kinds, however many layers."""
     counts: Counter[SlabBytes] = Counter()
     for one in layout.placed:
-        row = one.streamed.nbytes // max(1, one.rows)
-        for job in one.jobs(checkpoint.tensors):
-            part, rows = job.part, job.stop - job.start
-            dtype = checkpoint.tensors[part.tensor].dtype
-            size = rows * math.prod(part.stored_shape[1:]) * READABLE[dtype].nbytes
-            padding = part.pad_rows or part.pad_columns
-            read = -(-size * padding.size // padding.padded) if padding else size
-            tile = _tile_values(one, rows) * _tile_bytes(one.storage, dtype)
-            counts[SlabBytes(read, size if padding else 0, rows * row, round(tile))] += 1
+        for job in slab_jobs(one.parameter, checkpoint.tensors):
+            rows, dtype = job.stop - job.start, checkpoint.tensors[job.slices[0].tensor].dtype
+            taken = job_bytes(job, checkpoint.tensors)
+            tile = _tile_values(one, rows) * _tile_bytes(one.storage, dtype) + taken.widened
+            counts[SlabBytes(taken.read, taken.laid, rows * one.row_bytes, round(tile))] += 1
     return counts
 
 
@@ -82,7 +79,7 @@ def _tile_values(one: Placed, rows: int) -> int:
     """Count the values of a tile, as the quantizers cut a slab of so many rows."""
     from zoo.quantizers.slab import TILE
 
-    columns = max(1, math.prod(one.parameter.shape[1:]))
+    columns = max(1, one.parameter.columns)
     return max(1, min(rows, TILE // columns)) * columns
 
 
@@ -135,9 +132,9 @@ def working_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
     if layout.quantizer.needs_activations:
         return calibration_memory(layout)
     counts, ahead = slab_bytes(layout, checkpoint), threads + SPARE_BUFFERS
-    read, padded, stored, tile = range(4)
+    read, laid, stored, tile = range(4)
     return (
-        sum(_largest(counts, field, threads) for field in (read, padded, tile))
+        sum(_largest(counts, field, threads) for field in (read, laid, tile))
         + _largest(counts, stored, ahead)
         + _side_memory(layout, checkpoint, ahead)
         + bookkeeping(counts.total(), len(layout.arrays))
@@ -156,7 +153,7 @@ def _side_memory(layout: Layout, checkpoint: Checkpoint, ahead: int) -> int:
     whole = begun = 0
     for one in layout.placed:
         size = sum(array.nbytes for array in islice(one.arrays, 1, None))
-        slabs = sum(1 for _ in one.jobs(checkpoint.tensors)) if size > whole or size > begun else ahead
+        slabs = sum(1 for _ in slab_jobs(one.parameter, checkpoint.tensors)) if size > whole or size > begun else ahead
         whole = max(whole, size)
         begun = max(begun, size * min(ahead, slabs) // slabs)
     return whole + begun

@@ -7,22 +7,23 @@ import mmap
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.contracts import Checkpoint
+from zoo.contracts import Checkpoint, Parameter, TensorInfo
+from zoo.declarations.dtypes import READABLE
 from zoo.declarations.storage import FloatStorage
 from zoo.package.datafile import DataFile
 from zoo.package.journal import Journal
-from zoo.package.layout import Layout, Placed, SlabJob
+from zoo.package.layout import Layout, Placed
 from zoo.package.memory import SPARE_BUFFERS, resident, slab_bytes
 from zoo.package.signals import Signals
-from zoo.quantizers.slab import RawSlab, Scratch
-from zoo.sources.rows import RowReader
+from zoo.package.slabs import SlabJob, SlabReader, slab_jobs
+from zoo.quantizers.slab import Scratch
 
 _TICK = 0.1
 
@@ -59,7 +60,9 @@ class Stream:
         self._data = data
         self._journal = journal
         todo = [one for one in layout.placed if one.stop > done]
-        self._jobs: list[tuple[Placed, SlabJob]] = [(one, job) for one in todo for job in one.jobs(checkpoint.tensors)]
+        self._jobs: list[tuple[Placed, SlabJob]] = [
+            (one, job) for one in todo for job in slab_jobs(one.parameter, checkpoint.tensors)
+        ]
         self._sides: dict[str, dict[str, Any]] = {}
         self._next = 0
         self._hashed = 0
@@ -79,10 +82,10 @@ class Stream:
             ZooError: the first thing that went wrong, after every worker has stopped; or a signal asked to stop.
         """
         slabs = slab_bytes(self._layout, self._checkpoint)
-        read, stored = max(max(one.read, one.padded) for one in slabs), max(one.stored for one in slabs)
+        read, laid, stored = (max(getattr(one, name) for one in slabs) for name in ("read", "laid", "stored"))
         for _ in range(threads + SPARE_BUFFERS):
             self._buffers.put(np.empty(stored, np.uint8))
-        workers = [threading.Thread(target=self._work, args=(read,), name=f"build-{i}") for i in range(threads)]
+        workers = [threading.Thread(target=self._work, args=(read, laid), name=f"build-{i}") for i in range(threads)]
         started = time.monotonic()
         try:
             for worker in workers:
@@ -125,11 +128,11 @@ class Stream:
         )
 
     def _bytes(self, placed: Placed) -> int:
-        return sum(self._checkpoint.tensors[part.tensor].nbytes for part in placed.parameter.parts)
+        return input_bytes(placed.parameter, self._checkpoint.tensors)
 
-    def _work(self, capacity: int) -> None:
+    def _work(self, read: int, laid: int) -> None:
         try:
-            reader, scratch = RowReader(self._checkpoint, capacity), Scratch()
+            reader = SlabReader(self._checkpoint, read, laid, Scratch())
             while not self._stop.is_set():
                 # First a buffer, then a job: so the jobs in work are always the lowest ones, and no buffer is held
                 # by one that waits for them.
@@ -141,7 +144,7 @@ class Stream:
                         return
                     self._next += 1
                     sides = self._side_arrays(self._jobs[index][0])
-                self._build(index, buffer, sides, reader, scratch)
+                self._build(index, buffer, sides, reader)
         except BaseException as error:
             with self._lock:
                 self._error = self._error or error
@@ -157,20 +160,17 @@ class Stream:
             self._sides[name] = {one.array: _fresh(one.shape, one.dtype) for one in placed.arrays[1:]}
         return self._sides[name]
 
-    def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: RowReader, scratch: Scratch) -> None:
+    def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: SlabReader) -> None:
         placed, job = self._jobs[index]
-        info = self._checkpoint.tensors[job.part.tensor]
         rows = job.stop - job.start
-        raw = reader.read(job.part, job.start, job.stop)
         nonfinite = self._layout.recipe.allow_nonfinite and isinstance(placed.storage, FloatStorage)
-        slab = RawSlab(raw, info.dtype, job.part.tensor, scratch, job.part.offset, nonfinite=nonfinite)
+        slab = reader.read(job, nonfinite=nonfinite)
         streamed = placed.streamed
-        row = streamed.nbytes // placed.rows
-        flat = buffer[: rows * row]
-        out = {name: array[job.row : job.row + rows] for name, array in sides.items()}
+        flat = buffer[: rows * placed.row_bytes]
+        out = {name: array[job.start : job.stop] for name, array in sides.items()}
         out[streamed.array] = flat.view(streamed.dtype).reshape(rows, *streamed.shape[1:])
         self._layout.quantizer.quantize(placed.parameter, slab, out)
-        offset = streamed.offset + job.row * row
+        offset = streamed.offset + job.start * placed.row_bytes
         self._data.write(offset, flat)
         self._data.hash(offset, flat, lambda: self._finished(index, buffer))
         self._data.advance(self._following)
@@ -180,20 +180,25 @@ class Stream:
         if self._hashed >= len(self._jobs):
             return None
         placed, job = self._jobs[self._hashed]
-        return placed.streamed.offset + job.row * (placed.streamed.nbytes // placed.rows)
+        return placed.streamed.offset + job.start * placed.row_bytes
 
     def _finished(self, index: int, buffer: Any) -> None:
         """A slab is hashed: give its buffer back, and close its parameter if it was the last."""
         self._buffers.put(buffer)
         placed, job = self._jobs[index]
-        item = self._checkpoint.tensors[job.part.tensor]
-        self._done += item.nbytes * (job.stop - job.start) // max(1, job.part.stored_shape[0])
+        size = self._bytes(placed)
+        self._done += size * job.stop // placed.rows - size * job.start // placed.rows
         self._hashed = index + 1
         if index + 1 == len(self._jobs) or self._jobs[index + 1][0] is not placed:
             sides = self._sides.pop(placed.parameter.name)
             for array in placed.arrays[1:]:
                 self._data.append(array.offset, sides[array.array])
             self._journal.mark(placed.stop, self._data.checksum)
+
+
+def input_bytes(parameter: Parameter, tensors: Mapping[str, TensorInfo]) -> int:
+    """Count the bytes of the checkpoint that a parameter is made of."""
+    return sum(each.size * READABLE[tensors[each.tensor].dtype].nbytes for each in parameter.slices)
 
 
 def _fresh(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

@@ -68,14 +68,14 @@ class Scratch(threading.local):
 
 
 class RawSlab:
-    """Rows of one checkpoint tensor, padding included (the ``Slab`` protocol).
+    """Rows of a parameter, padding included (the ``Slab`` protocol).
 
     Args:
         raw: (rows, columns) values as stored: F16, BF16 as uint16 bit patterns, or F32.
         dtype: F32, F16 or BF16.
-        tensor: the tensor's name, for messages.
+        tensor: the name of the tensor, or of each that has rows in it, for messages.
         scratch: the buffers of the calling thread.
-        offset: added to every value, in float32.
+        offset: added to every value in float32, after it was multiplied by ``scale``.
         nonfinite: NaN and infinite values are let through by ``float32`` and ``float16``; the others refuse them still.
     """
 
@@ -83,22 +83,25 @@ class RawSlab:
         self,
         raw: NDArray[Any],
         dtype: str,
-        tensor: str,
+        tensor: str | tuple[str, ...],
         scratch: Scratch,
         offset: float = 0.0,
+        scale: float = 1.0,
         *,
         nonfinite: bool = False,
     ) -> None:
         self._raw = raw.view(np.uint16) if dtype in _INFINITY else raw
         self._dtype = dtype
-        self._tensor = tensor
+        names = (tensor,) if isinstance(tensor, str) else tensor
+        self._tensor = " or ".join(map(repr, names[:4]))
         self._scratch = scratch
         self._nonfinite = nonfinite
         self._finite = (0, 0)
         self.rows, self.columns = raw.shape
         self.tile_rows = max(1, min(self.rows, TILE // max(1, self.columns)))
-        if offset:
-            self._raw, self._dtype = self.float32(0, self.rows) + np.float32(offset), "F32"
+        if offset or scale != 1:
+            self._raw = self.float32(0, self.rows) * np.float32(scale) + np.float32(offset)
+            self._dtype = "F32"
 
     def float32(self, start: int, stop: int, width: int | None = None) -> NDArray[np.float32]:
         """Rows as float32 (stop - start, width), zeros right of the last column; the caller may overwrite them."""
@@ -212,7 +215,7 @@ class RawSlab:
             np.copyto(magnitude, 0.0, where=~np.isfinite(magnitude))
         largest = float(magnitude.max(initial=0.0))
         if largest >= F16_MAX + 16.0:  # from halfway to the next step on, rounding goes to infinity
-            raise ZooError(f"tensor {self._tensor!r} holds {largest:g}, which float16 cannot; build another precision")
+            raise ZooError(f"tensor {self._tensor} holds {largest:g}, which float16 cannot; build another precision")
         out = self._scratch.array("float16", wide.shape, np.float16)
         np.copyto(out, wide, casting="same_kind")
         return cast("NDArray[np.float16]", out)
@@ -245,7 +248,7 @@ class RawSlab:
     def _check(self, start: int, stop: int, finite: bool) -> None:
         if not finite:
             raise ZooError(
-                f"tensor {self._tensor!r} holds NaN or infinite values; the checkpoint is damaged "
+                f"tensor {self._tensor} holds NaN or infinite values; the checkpoint is damaged "
                 "(--allow-nonfinite keeps them in weights that stay floats)"
             )
         self._finite = (start, stop)

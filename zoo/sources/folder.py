@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import Stamp, TensorInfo
+from zoo.contracts import Stamp, TensorInfo, flat_shape
 from zoo.declarations.base import digest
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
@@ -92,23 +92,22 @@ class FolderCheckpoint:
         import numpy as np
 
         info = self.tensors[name]
-        dtype = BY_CODE[info.dtype].numpy if info.dtype in BY_CODE else None
-        if dtype is None:
+        dtype = BY_CODE[info.dtype].numpy if info.dtype in BY_CODE else ""
+        if not dtype:
             raise ZooError(f"{info.file}: tensor {name!r} is {info.dtype}, a type that is not read")
-        rows = info.shape[0] if info.shape else 1
-        row = info.nbytes // rows if rows else 0
+        columns = flat_shape(info.shape)[1]
+        row = columns * BY_CODE[info.dtype].nbytes
         size = (stop - start) * row
         buffer = np.empty(size, np.uint8) if out is None else out[:size]
-        if name in self._strides:
-            from zoo.sources.strided import read_strided
+        shape = (stop - start, columns) if len(info.shape) > 1 else (stop - start,)
+        if (strides := self._strides.get(name)) is not None:
+            from zoo.sources.strided import read_rows
 
-            strides = self._strides[name]
-            view = buffer.view(dtype).reshape(stop - start, *info.shape[1:])
-            begin = self._offsets[name] + start * strides[0] * view.itemsize
-            read_strided(partial(self._shards.read_into, info.file), view, begin, strides)
+            read = partial(self._shards.read_into, info.file)
+            read_rows(read, buffer.view(dtype).reshape(shape), self._offsets[name], info.shape, strides, start)
         elif size:
             self._shards.read_into(info.file, self._offsets[name] + start * row, buffer.data)
-        return buffer.view(dtype).reshape(stop - start, *info.shape[1:])
+        return buffer.view(dtype).reshape(shape)
 
     def stamps(self) -> dict[str, Stamp]:
         """Stamp every file of weights."""

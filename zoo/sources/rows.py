@@ -1,18 +1,24 @@
-"""Rows of a parameter's part as the package will hold them: read, and widened where heads are padded."""
+"""Rows of a checkpoint tensor, whichever a slice takes: runs in one read each, scattered ones a window at a time."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.contracts import Checkpoint, HeadPadding, Part
+from zoo.contracts import Checkpoint, HeadPadding, RowSlice, flat_shape
+from zoo.declarations.dtypes import READABLE
+
+WINDOW = 2**20
+"""Bytes that are read at once to pick scattered rows from."""
+_RUN = 2**16
+"""Bytes of neighbouring rows that are worth a read of their own."""
 
 
 def positions(padding: HeadPadding) -> NDArray[np.intp]:
-    """Say where each value of the unpadded axis goes: (heads · size,) positions on the padded one."""
+    """Say where each row (or column) goes that is not padding: (heads · size,) positions, growing."""
     within = np.arange(padding.size)
     if padding.rotary:
         half = padding.size // 2
@@ -20,43 +26,69 @@ def positions(padding: HeadPadding) -> NDArray[np.intp]:
     return (np.arange(padding.heads)[:, None] * padding.padded + within).reshape(-1)
 
 
-def columns_of(shape: tuple[int, ...]) -> int:
-    """Count the values of one row."""
-    return math.prod(shape[1:])
-
-
 class RowReader:
-    """Reads rows of parts into buffers that it keeps; one for each thread.
+    """Reads rows of slices into a buffer that it keeps; one for each thread.
 
     Args:
         checkpoint: where the weights are.
-        capacity: bytes of the largest slab, as stored and as padded.
+        capacity: bytes of the most rows that are read at once.
     """
 
     def __init__(self, checkpoint: Checkpoint, capacity: int) -> None:
         self._checkpoint = checkpoint
-        self._capacity = capacity
         self._buffer = np.empty(capacity, np.uint8)
-        self._padded: NDArray[np.uint8] | None = None
+        self._window: NDArray[np.uint8] | None = None
 
-    def read(self, part: Part, start: int, stop: int) -> NDArray[Any]:
-        """Read rows ``start`` to ``stop`` of the stored (padded) part, (rows, columns), in the checkpoint's type."""
-        if part.pad_rows is None and part.pad_columns is None:
-            raw = self._checkpoint.read(part.tensor, start, stop, self._buffer)
-            return raw.reshape(stop - start, columns_of(part.shape))
-        rows = np.arange(start, stop) if part.pad_rows is None else positions(part.pad_rows)
-        # Positions grow, so the rows wanted are a run of the tensor's own.
-        first, last = np.searchsorted(rows, (start, stop)) if part.pad_rows is not None else (start, stop)
-        targets = (rows[first:last] if part.pad_rows is not None else rows) - start
-        raw = self._checkpoint.read(part.tensor, int(first), int(last), self._buffer)
-        raw = raw.reshape(len(targets), columns_of(part.shape))
-        if self._padded is None:
-            self._padded = np.empty(self._capacity, np.uint8)
-        shape = (stop - start, columns_of(part.stored_shape))
-        padded = self._padded[: math.prod(shape) * raw.itemsize].view(raw.dtype).reshape(shape)
-        padded[...] = 0
-        if part.pad_columns is None:
-            padded[targets] = raw
-        else:
-            padded[targets[:, None], positions(part.pad_columns)] = raw
-        return padded
+    def read(self, row_slice: RowSlice, first: int, last: int) -> NDArray[Any]:
+        """Read the slice's rows ``first`` to ``last``, unpadded: (rows, columns), in the checkpoint's type.
+
+        The result is overwritten by the next read.
+        """
+        rows, columns = row_slice.rows, flat_shape(row_slice.tensor_shape)[1]
+        if rows is None or (isinstance(rows, range) and rows.step == 1):
+            start = first if rows is None else rows.start + first
+            raw = self._checkpoint.read(row_slice.tensor, start, start + last - first, self._buffer)
+            return raw.reshape(last - first, columns)
+        info = self._checkpoint.tensors[row_slice.tensor]
+        dtype = READABLE[info.dtype]
+        size = (last - first) * columns * dtype.nbytes
+        out = self._buffer[:size].view(dtype.numpy).reshape(last - first, columns)
+        self._gather(row_slice.tensor, np.asarray(rows[first:last]), out)
+        return out
+
+    def _gather(self, tensor: str, rows: NDArray[np.intp], out: NDArray[Any]) -> None:
+        """Fill ``out`` with rows of a tensor, in the order given."""
+        row = out.shape[1] * out.itemsize
+        for begin, end in _reads(rows, row):
+            low = int(rows[begin:end].min())
+            span = int(rows[begin:end].max()) + 1 - low
+            if (np.diff(rows[begin:end]) == 1).all():
+                into = out[begin:end].reshape(-1).view(np.uint8)
+                self._checkpoint.read(tensor, low, low + span, into)
+                continue
+            if self._window is None:
+                self._window = np.empty(WINDOW, np.uint8)
+            taken = self._checkpoint.read(tensor, low, low + span, self._window).reshape(span, -1)
+            out[begin:end] = taken[rows[begin:end] - low]
+
+
+def _reads(rows: NDArray[np.intp], row: int) -> Iterator[tuple[int, int]]:
+    """Cut a list of rows, of ``row`` bytes each, into what is read at once: long runs, windows of scattered ones."""
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    runs = [(int(begin), int(end)) for begin, end in zip([0, *breaks], [*breaks, len(rows)], strict=True)]
+    begin = end = low = high = 0
+    for start, stop in runs:
+        first, last = int(rows[start]), int(rows[stop - 1])
+        if (stop - start) * row >= _RUN:
+            if begin < end:
+                yield begin, end
+            yield start, stop
+            begin = end = stop
+            continue
+        if begin < end and (max(high, last) + 1 - min(low, first)) * row > WINDOW:
+            yield begin, end
+            begin = end
+        low, high = (min(low, first), max(high, last)) if begin < end else (first, last)
+        begin, end = begin if begin < end else start, stop
+    if begin < end:
+        yield begin, end

@@ -67,6 +67,35 @@ def read_strided(
             into[...] = np.ndarray(into.shape, out.dtype, buffer, 0, taken)
 
 
+def read_rows(
+    read: Callable[[int, memoryview], None],
+    out: NDArray[Any],
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    start: int,
+) -> None:
+    """Gather rows of a tensor from ``start`` on, a row running along the last axis and counted over all the others.
+
+    Args:
+        out: what to fill, of the tensor's type: (rows, columns), or (rows,) of a vector.
+        offset: where the tensor's first value lies, in bytes.
+    """
+    if len(shape) < 2:
+        read_strided(read, out, offset + start * strides[0] * out.itemsize, strides)
+        return
+    inner, at = shape[-2], 0
+    while at < len(out):
+        block, row = divmod(start + at, inner)
+        count = min(inner - row, len(out) - at)
+        begin = row * strides[-2]
+        for axis in range(len(shape) - 3, -1, -1):
+            block, place = divmod(block, shape[axis])
+            begin += place * strides[axis]
+        read_strided(read, out[at : at + count], offset + begin * out.itemsize, strides[-2:])
+        at += count
+
+
 def _near(step: int, span: int, item: int) -> bool:
     """Tell whether the next value of an axis lies so near that one read takes both."""
     return step * item <= max(_GAP, 2 * span * item)

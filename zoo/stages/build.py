@@ -16,12 +16,13 @@ from zoo.contracts import Checkpoint
 from zoo.declarations.manifest import FileRecord, Manifest
 from zoo.declarations.recipe import Recipe
 from zoo.errors import ZooError
+from zoo.package.account import account
 from zoo.package.companions import companion_files
 from zoo.package.datafile import DataFile
 from zoo.package.files import guarded, write_file
 from zoo.package.folder import Package, open_package
 from zoo.package.journal import Journal, identity
-from zoo.package.layout import Layout, account, lay_out
+from zoo.package.layout import Layout, lay_out
 from zoo.package.locking import locked
 from zoo.package.publish import clear_up, existing, publish, recover, standing, write_manifest
 from zoo.package.signals import Signals, listening

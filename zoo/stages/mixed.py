@@ -20,7 +20,8 @@ from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.errors import UsageError, ZooError
 from zoo.home import zoo_home
-from zoo.package.layout import Layout, account, lay_out
+from zoo.package.account import account
+from zoo.package.layout import Layout, lay_out
 from zoo.reports import keep_report, recipe_report, reports
 from zoo.stages.resolve import Request, Resolved
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from zoo.contracts import Checkpoint
 from zoo.declarations.plan import Plan, TensorRead, TensorWrite
 from zoo.declarations.recipe import Recipe
+from zoo.package.account import account
 from zoo.package.companions import companion_files
-from zoo.package.layout import Layout, account, lay_out
+from zoo.package.layout import Layout, lay_out
 from zoo.package.memory import RUN_CONTEXT, build_memory, run_memory
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def plan(
 def _reads(layout: Layout, checkpoint: Checkpoint | None) -> list[TensorRead]:
     if checkpoint is None:
         return []
-    names: Iterable[str] = dict.fromkeys(part.tensor for one in layout.placed for part in one.parameter.parts)
+    names: Iterable[str] = dict.fromkeys(each.tensor for one in layout.placed for each in one.parameter.slices)
     infos = [checkpoint.tensors[name] for name in names]
     return [TensorRead(name=one.name, dtype=one.dtype, shape=one.shape, nbytes=one.nbytes) for one in infos]
 

@@ -81,7 +81,7 @@ def test_the_declaration_is_what_a_checkpoint_says(zoo_case: Case) -> None:
     expected = part.tensors(zoo_case.arch)
     held = {name: one.shape for name, one in found.checkpoint.tensors.items()}
     assert {name: held.get(name) for name in expected} == expected
-    read = {one.tensor for parameter in part.parameters(zoo_case.arch) for one in parameter.parts}
+    read = {one.tensor for parameter in part.parameters(zoo_case.arch) for one in parameter.slices}
     assert read == set(expected)
 
 

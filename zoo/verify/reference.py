@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import Checkpoint
+from zoo.contracts import Checkpoint, flat_shape
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -234,11 +234,13 @@ class Reference:
         if not shape:
             raise ZooError(f"{info.file}: tensor {stored!r} is a single number, which zoo does not read")
         out = torch.empty(shape, dtype=torch.float32)
-        step = max(1, _SLAB * shape[0] // max(1, info.nbytes))
-        for start in range(0, shape[0], step):
-            stop = min(start + step, shape[0])
-            rows = torch.from_numpy(self._checkpoint.read(stored, start, stop))
-            out[start:stop] = rows.view(torch.bfloat16) if info.dtype == "BF16" else rows
+        count, columns = flat_shape(shape)
+        flat = out.view(count, columns)
+        step = max(1, _SLAB * count // max(1, info.nbytes))
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            rows = torch.from_numpy(self._checkpoint.read(stored, start, stop)).view(-1, columns)
+            flat[start:stop] = rows.view(torch.bfloat16) if info.dtype == "BF16" else rows
         return out
 
     def _stored_name(self, name: str) -> str:
