@@ -51,13 +51,13 @@ def test_it_is_neither_wrapped_nor_read_as_markup(package, monkeypatch) -> None:
     from zoo.engine.generation import Piece, Request
 
     text = "[bold]no markup[/bold] :smile: " + "word " * 200 + "\r\n\ttail  "
-    accept = Request.accept
+    accept = Request._accept
 
-    def spoken(self, logits):
-        piece = accept(self, logits)
+    def spoken(self, logits, scores):
+        piece = accept(self, logits, scores)
         return Piece(piece.token_id, text if piece.text else "")
 
-    monkeypatch.setattr(Request, "accept", spoken)
+    monkeypatch.setattr(Request, "_accept", spoken)
     result = run(package, "Once upon a time", "--max-new-tokens", 1)
     assert result.stdout_bytes == text.encode()
 
@@ -102,6 +102,35 @@ def test_sampling_options_arrive(package, engine) -> None:
     wanted = engine.generate("Once upon a time", max_new_tokens=20, **options).text
     assert run(package, "Once upon a time", "--max-new-tokens", 20, *flags).stdout == wanted
     assert wanted != engine.generate("Once upon a time", max_new_tokens=20).text
+
+
+def test_an_answer_fits_the_schema(package, tmp_path) -> None:
+    schema = tmp_path / "pet.json"
+    schema.write_text('{"type": "object", "properties": {"pet": {"enum": ["dog", "cat"]}}, "required": ["pet"], '
+                      '"additionalProperties": false}')  # fmt: skip
+    result = run(package, "Who are you?", "--chat", "--schema", schema)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["pet"] in ("dog", "cat")
+    result = run(package, "Who are you?", "--schema", schema, "--max-new-tokens", 2)
+    assert result.exit_code == 0
+    assert "cut at 2 tokens, and is not whole JSON" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"), ("{", "not JSON"), ("[1]", "an object or a boolean"),
+        ('{"$ref": "http://a"}', "only what is in the schema itself"), ('{"not": {}}', "'not' is not supported"),
+    ],
+)  # fmt: skip
+def test_a_schema_that_is_none_is_wrong_usage(package, tmp_path, text, said) -> None:
+    schema = tmp_path / "schema.json"
+    if text is not None:
+        schema.write_text(text)
+    result = run(package, "Hi", "--schema", schema)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_stop_strings_end_it(package, engine) -> None:

@@ -142,7 +142,10 @@ def test_a_field_that_is_wrong(served, fields, param) -> None:
         {"logprobs": True, "top_logprobs": 99},
         {"max_completion_tokens": 0},
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "xml"}},
+        {"response_format": "json_object"},
+        {"response_format": {"type": "json_schema"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": [1]}}},
     ],
 )
 def test_a_conversation_that_is_wrong(served, fields) -> None:

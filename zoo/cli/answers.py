@@ -48,6 +48,9 @@ class Answers:
         elif sys.stdout.isatty() and not generation.text.endswith("\n"):
             # The line is ended for whoever looks at the terminal; stdout keeps to the continuation.
             print(file=sys.stderr, flush=True)
+        if self.options.get("schema") is not None and generation.finish_reason == "length":
+            count = len(generation.token_ids)
+            print(f"zoo: the answer was cut at {count} tokens, and is not whole JSON", file=sys.stderr, flush=True)
         if self.verbose:
             print(timings_text(generation), file=sys.stderr, flush=True)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -60,6 +62,9 @@ def run(
     lookup: Annotated[
         bool, typer.Option("--lookup", help="Guess from the text so far: faster where answers repeat their prompt.")
     ] = False,
+    schema: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Answer in JSON that fits this JSON schema.", dir_okay=False)
+    ] = None,
     precision: Annotated[
         str | None, typer.Option("-p", "--precision", help="Which package, where a model has several.")
     ] = None,
@@ -93,6 +98,7 @@ def run(
         "stop": tuple(stop or ()),
         "stop_token_ids": _ids(stop_token_ids),
         "lookup": lookup,
+        "schema": None if schema is None else _read_schema(schema),
     }
     registry = host().registry
     folder = find_package(registry, model, precision)
@@ -123,6 +129,25 @@ def run(
         # The reader has had enough. What is buffered must not be written again when the interpreter ends.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         raise typer.Exit(0) from None
+
+
+def _read_schema(path: Path) -> Any:
+    """Read a JSON schema, and refuse what is not one before anything loads."""
+    from zoo.structured.schema import MAX_TEXT, prepare_schema
+
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(8 * MAX_TEXT)
+        value = json.loads(raw)
+    except OSError as error:
+        raise UsageError(f"--schema {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--schema {path}: not JSON: {' '.join(str(error).split())[:200]}") from None
+    try:
+        prepare_schema(value)
+    except UsageError as error:
+        raise UsageError(f"--schema {path}: {error}") from None
+    return value
 
 
 def _system(text: str | None) -> list[dict[str, str]]:

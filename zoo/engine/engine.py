@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.engine.chat import Message, cut_after_last, find_templates, render, special_tokens
 from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
-from zoo.engine.options import AnswerOptions, read_options
+from zoo.engine.options import AnswerOptions, read_form, read_options
 from zoo.engine.sampling import Sampling
 from zoo.engine.session import Session
 from zoo.engine.text import Tokenizer
@@ -20,7 +20,9 @@ from zoo.package.chat_defaults import ChatDefaults
 from zoo.tokenizer.templates import DEFAULT, choose_template
 
 if TYPE_CHECKING:
+    from zoo.contracts.constraint import Constraint
     from zoo.package.folder import Package
+    from zoo.structured.guide import Guide
 
 
 class Engine:
@@ -86,6 +88,17 @@ class Engine:
 
         return batching_effect(self.session)
 
+    @cached_property
+    def guide(self) -> Guide:
+        """What makes constraints over this vocabulary; made on first use.
+
+        Raises:
+            ZooError: the package has no tokenizer, or llguidance is not installed.
+        """
+        from zoo.structured.guide import Guide
+
+        return Guide(self._require_tokenizer().to_json(), self.vocab_size, self.stop_token_ids)
+
     @property
     def load_seconds(self) -> float:
         """How long onnxruntime took to open the package."""
@@ -140,7 +153,7 @@ class Engine:
             options: see ``AnswerOptions``: ``max_new_tokens``, ``temperature``, ``seed``, ``stop`` …
 
         Raises:
-            UsageError: a value out of range.
+            UsageError: a value out of range, or a form that cannot be followed.
             ZooError: the prompt does not fit the context.
         """
         answer = self.stream(prompt, messages=messages, **options)
@@ -165,8 +178,12 @@ class Engine:
             An iterator of pieces, whose ``generation`` holds all that came so far.
         """
         limits, sampling = read_options(options, self.stop_token_ids)
+        self._check_ids([token for token, _ in sampling.logit_bias])
         ids = self._prompt_ids(prompt, messages)
-        return self.answer(ids, limits, sampling, lookup=options.get("lookup", False), continued=continued)
+        form = read_form(options)
+        constraint = None if form is None else self.guide.follow(form)
+        lookup = options.get("lookup", False)
+        return self.answer(ids, limits, sampling, constraint=constraint, lookup=lookup, continued=continued)
 
     def answer(
         self,
@@ -174,6 +191,7 @@ class Engine:
         limits: Limits = Limits(),
         sampling: Sampling = Sampling(),
         *,
+        constraint: Constraint | None = None,
         lookup: bool = False,
         continued: bool = False,
     ) -> Stream:
@@ -183,13 +201,16 @@ class Engine:
             prompt_ids: as ``check_prompt`` returns them.
             limits: when the answer ends; only the tokens that it names end it.
             sampling: how tokens are chosen.
+            constraint: what the answer may be.
             lookup: guess tokens from the text so far.
             continued: take over what the last request computed of this prompt's beginning.
         """
         generation = Generation(list(prompt_ids))
         generation.timings.load_s = self.load_seconds
         tie = self.batching_effect if lookup else None
-        request = Request(generation, limits, sampling, self.context_length, self.tokenizer, tie=tie)
+        request = Request(
+            generation, limits, sampling, self.context_length, self.tokenizer, constraint=constraint, tie=tie
+        )
         if not continued:
             # What a cache holds depends a little on how it came there, and the same request deserves the same answer.
             self._cache.keep(0)

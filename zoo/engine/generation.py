@@ -22,8 +22,8 @@ from zoo.engine.text import StopStrings, Tokenizer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from zoo.contracts.constraint import Constraint
     from zoo.engine.cache import KVCache
-    from zoo.engine.constraint import Constraint
     from zoo.engine.session import Session
 
 AHEAD = 512

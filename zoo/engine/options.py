@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from zoo.engine.generation import Limits
 from zoo.engine.sampling import Sampling
 from zoo.errors import UsageError
+from zoo.structured.structure import Kind, Structure
 
 
 class AnswerOptions(TypedDict, total=False):
@@ -42,11 +43,18 @@ class AnswerOptions(TypedDict, total=False):
     """Token id → what is added to its logit."""
     seed: int | None
     """Makes sampling repeatable."""
+    schema: Mapping[str, Any] | bool | None
+    """A JSON schema: the answer is JSON that fits it. One cut by ``max_new_tokens`` finishes as ``length``."""
+    regex: str | None
+    """A regular expression that the whole answer matches."""
+    grammar: str | None
+    """A grammar that the answer follows, Lark or GBNF."""
     lookup: bool
     """Guess tokens from the text so far and judge several at once (prompt lookup): faster where an answer repeats its
     prompt. A greedy answer stays what it is."""
 
 
+FORMS: tuple[Kind, ...] = ("schema", "regex", "grammar")
 SAMPLING = frozenset(field.name for field in fields(Sampling))
 LIMITS = frozenset(field.name for field in fields(Limits))
 
@@ -75,3 +83,15 @@ def read_options(options: Mapping[str, Any], ends: frozenset[int]) -> tuple[Limi
     if "logit_bias" in chosen:
         chosen["logit_bias"] = tuple(dict(chosen["logit_bias"]).items())
     return Limits(**given), Sampling(**chosen)
+
+
+def read_form(options: Mapping[str, Any]) -> Structure | None:
+    """Say which form the answer is to have.
+
+    Raises:
+        UsageError: several.
+    """
+    asked = [kind for kind in FORMS if options.get(kind) is not None]
+    if len(asked) > 1:
+        raise UsageError(f"an answer has one form: give either {' or '.join(asked)}")
+    return Structure(asked[0], options[asked[0]]) if asked else None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zoo.engine.constraint import Constraint
+    from zoo.contracts.constraint import Constraint
     from zoo.engine.engine import Engine
 
 CHUNK = 128

@@ -56,6 +56,10 @@ class Tokenizer:
         """How many ids have a token, added ones included."""
         return int(self._library.get_vocab_size())
 
+    def to_json(self) -> str:
+        """Write the tokenizer as ``tokenizer.json`` has it."""
+        return str(self._library.to_str())
+
     @cached_property
     def _kind(self) -> Kind:
         return kind_of(self._library)

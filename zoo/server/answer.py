@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from zoo.contracts.constraint import ConstraintError
 from zoo.engine import Sampling
 from zoo.engine.generation import Limits
 from zoo.errors import UsageError, ZooError
@@ -115,6 +116,7 @@ class Answer(Response):
             room = min(running.scheduler.context - 1, service.settings.max_prompt_tokens or 2**62)
             loop = asyncio.get_running_loop()
             prompts = await loop.run_in_executor(service.encoders, self._dialect.encode, tokens, room)
+            constraint = await loop.run_in_executor(service.encoders, self._dialect.constrain, running.engine, prompts)
             limits = [self._limits(running, len(ids)) for ids in prompts]
             biases = self._biases(running.engine.vocab_size)
             defaults = running.engine.chat_defaults if self._dialect.converses else ChatDefaults()
@@ -127,6 +129,7 @@ class Answer(Response):
                             prompts[at], limits[at], self._sampling(index % body.choices, biases, defaults),
                             logprobs=self._dialect.logprobs, prompt_logprobs=self._dialect.prompt_logprobs,
                             end_logprob=self._dialect.end_logprob,
+                            constraint=None if constraint is None else constraint.copy(),
                             on_piece=flow.on_piece(index), on_done=flow.on_done(index),
                         )
                     )  # fmt: skip
@@ -236,6 +239,9 @@ class Answer(Response):
         """Refuse an answer that the engine could not finish."""
         if ticket is None:
             return
+        if isinstance(ticket.error, ConstraintError):
+            message = f"the answer could not be brought into the form that was asked for: {ticket.error}"
+            raise ApiError(400, message, code="invalid_structure")
         if ticket.error is not None:
             self._service.log.error(ticket.error, model=self._body.model)
             raise ApiError(500, "the model failed to answer; the server's log says why", code="engine_error")

@@ -6,7 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import UsageError, ZooError
+from zoo.server.errors import ApiError
+
 if TYPE_CHECKING:
+    from zoo.contracts.constraint import Constraint
+    from zoo.engine import Engine
     from zoo.engine.generation import Generation
     from zoo.server.flow import Delta
     from zoo.server.schemas import Body
@@ -58,6 +63,23 @@ class Dialect(ABC):
     @abstractmethod
     def encode(self, tokens: TokenTable, limit: int) -> list[list[int]]:
         """Turn the prompts into ids; runs in a thread of its own."""
+
+    def constrain(self, engine: Engine, prompts: list[list[int]]) -> Constraint | None:
+        """Say what the answers may be; runs in a thread of its own.
+
+        Raises:
+            ApiError: nothing can follow what is asked for.
+        """
+        asked = self.body.structure()
+        if asked is None:
+            return None
+        field, structure = asked
+        try:
+            return engine.guide.follow(structure)
+        except UsageError as error:
+            raise ApiError(400, f"{field}: {error}", code="invalid_structure", param=field) from None
+        except ZooError as error:  # no tokenizer, or no library
+            raise ApiError(400, f"{field}: {error}", code="unsupported_parameter", param=field) from None
 
     @abstractmethod
     def choice(self, index: int, generation: Generation, logprobs: list[Any], tokens: TokenTable) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from pydantic import (
 
 from zoo.errors import unknown
 from zoo.server.errors import ApiError
+from zoo.server.formats import KINDS, ResponseFormat, StructuredOutputs, choose_structure
 from zoo.server.messages import Message
+from zoo.structured import Structure
 
 MAX_STOPS = 16
 MAX_TOKENS = 2**31 - 1
@@ -45,7 +47,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tool_choice": (None, "none", "auto"),
     "functions": (None, []),
     "function_call": (None, "none", "auto"),
-    "response_format": (None, {"type": "text"}),
     "modalities": (None, ["text"]),
     "audio": (None,),
     "prediction": (None,),
@@ -94,6 +95,12 @@ class Body(Part):
     logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)] | None = None
     """Token id, as text because JSON's keys are texts → what is added to its logit."""
     ignore_eos: bool | None = None
+    response_format: ResponseFormat | None = None
+    guided_json: dict[str, Any] | bool | str | None = None
+    guided_regex: str | None = None
+    guided_grammar: str | None = None
+    guided_choice: list[str] | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -118,6 +125,7 @@ class Body(Part):
             message = "max_tokens: 0 asks for an answer without tokens; give 1 or more"
             raise ApiError(400, message, code="invalid_value", param="max_tokens")
         self.biases()
+        self.structure()
         if self.stream_options is not None and not self.stream:
             raise ApiError(400, "stream_options needs stream: true", code="invalid_value", param="stream_options")
 
@@ -132,6 +140,15 @@ class Body(Part):
                 message = f"logit_bias: {token[:40]!r} is not a token id; /tokenize gives the ids of a text"
                 raise ApiError(400, message, code="invalid_value", param="logit_bias")
         return tuple((int(token), float(bias)) for token, bias in (self.logit_bias or {}).items())
+
+    def structure(self) -> tuple[str, Structure] | None:
+        """Say which form the answer is to have, and by which field.
+
+        Raises:
+            ApiError: there are several.
+        """
+        given = {"response_format": self.response_format} | {name: getattr(self, name) for name in KINDS}
+        return choose_structure(given, self.structured_outputs)
 
     @property
     def may_be_empty(self) -> bool:

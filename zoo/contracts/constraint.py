@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from zoo.errors import ZooError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -11,6 +13,10 @@ if TYPE_CHECKING:
 
 class Constraint(Protocol):
     """Follows one answer; for one thread at a time."""
+
+    def copy(self) -> Constraint:
+        """Begin the same answer anew; only before anything was accepted."""
+        ...
 
     @property
     def complete(self) -> bool:
@@ -21,7 +27,7 @@ class Constraint(Protocol):
         """Say which tokens may come next, bool (vocab,).
 
         Raises:
-            ZooError: none may, or the constraint has become too hard to follow.
+            ConstraintError: none may, or the constraint has become too hard to follow.
         """
         ...
 
@@ -29,6 +35,10 @@ class Constraint(Protocol):
         """Take the token that was chosen, one that was allowed.
 
         Raises:
-            ZooError: it was not.
+            ConstraintError: it was not.
         """
         ...
+
+
+class ConstraintError(ZooError):
+    """No token may follow, or the constraint became too hard to follow: what was asked for failed, not the model."""
