@@ -7,20 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from zoo.errors import UsageError
-from zoo.package.store import output_folder
 from zoo.plugins import host
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from zoo.declarations.plan import Plan
     from zoo.engine import Engine
     from zoo.package import Package
     from zoo.stages.bench import Bench
     from zoo.stages.evaluate import Evaluation
+    from zoo.stages.pipeline import Pinned
     from zoo.stages.prepare import Prepared
-    from zoo.stages.resolve import Resolved
 
 
 class Choices(TypedDict, total=False):
@@ -64,6 +60,7 @@ def build(
     threads: int | None = None,
     force: bool = False,
     progress: Callable[[Any], None] | None = None,
+    warn: Callable[[str], None] | None = None,
     **choices: Unpack[Choices],
 ) -> Package:
     """Build a package, as ``zoo build`` does.
@@ -77,6 +74,7 @@ def build(
         threads: workers; by default one a core.
         force: replace a package that stands there.
         progress: told now and then how far it is.
+        warn: called with each line worth showing; by default they are logged.
         choices: the fields of ``Choices``: ``weights``, ``revision``, ``transforms``, ``quantizer``,
             ``quantizer_options``, ``calibration`` with ``samples``, ``sequence_length`` and ``seed``, ``mixed`` with
             ``mixed_budget``, ``allow_nonfinite``, ``target``, ``target_options``.
@@ -84,27 +82,14 @@ def build(
     Raises:
         ZooError: what is wrong, in one line.
     """
+    from zoo.stages import pipeline
+
     registry = host().registry
-    resolved, tokens = _resolve(model, precision, choices, data, device=device)
-    folder = Path(output) if output is not None else output_folder(resolved.recipe)
-    if not registry.target(resolved.recipe.target.name).needs_weights:
-        from zoo.stages.documents import write_documents
-
-        return write_documents(resolved, folder, registry, force=force).package
-    from zoo.stages.build import build as build_package
-
-    assert resolved.checkpoint is not None  # the target needs weights, so they were opened
-    return build_package(
-        resolved.recipe,
-        resolved.checkpoint,
-        folder,
-        registry,
-        force=force,
-        threads=threads,
-        progress=progress,
-        calibration=tokens,
-        device=device,
-    )
+    pinned = _pin(model, precision, choices, data, device=device)
+    folder = None if output is None else Path(output)
+    return pipeline.build(
+        registry, pinned, folder, device=device, threads=threads, force=force, progress=progress, warn=warn
+    ).package
 
 
 def plan(
@@ -117,17 +102,10 @@ def plan(
     **choices: Unpack[Choices],
 ) -> Plan:
     """Plan a build from headers alone, as ``zoo build --dry-run`` does; the arguments are those of ``build``."""
-    from zoo.stages.plan import plan as make_plan
+    from zoo.stages import pipeline
 
-    registry = host().registry
-    resolved, _ = _resolve(model, precision, choices, data, planning=True)
-    target = resolved.recipe.target.name
-    if not registry.target(target).needs_weights:
-        raise UsageError(f"target {target!r} reads no weights, so there is nothing to plan")
-    assert resolved.checkpoint is not None  # the target needs weights, so their headers were opened
-    folder = Path(output) if output is not None else output_folder(resolved.recipe)
-    missing = resolved.checkpoint.download_bytes
-    return make_plan(resolved.recipe, resolved.checkpoint, registry, folder, threads=threads, download_bytes=missing)
+    pinned = _pin(model, precision, choices, data, planning=True)
+    return pipeline.plan(host().registry, pinned, None if output is None else Path(output), threads=threads)
 
 
 def open_package(
@@ -292,7 +270,7 @@ def evaluate(
     return run(host().registry, request, progress=progress)
 
 
-def _resolve(
+def _pin(
     model: str | Path,
     precision: str,
     choices: Choices,
@@ -300,20 +278,15 @@ def _resolve(
     *,
     device: str = "cpu",
     planning: bool = False,
-) -> tuple[Resolved, NDArray[np.int32] | None]:
-    """Pin the recipe; return it, and the calibration samples that it needs."""
-    from zoo.stages.calibrate import calibrated
-    from zoo.stages.mixed import mixed
-    from zoo.stages.resolve import Request, resolve
+) -> Pinned:
+    """Decide everything that a call leaves open."""
+    from zoo.stages.pipeline import pin
+    from zoo.stages.request import Request
 
     if unknown := [name for name in choices if name not in Choices.__annotations__]:
         raise TypeError(f"unexpected argument {unknown[0]!r}; there are {', '.join(Choices.__annotations__)}")
     given: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in choices.items() if value is not None
     }
-    registry, request = host().registry, Request(str(model), precision, **given)
-    resolved = resolve(registry, request, headers_only=planning)
     folder = None if data is None else Path(data)
-    resolved, tokens = calibrated(registry, request, resolved, data=folder, planning=planning)
-    resolved, _ = mixed(registry, request, resolved, tokens, device=device, planning=planning)
-    return resolved, tokens
+    return pin(host().registry, Request(str(model), precision, **given), data=folder, device=device, planning=planning)

@@ -13,8 +13,8 @@ from tests.catalog.conftest import report
 from tests.conftest import REGISTER_FAMILY
 from zoo import plugins
 from zoo.declarations.family import Family
-from zoo.stages.catalog import declared_recipe
 from zoo.stages.listing import parameter_count
+from zoo.stages.pipeline import pin_declared
 
 
 class Links(HTMLParser):
@@ -112,7 +112,7 @@ def test_memory_is_what_a_plan_predicts(tmp_path: Path) -> None:
     registry = plugins.host().registry
     model = registry.model("llama2-7b")
     for precision in ("int8", "int4", "fp16", "fp32"):
-        recipe = declared_recipe(registry, model, "ort", precision)
+        recipe = pin_declared(registry, model, "ort", precision)
         layout = lay_out(recipe, registry)
         parts = {each.tensor: each.tensor_shape for one in layout.placed for each in one.parameter.slices}
         headers = DeclaredCheckpoint.of(parts.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,10 @@ from zoo.cli.options import GIVEN
 from zoo.cli.output import print_json
 from zoo.errors import UsageError
 from zoo.units import bytes_text
+
+if TYPE_CHECKING:
+    from zoo.stages.mixed import MixedChoice
+    from zoo.stages.pipeline import Built
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:
@@ -109,12 +113,9 @@ def build(
     """Build a package: quantized weights, graph, tokenizer and manifest in one folder."""
     from zoo.cli.mixed import print_choice
     from zoo.cli.progress import build_progress, progress_bar
-    from zoo.package.folder import MANIFEST
-    from zoo.package.store import output_folder
     from zoo.plugins import host
-    from zoo.stages.calibrate import calibrated
-    from zoo.stages.mixed import mixed as choose_mixed
-    from zoo.stages.resolve import Request, resolve
+    from zoo.stages import pipeline
+    from zoo.stages.request import Request
 
     options = parse_options(quantizer_option)
     if block_size is not None:
@@ -141,47 +142,35 @@ def build(
         target=target,
         target_options=wanted,
     )
-    resolved = resolve(registry, request, headers_only=dry_run)
-    resolved, tokens = calibrated(registry, request, resolved, data=data, planning=dry_run)
     with progress_bar() as draw:
-        resolved, choice = choose_mixed(
+        pinned = pipeline.pin(
             registry,
             request,
-            resolved,
-            tokens,
+            data=data,
             device=device or "cpu",
             planning=dry_run,
             progress=draw and (lambda done, of: draw(done / of, f"measuring sensitivity, pass {done} of {of}")),
         )
-    if choice is not None and not as_json:
-        print_choice(choice)
-    folder = output if output is not None else output_folder(resolved.recipe)
+    if pinned.mixed is not None and not as_json:
+        print_choice(pinned.mixed)
     if not registry.target(target).needs_weights:
-        build_documents(resolved, folder, registry, force=force, dry_run=dry_run, as_json=as_json)
+        folder = pinned.output(output)
+        build_documents(pinned.resolved, folder, registry, force=force, dry_run=dry_run, as_json=as_json)
         return
-    from zoo.stages.build import build as build_package
-    from zoo.stages.plan import plan
-
-    assert resolved.checkpoint is not None  # the target needs weights, so they were opened
     if dry_run:
-        missing = resolved.checkpoint.download_bytes
-        planned = plan(resolved.recipe, resolved.checkpoint, registry, folder, threads=threads, download_bytes=missing)
+        planned = pipeline.plan(registry, pinned, output, threads=threads)
         print_json(planned) if as_json else _print_plan(planned)
         return
-    # A build refuses another recipe's package, so what stands there without --force is this very one.
-    already_built = (folder / MANIFEST).is_file() and not force
     with build_progress() as progress:
-        package = build_package(
-            resolved.recipe,
-            resolved.checkpoint,
-            folder,
-            registry,
-            force=force,
-            threads=threads,
-            progress=progress,
-            calibration=tokens,
-            device=device or "cpu",
+        built = pipeline.build(
+            registry, pinned, output, device=device or "cpu", threads=threads, force=force, progress=progress
         )
+    _print_built(built, pinned.mixed, as_json=as_json)
+
+
+def _print_built(built: Built, mixed: MixedChoice | None, *, as_json: bool) -> None:
+    """Print what was built."""
+    package, already_built = built.package, built.already_built
     manifest = package.manifest
     size = sum(record.size for record in manifest.files.values())
     if as_json:
@@ -195,7 +184,7 @@ def build(
                 "parameters": manifest.parameters,
                 "bits_per_weight": manifest.bits_per_weight,
                 "bytes": size,
-                **({"mixed": choice.model_dump(mode="json")} if choice is not None else {}),
+                **({"mixed": mixed.model_dump(mode="json")} if mixed is not None else {}),
             }
         )
         return

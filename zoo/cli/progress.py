@@ -39,7 +39,10 @@ def _share(step: Progress | Arrival) -> float:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[float, str], None] | None]:
-    """Give the callback that draws a share done (0 to 1) and a line beside it; None where stderr is no terminal."""
+    """Give the callback that draws a share done (0 to 1) and a line beside it; None where stderr is not a terminal.
+
+    Nothing is drawn before the first call, so that lines printed until then stand undisturbed.
+    """
     if not sys.stderr.isatty():
         yield None
         return
@@ -53,9 +56,16 @@ def progress_bar() -> Iterator[Callable[[float, str], None] | None]:
         console=Console(stderr=True),
         transient=True,
     )
-    with bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda share, line: bar.update(task, completed=share, description=line)
+    task = bar.add_task("", total=1.0)
+
+    def draw(share: float, line: str) -> None:
+        bar.start()
+        bar.update(task, completed=share, description=line)
+
+    try:
+        yield draw
+    finally:
+        bar.stop()
 
 
 @contextmanager

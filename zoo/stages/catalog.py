@@ -13,17 +13,16 @@ from zoo.catalog.folder import publish_site
 from zoo.catalog.parts import quantizer_card, target_card
 from zoo.catalog.site import site
 from zoo.declarations.dataset import DatasetUses
-from zoo.declarations.recipe import CalibrationPin, Precision, Recipe, TargetChoice, TokenIds, WeightsPin
+from zoo.declarations.recipe import Recipe
 from zoo.declarations.report import Report
 from zoo.errors import ZooError
 from zoo.operations import missing
 from zoo.plugins import PluginRecord
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import latest_verification, recorded_reports
-from zoo.stages.choices import choose_quantizer, target_options
 from zoo.stages.describe import declared_fields
 from zoo.stages.listing import DEFAULT_TARGET
-from zoo.stages.resolve import Request
+from zoo.stages.pipeline import pin_declared
 from zoo.toolchain import DocumentTarget, TargetContext
 
 
@@ -119,7 +118,7 @@ def model_card(
             continue
         for precision in target.precisions:
             try:
-                recipe = declared_recipe(registry, model, target_name, precision)
+                recipe = pin_declared(registry, model, target_name, precision)
                 if target.needs_weights:
                     same = (key, recipe.quantizer.model_dump_json(), recipe.target.model_dump_json(), precision)
                     if same not in cache:
@@ -169,42 +168,6 @@ def verified(reports: Iterable[Report]) -> tuple[str, ...]:
         latest = latest_verification(found)
         passed[precision] = passed.get(precision, True) and latest is not None and latest.passed is True
     return tuple(sorted(precision for precision, good in passed.items() if good))
-
-
-def declared_recipe(registry: Registry, model: DeclaredModel, target: str, precision: Precision) -> Recipe:
-    """Pin a build as far as the declaration goes, whatever is on this machine.
-
-    Raises:
-        ZooError: an option that the declaration states is none of the target's.
-    """
-    request = Request(model=model.full_name, precision=precision, target=target)
-    quantizer = choose_quantizer(registry, request, precision)
-    uses = model.family.datasets.calibration
-    calibrated = registry.quantizer(quantizer.name).needs_activations and uses
-    tokens = model.tokens
-    return Recipe(
-        model=model.name,
-        family=model.family.name,
-        licence=model.licence,
-        weights=WeightsPin(hub=model.model.weights.hub, revision=model.model.weights.revision),
-        architecture=model.architecture,
-        tokens=TokenIds(
-            bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id or (), pad_token_id=tokens.pad_token_id
-        ),
-        chat_template=model.chat_template,
-        precision=precision,
-        quantizer=quantizer,
-        calibration=CalibrationPin(
-            dataset=uses[0].dataset, samples=uses[0].samples, sequence_length=uses[0].sequence_length
-        )
-        if calibrated
-        else None,
-        target=TargetChoice(
-            name=target,
-            options=target_options(registry, request, model, model.declared_in, model.architecture),
-            emitter_version=registry.target(target).emitter_version,
-        ),
-    )
 
 
 def written(

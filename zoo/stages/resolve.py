@@ -58,7 +58,14 @@ class Resolved:
     source: WeightsSource
 
 
-def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers_only: bool = False) -> Resolved:
+def resolve(
+    registry: Registry,
+    request: Request,
+    *,
+    fetch: bool = True,
+    headers_only: bool = False,
+    declared_only: bool = False,
+) -> Resolved:
     """Pin everything that decides the output.
 
     Args:
@@ -66,6 +73,7 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
             the declaration goes.
         headers_only: read the headers of weights that are not on this machine over the network instead of downloading
             them: enough to plan a build, not to make it.
+        declared_only: look at no weights at all, whatever is on this machine.
 
     Raises:
         UsageError: an unknown model, precision, quantizer, target or option.
@@ -79,12 +87,12 @@ def resolve(registry: Registry, request: Request, *, fetch: bool = True, headers
     subject = identify(registry, request.model)
     location = locate_weights(registry, subject, request.weights, request.revision)
     assert location is not None  # a subject that is no package has its weights somewhere
-    required = target.needs_weights and (fetch or headers_only)
-    checkpoint = (
-        location.open(registry, licence=licence_of(subject))
-        if required
-        else open_location_here(registry, subject, location, named=request.weights is not None)
-    )
+    required = target.needs_weights and (fetch or headers_only) and not declared_only
+    checkpoint: Checkpoint | None = None
+    if required:
+        checkpoint = location.open(registry, licence=licence_of(subject))
+    elif not declared_only:
+        checkpoint = open_location_here(registry, subject, location, named=request.weights is not None)
     if checkpoint is not None:
         checkpoint = transformed(registry, checkpoint, request.transforms)
     if checkpoint is None and subject.declared is None:

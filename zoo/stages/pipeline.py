@@ -1,0 +1,158 @@
+"""Request → Plan or Package: resolve, calibrate, mix, then plan or build. Whoever builds goes this way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.declarations.recipe import Precision, Recipe
+from zoo.errors import UsageError
+from zoo.package.folder import MANIFEST, Package
+from zoo.package.store import output_folder
+from zoo.stages.calibrate import calibrated
+from zoo.stages.mixed import MixedChoice, mixed
+from zoo.stages.request import Request
+from zoo.stages.resolve import Resolved, resolve
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zoo.declarations.plan import Plan
+    from zoo.package.stream import Progress
+    from zoo.registry import DeclaredModel, Registry
+    from zoo.toolchain import ToolCommand
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A build of which everything is decided, before a weight is quantized."""
+
+    resolved: Resolved
+    tokens: NDArray[np.int32] | None
+    """Calibration samples, (samples, length); None where nothing is calibrated."""
+    mixed: MixedChoice | None
+    """What ``--mixed auto`` chose."""
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.resolved.recipe
+
+    def output(self, output: Path | None) -> Path:
+        """The package folder: the one asked for, or the recipe's place in the store."""
+        return output if output is not None else output_folder(self.recipe)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A package, and how it came to be there."""
+
+    package: Package
+    already_built: bool
+    commands: Sequence[ToolCommand] = ()
+    """What takes it further, for a target that writes another tool chain's files."""
+
+
+def pin(
+    registry: Registry,
+    request: Request,
+    *,
+    data: Path | None = None,
+    device: str = "cpu",
+    planning: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pinned:
+    """Decide everything that a request leaves open.
+
+    Args:
+        data: a folder that holds the calibration dataset's files already.
+        device: where weights are measured for ``--mixed auto``, ``cpu`` or ``cuda``.
+        planning: read headers only; weights that are not on this machine stay where they are.
+        progress: called with how many of how many passes of that measurement are done.
+
+    Raises:
+        UsageError: an unknown name or a value out of range.
+        ZooError: the weights or the data are not there, or contradict the declaration.
+    """
+    resolved = resolve(registry, request, headers_only=planning)
+    resolved, tokens = calibrated(registry, request, resolved, data=data, planning=planning)
+    resolved, choice = mixed(registry, request, resolved, tokens, device=device, planning=planning, progress=progress)
+    return Pinned(resolved, tokens, choice)
+
+
+def plan(registry: Registry, pinned: Pinned, output: Path | None = None, *, threads: int | None = None) -> Plan:
+    """Work out what a pinned build reads, writes and costs.
+
+    Raises:
+        UsageError: its target reads no weights.
+        ZooError: see ``zoo.stages.plan.plan``.
+    """
+    from zoo.stages.plan import plan as make_plan
+
+    recipe, checkpoint = pinned.recipe, pinned.resolved.checkpoint
+    if not registry.target(recipe.target.name).needs_weights:
+        raise UsageError(f"target {recipe.target.name!r} reads no weights, so there is nothing to plan")
+    assert checkpoint is not None  # the target needs weights, so their headers were opened
+    missing = checkpoint.download_bytes
+    return make_plan(recipe, checkpoint, registry, pinned.output(output), threads=threads, download_bytes=missing)
+
+
+def build(
+    registry: Registry,
+    pinned: Pinned,
+    output: Path | None = None,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    force: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Built:
+    """Build what is pinned, or find it built.
+
+    Args:
+        output: the package folder to be; by default the recipe's place in the store.
+        device: where calibration computes, ``cpu`` or ``cuda``.
+        threads: workers; by default one a core.
+        force: replace a package that stands there.
+        progress: told several times a second how far it is.
+        warn: called with each line worth showing.
+
+    Raises:
+        ZooError: anything that stops it.
+    """
+    folder = pinned.output(output)
+    if not registry.target(pinned.recipe.target.name).needs_weights:
+        from zoo.stages.documents import write_documents
+
+        written = write_documents(pinned.resolved, folder, registry, force=force)
+        return Built(written.package, written.already_built, written.commands)
+    from zoo.stages.build import build as build_package
+
+    # A build refuses another recipe's package, so what stands there without force is this very one.
+    already_built = (folder / MANIFEST).is_file() and not force
+    package = build_package(
+        pinned.recipe,
+        pinned.resolved.checkpoint,
+        folder,
+        registry,
+        force=force,
+        threads=threads,
+        progress=progress,
+        warn=warn,
+        calibration=pinned.tokens,
+        device=device,
+    )
+    return Built(package, already_built)
+
+
+def pin_declared(registry: Registry, model: DeclaredModel, target: str, precision: Precision) -> Recipe:
+    """Pin a build as far as the declaration goes, whatever is on this machine.
+
+    Raises:
+        ZooError: the target refuses it.
+    """
+    request = Request(model=model.full_name, precision=precision, target=target)
+    return resolve(registry, request, declared_only=True).recipe
