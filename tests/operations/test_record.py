@@ -17,7 +17,7 @@ def weight(name: str, *shape: int) -> Parameter:
 def small() -> GraphOps:
     """An embedding, one layer of a norm and a linear beside a residual, a head."""
     ops = GraphOps()
-    x = ops.embedding("embed", ops.tokens(), weight("embed", 11, 8))
+    x = ops.embedding("embed", ops.tokens(64), weight("embed", 11, 8))
     with ops.layer(0):
         y = ops.rms_norm("norm", x, weight("norm", 8), eps=1e-6)
         y = ops.activation("act", ops.linear("up", y, weight("up", 8, 8)), "silu")

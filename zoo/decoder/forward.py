@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TypedDict
 
 from zoo.declarations.architecture import Architecture
 from zoo.decoder import weights
 from zoo.operations import Angles, GraphOps, Rotary, Value
 
 
+class Heads(TypedDict):
+    """How packed q, k and v are divided."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+
 def forward(arch: Architecture, ops: GraphOps, head_multiple: int) -> None:
     """Compose the decoder: embedding, layers, final norm, head."""
     turns = rotary(arch, arch.padded_head(head_multiple))
-    x = ops.embedding("embed_tokens", ops.tokens(), weights.embedding(arch))
+    x = ops.embedding("embed_tokens", ops.tokens(context_length(arch)), weights.embedding(arch))
     if arch.scale_embedding:
         x = ops.scale("embed_tokens/Mul", x, arch.hidden_size**0.5)
     for index in range(arch.num_hidden_layers):
@@ -26,7 +35,7 @@ def _layer(arch: Architecture, ops: GraphOps, head_multiple: int, index: int, x:
     """Compose one layer: attention and a gated MLP, each after a norm and beside a residual connection."""
     by_role, eps = weights.layer_parameters(arch, index, head_multiple), arch.rms_norm_eps
     size, scale, residual = arch.padded_head(head_multiple), arch.head_dim**-0.5, x
-    heads: dict[str, int] = {
+    heads: Heads = {
         "num_heads": arch.num_attention_heads, "num_kv_heads": arch.num_key_value_heads, "head_dim": size,
     }  # fmt: skip
     x = ops.rms_norm("input_layernorm", x, by_role["input_layernorm"], eps)
@@ -63,7 +72,7 @@ def rotary(arch: Architecture, padded: int) -> Rotary:
 
         return angles(arch, padded)
 
-    return Rotary(angles, context_length(arch))
+    return Rotary(angles)
 
 
 def context_length(arch: Architecture) -> int:

@@ -7,15 +7,24 @@ A target adds the one thing that is its own: how to emit it.
 """
 
 from zoo.operations.attention import Attention, NormHeads
-from zoo.operations.elementwise import Activation, Add, Multiply, Scale
+from zoo.operations.elementwise import Activation, Add, Multiply, Scale, Softcap
 from zoo.operations.linear import Embedding, Linear
 from zoo.operations.matching import Needs, lacking, missing
-from zoo.operations.norms import RmsNorm
+from zoo.operations.norms import LayerNorm, RmsNorm
 from zoo.operations.operation import Operation, Reference, Value
 from zoo.operations.program import Program, Step
 from zoo.operations.record import GraphOps, record
 from zoo.operations.rotary import Angles, Rotary
-from zoo.operations.tokens import LastPositions, Logits, TokenIds
+from zoo.operations.tokens import (
+    FirstPosition,
+    HiddenStates,
+    LastPositions,
+    Logits,
+    Positions,
+    Scores,
+    TokenIds,
+    TokenTypes,
+)
 
 __all__ = [
     "Activation",
@@ -23,21 +32,28 @@ __all__ = [
     "Angles",
     "Attention",
     "Embedding",
+    "FirstPosition",
     "GraphOps",
+    "HiddenStates",
     "LastPositions",
+    "LayerNorm",
     "Linear",
     "Logits",
     "Multiply",
     "Needs",
     "NormHeads",
     "Operation",
+    "Positions",
     "Program",
     "Reference",
     "RmsNorm",
     "Rotary",
     "Scale",
+    "Scores",
+    "Softcap",
     "Step",
     "TokenIds",
+    "TokenTypes",
     "Value",
     "lacking",
     "missing",

@@ -54,10 +54,25 @@ class Activation(Operation):
 
     def compute(self, run: Reference) -> Any:
         x, f = run.value(self.x), run.torch.nn.functional
-        if self.function == "silu":
-            return f.silu(x)
-        if self.function == "relu":
-            return f.relu(x)
-        if self.function in ("gelu", "gelu_new", "gelu_pytorch_tanh"):
-            return f.gelu(x, approximate="none" if self.function == "gelu" else "tanh")
+        if self.function in ("relu", "silu", "sigmoid", "tanh"):
+            return getattr(run.torch if self.function in ("sigmoid", "tanh") else f, self.function)(x)
+        if self.function == "gelu":
+            return f.gelu(x)
+        if self.function in ("gelu_new", "gelu_fast", "gelu_pytorch_tanh"):
+            return f.gelu(x, approximate="tanh")
+        if self.function == "quick_gelu":
+            return x * (1.702 * x).sigmoid()
+        if self.function == "relu2":
+            return f.relu(x).square()
         raise ZooError(f"activation {self.function!r} is not known")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Softcap(Operation):
+    """cap · tanh(x / cap)."""
+
+    x: Value
+    cap: float
+
+    def compute(self, run: Reference) -> Any:
+        return self.cap * (run.value(self.x) / self.cap).tanh()

@@ -18,9 +18,25 @@ class RmsNorm(Operation):
     eps: float
 
     def compute(self, run: Reference) -> Any:
-        return rms(run.torch, run.value(self.x), self.eps) * run.weight(self.weight)
+        return normalized(run.torch, run.value(self.x), self.eps, centered=False) * run.weight(self.weight)
 
 
-def rms(torch: Any, x: Any, eps: float) -> Any:
-    """Divide by the root of the mean square over the last axis."""
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerNorm(Operation):
+    """(x - mean(x)) / sqrt(variance(x) + eps) · weight + bias; Ba, Kiros and Hinton, arXiv 1607.06450."""
+
+    x: Value
+    weight: Parameter
+    bias: Parameter | None = None
+    eps: float = 1e-5
+
+    def compute(self, run: Reference) -> Any:
+        x = normalized(run.torch, run.value(self.x), self.eps, centered=True) * run.weight(self.weight)
+        return x if self.bias is None else x + run.weight(self.bias)
+
+
+def normalized(torch: Any, x: Any, eps: float, *, centered: bool) -> Any:
+    """Divide by the root of the mean square over the last axis, with ``centered`` after the mean is taken off."""
+    if centered:
+        x = x - x.mean(-1, keepdim=True)
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)

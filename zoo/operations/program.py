@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from zoo.operations.attention import Attention
 from zoo.operations.operation import Operation, Value
+from zoo.operations.tokens import Logits, TokenIds
 
 Kind = TypeVar("Kind", bound=Operation)
 
@@ -55,4 +56,14 @@ class Program:
     @cached_property
     def kv_values_per_token(self) -> int:
         """Count the numbers that one token takes in the KV caches of all layers."""
-        return sum(2 * one.num_kv_heads * one.head_dim for one in self.all(Attention))
+        return sum(2 * one.num_kv_heads * one.head_dim for one in self.all(Attention) if one.causal)
+
+    @cached_property
+    def generates(self) -> bool:
+        """Whether the result is logits of a next token, which a KV cache of what came before makes cheap."""
+        return any(True for _ in self.all(Logits))
+
+    @cached_property
+    def context(self) -> int:
+        """Positions that are served."""
+        return next(self.all(TokenIds)).context

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, overload
 
 from zoo.errors import ZooError
 from zoo.operations.attention import Attention, NormHeads
-from zoo.operations.elementwise import Activation, Add, Multiply, Scale
+from zoo.operations.elementwise import Activation, Add, Multiply, Scale, Softcap
 from zoo.operations.linear import Embedding, Linear
-from zoo.operations.norms import RmsNorm
+from zoo.operations.norms import LayerNorm, RmsNorm
 from zoo.operations.operation import Operation, Value
 from zoo.operations.program import Program, Step
-from zoo.operations.tokens import LastPositions, Logits, TokenIds
+from zoo.operations.tokens import (
+    FirstPosition,
+    HiddenStates,
+    LastPositions,
+    Logits,
+    Positions,
+    Scores,
+    TokenIds,
+    TokenTypes,
+)
 
 if TYPE_CHECKING:
     from zoo.contracts.architecture import ArchitecturePart
@@ -56,24 +65,38 @@ class GraphOps:
         self._layer: int | None = None
         self._layers = 0
 
-    def tokens(self) -> Value:
-        """The input token ids, int64 (batch, sequence)."""
-        return self.add_operation("input_ids", TokenIds())
+    def tokens(self, context: int) -> Value:
+        """The input token ids, int64 (batch, sequence); ``context`` positions are served."""
+        return self.add_operation("input_ids", TokenIds(context))
+
+    token_types = Composed(TokenTypes)
+    positions = Composed(Positions)
 
     embedding = Composed(Embedding)
     linear = Composed(Linear)
     rms_norm = Composed(RmsNorm)
+    layer_norm = Composed(LayerNorm)
     norm_heads = Composed(NormHeads)
     attention = Composed(Attention)
     activation = Composed(Activation)
     add = Composed(Add)
     multiply = Composed(Multiply)
     scale = Composed(Scale)
+    softcap = Composed(Softcap)
     last_positions = Composed(LastPositions)
+    first_position = Composed(FirstPosition)
 
     def logits(self, x: Value) -> Value:
         """Declare the result of a language model, float (batch, positions, vocabulary)."""
         return self.add_operation("logits", Logits(x))
+
+    def scores(self, x: Value) -> Value:
+        """Declare the result of a classifier, float (batch, labels)."""
+        return self.add_operation("scores", Scores(x))
+
+    def hidden_states(self, x: Value) -> Value:
+        """Declare the result of an encoder, float (batch, sequence, width)."""
+        return self.add_operation("hidden_states", HiddenStates(x))
 
     @contextmanager
     def layer(self, index: int) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +30,31 @@ class Angles:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rotary:
-    """How positions turn the halves of a head against each other: pair i is values i and ``head_dim / 2 + i``."""
+    """How positions turn pairs of a head's values against each other; Su et al., arXiv 2104.09864.
+
+    Pair i is values i and ``width / 2 + i``; with ``interleaved``, values 2i and 2i + 1. Attentions that share their
+    angles share the object.
+    """
 
     angles: Callable[[], Angles]
-    """Makes the angles; numpy is imported only when they are asked for."""
-    context: int
-    """Positions to make tables for."""
+    """Makes the angles, one a pair; numpy is imported only when they are asked for."""
+    interleaved: bool = False
+    width: int | None = None
+    """Values at the head's beginning that turn, the others stay; None is all."""
+
+    def features(self) -> frozenset[str]:
+        """Name what a kernel needs beyond turning the halves of a whole head."""
+        used = {"interleaved rotary": self.interleaved, "partial rotary": self.width is not None}
+        return frozenset(name for name, needed in used.items() if needed)
+
+    def turn(self, torch: Any, x: Any) -> Any:
+        """Turn heads as at positions 0, 1, …: (batch, heads, length, head_dim), the same back."""
+        angles, width = self.angles(), x.shape[-1] if self.width is None else self.width
+        frequencies = torch.from_numpy(angles.frequencies).to(x.device)
+        turned = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)[:, None] * frequencies
+        cos, sin = turned.cos() * angles.magnitude, turned.sin() * angles.magnitude
+        turning, rest = x[..., :width], x[..., width:]
+        a, b = (turning[..., ::2], turning[..., 1::2]) if self.interleaved else turning.chunk(2, -1)
+        a, b = a * cos - b * sin, b * cos + a * sin
+        pairs = torch.stack([a, b], -1).flatten(-2) if self.interleaved else torch.cat([a, b], -1)
+        return torch.cat([pairs, rest], -1)

@@ -17,7 +17,7 @@ def genai_config(recipe: Recipe, program: Program) -> bytes:
     layers = list(program.all(Attention))
     attention, embedding = layers[0], next(program.all(Embedding))
     vocab_size = program.width(next(program.all(Logits)).x)
-    context, tokens = attention.rotary.context, recipe.tokens
+    context, tokens = program.context, recipe.tokens
     model: dict[str, Any] = {
         "context_length": context,
         "decoder": {

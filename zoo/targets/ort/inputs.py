@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from zoo.errors import ZooError
 from zoo.targets.ort.graph import Graph
 
 NUM_LOGITS = "num_logits_to_keep"
@@ -39,6 +40,10 @@ class StepInputs(Protocol):
         """The length of a prompt that the step begins with, else 0, an int64 scalar; None where no step tells."""
         ...
 
+    def positions(self, name: str, context: int) -> str:
+        """The position of each token in its sequence, int64 (batch, sequence); that of padding means nothing."""
+        ...
+
     def wanted(self, name: str, x: str) -> str:
         """Keep the positions whose logits are asked for: (batch, sequence, hidden) → (…, positions, hidden)."""
         ...
@@ -55,6 +60,7 @@ class MaskInputs:
         self._graph = graph
         self._lengths: tuple[str, str] | None = None
         self._kept: tuple[str, str, str] | None = None
+        self._positions: str | None = None
         graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
         graph.input("attention_mask", "int64", ["batch_size", "total_sequence_length"])
 
@@ -82,6 +88,19 @@ class MaskInputs:
         begins = graph.node("Equal", [tokens, self.longest()], f"{name}/begins")
         return graph.node("Mul", [tokens, graph.as_int(begins, f"{name}/begins/Cast")], f"{name}/prompt")
 
+    def positions(self, name: str, context: int) -> str:
+        """Count on from what the mask counts before the step; a padded prompt begins at 0."""
+        graph = self._graph
+        if self._positions is None:
+            less, _ = self.sequence_lengths()
+            tokens, one = graph.length("input_ids"), graph.constant(f"{name}/one", 1, np.int64)
+            own = graph.node("Add", [graph.as_int(less, f"{name}/Cast"), one], f"{name}/lengths")
+            before = graph.node("Sub", [own, tokens], f"{name}/before")
+            zero = graph.constant(f"{name}/zero", 0, np.int64)
+            start = graph.node("Max", [before, zero], f"{name}/start")
+            self._positions = count_on(graph, name, start, context)
+        return self._positions
+
     def wanted(self, name: str, x: str) -> str:
         """Keep the last ``num_logits_to_keep`` positions: an input with the default 1; 0 keeps all."""
         graph = self._graph
@@ -108,6 +127,7 @@ class RaggedInputs:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._longest: str | None = None
+        self._positions: str | None = None
         graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
         graph.input(SEQUENCE_LENGTHS, "int32", ["batch_size"])
         graph.input(QUERY_LENGTHS, "int32", ["batch_size"])
@@ -131,6 +151,16 @@ class RaggedInputs:
     def prompt(self, name: str) -> None:
         """A prompt comes in pieces, so no step tells; the engine takes none for which that would matter."""
 
+    def positions(self, name: str, context: int) -> str:
+        """Count on from each sequence's length before the step."""
+        graph = self._graph
+        if self._positions is None:
+            one = graph.constant(f"{name}/one", 1, np.int32)
+            after = graph.node("Add", [SEQUENCE_LENGTHS, one], f"{name}/lengths")
+            before = graph.node("Sub", [after, QUERY_LENGTHS], f"{name}/before")
+            self._positions = count_on(graph, name, graph.as_int(before, f"{name}/start"), context)
+        return self._positions
+
     def wanted(self, name: str, x: str) -> str:
         """Gather rows of all sequences' positions."""
         graph = self._graph
@@ -141,3 +171,56 @@ class RaggedInputs:
     def declare_logits(self, vocab_size: int) -> None:
         """Declare one row a position that was asked for."""
         self._graph.output("logits", "float32", [1, "positions", vocab_size], first=True)
+
+
+class TextInputs:
+    """The inputs of an encoder: ids (batch, sequence) and a mask of ones over what is not padding."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._positions: str | None = None
+        graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
+        graph.input("attention_mask", "int64", ["batch_size", "sequence_length"])
+
+    def sequence_lengths(self) -> tuple[str, str]:
+        """No sequence goes on from an earlier step."""
+        raise ZooError("target 'ort' lacks: a KV cache in an encoder")
+
+    def query_lengths(self) -> None:
+        """The mask says which tokens are there."""
+
+    def longest(self) -> str:
+        """The mask's length."""
+        return self._graph.length("attention_mask")
+
+    def prompt(self, name: str) -> None:
+        """Every text is whole."""
+
+    def positions(self, name: str, context: int) -> str:
+        """Count from 0, the same for every text of the batch."""
+        if self._positions is None:
+            graph = self._graph
+            batch = graph.node("Shape", ["input_ids"], f"{name}/batch", end=1)
+            start = graph.node("Expand", [graph.constant(f"{name}/zero", 0, np.int64), batch], f"{name}/start")
+            self._positions = count_on(graph, name, start, context)
+        return self._positions
+
+    def wanted(self, name: str, x: str) -> str:
+        """Keep every position."""
+        return x
+
+    def declare_logits(self, vocab_size: int) -> None:
+        """Declare logits of every position."""
+        self._graph.output("logits", "float32", ["batch_size", "sequence_length", vocab_size], first=True)
+
+
+def count_on(graph: Graph, name: str, start: str, context: int) -> str:
+    """Positions of a step's tokens from each sequence's start, int64 (batch,) → (batch, sequence).
+
+    Those of padding stay inside the context, since tables are looked up by them too.
+    """
+    zero, one = (graph.constant(f"{name}/from_{value}", value, np.int64) for value in (0, 1))
+    steps = graph.node("Range", [zero, graph.length("input_ids"), one], f"{name}/steps")
+    column = graph.node("Unsqueeze", [start, graph.constant(f"{name}/axis_1", [1], np.int64)], f"{name}/column")
+    counted = graph.node("Add", [column, steps], f"{name}/counted")
+    return graph.node("Min", [counted, graph.constant(f"{name}/last", context - 1, np.int64)], name)

@@ -13,14 +13,19 @@ from zoo.operations import (
     Activation,
     Add,
     Embedding,
+    FirstPosition,
+    HiddenStates,
     LastPositions,
     Linear,
     Logits,
     Multiply,
-    RmsNorm,
+    Positions,
     Scale,
+    Scores,
+    Softcap,
     Step,
     TokenIds,
+    TokenTypes,
 )
 from zoo.targets.ort.emission import Emission, emits
 from zoo.targets.ort.graph import MS, Graph
@@ -89,45 +94,31 @@ def linear(emission: Emission, step: Step, op: Linear) -> str:
     return y if op.bias is None else graph.node("Add", [y, graph.floats(op.bias)], f"{name}/Add")
 
 
-@emits(RmsNorm)
-def rms_norm(emission: Emission, step: Step, op: RmsNorm) -> str:
-    """SimplifiedLayerNormalization is ONNX Runtime's RMSNorm; with a sum before it, both are one node."""
-    graph, name = emission.graph, step.name
-    added = emission.sum_before(step)
-    if added is None:
-        return rms(graph, name, emission.value(op.x), op.weight, op.eps)
-    outputs = [f"{name}/SkipLayerNorm/output_0", "", "", f"{name}/SkipLayerNorm/output_3"]
-    emission.set_value(op.x, outputs[3])
-    return graph.node(
-        f"{MS}::SkipSimplifiedLayerNormalization",
-        [emission.value(added.a), emission.value(added.b), graph.floats(op.weight)],
-        f"{name}/SkipLayerNorm",
-        outputs,
-        epsilon=op.eps,
-    )
-
-
-def rms(graph: Graph, name: str, x: str, weight: Parameter, eps: float) -> str:
-    """Add an RMSNorm over the last axis."""
-    return graph.node(
-        "SimplifiedLayerNormalization",
-        [x, graph.floats(weight)],
-        f"{name}/LayerNorm",
-        axis=-1,
-        epsilon=eps,
-        stash_type=1,
-    )
+_GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_fast": "tanh", "gelu_pytorch_tanh": "tanh"}
+_SIGMOIDS = {"silu": 1.0, "quick_gelu": 1.702}
+"""Functions that are x · sigmoid(alpha · x), which QuickGelu computes in one node."""
+_PLAIN = {"relu": "Relu", "relu2": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 
 @emits(Activation)
 def activation(emission: Emission, step: Step, op: Activation) -> str:
-    """SiLU is QuickGelu with alpha 1: x · sigmoid(x), in one node."""
-    graph, x = emission.graph, emission.value(op.x)
-    if op.function == "silu":
-        return graph.node(f"{MS}::QuickGelu", [x], step.name, alpha=1.0)
-    if op.function == "relu":
-        return graph.node("Relu", [x], step.name)
-    return graph.node("Gelu", [x], step.name, approximate="none" if op.function == "gelu" else "tanh")
+    """Apply a function by its name."""
+    graph, x, name = emission.graph, emission.value(op.x), step.name
+    if op.function in _SIGMOIDS:
+        return graph.node(f"{MS}::QuickGelu", [x], name, alpha=_SIGMOIDS[op.function])
+    if op.function in _GELU:
+        return graph.node("Gelu", [x], name, approximate=_GELU[op.function])
+    y = graph.node(_PLAIN[op.function], [x], name)
+    return graph.node("Mul", [y, y], f"{name}/square") if op.function == "relu2" else y
+
+
+@emits(Softcap)
+def softcap(emission: Emission, step: Step, op: Softcap) -> str:
+    """Divide, take the hyperbolic tangent, multiply."""
+    graph, name = emission.graph, step.name
+    cap = graph.constant(f"{name}/cap", op.cap, np.float32)
+    share = graph.node("Div", [emission.value(op.x), cap], f"{name}/Div")
+    return graph.node("Mul", [graph.node("Tanh", [share], f"{name}/Tanh"), cap], f"{name}/Mul")
 
 
 @emits(Multiply)
@@ -149,6 +140,22 @@ def add(emission: Emission, step: Step, op: Add) -> str:
     return emission.graph.node("Add", [emission.value(op.a), emission.value(op.b)], step.name)
 
 
+@emits(Positions)
+def positions(emission: Emission, step: Step, op: Positions) -> str:
+    """The positions of the step's tokens, as the inputs say it."""
+    counted = emission.inputs.positions("/model/counted", emission.program.context)
+    if not op.first:
+        return counted
+    first = emission.graph.constant(f"{step.name}/first", op.first, np.int64)
+    return emission.graph.node("Add", [counted, first], step.name)
+
+
+@emits(TokenTypes)
+def token_types(emission: Emission, step: Step, op: TokenTypes) -> str:
+    """The input ``token_type_ids``."""
+    return emission.graph.input("token_type_ids", "int64", ["batch_size", "sequence_length"])
+
+
 @emits(LastPositions)
 def last_positions(emission: Emission, step: Step, op: LastPositions) -> str:
     """Keep the positions whose logits are wanted, as the inputs say it."""
@@ -161,3 +168,25 @@ def logits(emission: Emission, step: Step, op: Logits) -> str:
     emission.graph.rename(emission.value(op.x), "logits")
     emission.inputs.declare_logits(emission.program.width(op.x))
     return "logits"
+
+
+@emits(FirstPosition)
+def first_position(emission: Emission, step: Step, op: FirstPosition) -> str:
+    """Gather along the sequence."""
+    index = emission.graph.constant(f"{step.name}/index", 0, np.int64)
+    return emission.graph.node("Gather", [emission.value(op.x), index], step.name, axis=1)
+
+
+@emits(Scores)
+def scores(emission: Emission, step: Step, op: Scores) -> str:
+    """Name the result ``logits``, as exporters of classifiers do."""
+    emission.graph.rename(emission.value(op.x), "logits")
+    return emission.graph.output("logits", "float32", ["batch_size", emission.program.width(op.x)])
+
+
+@emits(HiddenStates)
+def hidden_states(emission: Emission, step: Step, op: HiddenStates) -> str:
+    """Name the result ``last_hidden_state``."""
+    emission.graph.rename(emission.value(op.x), "last_hidden_state")
+    shape: list[str | int] = ["batch_size", "sequence_length", emission.program.width(op.x)]
+    return emission.graph.output("last_hidden_state", "float32", shape)

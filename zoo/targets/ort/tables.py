@@ -19,42 +19,51 @@ if TYPE_CHECKING:
     from zoo.targets.ort.inputs import StepInputs
 
 NAME = "/model/rotary"
+"""Of the first rotary positions that a program uses; others are numbered."""
 FOLDED = 1 << 22
 """Entries of a table that may be folded, 16 MB; a longer context would hold memory for positions nobody reaches."""
 
 
-def rotary_tables(graph: Graph, inputs: StepInputs, rotary: Rotary) -> tuple[str, str]:
-    """Add the tables, each float32 (positions, head_dim / 2), and return the names of cosine and sine."""
+def rotary_tables(graph: Graph, inputs: StepInputs, rotary: Rotary, context: int, pairs: int, name: str) -> list[str]:
+    """Add the tables, each float32 (positions, pairs), and return the names of cosine and sine.
+
+    Args:
+        context: positions that the graph serves.
+        pairs: columns that the kernel wants; those past the rotary's own do not turn.
+        name: of the nodes; tables of other angles have another.
+    """
     turns = rotary.angles()
-    folded = turns.growth is None and rotary.context * len(turns.frequencies) <= FOLDED
-    positions = _positions(graph, inputs, rotary.context if folded else None)
+    folded = turns.growth is None and context * pairs <= FOLDED
+    positions = _positions(graph, inputs, context if folded else None, name)
     if turns.growth is None:
-        frequencies = graph.constant(f"{NAME}/frequencies", turns.frequencies[None], np.float32)
+        still = np.zeros(pairs - len(turns.frequencies), np.float32)
+        columns = np.concatenate([turns.frequencies, still])[None]
+        frequencies = graph.constant(f"{name}/frequencies", columns, np.float32)
     else:
-        frequencies = _growing(graph, inputs, turns, turns.growth, positions)
-    angles = graph.node("Mul", [positions, frequencies], f"{NAME}/angles")
-    tables = [graph.node(op, [angles], f"{NAME}/{op.lower()}") for op in ("Cos", "Sin")]
+        frequencies = _growing(graph, inputs, turns, turns.growth, positions, name)
+    angles = graph.node("Mul", [positions, frequencies], f"{name}/angles")
+    tables = [graph.node(op, [angles], f"{name}/{op.lower()}") for op in ("Cos", "Sin")]
     if turns.magnitude != 1:
-        magnitude = graph.constant(f"{NAME}/magnitude", turns.magnitude, np.float32)
+        magnitude = graph.constant(f"{name}/magnitude", turns.magnitude, np.float32)
         tables = [
-            graph.node("Mul", [table, magnitude], f"{NAME}/{name}/Mul")
-            for name, table in zip(("cos", "sin"), tables, strict=True)
+            graph.node("Mul", [table, magnitude], f"{name}/{which}/Mul")
+            for which, table in zip(("cos", "sin"), tables, strict=True)
         ]
-    return tables[0], tables[1]
+    return tables
 
 
-def _positions(graph: Graph, inputs: StepInputs, count: int | None) -> str:
+def _positions(graph: Graph, inputs: StepInputs, count: int | None, name: str) -> str:
     """Positions from 0 as a float32 column: ``count`` of them, or as many as the call's sequences are long."""
     longest = count is None
-    stop = graph.as_float(inputs.longest()) if longest else graph.constant(f"{NAME}/context", count, np.float32)
-    start, step = (graph.constant(f"{NAME}/{value}", value, np.float32) for value in (0, 1))
-    row = graph.node("Range", [start, stop, step], f"{NAME}/Range")
-    column = graph.constant(f"{NAME}/column", [-1, 1], np.int64)
-    return graph.node("Reshape", [row, column], f"{NAME}/positions")
+    stop = graph.as_float(inputs.longest()) if longest else graph.constant(f"{name}/context", count, np.float32)
+    start, step = (graph.constant(f"{name}/{value}", value, np.float32) for value in (0, 1))
+    row = graph.node("Range", [start, stop, step], f"{name}/Range")
+    column = graph.constant(f"{name}/column", [-1, 1], np.int64)
+    return graph.node("Reshape", [row, column], f"{name}/positions")
 
 
 def _growing(
-    graph: Graph, inputs: StepInputs, turns: Angles, growth: tuple[float, float, int, float], positions: str
+    graph: Graph, inputs: StepInputs, turns: Angles, growth: tuple[float, float, int, float], positions: str, name: str
 ) -> str:
     """Frequencies of a base that grows with the length, one row a position.
 
@@ -62,7 +71,7 @@ def _growing(
     turned as at the prompt's length, all of it: transformers makes its frequencies once a call.
     """
     theta, factor, original, power = growth
-    name = f"{NAME}/growth"
+    name += "/growth"
 
     def const(key: str, value: float) -> str:
         return graph.constant(f"{name}/{key}", value, np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from zoo.contracts import Parameter, StoredArray
@@ -56,20 +56,24 @@ class OrtTarget:
         arrays: Sequence[StoredArray],
         storages: Mapping[str, FloatStorage | BlockStorage],
     ) -> Iterable[tuple[str, bytes]]:
-        """Make ``model.onnx``, ``batch.onnx`` and ``genai_config.json``."""
-        from zoo.targets.ort import attention, ops  # noqa: F401  they register how operations are emitted
+        """Make ``model.onnx``; of a model that generates, ``batch.onnx`` and ``genai_config.json`` too."""
+        from zoo.targets.ort import attention, norms, ops  # noqa: F401  they register how operations are emitted
         from zoo.targets.ort.emission import Emission
         from zoo.targets.ort.genai_config import genai_config
         from zoo.targets.ort.graph import Graph
-        from zoo.targets.ort.inputs import MaskInputs, RaggedInputs
+        from zoo.targets.ort.inputs import MaskInputs, RaggedInputs, StepInputs, TextInputs
 
         assert program is not None  # ``needs_weights`` says that this target takes one
         options = OrtOptions.model_validate(recipe.target.options)
-        for name, feed in (("model.onnx", MaskInputs), (BATCH_GRAPH, RaggedInputs)):
+        feeds: dict[str, Callable[[Graph], StepInputs]] = {"model.onnx": TextInputs}
+        if program.generates:
+            feeds = {"model.onnx": MaskInputs, BATCH_GRAPH: RaggedInputs}
+        for name, feed in feeds.items():
             graph = Graph(arrays, DATA_FILE)
             Emission(program, graph, feed(graph), storages, options.accuracy_level).run()
             yield name, graph.serialize()
-        yield "genai_config.json", genai_config(recipe, program)
+        if program.generates:
+            yield "genai_config.json", genai_config(recipe, program)
 
     def probes(self, architecture: Architecture | None, precisions: Sequence[Precision]) -> Iterable[Probe]:
         """List one-node trials of the kernels that builds of these precisions use."""
