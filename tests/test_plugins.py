@@ -247,3 +247,38 @@ def test_the_very_same_entry_point_counts_once(install_plugin, tmp_path, family_
     (info / "entry_points.txt").write_text("[zoo]\ntwice = plugin_twice\n")
     host = load()
     assert [one.status for one in host.records if one.name == "twice"] == ["loaded"]
+
+
+def test_a_clash_of_claims_names_both_and_the_user_settles_it(install_plugin, family_yaml, monkeypatch) -> None:
+    install_plugin("claimer", REGISTER_FAMILY, family__yaml=family_yaml(claims="[llama]"))
+    error = record(load(), "claimer").error or ""
+    assert (
+        "of plugin 'claimer' claims model_type 'llama', which family 'llama' of plugin 'llama' already claims" in error
+    )
+    assert "ZOO_PLUGINS=-llama" in error
+    monkeypatch.setenv("ZOO_PLUGINS", "-llama")
+    host = load()
+    assert [record(host, name).status for name in ("claimer", "llama", "llama2")] == ["loaded", "disabled", "loaded"]
+    claimant = host.registry.claimant("llama")
+    assert claimant is not None
+    assert claimant.plugin == "claimer"
+
+
+def test_what_is_taken_names_its_owner(install_plugin) -> None:
+    source = (
+        "from zoo import hookimpl\n@hookimpl\ndef register_commands(app):\n    @app.command()\n    def greet(): pass\n"
+    )
+    install_plugin("first", source)
+    install_plugin("second", source)
+    install_plugin("third", source.replace("greet", "build"))
+    host = load()
+    assert record(host, "second").error == "the command 'greet' is already taken by plugin 'first'"
+    assert record(host, "third").error == "the command 'build' is already taken by zoo itself"
+    assert host.registry.owners["command", "greet"] == "first"
+
+
+@pytest.mark.parametrize("name", ["mine\n", "mi ne", "-mine", ""])
+def test_a_name_has_no_line_break_at_its_end(name, install_plugin) -> None:
+    source = f"from zoo import hookimpl\n@hookimpl\ndef register_quantizers(register): register({name!r}, 'a.b:C')\n"
+    install_plugin("odd", source)
+    assert "is not a name for a quantizer" in (record(load(), "odd").error or "")

@@ -47,6 +47,7 @@ _EXPORTS = {
     "FloatStorage": "zoo.declarations.storage:FloatStorage",
     "BlockStorage": "zoo.declarations.storage:BlockStorage",
     "ArchitecturePart": "zoo.contracts:ArchitecturePart",
+    "RepeatingLayers": "zoo.contracts:RepeatingLayers",
     "Quantizer": "zoo.contracts:Quantizer",
     "LayerActivations": "zoo.contracts:LayerActivations",
     "Folding": "zoo.contracts:Folding",

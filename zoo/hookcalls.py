@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -72,12 +73,39 @@ def stated_in_source(module: str) -> object:
     return None
 
 
-def call_hooks(plugin: object, name: str) -> tuple[Collected, tuple[str, ...], tuple[str, ...]]:
-    """Call every hook of one plugin and collect what it registers.
+@dataclass(frozen=True)
+class Called:
+    """What came of calling a plugin's hooks."""
 
-    Returns:
-        What it registered, the names of the hooks that it implements, and what it uses that is deprecated.
+    collected: Collected
+    hooks: tuple[str, ...]
+    """Those that it implements."""
+    deprecated: tuple[str, ...] = ()
+    """What it uses that goes, each with the mend."""
+    api: int | None = None
+
+
+def load_plugin(find: Callable[[], object], name: str, module: str | None) -> Called:
+    """Import a plugin, check the API that it states, and call its hooks.
+
+    Args:
+        module: the module that its entry point names, where there is one.
+
+    Raises:
+        ZooError: it is for another API, also where that is why it cannot be imported.
     """
+    try:
+        plugin = find()
+    except (Exception, SystemExit):
+        if module is not None:
+            check_api(stated_in_source(module))
+        raise
+    api = check_api(stated_api(plugin, module))
+    return replace(call_hooks(plugin, name), api=api)
+
+
+def call_hooks(plugin: object, name: str) -> Called:
+    """Call every hook of one plugin and collect what it registers."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     with warnings.catch_warnings(record=True) as caught:
@@ -109,7 +137,7 @@ def call_hooks(plugin: object, name: str) -> tuple[Collected, tuple[str, ...], t
                 collected.commands = dict.fromkeys(_command_names(app), app)
             else:
                 getattr(manager.hook, hook)(register=_traced_register(name, registers[hook]))
-    return collected, hooks, deprecated
+    return Called(collected, hooks, deprecated)
 
 
 def tracing() -> bool:

@@ -7,19 +7,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from zoo import builtin, hookspecs
+from zoo import builtin
 from zoo.declarations.base import Value
 from zoo.errors import ZooError, unknown
 from zoo.hookcalls import GROUP as GROUP
 from zoo.hookcalls import HOOKS as HOOKS
-from zoo.hookcalls import call_hooks, check_api, stated_api, stated_in_source
+from zoo.hookcalls import Called, call_hooks, load_plugin
 from zoo.registration import CORE_COMMANDS as CORE_COMMANDS
 from zoo.registration import Collected
 from zoo.registry import Registry, UnknownBase
@@ -55,16 +55,6 @@ class Host:
     records: tuple[PluginRecord, ...]
 
 
-def _imported(find: Callable[[], object], module: str | None) -> object:
-    """Import a plugin; one that fails to because it is for another plugin API fails with just that."""
-    try:
-        return find()
-    except (Exception, SystemExit):
-        if module is not None:
-            check_api(stated_in_source(module))
-        raise
-
-
 def _origin(record: PluginRecord) -> str:
     return f" ({record.distribution} {record.version})" if record.distribution else ""
 
@@ -80,6 +70,8 @@ class _Loader:
 
     registry: Registry = field(default_factory=Registry)
     records: list[PluginRecord] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    """Names of the plugins so far, the disabled not among them."""
     waiting: list[tuple[PluginRecord, Collected]] = field(default_factory=list)
     waited: int = 0
     """How many waited in the round before: a round that loads none is the last."""
@@ -89,8 +81,7 @@ class _Loader:
         name: str,
         distribution: str | None,
         version: str | None,
-        find: Callable[[], object],
-        module: str | None = None,
+        call: Callable[[], Called],
     ) -> None:
         """Load one plugin whole, or note why it failed and leave nothing of it behind.
 
@@ -98,21 +89,20 @@ class _Loader:
         What it prints goes to stderr: stdout belongs to the results of the command.
 
         Args:
-            module: the module that its entry point names, where there is one.
+            call: imports it and calls its hooks.
         """
         record = PluginRecord(name=name, distribution=distribution, version=version, status="loaded")
         self.records.append(record)
         try:
-            if any(one.name == name and one.status != "disabled" for one in self.records if one is not record):
+            if name in self.taken:
                 raise ZooError(f"another plugin is already called {name!r}")
+            self.taken.add(name)
             with contextlib.redirect_stdout(sys.stderr):
-                plugin = _imported(find, module)
-                record = self._change(record, api=check_api(stated_api(plugin, module)))
-                collected, hooks, deprecated = call_hooks(plugin, name)
-            record = self._change(record, hooks=hooks)
-            for message in deprecated:
+                called = call()
+            record = self._change(record, hooks=called.hooks, api=called.api)
+            for message in called.deprecated:
                 print(f"zoo: plugin {name!r}{_origin(record)}: deprecated: {message}", file=sys.stderr)
-            self._settle(record, collected)
+            self._settle(record, called.collected)
         except (Exception, SystemExit) as error:
             self._fail(record, error)
 
@@ -146,7 +136,7 @@ class _Loader:
         self._change(record, status="failed", error=message)
 
     def _change(self, record: PluginRecord, **changes: Any) -> PluginRecord:
-        index = next(index for index, one in enumerate(self.records) if one is record)
+        index = next(index for index in range(len(self.records) - 1, -1, -1) if self.records[index] is record)
         self.records[index] = record.model_copy(update=changes)
         return self.records[index]
 
@@ -175,15 +165,11 @@ def _identity(distribution: metadata.Distribution) -> tuple[str, str]:
     return found["Name"], found["Version"]
 
 
-class _LooseFamily:
-    """A family YAML in a folder of ``ZOO_PATH``, as a plugin."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @hookspecs.hookimpl
-    def register_families(self, register: hookspecs.RegisterFamily) -> None:
-        register(self.path)
+def _loose_family(path: Path) -> Called:
+    """Read a family YAML in a folder of ``ZOO_PATH``, as if a plugin registered it."""
+    collected = Collected(path.stem)
+    collected.add_family(path)
+    return Called(collected, ("register_families",))
 
 
 def _loose_files(value: str) -> Iterable[Path]:
@@ -198,26 +184,31 @@ def _loose_files(value: str) -> Iterable[Path]:
 def load() -> Host:
     """Load the core, the installed plugins that ``ZOO_PLUGINS`` admits, and the loose files of ``ZOO_PATH``.
 
+    ``ZOO_PLUGINS=a,b`` admits just those, ``-a,-b`` all but those, an empty value none.
+
     A plugin that fails leaves nothing behind and is named once on stderr.
 
     Raises:
         PluginError: a plugin failed and ``ZOO_STRICT_PLUGINS`` is 1.
     """
     loader = _Loader()
-    loader.load("core", DISTRIBUTION, _version(), lambda: builtin)
+    loader.load("core", DISTRIBUTION, _version(), lambda: call_hooks(builtin, "core"))
     points = _entry_points()
     chosen = os.environ.get("ZOO_PLUGINS")
-    wanted = None if chosen is None else {name.strip() for name in chosen.split(",") if name.strip()}
+    names = [name.strip() for name in (chosen or "").split(",") if name.strip()]
+    unwanted = {name[1:] for name in names if name.startswith("-")}
+    wanted = {name for name in names if not name.startswith("-")}
+    everything = chosen is None or (bool(unwanted) and not wanted)
     for point in points:
         distribution, version = _distribution(point)
-        if wanted is not None and point.name not in wanted:
+        if point.name in unwanted or not (everything or point.name in wanted):
             loader.disable(point.name, distribution, version)
         else:
-            loader.load(point.name, distribution, version, point.load, point.module)
-    for name in sorted((wanted or set()) - {point.name for point in points}):
+            loader.load(point.name, distribution, version, partial(load_plugin, point.load, point.name, point.module))
+    for name in sorted((wanted | unwanted) - {point.name for point in points}):
         print(f"zoo: ZOO_PLUGINS: {unknown('plugin', name, [one.name for one in points])}", file=sys.stderr)
     for path in _loose_files(os.environ.get("ZOO_PATH", "")):
-        loader.load(path.stem, None, None, lambda path=path: _LooseFamily(path))  # type: ignore[misc]
+        loader.load(path.stem, None, None, partial(_loose_family, path))
     loader.load_waiting()
     return Host(loader.registry, tuple(loader.records))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.declarations.dataset import Dataset, DatasetsFile
 from zoo.declarations.family import Family
 from zoo.errors import ZooError
+from zoo.families import Families
 from zoo.registry import DeclaredFamily, Registry
 from zoo.yamlfile import Document
 
@@ -25,8 +26,8 @@ CORE_COMMANDS = frozenset(
 )
 """Commands that no plugin may take; a test compares them with the command line."""
 
-_PART = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
-_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
+_PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class SourceAdder:
@@ -87,7 +88,7 @@ class Collected:
 
         def register(name: str, target: str, /) -> None:
             _check_name(kind, name)
-            if not isinstance(target, str) or not _PART.match(target):
+            if not isinstance(target, str) or not _PART.fullmatch(target):
                 raise ZooError(f"{kind} {name!r}: {target!r} is not of the form 'package.module:Class'")
             if name in table:
                 raise ZooError(f"registers the {kind} {name!r} twice")
@@ -130,23 +131,7 @@ class Collected:
         Raises:
             UnknownBase: a fine-tune's base is of a family that the registry does not hold yet.
         """
-        for one in self.families:
-            if one.family.name in registry.families:
-                other = registry.families[one.family.name].plugin
-                raise ZooError(f"the family {one.family.name!r} is already declared by plugin {other!r}")
-            for model_type in one.family.claims:
-                claimant = registry.claimant(model_type) or next(
-                    (two for two in self.families if two is not one and model_type in two.family.claims), None
-                )
-                if claimant is not None:
-                    raise ZooError(
-                        f"family {one.family.name!r} claims model_type {model_type!r}, "
-                        f"which family {claimant.family.name!r} already claims"
-                    )
-        known = {**registry.families, **{one.family.name: one for one in self.families}}
-        for one in self.families:
-            for model in replace(one, known=known).models if one.foreign_bases() else ():
-                _ = model.architecture
+        self._check_families(registry)
         datasets = dict(registry.datasets)
         for dataset in self.datasets:
             if datasets.setdefault(dataset.name, dataset) != dataset:
@@ -163,11 +148,38 @@ class Collected:
         for kind, mine, theirs in tables:
             for name in mine:
                 if name in theirs or (kind == "command" and name in CORE_COMMANDS):
-                    raise ZooError(f"the {kind} {name!r} is already taken")
-        registry.families |= {one.family.name: replace(one, known=registry.families) for one in self.families}
+                    owner = registry.owners.get((kind, name), "core")
+                    whose = "zoo itself" if owner == "core" else f"plugin {owner!r}"
+                    raise ZooError(f"the {kind} {name!r} is already taken by {whose}")
+        for declared in self.families:
+            registry.families[declared.family.name] = replace(declared, known=registry.families)
         registry.datasets = datasets
-        for _, mine, theirs in tables:
+        for kind, mine, theirs in tables:
             theirs |= mine
+            registry.owners |= {(kind, name): self.plugin for name in mine}
+
+    def _check_families(self, registry: Registry) -> None:
+        """Compare names, claims and bases with those of the registry, and with each other."""
+        mine = Families()
+        for declared in self.families:
+            name = declared.family.name
+            if name in registry.families:
+                raise ZooError(f"the family {name!r} is already declared by plugin {registry.families[name].plugin!r}")
+            for model_type in declared.family.claims:
+                claimant = next(iter([*registry.families.claimants(model_type), *mine.claimants(model_type)]), None)
+                if claimant is not None:
+                    raise ZooError(
+                        f"family {name!r} of plugin {self.plugin!r} claims model_type {model_type!r}, which family "
+                        f"{claimant.family.name!r} of plugin {claimant.plugin!r} already claims; "
+                        f"ZOO_PLUGINS=-{claimant.plugin} leaves that one out"
+                    )
+            mine[name] = declared
+        based = [declared for declared in self.families if declared.foreign_bases()]
+        if based:
+            known = Families({**registry.families, **mine})
+            for declared in based:
+                for model in replace(declared, known=known).models:
+                    _ = model.architecture
 
 
 def _path(value: Any, hook: str) -> Path:
@@ -177,5 +189,5 @@ def _path(value: Any, hook: str) -> Path:
 
 
 def _check_name(kind: str, name: Any) -> None:
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise ZooError(f"{name!r} is no name for a {kind}: use lower case letters, digits, dots and dashes")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ZooError(f"{name!r} is not a name for a {kind}: use lower case letters, digits, dots and dashes")

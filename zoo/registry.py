@@ -16,6 +16,7 @@ from zoo.declarations.dataset import Dataset
 from zoo.declarations.family import Family, Model, Tokens
 from zoo.declarations.licence import Licence
 from zoo.errors import UsageError, ZooError, unknown
+from zoo.families import Families
 from zoo.yamlfile import explain
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class DeclaredFamily:
     plugin: str
     path: Path | None = None
     """The declaring YAML, if it is one; weights that a plugin ships are found beside it."""
-    known: Mapping[str, DeclaredFamily] = field(default_factory=dict, repr=False, compare=False)
+    known: Families = field(default_factory=Families, repr=False, compare=False)
     """The families among which ``base: family/model`` is looked up: those of the registry that holds this one."""
 
     @cached_property
@@ -48,6 +49,13 @@ class DeclaredFamily:
         """Find a model of the family by its own name."""
         position = self.family.positions.get(name)
         return None if position is None else self.models[position]
+
+    def claimants(self, model_type: str | None) -> list[Family]:
+        """List the families that speak for a ``model_type``, this one among them if it does."""
+        if model_type is None:
+            return []
+        others = [other.family for other in self.known.claimants(model_type) if other.family.name != self.family.name]
+        return [*others, self.family] if model_type in self.family.claims else others
 
     def foreign_bases(self) -> list[str]:
         """List the models of other families that models of this one are based on, as ``family/model``."""
@@ -112,8 +120,8 @@ class DeclaredModel:
         """Every architecture number that a declaration states: field → (value, origin)."""
         merged: dict[str, tuple[Any, str]] = {}
         model_type = self.model_type
-        for one in {**self.declared_in.known, self.family.name: self.declared_in}.values():
-            claim = one.family.claim(model_type) if model_type is not None else None
+        for family in self.declared_in.claimants(model_type):
+            claim = family.claim(model_type) if model_type is not None else None
             for name in claim.model_fields_set if claim is not None else ():
                 merged[name] = (getattr(claim, name), f"model_type {model_type}")
         for origin, layer in self._layers:
@@ -217,7 +225,7 @@ class DeclaredModel:
 class Registry:
     """Everything that the loaded plugins brought."""
 
-    families: dict[str, DeclaredFamily] = field(default_factory=dict)
+    families: Families = field(default_factory=Families)
     datasets: dict[str, Dataset] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     transforms: dict[str, str] = field(default_factory=dict)
@@ -227,7 +235,13 @@ class Registry:
     tasks: dict[str, str | Path | Mapping[str, Any]] = field(default_factory=dict)
     commands: dict[str, typer.Typer] = field(default_factory=dict)
     """Command name → the Typer app of the plugin that brought it."""
+    owners: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    """Kind and name of a part, task or command → the plugin that brought it."""
     _parts: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.families, Families):
+            self.families = Families(self.families)
 
     def models(self) -> Iterator[DeclaredModel]:
         """Go through every declared model, family by family."""
@@ -263,10 +277,7 @@ class Registry:
 
     def claimant(self, model_type: str) -> DeclaredFamily | None:
         """Find the family that speaks for checkpoints of this ``model_type``."""
-        for family in self.families.values():
-            if model_type in family.family.claims:
-                return family
-        return None
+        return next(iter(self.families.claimants(model_type)), None)
 
     def dataset(self, name: str) -> Dataset:
         """Find a declared dataset."""

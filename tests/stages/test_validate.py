@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from zoo import plugins
 from zoo.cli import app
+from zoo.plugins import host
 from zoo.stages.validate import validate
 
 from ..conftest import REGISTER_FAMILY
@@ -176,3 +178,43 @@ def test_it_is_offered_as_a_pre_commit_hook() -> None:
     words = [*hook["entry"].split()[1:], *hook["args"]]
     assert CliRunner().invoke(app, ["validate", "--help"]).exit_code == 0
     assert words == ["validate", "."]
+
+
+@pytest.mark.parametrize("shape", ["one file", "many files"])
+def test_time_is_linear_in_the_number_of_models(shape, tmp_path, family_yaml) -> None:
+    """Quadrupling the models takes about four times as long, not sixteen times."""
+
+    def seconds(count: int) -> float:
+        folder = tmp_path / f"{shape} {count}"
+        folder.mkdir()
+        if shape == "one file":
+            model = (
+                "  - {{name: m{0}, weights: {{hub: a/m{0}}}, architecture: {{hidden_size: 64, intermediate_size: 128, "
+            )
+            model += "num_hidden_layers: {1}, num_attention_heads: 4}}}}\n"
+            models = "".join(model.format(index, index % 7 + 1) for index in range(count))
+            (folder / "many.yaml").write_text(family_yaml().split("  - name")[0] + models)
+        else:
+            for index in range(count):
+                text = family_yaml(f"f{index}", f"f{index}-1b", f"[f{index}]").replace(
+                    "example/one", f"example/f{index}"
+                )
+                (folder / f"f{index}.yaml").write_text(text)
+        begun = time.process_time()
+        found = validate(host(), [str(folder)])
+        took = time.process_time() - begun
+        assert found.ok, found.findings[:3]
+        return took
+
+    seconds(20)
+    small = min(seconds(100), seconds(101))
+    assert seconds(400) < 9 * small
+
+
+def test_a_name_that_all_take_is_told_a_few_times(tmp_path, family_yaml) -> None:
+    for index in range(30):
+        text = family_yaml(f"f{index}", "same", "[same]").replace("example/one", f"example/f{index}")
+        (tmp_path / f"f{index}.yaml").write_text(text)
+    found = validate(host(), [str(tmp_path)])
+    assert 29 <= found.count("error") <= 3 * 30
+    assert 29 <= found.count("warning") <= 3 * 30

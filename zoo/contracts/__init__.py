@@ -11,7 +11,7 @@ A part is registered by a string, ``"package.module:Class"``, and imported on fi
 Only the builder knows all of them.
 """
 
-from zoo.contracts.architecture import ArchitecturePart
+from zoo.contracts.architecture import ArchitecturePart, RepeatingLayers
 from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
 from zoo.contracts.source import Source, Transform, TransformedCheckpoint
@@ -38,6 +38,7 @@ __all__ = [
     "Parameter",
     "ParameterKind",
     "Quantizer",
+    "RepeatingLayers",
     "RowSlice",
     "Slab",
     "Source",

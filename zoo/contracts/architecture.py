@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from zoo.contracts.weights import Parameter
 from zoo.declarations.architecture import Architecture
@@ -53,4 +53,13 @@ class ArchitecturePart(Protocol):
 
         Layers are composed inside ``with ops.layer(index)``, and exactly one value goes from each to the next.
         """
+        ...
+
+
+@runtime_checkable
+class RepeatingLayers(Protocol):
+    """What an architecture may offer whose layers repeat: lists ask of thousands of models what a target lacks."""
+
+    def one_of_each_layer(self, arch: Architecture) -> Architecture:
+        """Shorten the numbers to a few layers that compose the same operations with the same features."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -144,6 +145,12 @@ class Family(Value):
     def positions(self) -> dict[str, int]:
         """Where each model stands in ``models``, by name."""
         return {model.name: index for index, model in enumerate(self.models)}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Family:
+        """Copy the family; what was computed of its models is not copied with them."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("positions", None)
+        return copied
 
     def claim(self, model_type: str) -> ArchitectureFields | None:
         """What a ``config.json`` of this type leaves unsaid; None where the family does not claim the type."""

@@ -42,3 +42,10 @@ class Decoder:
     def forward(self, arch: Architecture, ops: GraphOps, head_multiple: int = 1) -> None:
         """Compose the computation."""
         forward.forward(arch, ops, head_multiple)
+
+    def one_of_each_layer(self, arch: Architecture) -> Architecture:
+        """Shorten the numbers to two layers, or one of each type, that compose the same operations."""
+        kinds = tuple(dict.fromkeys(arch.layer_types or ()))
+        few = kinds if len(kinds) > 1 else (kinds * 2)[: arch.num_hidden_layers]
+        count = len(few) or min(2, arch.num_hidden_layers)
+        return arch.model_copy(update={"num_hidden_layers": count, "layer_types": few or None})

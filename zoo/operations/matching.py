@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from zoo.contracts.architecture import RepeatingLayers
 from zoo.operations.program import Program
 from zoo.operations.record import record
 
@@ -28,8 +29,12 @@ def needs(program: Program) -> dict[str, frozenset[str]]:
 
 def lacking(program: Program, implemented: Needs) -> list[str]:
     """Name what a program needs and a target lacks: ``attention(softcap)``, or an operation by itself."""
+    return _difference(needs(program), implemented)
+
+
+def _difference(needed: Needs, implemented: Needs) -> list[str]:
     lines = []
-    for kind, features in needs(program).items():
+    for kind, features in needed.items():
         if kind not in implemented:
             lines.append(kind)
         elif missing := sorted(features - implemented[kind]):
@@ -41,4 +46,19 @@ def missing(part: ArchitecturePart, arch: Architecture, target: Target) -> list[
     """Name the operations and features that an architecture uses and a target lacks; none where it can be built."""
     if target.operations is None:
         return []
-    return lacking(record(part, arch, target.head_multiple), target.operations)
+    return _difference(_needed(part, arch, target.head_multiple), target.operations)
+
+
+_REMEMBERED = 4096
+_remembered: dict[tuple[type, int, str], Needs] = {}
+
+
+def _needed(part: ArchitecturePart, arch: Architecture, head_multiple: int) -> Needs:
+    """Collect what a model needs, once for all that ask; a list of thousands asks often."""
+    short = part.one_of_each_layer(arch) if isinstance(part, RepeatingLayers) else arch
+    key = (type(part), head_multiple, short.model_dump_json())
+    if key not in _remembered:
+        if len(_remembered) >= _REMEMBERED:
+            _remembered.clear()
+        _remembered[key] = needs(record(part, short, head_multiple))
+    return _remembered[key]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.declarations.architecture import Architecture
 from zoo.errors import ZooError
+from zoo.families import Families
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.testing.checkpoint import write_config, write_empty, write_random, write_tokenizer
 from zoo.testing.shrink import shrink, with_numbers
@@ -143,4 +144,5 @@ def distinct(models: Iterator[DeclaredModel]) -> list[DeclaredModel]:
 
 def only(registry: Registry, plugin: str) -> Registry:
     """Narrow a registry to the families of one plugin."""
-    return replace(registry, families={n: one for n, one in registry.families.items() if one.plugin == plugin})
+    mine = {name: declared for name, declared in registry.families.items() if declared.plugin == plugin}
+    return replace(registry, families=Families(mine))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from zoo.declarations.architecture import Architecture, ArchitectureFields
 from zoo.declarations.family import Tokens
+from zoo.families import Families
 from zoo.registry import DeclaredModel, Registry
 
 VOCABULARY = 331
@@ -68,7 +69,7 @@ def with_numbers(registry: Registry, model: DeclaredModel, arch: Architecture) -
         update={"models": tuple(own if one.name == own.name else one for one in model.family.models)}
     )
     declared = replace(model.declared_in, family=family)
-    return replace(registry, families=registry.families | {family.name: declared})
+    return replace(registry, families=Families({**registry.families, family.name: declared}))
 
 
 _NO_TOKENS = Tokens(bos_token_id=None, eos_token_id=None, pad_token_id=None)

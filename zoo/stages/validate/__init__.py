@@ -9,13 +9,14 @@ from pathlib import Path
 from zoo.declarations.dataset import DatasetsFile
 from zoo.declarations.family import Family
 from zoo.errors import UsageError
+from zoo.families import Families
 from zoo.plugins import Host
 from zoo.registry import DeclaredFamily, Registry
 from zoo.stages.validate.family import check_family
 from zoo.stages.validate.findings import Finding, Page, Validation
 from zoo.stages.validate.online import check_dataset_hub, check_family_hub
 from zoo.stages.validate.reading import read, yaml_files
-from zoo.stages.validate.together import check_dataset, check_names, check_weights, comes_from
+from zoo.stages.validate.together import Others, check_dataset, comes_from
 
 __all__ = ["Finding", "Validation", "validate"]
 
@@ -80,7 +81,7 @@ def _without(registry: Registry, paths: list[Path]) -> Registry:
     """Leave out what was loaded from the files under review: they are judged as they are now."""
     here = {one.resolve() for one in paths}
     kept = {name: one for name, one in registry.families.items() if one.path is None or one.path.resolve() not in here}
-    return replace(registry, families=kept, datasets=dict(registry.datasets))
+    return replace(registry, families=Families(kept), datasets=dict(registry.datasets))
 
 
 def _judge(
@@ -95,16 +96,18 @@ def _judge(
             registry.datasets.setdefault(dataset.name, dataset)
             if not offline:
                 check_dataset_hub(page, ("datasets", index), dataset)
-    judged: list[DeclaredFamily] = [
-        one for one in registry.families.values() if one not in [two for _, two in families]
-    ]
-    known = {**registry.families, **{one.family.name: one for _, one in families}}
-    for page, bare in families:
-        declared = replace(bare, known=known)
-        check_names(page, declared, judged)
-        check_weights(page, declared, judged)
-        check_family(page, declared, replace(registry, families=known | {declared.family.name: declared}))
-        judged.append(declared)
+    mine = {id(declared) for _, declared in families}
+    others = Others(declared for declared in registry.families.values() if id(declared) not in mine)
+    known = Families(registry.families)
+    reviewed = [(page, replace(bare, known=known)) for page, bare in families]
+    known.update((declared.family.name, declared) for _, declared in reviewed)
+    judging = replace(registry, families=known)
+    for page, declared in reviewed:
+        others.check_names(page, declared)
+        others.check_weights(page, declared)
+        known[declared.family.name] = declared  # of several by one name, the one under review is meant
+        check_family(page, declared, judging)
+        others.add(declared)
         if not offline:
             check_family_hub(page, declared)
         elif any(one.model.weights.hub for one in declared.models):

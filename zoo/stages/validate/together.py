@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -15,45 +16,74 @@ from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.stages.validate.findings import Page
 from zoo.yamlfile import Location
 
+TOLD = 3
+"""Of how many others a clash is told; a name that a thousand families take is one mistake, not a thousand."""
 
-def check_names(page: Page, mine: DeclaredFamily, others: list[DeclaredFamily]) -> None:
-    """Find families, claims and models that somebody else declares too."""
-    for other in others:
-        if other.family.name == mine.family.name:
+
+class Others:
+    """What the families before declare: the names, claims and weights that the next one may clash with."""
+
+    def __init__(self, families: Iterable[DeclaredFamily]) -> None:
+        self._families: dict[str, list[DeclaredFamily]] = {}
+        self._claims: dict[str, list[DeclaredFamily]] = {}
+        self._models: dict[str, list[DeclaredFamily]] = {}
+        self._weights: dict[tuple[str, str], DeclaredModel] = {}
+        for family in families:
+            self.add(family)
+            for model in family.models:
+                self._claim_weights(model)
+
+    def add(self, family: DeclaredFamily) -> None:
+        """Remember what a family declares, for those after it."""
+        self._families.setdefault(family.family.name, []).append(family)
+        for claim in family.family.claims:
+            self._claims.setdefault(claim, []).append(family)
+        for model in family.models:
+            self._models.setdefault(model.name, []).append(family)
+
+    def check_names(self, page: Page, mine: DeclaredFamily) -> None:
+        """Find families, claims and models that somebody else declares too."""
+        for other in self._families.get(mine.family.name, [])[:TOLD]:
             page.error(("name",), f"the family {other.family.name!r} is declared by {_whose(other)} too", "rename one")
         for index, claim in enumerate(mine.family.claims):
-            if claim in other.family.claims:
-                at = claim if isinstance(mine.family.claims, dict) else index
-                page.error(("claims", at), f"family {other.family.name!r} already claims model_type {claim!r}")
-        taken = {one.name for one in other.models}
+            at = claim if isinstance(mine.family.claims, dict) else index
+            for other in self._claims.get(claim, [])[:TOLD]:
+                page.error(
+                    ("claims", at),
+                    f"family {other.family.name!r} of {_whose(other)} already claims model_type {claim!r}",
+                    "state it as `model_type` instead, or leave the other out: ZOO_PLUGINS=-NAME",
+                )
         for index, model in enumerate(mine.models):
-            if model.name in taken:
+            for other in self._models.get(model.name, [])[:TOLD]:
                 page.warn(
                     ("models", index, "name"),
                     f"family {other.family.name!r} declares a model {model.name!r} too",
                     f"people will have to say {model.full_name}",
                 )
 
+    def check_weights(self, page: Page, mine: DeclaredFamily) -> None:
+        """Find the same weights declared twice; with other numbers that is a contradiction."""
+        for index, model in enumerate(mine.models):
+            at: Location = ("models", index, "weights")
+            first = self._claim_weights(model)
+            if first is None:
+                continue
+            hub = model.model.weights.hub
+            differing = _differing(model, first)
+            if differing:
+                name, one, two = differing
+                message = f"{hub} is declared as {first.full_name} too, with {name} {two}, not {one}"
+                page.error(at, message, "one of them is wrong")
+            else:
+                page.warn(at, f"{hub} is declared as {first.full_name} too", "one name for one thing is enough")
 
-def check_weights(page: Page, mine: DeclaredFamily, others: list[DeclaredFamily]) -> None:
-    """Find the same weights declared twice; with other numbers that is a contradiction."""
-    seen: dict[tuple[str, str], DeclaredModel] = {}
-    for other in others:
-        for model in other.models:
-            _claim(model, seen)
-    for index, model in enumerate(mine.models):
-        at: Location = ("models", index, "weights")
-        first = _claim(model, seen)
-        if first is None:
-            continue
-        hub = model.model.weights.hub
-        differing = _differing(model, first)
-        if differing:
-            name, one, two = differing
-            message = f"{hub} is declared as {first.full_name} too, with {name} {two}, not {one}"
-            page.error(at, message, "one of them is wrong")
-        else:
-            page.warn(at, f"{hub} is declared as {first.full_name} too", "one name for one thing is enough")
+    def _claim_weights(self, model: DeclaredModel) -> DeclaredModel | None:
+        """Note who declares weights first; None where this model does."""
+        weights = model.model.weights
+        if weights.hub is None:
+            return None
+        first = self._weights.setdefault((weights.hub.lower(), weights.revision), model)
+        return None if first is model else first
 
 
 def check_dataset(page: Page, at: Location, dataset: Dataset, registry: Registry) -> None:
@@ -78,14 +108,6 @@ def comes_from(host: Host, dataset: str, file: Path) -> bool:
 
 def _whose(other: DeclaredFamily) -> str:
     return f"plugin {other.plugin!r}" if other.path is None or other.plugin else str(other.path)
-
-
-def _claim(model: DeclaredModel, seen: dict[tuple[str, str], DeclaredModel]) -> DeclaredModel | None:
-    weights = model.model.weights
-    if weights.hub is None:
-        return None
-    first = seen.setdefault((weights.hub.lower(), weights.revision), model)
-    return None if first is model else first
 
 
 def _differing(one: DeclaredModel, two: DeclaredModel) -> tuple[str, object, object] | None:
