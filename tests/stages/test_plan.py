@@ -55,8 +55,8 @@ CHILD = """
     from zoo.stages.plan import plan
     folder, output, precision, threads = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     arch = architecture(**json.loads(sys.argv[5]))
-    recipe = make_recipe(arch, precision)
     opened = open_folder(folder)
+    recipe = make_recipe(arch, precision, opened.digest)
     print(plan(recipe, opened, registry(), output, threads=threads).peak_memory_bytes)
     build(recipe, opened, output, registry(), threads=threads, warn=lambda line: None)
     # Not ru_maxrss, which a child inherits from the process that started it.

@@ -14,7 +14,7 @@ Only the builder knows all of them.
 from zoo.contracts.architecture import ArchitecturePart, RepeatingLayers
 from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
-from zoo.contracts.source import Source, Transform, TransformedCheckpoint
+from zoo.contracts.source import CheckpointOver, Source, Transform, TransformedCheckpoint
 from zoo.contracts.target import Target
 from zoo.contracts.weights import (
     HeadPadding,
@@ -30,6 +30,7 @@ from zoo.contracts.weights import (
 __all__ = [
     "ArchitecturePart",
     "Checkpoint",
+    "CheckpointOver",
     "FoldLink",
     "FoldableLayer",
     "Folding",

@@ -64,17 +64,11 @@ class Transform(Protocol):
         ...
 
 
-class TransformedCheckpoint:
-    """A checkpoint that answers as the one below it; a transform overrides what it changes.
+class CheckpointOver:
+    """A checkpoint that answers as the one below it."""
 
-    Args:
-        base: what is transformed.
-        pin: what the recipe is to say about it.
-    """
-
-    def __init__(self, base: Checkpoint, pin: TransformPin) -> None:
+    def __init__(self, base: Checkpoint) -> None:
         self.base = base
-        self.pin = pin
 
     @property
     def name(self) -> str:
@@ -90,7 +84,6 @@ class TransformedCheckpoint:
 
     @property
     def digest(self) -> str:
-        """The digest of what is below: the recipe names the transforms beside it."""
         return self.base.digest
 
     @property
@@ -103,7 +96,7 @@ class TransformedCheckpoint:
 
     @property
     def transforms(self) -> tuple[TransformPin, ...]:
-        return (*self.base.transforms, self.pin)
+        return self.base.transforms
 
     @property
     def download_bytes(self) -> int:
@@ -111,8 +104,7 @@ class TransformedCheckpoint:
 
     @property
     def folder(self) -> Path | None:
-        """None: no other program sees the transformed tensors."""
-        return None
+        return self.base.folder
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         return self.base.read(name, start, stop, out)
@@ -133,3 +125,28 @@ class TransformedCheckpoint:
 
     def close(self) -> None:
         self.base.close()
+
+
+class TransformedCheckpoint(CheckpointOver):
+    """What a transform makes: the checkpoint below, save for what a subclass overrides.
+
+    Its ``digest`` stays that of the checkpoint below: the recipe names the transforms beside it.
+
+    Args:
+        base: what is transformed.
+        pin: what the recipe is to say about it.
+    """
+
+    def __init__(self, base: Checkpoint, pin: TransformPin) -> None:
+        super().__init__(base)
+        self.pin = pin
+
+    @property
+    def transforms(self) -> tuple[TransformPin, ...]:
+        """What was done below, and this."""
+        return (*self.base.transforms, self.pin)
+
+    @property
+    def folder(self) -> Path | None:
+        """None: no other program sees the transformed tensors."""
+        return None

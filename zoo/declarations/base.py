@@ -18,6 +18,8 @@ HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
+Blake3 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
 
 class Value(BaseModel):
     """A frozen value: unknown fields are errors, and it prints as JSON."""

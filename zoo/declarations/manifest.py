@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from zoo.declarations.base import Sha256, Value, digest
+from pydantic import Field
+
+from zoo.declarations.base import Blake3, Sha256, Value, digest
 from zoo.declarations.recipe import Recipe
 
 
@@ -28,6 +30,9 @@ class Manifest(Value):
     """Stored bits, scales and zero points included, over stored weights."""
     files: dict[str, FileRecord]
     """Every file of the folder but ``zoo.json``, by its path inside the folder."""
+    inputs: dict[str, Blake3] = Field(default_factory=dict)
+    """BLAKE3 of every tensor of the checkpoint, row after row as it stores them; empty in packages of format 1 and in
+    those that hold no weights."""
     versions: dict[str, str]
     """Versions of the tools that built it: recorded, not hashed."""
 

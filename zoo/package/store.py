@@ -19,6 +19,10 @@ class StoredPackage(Value):
     precision: str
     target: str
     recipe_hash: str
+    hub: str | None
+    """The hub repository of its weights."""
+    digest: str | None
+    """The digest of its weights; None in packages of format 1."""
     path: Path
 
 
@@ -33,6 +37,8 @@ def read_labels(manifest: Path) -> StoredPackage | None:
             precision=recipe["precision"],
             target=recipe["target"]["name"],
             recipe_hash=data["recipe_hash"],
+            hub=recipe["weights"].get("hub"),
+            digest=recipe["weights"].get("digest"),
             path=manifest.parent,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from zoo.errors import ZooError
 from zoo.sources.companions import CONFIG, MAX_COMPANION, MAX_CONFIG, chosen
 from zoo.sources.jsonfile import read_bytes, read_object
 from zoo.sources.safetensors import MAX_HEADER, Header
+from zoo.sources.samples import sampled_digest
 from zoo.sources.shards import Shards
 from zoo.sources.weightfiles import absence, check_name, choose, header_of, is_index, read_headers
 
@@ -48,18 +50,22 @@ class FolderCheckpoint:
             self._strides |= header.strides
         self._weights = {file: [one.file_size, hashlib.sha256(one.raw).hexdigest()] for file, one in headers.items()}
         sizes = {file: header.file_size for file, header in headers.items()}
-        self._shards = Shards(sizes, {file: _inside(folder, file) for file in headers})
+        self._headers = headers
+        self._paths = {file: _inside(folder, file) for file in headers}
+        self._shards = Shards(sizes, self._paths)
 
     @cached_property
     def digest(self) -> str:
         """Name everything of the folder that decides a build's bits; see ``Checkpoint``."""
         beside = {name: hashlib.sha256(self.companion(name) or b"").hexdigest() for name in self.companions()}
-        return digest({"companions": beside, "weights": self._weights})
+        return content_digest(
+            beside, self.checksums, lambda: [self._weights, sampled_digest(self._paths, self._headers)]
+        )
 
-    @property
+    @cached_property
     def checksums(self) -> Mapping[str, str]:
-        """Empty: nobody vouches for a folder."""
-        return {}
+        """SHA-256 of each file, where the folder is a snapshot of the hub's cache, which names its files by theirs."""
+        return hub_checksums(self._paths) if self.revision is not None else {}
 
     @property
     def revision(self) -> str | None:
@@ -120,6 +126,26 @@ class FolderCheckpoint:
     def close(self) -> None:
         """Close the files of weights; reading opens them again."""
         self._shards.close()
+
+
+def content_digest(companions: Mapping[str, str], checksums: Mapping[str, str], samples: Callable[[], Any]) -> str:
+    """Name a checkpoint's content.
+
+    Args:
+        companions: SHA-256 of the files beside the weights.
+        checksums: SHA-256 of every file of weights, where the hub states them; otherwise empty.
+        samples: says what else tells the weights apart.
+    """
+    return digest({"companions": dict(companions), "weights": dict(checksums) or samples()})
+
+
+def hub_checksums(paths: Mapping[str, Path]) -> dict[str, str]:
+    """Read the SHA-256 of files from the names that the hub's cache gives them; empty unless it knows all."""
+    try:
+        names = {file: path.resolve().name for file, path in paths.items()}
+    except (OSError, RuntimeError):
+        return {}
+    return names if all(re.fullmatch("[0-9a-f]{64}", name) for name in names.values()) else {}
 
 
 def open_folder(path: Path) -> FolderCheckpoint:

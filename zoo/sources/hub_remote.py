@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import Stamp, TensorInfo
 from zoo.errors import ZooError
 from zoo.sources.configonly import ConfigOnly
-from zoo.sources.folder import FolderCheckpoint, open_folder
+from zoo.sources.folder import FolderCheckpoint, content_digest, open_folder
 from zoo.sources.hub import bring_weights, weight_files
 from zoo.sources.hub_errors import Place, attempt
 from zoo.sources.jsonfile import read_object
@@ -54,15 +55,20 @@ class RemoteCheckpoint:
         """Every tensor, by name."""
         return self._opened.tensors
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Name the content; see ``Checkpoint``."""
-        return self._opened.digest
+        """Name the content: as the download will have it, where the hub states what it holds."""
+        beside = {name: sha256(self.companion(name) or b"").hexdigest() for name in self.companions()}
+        return content_digest(beside, self.checksums, self._described)
 
-    @property
+    def _described(self) -> dict[str, Any]:
+        return {file: [one.file_size, sha256(one.raw).hexdigest()] for file, one in self._headers.items()}
+
+    @cached_property
     def checksums(self) -> Mapping[str, str]:
         """SHA-256 of files of weights, as the hub states them."""
-        return {}
+        stated = {name: self._remote.describe(name).wanted.sha256 for name in self._names}
+        return {name: one for name, one in stated.items() if one} if all(stated.values()) else {}
 
     @cached_property
     def download_bytes(self) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from zoo.package.publish import clear_up, existing, publish, recover, standing, 
 from zoo.package.signals import Signals, listening
 from zoo.package.staging import Staging, make_staging
 from zoo.package.stream import Progress, Stream
+from zoo.sources.content import differing, known_digests, remember, settle
+from zoo.sources.recording import Recording
 from zoo.stages.choices import needs_calibration
 from zoo.stages.plan import default_threads
 from zoo.units import bytes_text
@@ -76,7 +79,7 @@ def build(
     output = Path(os.path.abspath(output))
     warn = warn or logging.getLogger("zoo").warning
     clear_up(output)
-    if existing(output, recipe.hash, force=force):
+    if _already_built(output, recipe, checkpoint, force=force):
         return open_package(output)
     layout = lay_out(recipe, registry)
     account(layout, checkpoint)
@@ -89,23 +92,39 @@ def build(
         warn(line)
     with locked(output), listening() as signals:
         unfinished = recover(output)
-        if existing(output, recipe.hash, force=force):  # another process finished it while this one waited
+        if _already_built(output, recipe, checkpoint, force=force):  # another process finished it meanwhile
             return open_package(output)
         before = standing(output)
         staging = unfinished or make_staging(output)
         work = _Work(layout, staging, threads or default_threads(), signals, warn, progress, calibration, device)
-        records = _write(work, checkpoint, companions)
+        records, inputs = _write(work, checkpoint, companions)
         manifest = Manifest(
             recipe=recipe,
             recipe_hash=recipe.hash,
             parameters=layout.parameters,
             bits_per_weight=layout.bits_per_weight,
             files=dict(sorted(records.items())),
+            inputs=inputs,
             versions=_versions(),
         )
         write_manifest(staging.new, manifest)
         publish(staging, before)
     return Package(output, manifest)
+
+
+def _already_built(output: Path, recipe: Recipe, checkpoint: Checkpoint | None, *, force: bool) -> bool:
+    """Tell whether this very recipe stands there, built from these very weights.
+
+    Raises:
+        ZooError: something else stands there that must not be replaced.
+    """
+    manifest = existing(output, recipe.hash, force=force)
+    if manifest is None:
+        return False
+    tensor = differing(checkpoint, manifest.inputs) if checkpoint is not None else None
+    if tensor is not None:
+        raise ZooError(f"{output}: holds a build of other weights (tensor {tensor!r} differs); --force replaces it")
+    return True
 
 
 @dataclass(frozen=True)
@@ -122,30 +141,38 @@ class _Work:
     device: str
 
 
-def _write(work: _Work, checkpoint: Checkpoint | None, companions: dict[str, bytes]) -> dict[str, FileRecord]:
-    """Fill the staging folder with everything but the manifest; return what is in it."""
+def _write(
+    work: _Work, checkpoint: Checkpoint | None, companions: dict[str, bytes]
+) -> tuple[dict[str, FileRecord], dict[str, str]]:
+    """Fill the staging folder with everything but the manifest; return what is in it, and what the tensors were."""
     layout, staging = work.layout, work.staging
     small = dict(layout.files) | companions
     records = {name: FileRecord(size=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in small.items()}
+    inputs: dict[str, str] = {}
     if checkpoint is not None and layout.placed:
         name = layout.target.data_file
-        checksum = _write_data(work, checkpoint, name)
+        checksum, inputs = _write_data(work, checkpoint, name)
         records[name] = FileRecord(size=layout.data_size, sha256=checksum)
     else:
         staging.clear_new()
     staging.clear_new(set(records))
     for file, raw in small.items():
         write_file(staging.new, file, raw)
-    return records
+    return records, inputs
 
 
-def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> str:
-    """Write the data file, from where an earlier build of the same work got to; return its SHA-256."""
+def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> tuple[str, dict[str, str]]:
+    """Write the data file, from where an earlier build of the same work got to.
+
+    Returns:
+        Its SHA-256, and the BLAKE3 of every tensor.
+    """
     layout, staging = work.layout, work.staging
-    stamps = checkpoint.stamps()
+    started, stamps, known = time.time_ns(), checkpoint.stamps(), known_digests(checkpoint)
+    recording = Recording(checkpoint, work.threads, known)
     places = [[one.parameter.name, one.array, one.dtype, one.offset, one.nbytes] for one in layout.arrays]
-    inputs = {name: stamp[2:4] for name, stamp in stamps.items()}  # a device may be numbered anew between two builds
-    journal = Journal(staging.path, identity(layout.recipe.hash, places, inputs))
+    states = {name: stamp[2:4] for name, stamp in stamps.items()}  # a device may be numbered anew between two builds
+    journal = Journal(staging.path, identity(layout.recipe.hash, places, states))
     path = staging.new / name
     if journal.exists() and not journal.matches():
         work.warn(
@@ -168,15 +195,18 @@ def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> str:
 
             assert work.calibration is not None
             CalibratedStream(
-                layout, checkpoint, data, path, journal, done, work.signals, work.calibration, work.device
+                layout, recording, data, path, journal, done, work.signals, work.calibration, work.device
             ).run(work.progress)
         else:
-            stream = Stream(layout, checkpoint, data, journal, done, work.signals)
+            stream = Stream(layout, recording, data, journal, done, work.signals)
             stream.run(work.threads, work.progress)
+        inputs = recording.digests()
         if checkpoint.stamps() != stamps:
             journal.close(remove=True)
             raise ZooError(f"{checkpoint.name}: its files changed while they were read; build again")
-        return data.finish()
+        remember(checkpoint, inputs, stamps, started)
+        settle(checkpoint, layout.recipe.weights.digest, inputs)
+        return data.finish(), inputs
     finally:
         journal.close()
         data.close()

@@ -111,7 +111,7 @@ def resolve(
         model=subject.declared.name if subject.declared else subject.label,
         family=family.family.name if family else None,
         licence=resolve_licence(subject.declared, checkpoint),
-        weights=pin_weights(location, checkpoint),
+        weights=pin_weights(location, checkpoint, read=required and not headers_only),
         architecture=architecture,
         tokens=resolve_tokens(subject.declared, checkpoint, architecture.vocab_size),
         chat_template=subject.declared.chat_template if subject.declared else None,
@@ -221,15 +221,21 @@ def checkpoint_licence(checkpoint: Checkpoint) -> str | None:
     return None
 
 
-def pin_weights(location: Location, checkpoint: Checkpoint | None) -> WeightsPin:
-    """Pin the weights by what they are, never by where they lie."""
+def pin_weights(location: Location, checkpoint: Checkpoint | None, *, read: bool) -> WeightsPin:
+    """Pin the weights by what they are, never by where they lie.
+
+    Args:
+        read: read them in full where only that tells them from others that were built here.
+    """
+    from zoo.sources.content import settled_digest
+
     if checkpoint is None:
         return WeightsPin(hub=location.hub, revision=location.revision)
     # A hub's revision is what it was when the files came: the commit.
     return WeightsPin(
         hub=location.hub,
         revision=checkpoint.revision if location.hub else None,
-        digest=checkpoint.digest,
+        digest=settled_digest(checkpoint, read=read),
         files=dict(checkpoint.checksums),
         transforms=checkpoint.transforms,
     )

@@ -9,6 +9,7 @@ from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.store import StoredPackage, read_labels, stored_packages
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.stages.locations import HUB, find_source, is_checkpoint
+from zoo.stages.weights import locate_weights
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def _choose(registry: Registry, text: str, precision: str | None, *, to_run: boo
         if precision is not None and labels is not None and labels.precision != precision:
             raise UsageError(f"{subject.label} was built as {labels.precision}, not {precision}; leave -p out")
         return subject.package
-    packages = find_packages(subject.declared, subject.label)
+    packages = built = find_packages(subject.declared, subject.label)
+    if subject.location is not None and built:
+        packages = _built_from(registry, subject, built)
     if precision is not None:
         from zoo.declarations.recipe import PRECISIONS
 
@@ -101,7 +104,8 @@ def _choose(registry: Registry, text: str, precision: str | None, *, to_run: boo
         packages = [one for one in packages if one.precision == precision]
     if not packages:
         option = f" --precision {precision}" if precision else ""
-        raise ZooError(f"no package of {text} is built; build one: zoo build {text}{option}")
+        others = f" ({built[0].path.name} was built from other weights)" if built and not precision else ""
+        raise ZooError(f"no package of {text} is built{others}; build one: zoo build {text}{option}")
     if to_run:
         runnable = [one for one in packages if is_runnable(registry, one.target)]
         if not runnable:
@@ -112,6 +116,18 @@ def _choose(registry: Registry, text: str, precision: str | None, *, to_run: boo
         advice = "name the folder" if len({one.precision for one in packages}) == 1 else "choose with -p"
         raise UsageError(f"several packages of {text} are built: {names}; {advice}")
     return packages[0].path
+
+
+def _built_from(registry: Registry, subject: Subject, packages: list[StoredPackage]) -> list[StoredPackage]:
+    """Keep the packages that were built from the very weights of a location: many folders have one name."""
+    from zoo.sources.content import settled_digest
+
+    location = locate_weights(registry, subject, None, None)
+    assert location is not None
+    if location.hub is not None:
+        return [package for package in packages if package.hub == location.hub]
+    digest = settled_digest(location.open(registry, offline=True), read=True)
+    return [package for package in packages if package.digest == digest]
 
 
 def is_runnable(registry: Registry, target: str) -> bool:

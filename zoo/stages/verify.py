@@ -135,13 +135,28 @@ def original_weights(registry: Registry, package: Package, subject: Subject, wei
             f"{fetch}name their folder with --weights"
         )
     checkpoint = retransformed(registry, checkpoint.bring(), recipe.weights.transforms)
-    if checkpoint.digest != recipe.weights.digest:
-        raise ZooError(
-            f"{checkpoint.name} is not what {package.path.name} was built from: its digest is "
-            f"{checkpoint.digest[:12]}, the package's recipe says {(recipe.weights.digest or 'none')[:12]}; "
-            "name the right folder with --weights"
-        )
+    _require_inputs(package, checkpoint)
     return checkpoint
+
+
+def _require_inputs(package: Package, checkpoint: Checkpoint) -> None:
+    """Refuse weights, or files beside them, that a package was not built from.
+
+    Raises:
+        ZooError: naming what differs.
+    """
+    from zoo.sources.content import differing, full_digest
+
+    name, wrong = package.path.name, "name the right folder with --weights"
+    inputs, stated = package.manifest.inputs, package.manifest.recipe.weights.digest
+    tensor = differing(checkpoint, inputs)
+    if tensor is not None:
+        raise ZooError(f"{checkpoint.name} is not what {name} was built from: its tensor {tensor!r} differs; {wrong}")
+    if stated not in (checkpoint.digest, full_digest(checkpoint.digest, inputs)):
+        raise ZooError(
+            f"{checkpoint.name} is not what {name} was built from: its tensors are the same, but its config.json, "
+            f"tokenizer or another file beside them differs; {wrong}"
+        )
 
 
 def fits(package: Package) -> bool:

@@ -62,7 +62,7 @@ class Other:
             what = package.manifest.recipe.precision
             return cls(
                 what, "transformers fp32", original=True, folder=checkpoint.folder, scoring=scoring,
-                digest=checkpoint.digest,
+                digest=digest([package.manifest.recipe.weights.digest, package.manifest.inputs]),
             )  # fmt: skip
         other = _other_package(registry, request.against)
         note = None
