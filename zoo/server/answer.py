@@ -113,7 +113,11 @@ class Answer(Response):
             running = await service.pool.lease(model.name)
             places.running = running
             tokens = running.tokens
-            room = min(running.scheduler.context - 1, service.settings.max_prompt_tokens or 2**62)
+            room = min(
+                running.scheduler.context - 1,
+                running.engine.longest_prompt,
+                service.settings.max_prompt_tokens or 2**62,
+            )
             loop = asyncio.get_running_loop()
             prompts = await loop.run_in_executor(service.encoders, self._dialect.encode, tokens, room)
             constraint = await loop.run_in_executor(service.encoders, self._dialect.constrain, running.engine, prompts)
