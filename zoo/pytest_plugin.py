@@ -26,7 +26,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     models = list(only(host().registry, plugin).models())
     if "zoo_case" in wanted:
-        models = distinct(iter(models))
+        models = distinct(host().registry, iter(models))
     metafunc.parametrize(
         wanted.pop(), [pytest.param(one, id=one.name) for one in models], indirect=True, scope="module"
     )
@@ -57,4 +57,4 @@ def zoo_case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     from zoo.testing.case import Case
 
     model: Any = request.param
-    return Case(host().registry, model, tmp_path_factory.mktemp("zoo"), getattr(request.module, "MODEL_TYPE", None))
+    return Case(host().registry, model, tmp_path_factory.mktemp("zoo"), request.module)

@@ -14,7 +14,7 @@ from zoo.sources.folder import open_folder
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from zoo.verify.reference import Reference  # noqa: E402
+from zoo.verify.reference import TransformersReference  # noqa: E402
 
 
 def sequences(vocab: int = 331) -> list[np.ndarray]:
@@ -25,7 +25,7 @@ def sequences(vocab: int = 331) -> list[np.ndarray]:
 def check(folder) -> None:
     """Compare with the model's own forward over all its weights at once."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    reference = Reference(open_folder(folder))
+    reference = TransformersReference(open_folder(folder))
     ids = sequences()
     reference.begin(ids)
     for layer in range(reference.num_layers):
@@ -85,7 +85,7 @@ def test_a_model_saved_without_its_head_and_prefix(tmp_path) -> None:
 
 def test_one_layer_is_in_memory_at_a_time(tmp_path) -> None:
     make_checkpoint(tmp_path, num_hidden_layers=4)
-    reference = Reference(open_folder(tmp_path))
+    reference = TransformersReference(open_folder(tmp_path))
 
     def there() -> set[str]:
         return {name for name, weight in reference._model.named_parameters() if not weight.is_meta}
@@ -103,17 +103,17 @@ def test_what_cannot_be_referred_to_is_one_line(tmp_path) -> None:
     make_checkpoint(tmp_path)
     edit_config(tmp_path, model_type="nobody-knows")
     with pytest.raises(ZooError, match="nobody-knows"):
-        Reference(open_folder(tmp_path))
+        TransformersReference(open_folder(tmp_path))
     edit_config(tmp_path, model_type="llama", num_attention_heads="four")
     with pytest.raises(ZooError, match=r"refuses its config\.json"):
-        Reference(open_folder(tmp_path))
+        TransformersReference(open_folder(tmp_path))
 
 
 def test_a_missing_tensor_is_named(tmp_path) -> None:
     make_checkpoint(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     edit_config(tmp_path, num_hidden_layers=config["num_hidden_layers"] + 1)
-    reference = Reference(open_folder(tmp_path))
+    reference = TransformersReference(open_folder(tmp_path))
     reference.begin(sequences())
     reference.step(0)
     reference.step(1)

@@ -66,9 +66,11 @@ def _print(done: Verification) -> None:
     report, verdict = done.report, done.verdict
     figures = verdict.figures
     name = f"{report.family}/{report.model}" if report.family else report.model
+    reference = str(report.settings.get("reference", "transformers"))
+    version = f" {report.versions[reference]}" if reference in report.versions else ""
     typer.echo(
-        f"{name} {report.precision}, recipe {report.recipe_hash[:12]}, against transformers "
-        f"{report.versions.get('transformers', '')} at {figures.positions} positions"
+        f"{name} {report.precision}, recipe {report.recipe_hash[:12]}, against {reference}{version} "
+        f"at {figures.positions} positions"
     )
     typer.echo()
     print_table(

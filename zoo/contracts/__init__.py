@@ -11,7 +11,7 @@ A part is registered by a string, ``"package.module:Class"``, and imported on fi
 Only the builder knows all of them.
 """
 
-from zoo.contracts.architecture import ArchitecturePart, RepeatingLayers
+from zoo.contracts.architecture import ArchitecturePart, InTransformers, OwnConfig, RepeatingLayers, Shrinking
 from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
 from zoo.contracts.source import CheckpointOver, Source, Transform, TransformedCheckpoint
@@ -35,12 +35,15 @@ __all__ = [
     "FoldableLayer",
     "Folding",
     "HeadPadding",
+    "InTransformers",
     "LayerActivations",
+    "OwnConfig",
     "Parameter",
     "ParameterKind",
     "Quantizer",
     "RepeatingLayers",
     "RowSlice",
+    "Shrinking",
     "Slab",
     "Source",
     "Stamp",

@@ -63,3 +63,38 @@ class RepeatingLayers(Protocol):
     def one_of_each_layer(self, arch: Architecture) -> Architecture:
         """Shorten the numbers to a few layers that compose the same operations with the same features."""
         ...
+
+
+@runtime_checkable
+class InTransformers(Protocol):
+    """What an architecture may offer too: how transformers computes the same from the same checkpoint.
+
+    Without, a checkpoint whose ``model_type`` transformers has is compared with that, and any other with the
+    architecture's own operations.
+    """
+
+    def transformers_config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write the ``config.json`` of the same computation as a ``model_type`` that transformers has."""
+        ...
+
+    def transformers_weight(self, arch: Architecture, name: str) -> Parameter | None:
+        """Say which rows of the checkpoint's tensors are transformers' weight ``name``; None where it has none."""
+        ...
+
+
+@runtime_checkable
+class OwnConfig(Protocol):
+    """What an architecture may offer too: how its ``config.json`` states numbers, where not by their own names."""
+
+    def write_config(self, arch: Architecture) -> Mapping[str, Any]:
+        """Write the keys that ``read_config`` reads as these numbers; the conformance kit makes checkpoints of them."""
+        ...
+
+
+@runtime_checkable
+class Shrinking(Protocol):
+    """What an architecture may offer too: how it is made small, where its ``options`` are to be."""
+
+    def shrink(self, arch: Architecture) -> Architecture:
+        """Finish numbers of which the kit has made all but ``options`` small; keep every quirk."""
+        ...

@@ -12,13 +12,15 @@ subclass. MHA, GQA and MQA are not stated: they follow from the heads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, create_model, model_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from zoo.declarations.base import Name, Value
 from zoo.declarations.traits import Trait, nullable_fields
+from zoo.errors import ZooError
 
 Size = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Layers = Annotated[int, Field(gt=0, le=10_000)]
@@ -144,6 +146,26 @@ class Architecture(_Numbers):
         if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
             raise ValueError(f"layer_types lists {len(self.layer_types)} layers of {self.num_hidden_layers}")
         return self
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], implied: Mapping[str, Any], type: str) -> Architecture:
+        """Read the fields that a ``config.json`` states by their own names; for an architecture without other keys.
+
+        Args:
+            implied: fields that hold where the file is silent.
+            type: the registered architecture that computes it.
+
+        Raises:
+            ZooError: a field is missing or is not what it must be.
+        """
+        stated = {name: config[name] for name in cls.model_fields if config.get(name) is not None}
+        try:
+            return cls.model_validate({**implied, **stated, "type": type})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(step) for step in first["loc"])
+            message = str(first["msg"]).removeprefix("Value error, ")
+            raise ZooError(f"config.json: {f'{where}: ' if where else ''}{message}") from None
 
     @property
     def context_length(self) -> int:

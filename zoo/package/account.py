@@ -57,7 +57,7 @@ def _account_weights(program: Program, layout: Layout) -> None:
     """Check that the computation uses the weights that are stored, and all of them."""
     kind, stored = layout.recipe.architecture.type, {one.parameter.name for one in layout.placed}
     used = {weight.name: step.name for step in program.steps for weight in step.operation.weights}
-    for name in used.keys() - stored:
+    for name in (name for name in used if name not in stored):
         raise ZooError(
             f"architecture {kind!r}: {used[name]} uses {name!r}, which its parameters() does not list; it is defective"
         )

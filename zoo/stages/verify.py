@@ -67,7 +67,8 @@ def verify(
     from zoo.engine.rowwise import find
     from zoo.verify.candidate import Candidate
     from zoo.verify.compare import compare
-    from zoo.verify.reference import Reference, require_reference
+    from zoo.verify.reference import require_reference
+    from zoo.verify.references import find_reference
     from zoo.verify.result import judge
     from zoo.verify.samples import make_samples
     from zoo.verify.tolerances import TOLERANCES
@@ -89,8 +90,9 @@ def verify(
         except ZooError as error:  # numbers that are not finite, for one; the comparison will say where they begin
             refusal = error
     rowwise = find(package)
+    reference = find_reference(checkpoint, registry.architecture(recipe.architecture.type), recipe.architecture)
     figures = compare(
-        Reference(checkpoint), Candidate(package.path), samples, tolerance.tie, progress,
+        reference, Candidate(package.path), samples, tolerance.tie, progress,
         Candidate(rowwise.parent, rowwise.name) if rowwise is not None else None,
     )  # fmt: skip
     verdict = judge(figures, tolerance)
@@ -99,7 +101,12 @@ def verify(
     report = make_report(
         "verify",
         package.manifest,
-        {"quick": quick, "sequences": len(samples), "tolerance": tolerance.model_dump(mode="json")},
+        {
+            "quick": quick,
+            "sequences": len(samples),
+            "reference": reference.name,
+            "tolerance": tolerance.model_dump(mode="json"),
+        },
         verdict.model_dump(mode="json", exclude={"passed"}),
         passed=verdict.passed,
         libraries=_LIBRARIES,

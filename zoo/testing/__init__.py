@@ -7,7 +7,9 @@ For each model that the plugin declares it makes a tiny random checkpoint with t
 listing, plan, builds in every precision, parity with transformers, tokenizer, chat template, memory, resume, and the
 files of every target. Fixtures come from the pytest plugin ``zoo.pytest_plugin``, which an installed zoo brings.
 
-A test file may also state ``MODEL_TYPE``, the ``model_type`` of checkpoints, where no loaded family claims one.
+A test file may also state ``MODEL_TYPE``, the ``model_type`` of checkpoints, where no loaded family claims one, and
+``REFERENCE``, where transformers does not compute the model: a function of a checkpoint's folder and a list of token
+ids that returns the logits of every position.
 """
 
 from zoo.testing.conformance import *  # noqa: F403

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from zoo.contracts import OwnConfig, Shrinking
 from zoo.declarations.architecture import Architecture
 from zoo.errors import ZooError
 from zoo.families import Families
@@ -27,14 +29,19 @@ LARGE_ENOUGH = 400_000_000
 """Bytes of the checkpoint whose build must stay far below it in memory."""
 
 
+Reference = Callable[[Path, list[int]], Any]
+"""A checkpoint's folder and token ids → the logits of every position, (tokens, vocabulary)."""
+
+
 class Case:
     """A declared model in a size that tests can build, or with the weights that its plugin ships."""
 
-    def __init__(self, registry: Registry, declared: DeclaredModel, folder: Path, model_type: str | None = None):
+    def __init__(self, registry: Registry, declared: DeclaredModel, folder: Path, stated: ModuleType | None = None):
         self.declared, self.folder, self.installed = declared, folder, registry
-        self._model_type = model_type
+        self._model_type: str | None = getattr(stated, "MODEL_TYPE", None)
+        self.reference: Reference | None = getattr(stated, "REFERENCE", None)
         shipped = declared.weights_folder
-        self.arch = declared.architecture if shipped else shrink(declared.architecture)
+        self.arch = declared.architecture if shipped else small(registry, declared.architecture)
         self.registry = registry if shipped else with_numbers(registry, declared, self.arch)
 
     @property
@@ -71,7 +78,9 @@ class Case:
         ends = list(stated.eos_token_id or (2,))
         begin = 1 if stated.bos_token_id is None else stated.bos_token_id
         tokens = {"bos_token_id": begin, "eos_token_id": ends if len(ends) > 1 else ends[0]}
-        write_config(path, arch, self.model_type, tokens)
+        part = self.registry.architecture(arch.type)
+        own = dict(part.write_config(arch)) if isinstance(part, OwnConfig) else None
+        write_config(path, arch, self.model_type, tokens, own)
 
     @property
     def _declared_here(self) -> DeclaredModel:
@@ -133,12 +142,18 @@ def _type(declared: DeclaredFamily) -> str | None:
 LAYERS_AT_MOST = 512
 
 
-def distinct(models: Iterator[DeclaredModel]) -> list[DeclaredModel]:
+def small(registry: Registry, arch: Architecture) -> Architecture:
+    """Shrink numbers, those that only the architecture knows too."""
+    part, numbers = registry.architecture(arch.type), shrink(arch)
+    return part.shrink(numbers) if isinstance(part, Shrinking) else numbers
+
+
+def distinct(registry: Registry, models: Iterator[DeclaredModel]) -> list[DeclaredModel]:
     """Keep one model of each shape of quirks: two that differ in size alone shrink to the same."""
     seen: dict[str, DeclaredModel] = {}
     for model in models:
         own = model.weights_folder is not None
-        seen.setdefault(model.full_name if own else shrink(model.architecture).model_dump_json(), model)
+        seen.setdefault(model.full_name if own else small(registry, model.architecture).model_dump_json(), model)
     return list(seen.values())
 
 

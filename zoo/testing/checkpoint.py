@@ -16,8 +16,10 @@ Tensors = Mapping[str, tuple[int, ...]]
 SPECIAL = ("<unk>", "<s>", "</s>")
 
 
-def write_config(folder: Path, arch: Architecture, model_type: str, tokens: Mapping[str, Any]) -> None:
-    """Write ``config.json``: the fields of an architecture are named as there."""
+def write_config(
+    folder: Path, arch: Architecture, model_type: str, tokens: Mapping[str, Any], own: Mapping[str, Any] | None = None
+) -> None:
+    """Write ``config.json``: the fields of an architecture are named as there, unless it has keys of its ``own``."""
     # What follows from the type is no key of the file; a window is said even where there is none, for a type whose
     # files mean one by saying nothing.
     unsaid = fields_with(Architecture, Trait.IMPLIED) + fields_with(Architecture, Trait.WINDOW)
@@ -26,7 +28,8 @@ def write_config(folder: Path, arch: Architecture, model_type: str, tokens: Mapp
     scaling = numbers.get("rope_scaling")
     if scaling is not None and scaling["rope_type"] != "yarn":
         scaling.pop("truncate", None)
-    config = {"model_type": model_type, **numbers, **arch.options, "torch_dtype": "float32", **tokens}
+    stated = {**numbers, **arch.options} if own is None else own
+    config = {"model_type": model_type, **stated, "torch_dtype": "float32", **tokens}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 

@@ -26,7 +26,7 @@ __all__ = [
     "test_every_precision_builds_as_planned",
     "test_every_target_takes_the_model",
     "test_the_declaration_is_what_a_checkpoint_says",
-    "test_the_engine_computes_what_transformers_computes",
+    "test_the_engine_computes_what_the_reference_computes",
     "test_the_model_is_listed",
     "test_the_plugin_loads",
     "test_the_tokenizer_is_the_checkpoints",
@@ -107,26 +107,38 @@ def test_every_precision_builds_as_planned(zoo_case: Case) -> None:
         assert apart <= APART.get(precision, 1.0), f"{precision}: {apart:.3f} standard deviations from fp32"
 
 
-def test_the_engine_computes_what_transformers_computes(zoo_case: Case) -> None:
-    """Logits of every position within 1e-3 of transformers, and the same greedy tokens."""
+def test_the_engine_computes_what_the_reference_computes(zoo_case: Case) -> None:
+    """Logits of every position within 1e-3 of the reference, and greedy tokens that the reference would choose."""
     import numpy as np
 
-    torch = pytest.importorskip("torch", reason="parity needs `pip install 'zoo-framework[verify]'`")
-    transformers = pytest.importorskip("transformers", reason="parity needs `pip install 'zoo-framework[verify]'`")
-    model = transformers.AutoModelForCausalLM.from_pretrained(zoo_case.checkpoint, dtype=torch.float32).eval()
     engine, ids = zoo_case.engine("fp32"), _prompt(zoo_case, 48)
-    with torch.inference_mode():
-        wanted = model(torch.tensor([ids])).logits[0].float().numpy()
+    wanted = _reference(zoo_case, ids)
     assert float(np.abs(engine.logits(ids) - wanted).max()) <= TOLERANCE
     prompt, steps = ids[:8], min(GREEDY_TOKENS, engine.context_length - 8)
-    model.generation_config.eos_token_id = None
+    found = engine.generate(prompt, max_new_tokens=steps, ignore_eos=True).token_ids
+    choices = _reference(zoo_case, prompt + found)[len(prompt) - 1 : -1].argmax(-1)
+    assert found == choices.tolist()
+
+
+def _reference(case: Case, ids: list[int]) -> Any:
+    """The logits of every position, (tokens, vocabulary): by ``REFERENCE`` of the test file, else by transformers."""
+    if case.reference is not None:
+        return case.reference(case.checkpoint, ids)
+    torch = pytest.importorskip("torch", reason="parity needs `pip install 'zoo-framework[verify]'`")
+    transformers = pytest.importorskip("transformers", reason="parity needs `pip install 'zoo-framework[verify]'`")
+    part, checkpoint = case.registry.architecture(case.arch.type), case.resolve().checkpoint
+    assert checkpoint is not None
+    from zoo.contracts import InTransformers
+    from zoo.verify.reference import TransformersReference, knows
+    from zoo.verify.references import all_logits
+
+    if not knows(checkpoint, part):
+        pytest.fail(f"transformers has no {case.model_type!r}; state REFERENCE in the test file")
+    if isinstance(part, InTransformers):
+        return all_logits(TransformersReference(checkpoint, part, case.arch), ids)
+    model = transformers.AutoModelForCausalLM.from_pretrained(case.checkpoint, dtype=torch.float32).eval()
     with torch.inference_mode():
-        longer = model.generate(
-            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            max_new_tokens=steps, do_sample=False, pad_token_id=0,
-        )  # fmt: skip
-    found = engine.generate(prompt, max_new_tokens=steps, ignore_eos=True)
-    assert found.token_ids == longer[0, len(prompt) :].tolist()
+        return model(torch.tensor([ids])).logits[0].float().numpy()
 
 
 def test_the_tokenizer_is_the_checkpoints(zoo_case: Case) -> None:

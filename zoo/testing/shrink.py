@@ -31,26 +31,19 @@ def shrink(arch: Architecture) -> Architecture:
     scaling = arch.rope_scaling
     if scaling is not None and scaling.original_max_position_embeddings is not None:
         scaling = scaling.model_copy(update={"original_max_position_embeddings": CONTEXT // 4})
-    numbers = arch.model_dump()
-    if numbers.get("layer_types"):
-        kinds = tuple(dict.fromkeys(numbers["layer_types"]))
-        numbers["layer_types"] = tuple(kinds[layer % len(kinds)] for layer in range(LAYERS))
-    if numbers.get("sliding_window"):
-        numbers["sliding_window"] = WINDOW
+    numbers = arch.with_layers(max(LAYERS, arch.layer_kinds)).model_dump()
     return Architecture.model_validate(
         numbers
         | {
             "hidden_size": hidden,
             "intermediate_size": 112,
-            "num_hidden_layers": LAYERS,
             "num_attention_heads": heads,
             "num_key_value_heads": kv_heads,
             "head_dim": head_dim,
             "vocab_size": VOCABULARY,
             "max_position_embeddings": CONTEXT,
             "rope_scaling": scaling.model_dump() if scaling is not None else None,
-            "sliding_window": arch.sliding_window and CONTEXT // 8,
-            "layer_types": arch.layer_types and arch.layer_types[:LAYERS],
+            "sliding_window": arch.sliding_window and WINDOW,
         }
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from zoo.errors import ZooError
 from zoo.verify.candidate import Candidate
 from zoo.verify.metrics import Continuation, LogitFigures, TextFigures, relative_error, root_ratio
-from zoo.verify.reference import Reference
+from zoo.verify.references import Reference
 from zoo.verify.result import Figures, Greedy, Place, RowwiseFigures, finite
 from zoo.verify.samples import Sample
 

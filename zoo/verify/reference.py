@@ -9,13 +9,17 @@ it does here.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import Checkpoint, flat_shape
+from zoo.calibration.weights import read_float32
+from zoo.contracts import ArchitecturePart, Checkpoint, InTransformers, Parameter, flat_shape
+from zoo.declarations.architecture import Architecture
 from zoo.errors import ZooError
+from zoo.quantizers.slab import Scratch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,25 +71,44 @@ def _on_meta(weight: Any) -> Any:
     return Parameter(weight.detach().to("meta"), requires_grad=False)
 
 
-class Reference:
-    """transformers' model of a checkpoint, its weights read only while they are needed.
+def knows(checkpoint: Checkpoint, part: ArchitecturePart) -> bool:
+    """Tell whether transformers has the computation of a checkpoint."""
+    from transformers import CONFIG_MAPPING
+
+    return isinstance(part, InTransformers) or str(checkpoint.config.get("model_type")) in CONFIG_MAPPING
+
+
+class TransformersReference:
+    """transformers' model of a checkpoint, its weights read only while they are needed (the ``Reference`` protocol).
+
+    Args:
+        part: the architecture, which may say how transformers computes the same; without, the checkpoint's own
+            ``config.json`` and names are transformers'.
 
     Raises:
         ZooError: transformers does not know the ``model_type``, or lays the model out in a way that cannot be cut.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    name = "transformers"
+
+    def __init__(
+        self, checkpoint: Checkpoint, part: ArchitecturePart | None = None, arch: Architecture | None = None
+    ) -> None:
         require_reference()
         import torch
         from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
         maker: Any = AutoModelForCausalLM
-        self._checkpoint = checkpoint
-        kind = str(checkpoint.config.get("model_type"))
+        self._checkpoint, self._arch, self._scratch = checkpoint, arch, Scratch()
+        self._elsewhere = part if isinstance(part, InTransformers) and arch is not None else None
+        stated = (
+            checkpoint.config if self._elsewhere is None else self._elsewhere.transformers_config(checkpoint.config)
+        )
+        kind = str(stated.get("model_type"))
         if kind not in CONFIG_MAPPING:
             raise ZooError(f"{checkpoint.name}: transformers does not know model_type {kind!r}: there is no reference")
         try:
-            config = CONFIG_MAPPING[kind].from_dict(dict(checkpoint.config))
+            config = CONFIG_MAPPING[kind].from_dict(dict(stated))
             with _weightless():
                 self._model: Any = maker.from_config(config, dtype=torch.float32)
         except Exception as error:  # whatever a model's own code makes of the file
@@ -213,7 +236,7 @@ class Reference:
             if "." in name and not inside:
                 continue
             full = f"{prefix}.{name}" if prefix else name
-            if value.is_meta or self._stored_name(full) in self._checkpoint.tensors:
+            if value.is_meta or self._rows(full) is not None or self._stored_name(full) in self._checkpoint.tensors:
                 state[name] = self._tensor(full, tuple(value.shape))
         module.load_state_dict(state, assign=True, strict=False)
 
@@ -226,6 +249,13 @@ class Reference:
         """Read a weight as float32, by the name that transformers gives it."""
         import torch
 
+        if (rows_of := self._rows(name)) is not None:
+            own = torch.from_numpy(read_float32(rows_of, self._checkpoint, self._scratch))
+            if own.numel() != math.prod(shape):
+                raise ZooError(
+                    f"{self._checkpoint.name}: {rows_of.name} is {rows_of.shape}; transformers expects {shape}"
+                )
+            return own.reshape(shape)
         info = self._checkpoint.tensors.get(stored := self._stored_name(name))
         if info is None:
             raise ZooError(f"{self._checkpoint.name}: transformers' {name!r} is not among its tensors")
@@ -242,6 +272,14 @@ class Reference:
             rows = torch.from_numpy(self._checkpoint.read(stored, start, stop)).view(-1, columns)
             flat[start:stop] = rows.view(torch.bfloat16) if info.dtype == "BF16" else rows
         return out
+
+    def _rows(self, name: str) -> Parameter | None:
+        """Find what the architecture says that transformers' weight is made of."""
+        if self._elsewhere is None or self._arch is None:
+            return None
+        head, embed = (f"{self._names[id(one)]}.weight" for one in (self._head, self._embed))
+        tied = name == head and self._model.config.get_text_config().tie_word_embeddings
+        return self._elsewhere.transformers_weight(self._arch, embed if tied else name)
 
     def _stored_name(self, name: str) -> str:
         """Find the checkpoint's name of a weight: the head may be the embedding, the model's prefix may be left out."""
