@@ -317,9 +317,11 @@ def _manifest_sample() -> bytes:
 
 
 def _onnx(raw: bytes) -> object:
-    from zoo.package.external import external_extents
+    from zoo.package.external import external_files
 
-    return external_extents(raw, "model.onnx")
+    path = room() / "model.onnx"
+    path.write_bytes(raw)
+    return external_files(path, "model.onnx")
 
 
 def _onnx_samples() -> tuple[bytes, ...]:

@@ -84,6 +84,7 @@ class Scheduler:
             ticket.token_times.append(time.perf_counter())
             ticket.first_token = ticket.first_token or ticket.token_times[0]
             ticket.generation.token_ids.append(1)
+            ticket.generation.text += line
             on_piece(Piece(1, line))
         ticket.finished = time.perf_counter()
         on_done(ticket)
@@ -94,6 +95,28 @@ class Scheduler:
     def close(self, *, drain: bool = False) -> None:
         for ticket in self._script.tickets:
             ticket.cancel()
+
+
+TEMPLATE = """{{ bos_token }}{% if tools %}<|system|>{% for tool in tools %}{{ tool | tojson }}
+{% endfor %}Call one so: <tool_call>{"name": ..., "arguments": ...}</tool_call><|end|>{% endif %}
+{%- for message in messages %}<|{{ 'user' if message.role == 'tool' else message.role }}|>{{ message.content | trim }}
+{%- for call in message.tool_calls or [] %}<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>{% endfor %}<|end|>{% endfor %}
+{%- if add_generation_prompt %}<|assistant|>{% if thinks %}<think>
+{% elif enable_thinking is defined and not enable_thinking %}<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+"""Tools and thoughts in the format of families that are bundled, over the bundled small model's tokens."""
+
+
+def talking_checkpoint(folder: Path, template: str = TEMPLATE) -> Path:
+    """Copy the bundled small model with another chat template."""
+    base_checkpoint(folder)
+    (folder / "chat_template.jinja").write_text(template)
+    return folder
 
 
 def base_checkpoint(folder: Path) -> Path:

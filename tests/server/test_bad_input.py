@@ -142,6 +142,18 @@ def test_a_field_that_is_wrong(served, fields, param) -> None:
         {"logprobs": True, "top_logprobs": 99},
         {"max_completion_tokens": 0},
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"tools": [{"type": "web_search"}]},
+        {"tools": {"type": "function"}},
+        {"tool_choice": "required"},
+        {"tool_choice": {"type": "function", "function": {"name": "f"}}},
+        {"tool_choice": "always"},
+        {"chat_template_kwargs": {"messages": []}},
+        {"chat_template_kwargs": {"a b": 1}},
+        {"reasoning_effort": "high"},
+        {"reasoning_effort": "frantic"},
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "a", "tool_call_id": "x"}]},
+        {"messages": [{"role": "tool", "content": "a"}]},
+        {"functions": [{"name": "f"}]},
         {"response_format": {"type": "xml"}},
         {"response_format": "json_object"},
         {"response_format": {"type": "json_schema"}},
@@ -206,8 +218,14 @@ def test_what_keeps_books_in_a_message_is_passed_over(served) -> None:
         "function_call": None, "reasoning_content": "Hm.", "id": "msg_1",
     }  # fmt: skip
     asked = {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]}
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}, "index": 0}
     tool = {"role": "tool", "content": "21 degrees"}
-    for messages in ([asked, answer, asked], [asked, {**answer, "tool_calls": []}, tool, asked]):
+    for messages in (
+        [asked, answer, asked],
+        [asked, {**answer, "tool_calls": []}, asked],
+        [asked, {**answer, "content": None, "tool_calls": [call]}, tool, asked],
+        [asked, {**answer, "content": None, "tool_calls": [call]}, {**tool, "tool_call_id": "c1"}, asked],
+    ):
         assert chat(served, messages=messages)[0] == 200
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, StringConstraints, model_validator
 
 from zoo.declarations.architecture import ArchitectureFields
 from zoo.declarations.base import HttpUrl, HubId, Name, Value
+from zoo.declarations.conversation import Thinking, ToolFormat
 from zoo.declarations.dataset import DatasetUses
 from zoo.declarations.licence import Licence
 
@@ -83,6 +84,8 @@ class Model(Value):
     tokens: Tokens | None = None
     chat_template: str | None = None
     """Jinja template over ``messages``; absent, the checkpoint's own is used."""
+    tools: ToolFormat | None = None
+    thinking: Thinking | None = None
     chat: bool | None = None
     """Tuned to converse: scored by what it generates, prompted through its template."""
     licence: Licence | None = None
@@ -112,6 +115,10 @@ class Family(Value):
     architecture: ArchitectureFields = ArchitectureFields()
     tokens: Tokens = Tokens()
     chat_template: str | None = None
+    tools: ToolFormat | None = None
+    """How the models write calls of tools; a model's own wins."""
+    thinking: Thinking | None = None
+    """How the models mark their thoughts; a model's own wins."""
     datasets: DatasetUses = DatasetUses()
     targets: dict[Name, dict[str, JsonValue]] = Field(default_factory=dict)
     """What the family changes of a target's defaults; the target's own options model checks it."""

@@ -39,7 +39,7 @@ class Engine:
         self.package = package
         folder = package.path
         self.session = _open_session(package, threads)
-        self.tokenizer = Tokenizer(folder) if "tokenizer.json" in package.manifest.files else None
+        self.tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
         self.chat_templates = find_templates(folder)
         self.chat_defaults = ChatDefaults.of_package(folder)
         self._tokens = special_tokens(folder, self._tokens_by_id())
@@ -57,6 +57,7 @@ class Engine:
         Raises:
             ZooError: a file was changed, or the package does not fit memory.
         """
+        _check_small_files(package)
         return cls(package, threads)
 
     def _tokens_by_id(self) -> dict[str, str | None]:
@@ -238,18 +239,12 @@ class Engine:
             if bos is None:
                 raise UsageError("the prompt is empty, and the model has no token that begins a text")
             ids = [bos]
-        if len(ids) > self.longest_prompt:
+        limit = self._prompt_limit()
+        if len(ids) >= limit:
             raise ZooError(
-                f"the prompt has {len(ids)} tokens; this model takes at most {self.longest_prompt}, "
-                f"{self._reason('to leave room for an answer')}"
+                f"the prompt has {len(ids)} tokens; this model takes at most {limit - 1}, to leave room for an answer"
             )
         return self._check_ids(ids)
-
-    def _reason(self, usual: str) -> str:
-        """Say why a text may not be longer."""
-        return (
-            usual if self.longest_text == self.context_length else "since dynamic scaling turns longer ones as a whole"
-        )
 
     def _check_ids(self, ids: Sequence[int]) -> list[int]:
         for index in ids:
@@ -259,15 +254,13 @@ class Engine:
                 raise UsageError(f"token id {index}{named} is not in the vocabulary of {self.vocab_size}")
         return list(ids)
 
-    @property
-    def longest_text(self) -> int:
-        """Tokens of a prompt, or of a text whose logits are computed: the context, or less; see ``Architecture``."""
-        return min(self.context_length, self.package.manifest.recipe.architecture.longest_text)
-
-    @property
-    def longest_prompt(self) -> int:
-        """Tokens of a prompt that leaves room for an answer."""
-        return min(self.context_length - 1, self.longest_text)
+    def _prompt_limit(self) -> int:
+        """Find how long a prompt may be, exclusive: the context, or less where frequencies depend on the prompt."""
+        scaling = self.package.manifest.recipe.architecture.rope_scaling
+        if scaling is not None and scaling.rope_type == "dynamic":
+            # A prompt past this is turned at its own length as a whole, which no table of positions can say.
+            return min(self.context_length, self.package.manifest.recipe.architecture.max_position_embeddings + 1)
+        return self.context_length
 
     def logits(self, token_ids: Sequence[int], positions: int | Literal["all"] = "all") -> NDArray[np.float32]:
         """Compute the logits of a text's last positions, float32 (positions, vocab): one row a token.
@@ -296,9 +289,8 @@ class Engine:
             float32 (positions, vocab), in order, together one row a token; each is valid until the next.
         """
         ids = self._check_ids(token_ids)
-        if len(ids) > self.longest_text:
-            reason = self._reason("its context")
-            raise ZooError(f"the text has {len(ids)} tokens; the model takes at most {self.longest_text}, {reason}")
+        if len(ids) > self.context_length:
+            raise ZooError(f"the text has {len(ids)} tokens; the model takes at most {self.context_length}")
         cache = self._cache
         cache.keep(0)
         if skip:
@@ -339,3 +331,14 @@ def _open_session(package: Package, threads: int | None) -> Session:
             raise
         prepack.clear(package.manifest.recipe_hash)  # a cache that cannot be opened is none
         return Session(package.path, threads)
+
+
+def _check_small_files(package: Package) -> None:
+    """Compare the hashes of everything but the weights: it costs little, and a changed graph computes anything."""
+    import hashlib
+
+    for name, record in package.manifest.files.items():
+        if name.endswith(".data") or record.size > 2**26:
+            continue
+        if hashlib.sha256((package.path / name).read_bytes()).hexdigest() != record.sha256:
+            raise ZooError(f"{package.path.name}/{name} was changed after the build; build the package again")

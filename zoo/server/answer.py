@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import time
-import uuid
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,6 +16,7 @@ from zoo.engine import Sampling
 from zoo.engine.generation import Limits
 from zoo.errors import UsageError, ZooError
 from zoo.package.chat_defaults import ChatDefaults
+from zoo.server.dialect import to_json
 from zoo.server.errors import ApiError
 from zoo.server.flow import Flow
 
@@ -56,8 +54,6 @@ class Answer(Response):
     def __init__(self, service: Service, dialect: Dialect) -> None:
         super().__init__()
         self._service, self._dialect, self._body = service, dialect, dialect.body
-        self._id = f"{dialect.prefix}-{uuid.uuid4().hex}"
-        self._created = int(time.time())
         self._began = False
         self._record: dict[str, Any] = {}
 
@@ -96,7 +92,7 @@ class Answer(Response):
         self._record["outcome"] = error.code or error.kind
         if not self._began:
             raise error
-        await send(_event(error.body(), last=True))
+        await send({"type": "http.response.body", "body": self._dialect.failing(error)})
 
     async def _answer(self, send: Send) -> None:
         service, body = self._service, self._body
@@ -112,15 +108,10 @@ class Answer(Response):
         try:
             running = await service.pool.lease(model.name)
             places.running = running
-            tokens = running.tokens
-            room = min(
-                running.scheduler.context - 1,
-                running.engine.longest_prompt,
-                service.settings.max_prompt_tokens or 2**62,
-            )
+            room = min(running.scheduler.context - 1, service.settings.max_prompt_tokens or 2**62)
             loop = asyncio.get_running_loop()
-            prompts = await loop.run_in_executor(service.encoders, self._dialect.encode, tokens, room)
-            constraint = await loop.run_in_executor(service.encoders, self._dialect.constrain, running.engine, prompts)
+            prompts = await loop.run_in_executor(service.encoders, self._dialect.encode, running, room)
+            constraint = await loop.run_in_executor(service.encoders, self._dialect.constrain, running, prompts)
             limits = [self._limits(running, len(ids)) for ids in prompts]
             biases = self._biases(running.engine.vocab_size)
             defaults = running.engine.chat_defaults if self._dialect.converses else ChatDefaults()
@@ -132,7 +123,7 @@ class Answer(Response):
                         running.scheduler.submit(
                             prompts[at], limits[at], self._sampling(index % body.choices, biases, defaults),
                             logprobs=self._dialect.logprobs, prompt_logprobs=self._dialect.prompt_logprobs,
-                            end_logprob=self._dialect.end_logprob,
+                            end_logprob=self._dialect.end_logprob, visible=self._dialect.visible,
                             constraint=None if constraint is None else constraint.copy(),
                             on_piece=flow.on_piece(index), on_done=flow.on_done(index),
                         )
@@ -209,11 +200,8 @@ class Answer(Response):
             for delta in deltas:
                 logprobs[delta.index] += delta.logprobs
                 self._check(delta.ticket)
-        choices = [
-            self._dialect.choice(index, ticket.generation, logprobs[index], running.tokens)
-            for index, ticket in enumerate(tickets)
-        ]
-        content = _json(self._head(self._dialect.whole) | {"choices": choices, "usage": self._usage(tickets)})
+        answers = [(ticket.generation, logprobs[index]) for index, ticket in enumerate(tickets)]
+        content = to_json(self._dialect.whole(answers, running.tokens, self._usage(tickets)))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         self._began = True
@@ -222,22 +210,16 @@ class Answer(Response):
     async def _stream(self, send: Send, flow: Flow, running: Running, tickets: list[Any]) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": STREAM})
         self._began = True
-        options = self._body.stream_options
-        with_usage = options is not None and options.include_usage
-        head = self._head(self._dialect.part) | ({"usage": None} if with_usage else {})
+        if opening := self._dialect.opening():
+            await send({"type": "http.response.body", "body": opening, "more_body": True})
         async for deltas in flow.deltas():
-            events = []
+            events: list[bytes] = []
             for delta in deltas:
                 self._check(delta.ticket)
-                for choice in self._dialect.deltas(delta, tickets[delta.index].generation, running.tokens):
-                    events.append(_data(head | {"choices": [choice]}))
+                events += self._dialect.events(delta, tickets[delta.index].generation, running.tokens)
             if events:
                 await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
-        usage = self._usage(tickets)
-        await send(_event(head | {"choices": [], "usage": usage} if with_usage else None, last=True))
-
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self._id, "object": kind, "created": self._created, "model": self._body.model}
+        await send({"type": "http.response.body", "body": self._dialect.closing(self._usage(tickets))})
 
     def _check(self, ticket: Any) -> None:
         """Refuse an answer that the engine could not finish."""
@@ -315,16 +297,3 @@ async def _left(receive: Any) -> None:
     """Wait until the client leaves."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
-def _data(value: Any) -> bytes:
-    return b"data: " + _json(value) + b"\n\n"
-
-
-def _event(value: Any, *, last: bool) -> dict[str, Any]:
-    content = (b"" if value is None else _data(value)) + (b"data: [DONE]\n\n" if last else b"")
-    return {"type": "http.response.body", "body": content, "more_body": not last}

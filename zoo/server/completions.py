@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from zoo.server.dialect import Dialect
+from zoo.server.dialect import ChoiceDialect
 from zoo.server.errors import ApiError
 from zoo.server.logprobs import Offsets, completion_logprobs
 from zoo.server.schemas import CompletionRequest
@@ -13,16 +14,17 @@ if TYPE_CHECKING:
     from zoo.engine.generation import Generation
     from zoo.engine.logprobs import TokenLogprob
     from zoo.server.flow import Delta
+    from zoo.server.pool import Running
     from zoo.server.tokens import TokenTable
 
 DEFAULT_TOKENS = 16
 """Of an answer where ``max_tokens`` is not given, as OpenAI's."""
 
 
-class Completion(Dialect):
+class Completion(ChoiceDialect):
     """A request for completions of one or more prompts."""
 
-    prefix, whole, part = "cmpl", "text_completion", "text_completion"
+    prefix, whole_kind, part_kind = "cmpl", "text_completion", "text_completion"
 
     def __init__(self, body: CompletionRequest) -> None:
         super().__init__(body)
@@ -53,13 +55,16 @@ class Completion(Dialect):
     def end_logprob(self) -> bool:
         return self._asked.logprobs is not None  # OpenAI's are so; who scores prompts relies on a token after them
 
-    def encode(self, tokens: TokenTable, limit: int) -> list[list[int]]:
+    def encode(self, running: Running, limit: int) -> list[list[int]]:
+        tokens = running.tokens
         ids = [tokens.encode(prompt, limit) for prompt in self._prompts]
         if self._asked.echo:
             self._echoes = [prompt if isinstance(prompt, str) else tokens.decode(prompt) for prompt in self._prompts]
         return ids
 
-    def choice(self, index: int, generation: Generation, logprobs: list[Any], tokens: TokenTable) -> dict[str, Any]:
+    def choice(
+        self, index: int, generation: Generation, logprobs: list[TokenLogprob], tokens: TokenTable
+    ) -> dict[str, Any]:
         echo = self._echo(index)
         return {
             "index": index,
@@ -68,18 +73,18 @@ class Completion(Dialect):
             "finish_reason": generation.finish_reason,
         }
 
-    def part_of(self, delta: Delta, generation: Generation, tokens: TokenTable) -> dict[str, Any]:
-        echo = "" if delta.index in self.begun else self._echo(delta.index)
-        return {
-            "index": delta.index,
-            "text": echo + delta.text,
-            "logprobs": self._write(delta.index, delta.logprobs, tokens, generation),
-            "finish_reason": None,
-        }
+    def parts_of(self, delta: Delta, generation: Generation, tokens: TokenTable) -> Iterator[dict[str, Any]]:
+        first = delta.index not in self.begun
+        if delta.text or delta.logprobs or (first and delta.ticket is not None):
+            yield {
+                "index": delta.index,
+                "text": (self._echo(delta.index) if first else "") + delta.text,
+                "logprobs": self._write(delta.index, delta.logprobs, tokens, generation),
+                "finish_reason": None,
+            }
 
-    def end_of(self, delta: Delta) -> dict[str, Any]:
-        reason = delta.ticket.generation.finish_reason
-        return {"index": delta.index, "text": "", "logprobs": None, "finish_reason": reason}
+    def end_of(self, index: int, generation: Generation) -> dict[str, Any]:
+        return {"index": index, "text": "", "logprobs": None, "finish_reason": generation.finish_reason}
 
     def _echo(self, index: int) -> str:
         return self._echoes[index // self._asked.choices] if self._echoes else ""

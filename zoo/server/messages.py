@@ -7,6 +7,7 @@ that nobody knows is an error, as it is outside messages.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
@@ -77,15 +78,17 @@ class Message(BaseModel):
             raise ValueError("a message's content is a text, or a list of parts {'type': 'text', 'text': …}")
         return "".join(_part(part) for part in content)
 
-    def check(self, at: int) -> None:
-        """Refuse fields that nobody knows.
+    def check(self, at: int, called: Collection[str | None]) -> None:
+        """Refuse fields that nobody knows, and a tool's result that answers no call.
 
         Args:
             at: which message it is, for the error.
+            called: the ids of the calls that came before; None for a call without one.
 
         Raises:
             ApiError: the first of them.
         """
+        self._check_result(at, called)
         for name, value in (self.model_extra or {}).items():
             if name in KEPT_BOOKS or value in EMPTY:
                 continue
@@ -95,6 +98,14 @@ class Message(BaseModel):
                 raise ApiError(400, message, code="unsupported_parameter", param=param)
             message = f"{unknown('field', name[:100], type(self).model_fields)} in messages.{at}"
             raise ApiError(400, message, code="unknown_parameter", param=param)
+
+    def _check_result(self, at: int, called: Collection[str | None]) -> None:
+        """Refuse a tool's result without a call; one that does not say which call it answers is taken as it comes."""
+        if self.role != "tool" or (called and (self.tool_call_id is None or {self.tool_call_id, None} & set(called))):
+            return
+        what = f"the call {self.tool_call_id[:60]!r}" if self.tool_call_id and called else "a call"
+        message = f"messages.{at} is a tool's result, and no message before it makes {what}"
+        raise ApiError(400, message, code="invalid_value", param=f"messages.{at}.tool_call_id")
 
     def plain(self) -> dict[str, Any]:
         """Write the turn as templates expect it."""

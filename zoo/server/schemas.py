@@ -7,7 +7,7 @@ servers, vLLM's names: ``top_k``, ``min_p``, ``repetition_penalty``, ``stop_toke
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,7 @@ from zoo.errors import unknown
 from zoo.server.errors import ApiError
 from zoo.server.formats import KINDS, ResponseFormat, StructuredOutputs, choose_structure
 from zoo.server.messages import Message
+from zoo.server.tools import ToolChoice, Tools
 from zoo.structured import Structure
 
 MAX_STOPS = 16
@@ -33,7 +34,6 @@ IGNORED = frozenset(
         "metadata",
         "store",
         "service_tier",
-        "parallel_tool_calls",
         "safety_identifier",
         "prompt_cache_key",
         "prompt_cache_retention",
@@ -43,14 +43,11 @@ IGNORED = frozenset(
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "suffix": (None, ""),
     "best_of": (None, 1),
-    "tools": (None, []),
-    "tool_choice": (None, "none", "auto"),
     "functions": (None, []),
     "function_call": (None, "none", "auto"),
     "modalities": (None, ["text"]),
     "audio": (None,),
     "prediction": (None,),
-    "reasoning_effort": (None, "none"),
     "verbosity": (None, "medium"),
     "web_search_options": (None,),
     "min_tokens": (None, 0),
@@ -161,6 +158,9 @@ class Body(Part):
         return self.n or 1
 
 
+RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"})
+"""Variables of a chat template that follow from other fields."""
+TemplateName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w{0,63}$")]
 Ids = Annotated[list[TokenId], Field(min_length=1)]
 
 
@@ -198,6 +198,13 @@ class CompletionRequest(Body):
 class ChatRequest(Body):
     """``POST /v1/chat/completions``."""
 
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    """Whether an answer may have several calls; it may unless this is false."""
+    chat_template_kwargs: Annotated[dict[TemplateName, Any], Field(max_length=64)] | None = None
+    """Variables of the chat template, such as ``enable_thinking``."""
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     continue_final_message: bool | None = None
     """Go on with the last message, the assistant's, instead of answering it."""
     add_generation_prompt: bool | None = None
@@ -209,8 +216,14 @@ class ChatRequest(Body):
     def check(self) -> None:
         """Refuse fields that mean nothing here, or contradict each other."""
         super().check()
+        called: set[str | None] = set()
         for at, message in enumerate(self.messages):
-            message.check(at)
+            message.check(at, called)
+            called.update(call.id for call in message.tool_calls or ())
+        reserved = RESERVED.intersection(self.chat_template_kwargs or {})
+        if reserved:
+            said = f"chat_template_kwargs: {min(reserved)} has a field of its own"
+            raise ApiError(400, said, code="invalid_value", param="chat_template_kwargs")
         self._check_end()
         if self.top_logprobs and not self.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: true", code="invalid_value", param="top_logprobs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +49,21 @@ class TokenTable:
         except ZooError as error:
             raise ApiError(400, str(error), code="invalid_value", param="prompt") from None
 
-    def encode_chat(self, messages: Sequence[dict[str, Any]], limit: int, *, goes_on: bool = False) -> list[int]:
+    def encode_chat(
+        self,
+        messages: Sequence[dict[str, Any]],
+        limit: int,
+        *,
+        goes_on: bool = False,
+        tools: Sequence[dict[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """Turn a conversation into ids through the model's chat template.
 
         Args:
             goes_on: the answer goes on with the last message.
+            tools: functions that the model may call.
+            variables: further names of the template.
 
         Raises:
             ApiError: there is no template, it refuses the conversation, or that has more than ``limit`` tokens.
@@ -65,7 +75,8 @@ class TokenTable:
         self._check_length(sum(len(one["content"]) for one in messages), limit, "messages")
         try:
             with self._lock:
-                return self._fit(self._engine.encode_chat(messages, goes_on=goes_on), limit, "messages")
+                ids = self._engine.encode_chat(messages, goes_on=goes_on, tools=tools, variables=variables)
+            return self._fit(ids, limit, "messages")
         except ZooError as error:
             raise ApiError(400, str(error), code="invalid_value", param="messages") from None
 

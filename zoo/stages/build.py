@@ -21,7 +21,7 @@ from zoo.package.account import account
 from zoo.package.companions import companion_files
 from zoo.package.datafile import DataFile
 from zoo.package.files import guarded, write_file
-from zoo.package.folder import Package, open_package, remember_files
+from zoo.package.folder import Package, open_package
 from zoo.package.journal import Journal, identity
 from zoo.package.layout import Layout, lay_out
 from zoo.package.locking import locked
@@ -109,8 +109,7 @@ def build(
         )
         write_manifest(staging.new, manifest)
         publish(staging, before)
-        remember_files(output, manifest)
-    return open_package(output)
+    return Package(output, manifest)
 
 
 def _already_built(output: Path, recipe: Recipe, checkpoint: Checkpoint | None, *, force: bool) -> bool:

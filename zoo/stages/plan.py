@@ -57,7 +57,7 @@ def plan(
     files, _ = companion_files(recipe, checkpoint)
     small = dict(layout.files) | files
     written = layout.data_size + sum(len(content) for content in small.values()) + _MANIFEST_BYTES
-    context = min(RUN_CONTEXT, recipe.architecture.context_length)
+    context = min(RUN_CONTEXT, recipe.architecture.max_position_embeddings)
     reads = _reads(layout, checkpoint)
     return Plan(
         recipe=recipe,

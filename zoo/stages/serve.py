@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib.util
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.engine.chat import find_template
+from zoo.declarations.conversation import Manners
+from zoo.engine.chat import find_template, find_templates
 from zoo.errors import UsageError, ZooError
 from zoo.package.folder import MANIFEST, open_package
 from zoo.package.layout import program
 from zoo.package.memory import token_bytes
 from zoo.registry import Registry
+from zoo.stages.manners import find_manners
 from zoo.stages.subject import find_package
 from zoo.units import bytes_text
 
@@ -39,6 +41,8 @@ class ServedModel:
     """It has a chat template."""
     token_bytes: int
     """What keys and values of one token take, float32."""
+    manners: Manners = field(default_factory=Manners)
+    """How it writes calls of tools, and thoughts."""
 
     @property
     def created(self) -> int:
@@ -56,7 +60,7 @@ class ServedModel:
 
     @property
     def context_length(self) -> int:
-        return self.manifest.recipe.architecture.context_length
+        return self.manifest.recipe.architecture.max_position_embeddings
 
     def fit(self, slots: int, limit: int | None = None) -> Footprint:
         """Share a limit of memory among weights, the slots' KV caches and the prefix cache.
@@ -131,6 +135,7 @@ def served_models(registry: Registry, texts: Sequence[str], precision: str | Non
             manifest,
             chat=find_template(path) is not None,
             token_bytes=token_bytes(program(recipe, registry)),
+            manners=find_manners(registry, recipe, find_templates(path)),
         )
         for name, path, manifest, recipe in zip(names, paths, manifests, recipes, strict=True)
     ]

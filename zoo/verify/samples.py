@@ -9,8 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.package.closed import files_of
-from zoo.sources.companions import MAX_COMPANION
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,12 +132,15 @@ def _array(ids: list[int]) -> Any:
 
 
 def _tokenizer(folder: Path) -> Encode | None:
-    raw = files_of(folder, MAX_COMPANION)("tokenizer.json")
-    if raw is None:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
         return None
-    from zoo.tokenizer.library import load
+    from tokenizers import Tokenizer
 
-    tokenizer: Any = load(raw, f"{folder.name}/tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ZooError(f"{folder.name}/tokenizer.json: {' '.join(str(error).split())[:200]}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
 

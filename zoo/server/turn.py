@@ -1,0 +1,133 @@
+"""The assistant's next turn: the prompt that asks for it, what it may be, and how it is read."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoo.conversation.grammar import GrammarWriter
+from zoo.conversation.reader import AnswerReader
+from zoo.declarations.conversation import Manners
+from zoo.server.dialect import structure_errors
+from zoo.server.errors import ApiError
+from zoo.server.tools import Offer
+
+if TYPE_CHECKING:
+    from zoo.contracts.constraint import Constraint
+    from zoo.conversation.parts import Part
+    from zoo.declarations.conversation import Thinking
+    from zoo.engine import Engine
+    from zoo.server.pool import Running
+    from zoo.server.schemas import ChatRequest
+    from zoo.structured import Structure
+
+TAIL = 32
+"""Tokens at a prompt's end that may begin the model's thoughts."""
+LETTERS = string.ascii_letters + string.digits
+
+
+class Turn:
+    """A turn that is asked for.
+
+    Attributes:
+        messages: the conversation, as templates expect it.
+        visible: special tokens that mark thoughts or calls; known once the prompt is encoded.
+    """
+
+    def __init__(self, body: ChatRequest) -> None:
+        self._body = body
+        self._offer = Offer(body.tools, body.tool_choice)
+        self.messages = [message.plain() for message in body.messages]
+        self.visible: frozenset[int] = frozenset()
+        self._manners = Manners()
+        self._opened = False
+
+    def encode(self, running: Running, limit: int) -> list[int]:
+        """Turn the conversation into ids.
+
+        Raises:
+            ApiError: the model takes no tools, cannot do as it is asked to, or the prompt is too long.
+        """
+        engine, manners = running.engine, running.model.manners
+        if self._offer.is_open and manners.tools is None:
+            message = (
+                "this model takes no tools: its chat template says nothing of them, or no family declares how it "
+                "writes calls; leave tools out, or set tool_choice to none"
+            )
+            raise ApiError(400, message, code="unsupported_parameter", param="tools")
+        self._manners = Manners(tools=manners.tools if self._offer.is_open else None, thinking=manners.thinking)
+        variables = self._variables(engine.chat_templates.values(), manners.thinking)
+        goes_on = bool(self._body.continue_final_message)
+        ids = running.tokens.encode_chat(
+            self.messages, limit, goes_on=goes_on, tools=self._offer.plain(), variables=variables
+        )
+        self.visible = frozenset(
+            token for text, token in _special(engine).items() if any(text in marker for marker in self._manners.markers)
+        )
+        if manners.thinking is not None and engine.tokenizer is not None:
+            tail = engine.tokenizer.decode(ids[-TAIL:], skip_special=False)
+            self._opened = tail.rstrip().endswith(manners.thinking.start)
+        return ids
+
+    def _variables(self, templates: Sequence[str] | Any, thinking: Thinking | None) -> Mapping[str, Any]:
+        """Name the template's variables, among them those that turn thinking on, off, up or down."""
+        variables = dict(self._body.chat_template_kwargs or {})
+        effort = self._body.reasoning_effort
+        if effort is None:
+            return variables
+        if any("reasoning_effort" in template for template in templates):
+            variables.setdefault("reasoning_effort", effort)
+        elif thinking is not None and thinking.switch is not None:
+            variables.setdefault(thinking.switch, effort != "none")
+        elif (thinking is None) != (effort == "none"):
+            does = "does not think" if thinking is None else "always thinks"
+            message = f"reasoning_effort is {effort!r}, and this model {does}"
+            raise ApiError(400, message, code="unsupported_parameter", param="reasoning_effort")
+        return variables
+
+    def constrain(self, running: Running, asked: tuple[str, Structure] | None) -> Constraint | None:
+        """Say what the answer may be.
+
+        Args:
+            asked: the form of the answer, and the field that asks for it.
+
+        Raises:
+            ApiError: nothing can follow it.
+        """
+        engine, manners = running.engine, self._manners
+        if self._offer.mode == "required" and manners.tools is not None:
+            with structure_errors("tools"):
+                writer = GrammarWriter(_special(engine))
+                parallel = self._body.parallel_tool_calls is not False
+                grammar = writer.calls(manners.tools, self._offer.tools(), parallel, manners.thinking, self._opened)
+                return engine.guide.compile(grammar, "tool")
+        if asked is None:
+            return None
+        with structure_errors(asked[0]):
+            grammar = GrammarWriter(_special(engine)).form(asked[1], manners.thinking, self._opened)
+            return engine.guide.compile(grammar, asked[1].kind)
+
+    def reader(self) -> AnswerReader:
+        """Make what takes one answer apart."""
+        return AnswerReader(self._manners.thinking, self._opened, self._manners.tools, self._offer.names)
+
+    def kept(self, parts: list[Part]) -> list[Part]:
+        """Leave out calls after the first, where one is all that was asked for."""
+        if self._body.parallel_tool_calls is not False:
+            return parts
+        return [part for part in parts if part.call == 0]
+
+
+def _special(engine: Engine) -> dict[str, int]:
+    """Name the special tokens of a vocabulary."""
+    tokenizer = engine.tokenizer
+    ids = tokenizer.special_ids if tokenizer is not None else ()
+    named = {tokenizer.token(token): token for token in ids} if tokenizer is not None else {}
+    return {text: token for text, token in named.items() if text}
+
+
+def call_id() -> str:
+    """Make the id of a call: nine letters and digits, since some templates take no other."""
+    return "".join(secrets.choice(LETTERS) for _ in range(9))
