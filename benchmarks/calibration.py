@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 import zoo
 from zoo.calibration.execute import Executor
 from zoo.calibration.program import cut
-from zoo.calibration.stream import read_stored
-from zoo.calibration.weights import read_float32
+from zoo.calibration.weights import read_float32, read_package
 from zoo.package.layout import lay_out
 from zoo.plugins import host
 from zoo.quantizers.slab import Scratch
@@ -122,7 +121,7 @@ class FloatModel:
             values = (
                 read_float32(one.parameter, checkpoint, scratch)
                 if package is None
-                else read_stored(package / layout.target.data_file, one)
+                else read_package(layout, package, one)
             )
             self.weights[one.parameter.name] = self.executor.torch.from_numpy(values)
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from zoo.contracts import HeadPadding, Parameter, RowSlice, StoredArray, stacked
+from zoo.contracts import HeadPadding, PackageContents, Parameter, RowSlice, StoredArray, stacked
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.licence import UNKNOWN_LICENCE
 from zoo.declarations.recipe import QuantizerChoice, Recipe, TargetChoice, WeightsPin
 from zoo.quantizers.rtn import Rtn
 from zoo.registry import Registry
+from zoo.targets.ort.encoding import MatMulNBits
 
 NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
@@ -90,20 +91,25 @@ class FlatTarget:
     runnable = False
     data_file = "weights.data"
     head_multiple = 16
+    view = "graph"
+    encoding = MatMulNBits()
 
     def check(self, recipe: Recipe) -> None: ...
 
-    def place(self, parameters: Any, storages: Any) -> list[StoredArray]:
+    def place(self, recipe: Any, parameters: Any, schemes: Any) -> list[StoredArray]:
         placed, at = [], 0
         for one in parameters:
-            for name, array in storages[one.name].arrays(one.shape).items():
+            for name, array in self.encoding.arrays(schemes[one.name], one.shape).items():
                 at = -(-at // 64) * 64
-                placed.append(StoredArray(one, name, array.dtype, array.shape, at, array.nbytes))
+                placed.append(StoredArray(one, name, array.dtype, array.shape, at, array.nbytes, self.data_file))
                 at += array.nbytes
         return placed
 
-    def files(self, recipe: Any, program: Any, arrays: Any, storages: Any) -> list[tuple[str, bytes]]:
-        return [("graph.json", json.dumps([[a.parameter.name, a.array, a.offset] for a in arrays]).encode())]
+    def headers(self, contents: PackageContents) -> dict[str, bytes]:
+        return {}
+
+    def files(self, contents: PackageContents) -> list[tuple[str, bytes]]:
+        return [("graph.json", json.dumps([[a.parameter.name, a.array, a.offset] for a in contents.arrays]).encode())]
 
 
 def registry() -> Registry:

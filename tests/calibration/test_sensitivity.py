@@ -11,12 +11,12 @@ from zoo.calibration.execute import Executor
 from zoo.calibration.program import cut
 from zoo.calibration.sensitivity import measure, rounding_error
 from zoo.calibration.weights import read_float32
-from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.declarations.scheme import BlockScheme, FloatScheme
 from zoo.errors import ZooError
 from zoo.quantizers.slab import Scratch
 
-INT4 = BlockStorage(bits=4, block_size=32, symmetric=False)
-INT8 = BlockStorage(bits=8, block_size=32, symmetric=True)
+INT4 = BlockScheme(bits=4, block_size=32, symmetric=False)
+INT8 = BlockScheme(bits=8, block_size=32, symmetric=True)
 TOKENS = np.random.default_rng(1).integers(0, 331, (24, 40)).astype(np.int32)
 
 
@@ -82,8 +82,8 @@ def test_more_than_one_batch_adds_up(tmp_path, monkeypatch):
 
 def test_floats_and_what_they_lose():
     weight = np.random.default_rng(0).standard_normal((4, 40)).astype(np.float32)
-    assert not rounding_error(weight, FloatStorage(dtype="float32"), Scratch()).any()
-    half = rounding_error(weight, FloatStorage(dtype="float16"), Scratch())
+    assert not rounding_error(weight, FloatScheme(dtype="float32"), Scratch()).any()
+    half = rounding_error(weight, FloatScheme(dtype="float16"), Scratch())
     assert 0 < np.abs(half).max() < 2e-3
     eight, four = (np.abs(rounding_error(weight, one, Scratch())).max() for one in (INT8, INT4))
     assert np.abs(half).max() < eight < four

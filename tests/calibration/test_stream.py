@@ -12,7 +12,8 @@ import zoo
 from tests.checkpoints import make_checkpoint
 from zoo.calibration import stream as stream_module
 from zoo.calibration.states import STATES
-from zoo.calibration.stream import CalibratedStream, read_stored
+from zoo.calibration.stream import CalibratedStream
+from zoo.calibration.weights import read_package
 from zoo.errors import UsageError, ZooError
 from zoo.package.layout import lay_out
 from zoo.plugins import host
@@ -116,7 +117,7 @@ def test_the_next_layer_sees_what_was_stored(tmp_path, monkeypatch):
     layout = lay_out(resolved.recipe, host().registry)
     for one in layout.placed:
         if one.parameter.layer is not None:
-            stored = read_stored(package.path / layout.target.data_file, one)
+            stored = read_package(layout, package.path, one)
             np.testing.assert_array_equal(seen[one.parameter.layer + 1][one.parameter.name], stored)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from zoo.declarations.storage import FloatStorage
 
 from zoo.calibration.execute import Executor
 from zoo.calibration.program import Segment
 from zoo.contracts import Parameter, RowSlice
-from zoo.declarations.storage import FloatStorage
 from zoo.operations import Angles, GraphOps, Program, Rotary, Value
 from zoo.targets.ort import attention, norms, ops  # noqa: F401
 from zoo.targets.ort.emission import Emission

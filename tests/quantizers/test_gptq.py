@@ -10,10 +10,9 @@ import pytest
 from zoo.contracts import Parameter, RowSlice
 from zoo.errors import ZooError
 from zoo.quantizers.gptq import Gptq
-from zoo.quantizers.packing import pack, unpack
-from zoo.quantizers.readback import dequantize, empty
 from zoo.quantizers.rtn import Rtn
 from zoo.quantizers.slab import RawSlab, Scratch
+from zoo.quantizers.tiles import NEUTRAL, ArrayWriter, empty_arrays, read_back
 
 
 class Seen:
@@ -39,15 +38,15 @@ def run(kind, weight, seen, precision="int4", rows=None, **options):
     """Quantize and read back: (values, stored arrays)."""
     parameter = Parameter("layer.w", "linear", (RowSlice("w", weight.shape),))
     quantizer = kind(precision, kind.Options(**options))
-    storage = quantizer.storage(parameter)
-    out = empty(storage, weight.shape)
+    scheme = quantizer.scheme(parameter)
+    out = empty_arrays(NEUTRAL, scheme, weight.shape)
     step = rows or len(weight)
     for start in range(0, len(weight), step):
         part = {name: one[start : start + step] for name, one in out.items()}
         slab = RawSlab(weight[start : start + step], "F32", "w", Scratch())
-        quantizer.quantize(parameter, slab, part, seen)
+        quantizer.quantize(parameter, slab, ArrayWriter(NEUTRAL, scheme, weight.shape[1], part, Scratch()), seen)
     found = np.empty_like(weight)
-    dequantize(storage, out, found)
+    read_back(NEUTRAL, scheme, out, found)
     return found, out
 
 
@@ -185,35 +184,29 @@ def test_the_factor_goes_with_the_hessian():
     gptq = Gptq("int4", Gptq.Options())
     seen = Seen(correlated(32))
     slab = RawSlab(np.ones((4, 32), np.float32), "F32", "w", Scratch())
-    gptq.quantize(parameter, slab, empty(gptq.storage(parameter), (4, 32)), seen)
+    scheme = gptq.scheme(parameter)
+    arrays = empty_arrays(NEUTRAL, scheme, (4, 32))
+    gptq.quantize(parameter, slab, ArrayWriter(NEUTRAL, scheme, 32, arrays, Scratch()), seen)
     assert gptq._factor is not None
     del seen
     gc.collect()
     assert gptq._factor is None
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (3, 5), (2, 3, 8), (4, 1)])
-def test_packing_there_and_back(shape):
-    levels = np.random.default_rng(0).integers(0, 16, shape).astype(np.uint8)
-    out = np.full((*shape[:-1], -(-shape[-1] // 2)), 255, np.uint8)
-    pack(levels, 4, out)
-    assert np.array_equal(unpack(out, 4)[..., : shape[-1]], levels)
-
-
 def test_kept_precisions():
     options = {"keep": {"attn.o_proj": "int8", "*.layers.0.*": "fp16", "lm_head": "fp32"}, "block_size": 32}
     rtn = Rtn("int4", Rtn.Options(**options))
 
-    def storage(layer, role, kind="linear"):
-        return rtn.storage(
+    def scheme(layer, role, kind="linear"):
+        return rtn.scheme(
             Parameter(f"model.layers.{layer}.{role}.weight", kind, (RowSlice("w", (8, 64)),), layer, role)
         )
 
-    assert storage(0, "mlp.up_proj").dtype == "float16"
-    assert storage(1, "mlp.up_proj").bits == 4
-    assert storage(1, "attn.o_proj").bits == 8
-    assert storage(9, "lm_head").dtype == "float32"
-    assert storage(0, "input_layernorm", "norm").dtype == "float32"
+    assert scheme(0, "mlp.up_proj").dtype == "float16"
+    assert scheme(1, "mlp.up_proj").bits == 4
+    assert scheme(1, "attn.o_proj").bits == 8
+    assert scheme(9, "lm_head").dtype == "float32"
+    assert scheme(0, "input_layernorm", "norm").dtype == "float32"
 
 
 @pytest.mark.parametrize("size", [1, 7, 96, 1100])

@@ -10,27 +10,32 @@ from tests.builds import to_bf16
 from zoo.contracts import Parameter, RowSlice
 from zoo.quantizers.rtn import Rtn, fitting_block
 from zoo.quantizers.slab import RawSlab, Scratch
+from zoo.quantizers.tiles import ArrayWriter
+from zoo.targets.ort.encoding import ENCODING
 
 
 def quantized(values, dtype="F32", precision="int8", kind="linear", **options):
     raw = to_bf16(values) if dtype == "BF16" else values.astype({"F16": np.float16, "F32": np.float32}[dtype])
     parameter = Parameter("w", kind, (RowSlice("w", values.shape),))
     rtn = Rtn(precision, Rtn.Options(**options))
-    storage = rtn.storage(parameter)
-    out = {name: np.full(one.shape, 255, one.dtype) for name, one in storage.arrays(values.shape).items()}
-    rtn.quantize(parameter, RawSlab(raw, dtype, "w", Scratch()), out)
-    return storage, out
+    scheme = rtn.scheme(parameter)
+    out = {name: np.full(one.shape, 255, one.dtype) for name, one in ENCODING.arrays(scheme, values.shape).items()}
+    scratch = Scratch()
+    writer = ArrayWriter(ENCODING, scheme, values.shape[1], out, scratch)
+    rtn.quantize(parameter, RawSlab(raw, dtype, "w", scratch), writer)
+    assert writer.filled == len(values)
+    return scheme, out
 
 
-def unpacked(storage, out, columns):
-    """Read the storage as its docstring says."""
+def unpacked(scheme, out, columns):
+    """Read the arrays as MatMulNBits' layout says."""
     weight = out["weight"]
-    if storage.bits == 4:
+    if scheme.bits == 4:
         weight = np.stack([weight & 15, weight >> 4], -1).reshape(*weight.shape[:2], -1)
-    zeros = np.full(out["scales"].shape, 2 ** (storage.bits - 1))
+    zeros = np.full(out["scales"].shape, 2 ** (scheme.bits - 1))
     if "zero_points" in out:
         zeros = out["zero_points"]
-        if storage.bits == 4:
+        if scheme.bits == 4:
             zeros = np.stack([zeros & 15, zeros >> 4], -1).reshape(zeros.shape[0], -1)[:, : out["scales"].shape[1]]
     values = (weight.astype(np.float32) - zeros[..., None]) * out["scales"][..., None]
     return values.reshape(values.shape[0], -1)[:, :columns]
@@ -49,9 +54,9 @@ CASES = [
 def test_every_value_is_within_half_a_step(precision, symmetric, block, columns, dtype):
     values = np.random.default_rng(1).standard_normal((33, columns)).astype(np.float32) + (0 if symmetric else 0.7)
     values = (to_bf16(values).astype(np.uint32) << 16).view(np.float32)
-    storage, out = quantized(values, dtype, precision, block_size=block, symmetric=symmetric)
-    found = unpacked(storage, out, columns)
-    step = np.repeat(np.abs(out["scales"]), storage.block_size, 1)[:, :columns]
+    scheme, out = quantized(values, dtype, precision, block_size=block, symmetric=symmetric)
+    found = unpacked(scheme, out, columns)
+    step = np.repeat(np.abs(out["scales"]), scheme.block_size, 1)[:, :columns]
     limit = 0.501 * step
     if precision == "int4" and symmetric:
         # The level +8 does not exist: the value opposite to the extreme one may be a whole step off.
@@ -65,10 +70,10 @@ def test_onnxruntime_computes_with_these_values(precision, symmetric, block, col
     from onnx import TensorProto, helper, numpy_helper
 
     values = np.random.default_rng(2).standard_normal((24, columns)).astype(np.float32)
-    storage, out = quantized(values, "F32", precision, block_size=block, symmetric=symmetric)
+    scheme, out = quantized(values, "F32", precision, block_size=block, symmetric=symmetric)
     node = helper.make_node(
         "MatMulNBits", ["x", *out], ["y"], domain="com.microsoft",
-        K=columns, N=24, bits=storage.bits, block_size=storage.block_size,
+        K=columns, N=24, bits=scheme.bits, block_size=scheme.block_size,
     )  # fmt: skip
     graph = helper.make_graph(
         [node], "g",
@@ -81,7 +86,7 @@ def test_onnxruntime_computes_with_these_values(precision, symmetric, block, col
     )
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     x = np.random.default_rng(4).standard_normal((3, columns)).astype(np.float32)
-    np.testing.assert_allclose(session.run(None, {"x": x})[0], x @ unpacked(storage, out, columns).T, atol=2e-4)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], x @ unpacked(scheme, out, columns).T, atol=2e-4)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -92,8 +97,8 @@ def test_all_zero_blocks_and_values_too_small_to_divide_by_come_out_as_zero(prec
     values[2, 7] = 3.0
     values[3] = 3e38
     values[3, 1] = -3e38
-    storage, out = quantized(values, "F32", precision, block_size=32, symmetric=symmetric)
-    found = unpacked(storage, out, 64)
+    scheme, out = quantized(values, "F32", precision, block_size=32, symmetric=symmetric)
+    found = unpacked(scheme, out, 64)
     assert np.all(np.isfinite(out["scales"]))
     assert not found[:2].any()
     assert found[2, 7] == pytest.approx(3.0)
@@ -103,8 +108,8 @@ def test_all_zero_blocks_and_values_too_small_to_divide_by_come_out_as_zero(prec
 
 def test_the_extreme_value_uses_all_sixteen_levels():
     values = np.random.default_rng(5).standard_normal((512, 128)).astype(np.float32)
-    storage, out = quantized(values, "F32", "int4", block_size=32)
-    error = np.mean((unpacked(storage, out, 128) - values) ** 2)
+    scheme, out = quantized(values, "F32", "int4", block_size=32)
+    error = np.mean((unpacked(scheme, out, 128) - values) ** 2)
     scale = np.abs(values.reshape(512, 4, 32)).max(-1, keepdims=True) / 7
     plain = np.mean((np.rint(values.reshape(512, 4, 32) / scale) * scale - values.reshape(512, 4, 32)) ** 2)
     assert error < 0.9 * plain
@@ -123,14 +128,14 @@ def test_head_and_embedding_keep_eight_bits_and_vectors_stay_float():
     rtn = Rtn("int4", Rtn.Options())
 
     def stored(kind, role="", shape=(64, 64)):
-        return rtn.storage(Parameter("p", kind, (RowSlice("p", shape),), role=role))
+        return rtn.scheme(Parameter("p", kind, (RowSlice("p", shape),), role=role))
 
     assert stored("linear").bits == 4
     assert stored("linear", "lm_head").bits == 8
     assert stored("embedding").bits == 8
     assert stored("norm", shape=(64,)).dtype == stored("bias", shape=(64,)).dtype == "float32"
     head = Parameter("p", "linear", (RowSlice("p", (8, 32)),), role="lm_head")
-    assert Rtn("int4", Rtn.Options(head_bits=4)).storage(head).bits == 4
+    assert Rtn("int4", Rtn.Options(head_bits=4)).scheme(head).bits == 4
 
 
 def test_options_are_spelled_out_and_unknown_ones_refused():

@@ -38,7 +38,7 @@ def stored(package):
     quantizer = Float(package.manifest.recipe.precision, FloatOptions())
     parameters = Flat().parameters(arch, target.head_multiple)
     raw = (package.path / target.data_file).read_bytes()
-    placed = target.place(parameters, {one.name: quantizer.storage(one) for one in parameters})
+    placed = target.place(package.manifest.recipe, parameters, {one.name: quantizer.scheme(one) for one in parameters})
     return {
         one.parameter.name: np.frombuffer(
             raw, one.dtype, one.nbytes // np.dtype(one.dtype).itemsize, one.offset

@@ -18,7 +18,7 @@ from tests.builds import architecture, make_recipe, registry, write_checkpoint
 from zoo.errors import ZooError
 from zoo.package import open_package
 from zoo.package import slabs as slabs_module
-from zoo.package.datafile import DataFile
+from zoo.package.datafile import DataFiles
 from zoo.package.layout import lay_out
 from zoo.package.locking import locked
 from zoo.package.staging import find_stagings
@@ -148,14 +148,14 @@ def test_weights_that_changed_since_are_noticed(small, tmp_path, monkeypatch):
 
 def test_weights_that_change_while_they_are_read_are_refused(small, tmp_path, monkeypatch):
     opened, recipe, reference = small
-    original = DataFile.write
+    original = DataFiles.write
 
     def write(self, offset, data):
         os.utime(opened.folder / "model.safetensors", ns=(time.time_ns(), time.time_ns()))
         return original(self, offset, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DataFile, "write", write)
+        patch.setattr(DataFiles, "write", write)
         with pytest.raises(ZooError, match="changed while they were read"):
             build(recipe, opened, tmp_path / "out", registry())
     assert not (tmp_path / "out").exists()

@@ -33,7 +33,6 @@ class Papers:
     needs_weights = False
     runnable = False
     head_multiple = 1
-    data_file = ""
     tools = (Tool("chatterbox", "serves", "ask around"),)
 
     def check(self, recipe):

@@ -28,14 +28,13 @@ from zoo.calibration.execute import Executor
 from zoo.calibration.program import Segment, cut
 from zoo.calibration.states import States
 from zoo.calibration.weights import read_float32
-from zoo.contracts import Checkpoint, Parameter, RowSlice
-from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.contracts import Checkpoint
+from zoo.declarations.scheme import Scheme
 from zoo.errors import ZooError
 from zoo.operations import Embedding, Linear, Operation
 from zoo.package.layout import Layout
-from zoo.quantizers.readback import dequantize, empty
-from zoo.quantizers.rtn import Rtn, RtnOptions
-from zoo.quantizers.slab import RawSlab, Scratch
+from zoo.quantizers.slab import Scratch
+from zoo.quantizers.tiles import rounded
 
 TOKENS = 8192
 """Tokens that are measured with, unless fewer were given; the first of the samples."""
@@ -44,14 +43,13 @@ _BATCH = 1024
 _PIECE = 1 << 20
 """Weights whose rounding errors are held at once: whole rows."""
 _SEED = 0
-Storage = FloatStorage | BlockStorage
 
 
 def measure(
     layout: Layout,
     checkpoint: Checkpoint,
     tokens: NDArray[np.int32],
-    choices: Mapping[str, Sequence[Storage]],
+    choices: Mapping[str, Sequence[Scheme]],
     folder: Path,
     *,
     device: str = "cpu",
@@ -87,7 +85,7 @@ class _Pass:
         layout: Layout,
         checkpoint: Checkpoint,
         tokens: NDArray[np.int32],
-        choices: Mapping[str, Sequence[Storage]],
+        choices: Mapping[str, Sequence[Scheme]],
         folder: Path,
         device: str,
         progress: Callable[[int, int], None] | None,
@@ -100,7 +98,7 @@ class _Pass:
         self._segments = [program.before, *program.layers, program.after]
         self._placed = {one.parameter.name: one for one in layout.placed}
         self._scratch = Scratch()
-        self._found = {name: [0.0] * len(storages) for name, storages in choices.items()}
+        self._found = {name: [0.0] * len(schemes) for name, schemes in choices.items()}
         count, length = self._tokens.shape
         # Before each segment but the first, the states of all samples; behind them the gradients that come back.
         self._states = States(folder, (count * len(self._segments), length, layout.program.width(program.before.exit)))
@@ -202,43 +200,24 @@ class _Pass:
         """
         torch = self._executor.torch
         values = weight.cpu().numpy()
-        for place, storage in enumerate(self._choices[name]):
+        for place, scheme in enumerate(self._choices[name]):
             total = 0.0
             if x.dtype == torch.int64:
-                lost = torch.from_numpy(rounding_error(values, storage, self._scratch)).to(gradient.device)
+                lost = torch.from_numpy(rounding_error(values, scheme, self._scratch)).to(gradient.device)
                 meet = (gradient * torch.nn.functional.embedding(x, lost)).sum(1)
                 total = float(meet.square().sum())
             else:
                 step = max(1, _PIECE // values.shape[1])
                 for start in range(0, len(values), step):
                     rows = np.ascontiguousarray(values[start : start + step])
-                    lost = torch.from_numpy(rounding_error(rows, storage, self._scratch)).to(gradient.device)
+                    lost = torch.from_numpy(rounding_error(rows, scheme, self._scratch)).to(gradient.device)
                     meet = (gradient[..., start : start + step] * (x @ lost.T)).sum(1)
                     total += float(meet.square().sum())
             self._found[name][place] += total / 2
 
 
-class _Rounding(Rtn):
-    """Rounding to nearest into one given storage."""
-
-    def __init__(self, storage: BlockStorage) -> None:
-        super().__init__("int4" if storage.bits == 4 else "int8", RtnOptions())
-        self._storage = storage
-
-    def storage(self, parameter: Parameter) -> BlockStorage:
-        return self._storage
-
-
-def rounding_error(weight: NDArray[np.float32], storage: Storage, scratch: Scratch) -> NDArray[np.float32]:
-    """What rounding to nearest adds to rows of a weight that are stored so, float32 (rows, columns)."""
-    if isinstance(storage, FloatStorage):
-        kept = weight.astype(np.float16).astype(np.float32) if storage.dtype == "float16" else weight
-        return kept - weight
-    quantizer = _Rounding(storage)
-    parameter = Parameter("weight", "linear", (RowSlice("weight", weight.shape),))
-    arrays = empty(storage, weight.shape)
-    quantizer.quantize(parameter, RawSlab(weight, "F32", "weight", scratch), arrays)
-    stored = np.empty_like(weight)
-    dequantize(storage, arrays, stored)
+def rounding_error(weight: NDArray[np.float32], scheme: Scheme, scratch: Scratch) -> NDArray[np.float32]:
+    """What rounding to nearest adds to rows of a weight that get so small, float32 (rows, columns)."""
+    stored = rounded(weight, scheme, "weight", scratch)
     stored -= weight
     return stored

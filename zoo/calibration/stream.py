@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,17 @@ from zoo.calibration.execute import Executor
 from zoo.calibration.layer import Layer
 from zoo.calibration.program import Segment, cut
 from zoo.calibration.states import States
-from zoo.calibration.weights import empty_arrays, read_float32
-from zoo.contracts import Checkpoint, Folding, Parameter
+from zoo.calibration.weights import empty_arrays, read_float32, read_stored
+from zoo.contracts import Checkpoint, Folding, Parameter, StoredArray
 from zoo.errors import ZooError
-from zoo.package.datafile import DataFile
+from zoo.package.datafile import DataFiles
 from zoo.package.journal import Journal
 from zoo.package.layout import Layout, Placed
 from zoo.package.memory import resident
 from zoo.package.signals import Signals
-from zoo.package.stream import Progress, input_bytes
-from zoo.quantizers.readback import dequantize
+from zoo.package.stream import Progress, input_bytes, quantize
 from zoo.quantizers.slab import RawSlab, Scratch
+from zoo.quantizers.tiles import ArrayWriter, read_back
 
 BATCH = 2048
 """Tokens that are computed at once, unless a sample is longer."""
@@ -49,8 +50,8 @@ class CalibratedStream:
         self,
         layout: Layout,
         checkpoint: Checkpoint,
-        data: DataFile,
-        path: Path,
+        data: DataFiles,
+        folder: Path,
         journal: Journal,
         done: int,
         signals: Signals,
@@ -59,12 +60,12 @@ class CalibratedStream:
     ) -> None:
         assert layout.program is not None
         self._layout, self._checkpoint, self._data, self._journal = layout, checkpoint, data, journal
-        self._path, self._done, self._signals, self._tokens = path, done, signals, tokens
+        self._done, self._signals, self._tokens = done, signals, tokens
         self._executor = Executor(device)
         self._program = cut(layout.program)
         self._placed = {one.parameter.name: one for one in layout.placed}
         self._scratch = Scratch()
-        self._states = States(path.parent, (*tokens.shape, layout.program.width(self._program.before.exit)))
+        self._states = States(folder, (*tokens.shape, layout.program.width(self._program.before.exit)))
         self._progress: Callable[[Progress], None] | None = None
         self._started = time.monotonic()
         self._sizes = {one.parameter.name: input_bytes(one.parameter, checkpoint.tensors) for one in layout.placed}
@@ -124,7 +125,7 @@ class CalibratedStream:
                 raise ZooError(f"quantizer {self._layout.recipe.quantizer.name!r} cannot fold and be true_sequential")
             quantizer.fold(layer)
         for one in placed:
-            mine = next((group for group in groups if one.parameter in group), None)
+            mine = next((group for group in groups if one.parameter.name in {each.name for each in group}), None)
             if mine is not None and not layer.observed(one.parameter):
                 self._observe(index, segment, layer, weights, mine)
             self._store(one, layer if mine is not None else None, weights[one.parameter.name])
@@ -136,7 +137,7 @@ class CalibratedStream:
 
     def _store(self, placed: Placed, layer: Layer | None, values: NDArray[np.float32]) -> None:
         """Quantize a parameter, append its arrays, and put in ``values`` what was stored."""
-        parameter, matrix = placed.parameter, values.reshape(values.shape[0], -1)
+        parameter, matrix = placed.parameter, values.reshape(placed.rows, -1)
         out = empty_arrays(placed, placed.rows)
         step = max(1, CHUNK // max(1, matrix.shape[1]))
         for start in range(0, placed.rows, step):
@@ -144,18 +145,25 @@ class CalibratedStream:
             stop = min(start + step, placed.rows)
             slab = RawSlab(matrix[start:stop], "F32", parameter.name, self._scratch)
             rows = {name: array[start:stop] for name, array in out.items()}
-            self._layout.quantizer.quantize(parameter, slab, rows, layer)
-            dequantize(placed.storage, rows, values[start:stop])
+            encoding = self._layout.target.encoding
+            writer = ArrayWriter(encoding, placed.scheme, parameter.columns, rows, self._scratch)
+            quantize(self._layout, placed, slab, writer, layer)
+            read_back(encoding, placed.scheme, rows, matrix[start:stop], self._scratch)
         if not np.isfinite(matrix).all():
             raise ZooError(
                 f"{parameter.name}: quantizer {self._layout.recipe.quantizer.name!r} made NaN or infinite values"
             )
         for array in placed.arrays:
-            self._data.append(array.offset, out[array.array])
+            self._data.append(placed.offset(array), out[array.array])
 
     def _stored(self, segment: Segment) -> dict[str, NDArray[np.float32]]:
         """Read a finished segment's weights back from the data file."""
-        return {name: read_stored(self._path, self._placed[name]) for name in segment.weights}
+
+        def read(placed: Placed, array: StoredArray, out: NDArray[Any]) -> None:
+            self._data.read(placed.offset(array), out)
+
+        encoding, placed = self._layout.target.encoding, self._placed
+        return {name: read_stored(encoding, placed[name], partial(read, placed[name])) for name in segment.weights}
 
     def _batches(self) -> Iterator[tuple[int, int]]:
         count, length = self._tokens.shape
@@ -223,16 +231,3 @@ class CalibratedStream:
                 seconds=seconds,
             )
         )
-
-
-def read_stored(path: Path, placed: Placed) -> NDArray[np.float32]:
-    """Read a stored parameter back as the float32 values that it stands for."""
-    arrays = {
-        one.array: np.fromfile(
-            path, one.dtype, count=one.nbytes // np.dtype(one.dtype).itemsize, offset=one.offset
-        ).reshape(one.shape)
-        for one in placed.arrays
-    }
-    out = np.empty(placed.parameter.shape, np.float32)
-    dequantize(placed.storage, arrays, out)
-    return out

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.contracts import Checkpoint, Parameter
-from zoo.package.layout import Placed
+from zoo.contracts import Checkpoint, Encoding, Parameter, StoredArray
+from zoo.package.layout import Layout, Placed
 from zoo.package.slabs import SlabReader, job_bytes, slab_jobs
 from zoo.quantizers.slab import Scratch
+from zoo.quantizers.tiles import read_back
 
 
 def read_float32(parameter: Parameter, checkpoint: Checkpoint, scratch: Scratch) -> NDArray[np.float32]:
@@ -34,4 +37,32 @@ def read_float32(parameter: Parameter, checkpoint: Checkpoint, scratch: Scratch)
 
 def empty_arrays(placed: Placed, rows: int) -> dict[str, NDArray[Any]]:
     """Make room for some rows of each array of a stored parameter."""
-    return {one.array: np.empty((rows, *one.shape[1:]), one.dtype) for one in placed.arrays}
+    return {array.array: np.empty((rows, *placed.row_shape(array)), array.dtype) for array in placed.arrays}
+
+
+def read_stored(
+    encoding: Encoding, placed: Placed, read: Callable[[StoredArray, NDArray[Any]], None]
+) -> NDArray[np.float32]:
+    """Read a stored parameter back as the float32 values that it stands for.
+
+    Args:
+        read: fills an array with the bytes of a stored one.
+    """
+    arrays = empty_arrays(placed, placed.rows)
+    for array in placed.arrays:
+        read(array, arrays[array.array])
+    out = np.empty((placed.rows, placed.parameter.columns), np.float32)
+    read_back(encoding, placed.scheme, arrays, out)
+    return out.reshape(placed.parameter.shape)
+
+
+def read_package(layout: Layout, folder: Path, placed: Placed) -> NDArray[np.float32]:
+    """Read a parameter of a finished package back as the float32 values that it stands for."""
+    path = folder / placed.streamed.file
+    size = next(section.size for section in layout.sections if section.file == placed.streamed.file)
+    header = path.stat().st_size - size
+
+    def read(array: StoredArray, out: NDArray[Any]) -> None:
+        out[...] = np.fromfile(path, array.dtype, out.size, offset=header + array.offset).reshape(out.shape)
+
+    return read_stored(layout.target.encoding, placed, read)

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.cards import BuildCost, LayerWeight, Share
-from zoo.contracts import Parameter, StoredArray, flat_shape
+from zoo.contracts import Parameter, View, flat_shape
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Recipe
-from zoo.package.layout import Layout, Placed, lay_out, make_quantizer
+from zoo.package.layout import Layout, arrange, checkpoint_view, lay_out, make_quantizer
 from zoo.package.memory import RUN_CONTEXT, bookkeeping, held_bytes, run_memory, working_memory
 from zoo.package.slabs import slab_jobs
 from zoo.sources.declared import DeclaredCheckpoint
@@ -43,14 +43,16 @@ class Numbers:
     registry: Registry
     file_names: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     """(target, architecture type) → names of files; shared among models."""
-    _alike: dict[int, dict[str, Alike]] = field(default_factory=dict)
+    _alike: dict[tuple[int, View], dict[str, Alike]] = field(default_factory=dict)
 
-    def alike(self, head_multiple: int) -> dict[str, Alike]:
-        """Group the weights of the graph, by the name of each group's first, in the order they are used."""
-        if head_multiple not in self._alike:
+    def alike(self, head_multiple: int, view: View = "graph") -> dict[str, Alike]:
+        """Group the weights, by the name of each group's first, in the order they are used."""
+        key = head_multiple, view
+        if key not in self._alike:
             part = self.registry.architecture(self.architecture.type)
-            self._alike[head_multiple] = _group(part.parameters(self.architecture, head_multiple))
-        return self._alike[head_multiple]
+            graph = list(part.parameters(self.architecture, head_multiple))
+            self._alike[key] = _group(graph if view == "graph" else checkpoint_view(graph))
+        return self._alike[key]
 
     @property
     def _any(self) -> Iterable[Alike]:
@@ -90,15 +92,11 @@ class Numbers:
         target = self.registry.target(recipe.target.name)
         target.check(recipe)
         quantizer = make_quantizer(recipe, self.registry)
-        alike = self.alike(target.head_multiple)
+        alike = self.alike(target.head_multiple, target.view)
         distinct = [one.parameter for one in alike.values()]
-        storages = {one.name: quantizer.storage(one) for one in distinct}
-        grouped: dict[str, list[StoredArray]] = {}
-        for array in target.place(distinct, storages):
-            grouped.setdefault(array.parameter.name, []).append(array)
         part = self.registry.architecture(recipe.architecture.type)
-        placed = [Placed(arrays[0].parameter, storages[name], tuple(arrays)) for name, arrays in grouped.items()]
-        layout = Layout(recipe, part, quantizer, target, tuple(placed))
+        placed = arrange(recipe, target, quantizer, distinct)
+        layout = Layout(recipe, part, quantizer, target, placed, tuple(distinct))
         headers = _headers(distinct)
         more = {one.parameter.name: alike[one.parameter.name].times - 1 for one in placed}
         slabs = sum(more[name] * alike[name].slabs for name in more)
@@ -115,7 +113,7 @@ class Numbers:
             build_memory_bytes=BUILD_BASE + working_memory(layout, headers, THREADS) + bookkeeping(slabs, arrays),
             run_memory_bytes=run_memory(layout, context) + held if target.runnable else None,
             run_context=context,
-            files=(target.data_file, *self.files(recipe)),
+            files=(*(section.file for section in layout.sections), *self.files(recipe)),
         )
 
     def files(self, recipe: Recipe) -> tuple[str, ...]:
@@ -124,7 +122,7 @@ class Numbers:
         if key not in self.file_names:
             short = recipe.architecture.with_layers(1)
             layout = lay_out(recipe.model_copy(update={"architecture": short}), self.registry)
-            self.file_names[key] = tuple(name for name, _ in layout.files)
+            self.file_names[key] = tuple(name for name, _ in layout.files())
         return self.file_names[key]
 
 

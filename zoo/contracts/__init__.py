@@ -13,9 +13,10 @@ Only the builder knows all of them.
 
 from zoo.contracts.architecture import ArchitecturePart, InTransformers, OwnConfig, RepeatingLayers, Shrinking
 from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
+from zoo.contracts.encoding import ArrayLayout, BlockTile, Encoding, FloatTile, Tile, TileWriter
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
 from zoo.contracts.source import CheckpointOver, Source, Transform, TransformedCheckpoint
-from zoo.contracts.target import Target
+from zoo.contracts.target import PackageContents, Target, View
 from zoo.contracts.weights import (
     HeadPadding,
     Parameter,
@@ -29,8 +30,12 @@ from zoo.contracts.weights import (
 
 __all__ = [
     "ArchitecturePart",
+    "ArrayLayout",
+    "BlockTile",
     "Checkpoint",
     "CheckpointOver",
+    "Encoding",
+    "FloatTile",
     "FoldLink",
     "FoldableLayer",
     "Folding",
@@ -38,6 +43,7 @@ __all__ = [
     "InTransformers",
     "LayerActivations",
     "OwnConfig",
+    "PackageContents",
     "Parameter",
     "ParameterKind",
     "Quantizer",
@@ -50,8 +56,11 @@ __all__ = [
     "StoredArray",
     "Target",
     "TensorInfo",
+    "Tile",
+    "TileWriter",
     "Transform",
     "TransformedCheckpoint",
+    "View",
     "flat_shape",
     "interleaved",
     "stacked",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
+from zoo.contracts.encoding import TileWriter
 from zoo.contracts.weights import Parameter
 from zoo.declarations.recipe import Precision
-from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.declarations.scheme import Scheme
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,19 +128,19 @@ class Quantizer(Protocol):
 
     def __init__(self, precision: Precision, options: Any) -> None: ...
 
-    def storage(self, parameter: Parameter) -> FloatStorage | BlockStorage:
-        """Say how a parameter will lie in the package; depends on nothing but the parameter."""
+    def scheme(self, parameter: Parameter) -> Scheme:
+        """Say how small a parameter gets; depends on nothing but the parameter."""
         ...
 
     def quantize(
         self,
         parameter: Parameter,
         slab: Slab,
-        out: Mapping[str, NDArray[Any]],
+        out: TileWriter,
         activations: LayerActivations | None = None,
     ) -> None:
-        """Fill ``out``, the slab's rows of each array of ``storage(parameter)``. Safe to call from several threads.
+        """Fill every tile of ``out`` with what stands for those rows of the slab. Safe to call from several threads.
 
-        Every array of ``out`` begins at the slab's first row: ``(slab.rows, ...)``.
+        How the tiles lie in a package is the target's matter.
         """
         ...

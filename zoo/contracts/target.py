@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 
+from zoo.contracts.encoding import Encoding
 from zoo.contracts.weights import Parameter, StoredArray
 from zoo.declarations.recipe import Precision, Recipe
-from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.declarations.scheme import Scheme
 
 if TYPE_CHECKING:
     from zoo.operations.program import Program
+
+
+View = Literal["graph", "checkpoint"]
+
+
+@dataclass(frozen=True)
+class PackageContents:
+    """What is known of a package before a weight is read: what a target makes headers and small files from."""
+
+    recipe: Recipe
+    program: Program | None
+    """The computation; None for a target that states no operations."""
+    arrays: Sequence[StoredArray]
+    schemes: Mapping[str, Scheme]
+    """Parameter name → how small it gets."""
+    companions: Mapping[str, bytes]
+    """The files that the package takes from the checkpoint, by name: configuration, tokenizer, licences. Empty where no
+    checkpoint was opened yet and names alone are asked for."""
 
 
 class Target(Protocol):
@@ -32,8 +52,11 @@ class Target(Protocol):
     """Whether the engine opens what it builds."""
     head_multiple: ClassVar[int]
     """Head sizes that the target's kernels take are multiples of this."""
-    data_file: ClassVar[str]
-    """The file of the package that holds the weights, for example ``model.onnx.data``."""
+    view: ClassVar[View]
+    """Which weights are stored: those of the graph, fused as its kernels like them, or the checkpoint's own tensors
+    under their own names. A target without weights has neither this nor an encoding."""
+    encoding: ClassVar[Encoding]
+    """How a weight lies in arrays."""
 
     def check(self, recipe: Recipe) -> None:
         """Refuse a recipe that the target cannot serve.
@@ -44,20 +67,21 @@ class Target(Protocol):
         ...
 
     def place(
-        self, parameters: Sequence[Parameter], storages: Mapping[str, FloatStorage | BlockStorage]
-    ) -> list[StoredArray]:
-        """Place every stored array in the data file, in writing order.
+        self, recipe: Recipe, parameters: Sequence[Parameter], schemes: Mapping[str, Scheme]
+    ) -> Iterable[StoredArray]:
+        """Place every array that the encoding lays out, in writing order: file by file, offsets growing.
 
-        Offsets grow, and a parameter's arrays follow each other.
+        A parameter's arrays follow each other in one file, the largest first.
         """
         ...
 
-    def files(
-        self,
-        recipe: Recipe,
-        program: Program | None,
-        arrays: Sequence[StoredArray],
-        storages: Mapping[str, FloatStorage | BlockStorage],
-    ) -> Iterable[tuple[str, bytes]]:
-        """Make the files that hold no weights: the graph, the configuration of other runtimes."""
+    def headers(self, contents: PackageContents) -> Mapping[str, bytes]:
+        """Make what data files begin with, by file; offsets are counted from its end. Most formats have none."""
+        ...
+
+    def files(self, contents: PackageContents) -> Iterable[tuple[str, bytes]]:
+        """Make the files that hold no weights: the graph, the configuration of other runtimes.
+
+        One of the name of a companion replaces it.
+        """
         ...

@@ -147,12 +147,15 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class StoredArray:
-    """One array of a stored parameter, placed in the data file."""
+    """One array of a stored parameter, placed in a data file."""
 
     parameter: Parameter
     array: str
-    """``weight``, ``scales`` or ``zero_points``."""
+    """Its name in the target's encoding, for example ``weight``, ``scales`` or ``zero_points``."""
     dtype: str
     shape: tuple[int, ...]
     offset: int
+    """Where it begins, counted from the end of the file's header."""
     nbytes: int
+    file: str
+    """The data file, by its name in the package."""

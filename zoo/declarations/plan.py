@@ -16,12 +16,14 @@ class TensorRead(Value):
 
 
 class TensorWrite(Value):
-    """A stored array of the package: where it lies in the data file."""
+    """A stored array of the package: where it lies in a data file."""
 
     name: str
+    file: str
     dtype: str
     shape: tuple[int, ...]
     offset: int
+    """Counted from the end of the file's header."""
     nbytes: int
 
 

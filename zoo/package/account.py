@@ -48,14 +48,14 @@ def account(layout: Layout, checkpoint: Checkpoint | None) -> None:
             f"{checkpoint.name}/{found[unused[0]].file}: tensor {unused[0]!r} is used by nothing in the architecture"
             f"{more}; the model computes something that this build would lose"
         )
-    check_rows(f"architecture {arch.type!r}", [one.parameter for one in layout.placed], wanted)
+    check_rows(f"architecture {arch.type!r}", layout.graph, wanted)
     if layout.target.operations is not None and layout.program is not None:
         _account_weights(layout.program, layout)
 
 
 def _account_weights(program: Program, layout: Layout) -> None:
     """Check that the computation uses the weights that are stored, and all of them."""
-    kind, stored = layout.recipe.architecture.type, {one.parameter.name for one in layout.placed}
+    kind, stored = layout.recipe.architecture.type, {one.name for one in layout.graph}
     used = {weight.name: step.name for step in program.steps for weight in step.operation.weights}
     for name in (name for name in used if name not in stored):
         raise ZooError(

@@ -1,12 +1,15 @@
-"""The data file: written at any position, hashed in order, handed to the disk while the work goes on."""
+"""The data files: written at any position, hashed in order, handed to the disk while the work goes on."""
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import ctypes
+import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +22,78 @@ _WRITE = 2
 """SYNC_FILE_RANGE_WRITE: start writing, wait for nothing."""
 
 
-class DataFile:
-    """A file of known size, filled by several threads.
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """How far an earlier build got."""
 
-    Pieces may be written in any order; they are hashed in the file's own order, by whichever thread brings the piece
-    that is next.
+    done: int
+    """Bytes of the run of all weights that are surely right."""
+    state: Any
+    """SHA-256 of the file that holds the last of them, up to there."""
+    checksums: dict[str, str]
+    """SHA-256 of the files before it, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSection:
+    """A data file: a header, and the weights behind it."""
+
+    path: Path
+    header: bytes
+    start: int
+    """Where its weights begin in the run of all weights."""
+    size: int
+    """Bytes of its weights."""
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.size
+
+    @property
+    def file_size(self) -> int:
+        return len(self.header) + self.size
+
+
+class DataFiles:
+    """The weights of all data files as one run of bytes, filled by several threads.
+
+    Pieces may be written in any order; they are hashed in the run's own order, by whichever thread brings the piece
+    that is next. A piece lies in one file.
+
+    Args:
+        sections: the files, one behind the other.
+        resumed: how far an earlier build got; nothing by default.
     """
 
-    def __init__(self, path: Path, size: int, *, done: int = 0, state: Any = None) -> None:
+    def __init__(self, sections: Sequence[DataSection], resumed: Resumed | None = None) -> None:
         import hashlib
 
-        self._path = path
-        self._state = state if state is not None else hashlib.sha256()
-        self._at = done
-        self._pushed = done
+        self._sections = sections
+        self._checksums = dict(resumed.checksums) if resumed else {}
+        self._now = len(self._checksums)
+        """The section that is hashed now."""
+        self._state = resumed.state if resumed else hashlib.sha256(sections[0].header)
+        self._at = resumed.done if resumed else 0
+        self._pushed = self._at
         self._pending: dict[int, tuple[Any, int, Callable[[], None]]] = {}
         self._lock = threading.Lock()
         self._hashing = False
-        with guarded(path):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
-            _reserve(self._file, size)
-        self.size = size
+        self._files: list[int] = []
+        try:
+            for section in sections:
+                with guarded(section.path):
+                    file = os.open(section.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+                    self._files.append(file)
+                    _reserve(file, section.file_size)
+                    _write(file, memoryview(section.header), 0)
+        except BaseException:
+            self.close()
+            raise
+
+    def _find(self, offset: int) -> int:
+        """Find the section that holds a position."""
+        index = bisect.bisect_right(self._sections, offset, key=lambda section: section.start) - 1
+        return max(index, 0)
 
     def write(self, offset: int, data: Any) -> None:
         """Write a contiguous array at a position.
@@ -47,13 +101,29 @@ class DataFile:
         Raises:
             ZooError: no space, or whatever the system says.
         """
-        view, done = memoryview(data).cast("B"), 0
-        with guarded(self._path):
+        index = self._find(offset)
+        section = self._sections[index]
+        with guarded(section.path):
+            _write(self._files[index], memoryview(data).cast("B"), offset - section.start + len(section.header))
+
+    def read(self, offset: int, out: Any) -> None:
+        """Read back what was written at a position into a contiguous array.
+
+        Raises:
+            ZooError: whatever the system says.
+        """
+        index, done = self._find(offset), 0
+        section, view = self._sections[index], memoryview(out).cast("B")
+        begin = offset - section.start + len(section.header)
+        with guarded(section.path):
             while done < len(view):
-                done += os.pwrite(self._file, view[done:], offset + done)
+                got = os.preadv(self._files[index], [view[done:]], begin + done)
+                if got == 0:
+                    raise OSError(errno.EIO, "became shorter while it was written", str(section.path))
+                done += got
 
     def hash(self, offset: int, data: Any, after: Callable[[], None]) -> None:
-        """Hand over a piece that is written; ``after`` is called once it is hashed, in the file's order.
+        """Hand over a piece that is written; ``after`` is called once it is hashed, in order.
 
         The next piece begins where this one ends, or after padding, which is hashed as zeros.
         """
@@ -61,7 +131,7 @@ class DataFile:
             self._pending[offset] = (data, memoryview(data).nbytes, after)
 
     def advance(self, following: Callable[[], int | None]) -> None:
-        """Hash every piece that is next in the file's order, unless another thread is at it.
+        """Hash every piece that is next in order, unless another thread is at it.
 
         Args:
             following: says at which offset the next piece begins, or None at the end.
@@ -81,7 +151,9 @@ class DataFile:
                 self._at = offset + size
                 after()
                 if self._at - self._pushed >= _PUSH:
-                    _push(self._file, self._pushed, self._at - self._pushed)
+                    section = self._sections[self._now]
+                    begin = max(self._pushed - section.start, 0)
+                    _push(self._files[self._now], begin + len(section.header), self._at - section.start - begin)
                     self._pushed = self._at
             finally:
                 with self._lock:
@@ -95,32 +167,52 @@ class DataFile:
         self._at = offset + memoryview(data).nbytes
 
     def pad(self, offset: int) -> None:
-        """Hash the zeros between the last piece and ``offset``."""
+        """Hash the zeros between the last piece and ``offset``, over the ends of files."""
+        import hashlib
+
+        while self._now + 1 < len(self._sections) and offset >= self._sections[self._now].stop:
+            self._zeros(self._sections[self._now].stop)
+            self._checksums[self._sections[self._now].path.name] = str(self._state.hexdigest())
+            self._now += 1
+            self._state = hashlib.sha256(self._sections[self._now].header)
+        self._zeros(offset)
+
+    def _zeros(self, offset: int) -> None:
         gap = offset - self._at
         while gap > 0:
             self._state.update(_ZEROS[: min(gap, len(_ZEROS))])
             gap -= len(_ZEROS)
-        self._at = offset
+        self._at = max(offset, self._at)
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the file up to the last piece hashed."""
+        """SHA-256 of the file that is written now, up to the last piece hashed."""
         return str(self._state.copy().hexdigest())
 
-    def finish(self) -> str:
-        """Wait until everything is on the disk; return the SHA-256 of the whole file."""
-        self.pad(self.size)
-        with guarded(self._path):
-            os.ftruncate(self._file, self.size)
-            os.fsync(self._file)
-        return self.checksum
+    def finish(self) -> dict[str, str]:
+        """Wait until everything is on the disk; return the SHA-256 of every file, by its name."""
+        last = self._sections[-1]
+        self.pad(last.start)
+        self._zeros(last.stop)
+        self._checksums[last.path.name] = self.checksum
+        for section, file in zip(self._sections, self._files, strict=True):
+            with guarded(section.path):
+                os.ftruncate(file, section.file_size)
+                os.fsync(file)
+        return dict(self._checksums)
 
     def close(self) -> None:
-        """Close the file; harmless twice."""
-        if self._file >= 0:
+        """Close the files; harmless twice."""
+        for file in self._files:
             with contextlib.suppress(OSError):
-                os.close(self._file)
-            self._file = -1
+                os.close(file)
+        self._files = []
+
+
+def _write(file: int, view: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(view):
+        done += os.pwrite(file, view[done:], offset + done)
 
 
 def _reserve(file: int, size: int) -> None:
@@ -128,8 +220,6 @@ def _reserve(file: int, size: int) -> None:
     if os.fstat(file).st_size > size:
         os.ftruncate(file, size)
     if size and hasattr(os, "posix_fallocate"):
-        import errno
-
         try:
             os.posix_fallocate(file, 0, size)
             return

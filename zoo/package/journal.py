@@ -1,20 +1,21 @@
 """What a build has finished, so that one killed at any moment goes on where it was.
 
-The data file is hashed in its own order while it is written. Each time a parameter is complete, the journal gets a line
-with the file's length so far and the SHA-256 up to there: a checksum of everything before, at no cost. A resumed build
-reads that much back, and believes the last line whose checksum holds; whatever the disk lost is built again.
+The data files are hashed in order while they are written. Each time a parameter is complete, the journal gets a line
+with how much of all weights is done and the SHA-256 of its file up to there, at no cost. A resumed build reads that
+much back, and believes the last line whose checksum holds; whatever the disk lost is built again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from typing import IO, Any
 
 from zoo.declarations.base import digest
+from zoo.package.datafile import DataSection, Resumed
 
 JOURNAL = "journal.jsonl"
 _PIECE = 4 * 2**20
@@ -35,33 +36,37 @@ class Journal:
         self._work = work
         self._file: IO[str] | None = None
 
-    def resume(self, data: Path, stop: Event | None = None) -> tuple[int, Any]:
+    def resume(self, sections: Sequence[DataSection], stop: Event | None = None) -> Resumed:
         """Find how far an earlier build of the same work got.
 
         Args:
-            data: the data file.
+            sections: the data files.
             stop: reading back ends where it is once this is set.
-
-        Returns:
-            The length of the data file's prefix that is surely right, and the SHA-256 state up to there.
         """
-        best, state = 0, hashlib.sha256()
-        marks = self._marks()
-        if not marks or not data.is_file():
-            return best, state
-        running, at = state.copy(), 0
-        with data.open("rb", buffering=0) as file:
-            for end, checksum in marks:
-                while at < end:
-                    piece = file.read(min(_PIECE, end - at))
-                    if not piece or (stop is not None and stop.is_set()):
-                        return best, state
-                    running.update(piece)
-                    at += len(piece)
-                if running.hexdigest() != checksum:
-                    return best, state
-                best, state = at, running.copy()
-        return best, state
+        resumed = Resumed(0, hashlib.sha256(sections[0].header), {})
+        marks, checksums = self._marks(), dict[str, str]()
+        at = 0
+        for section in sections:
+            running = hashlib.sha256(section.header)
+            mine = [mark for mark in marks if section.start < mark[0] <= section.stop]
+            if not mine or not section.path.is_file():
+                break
+            with section.path.open("rb", buffering=0) as file:
+                file.seek(len(section.header))
+                for end, checksum in mine:
+                    while at < end:
+                        piece = file.read(min(_PIECE, end - at))
+                        if not piece or (stop is not None and stop.is_set()):
+                            return resumed
+                        running.update(piece)
+                        at += len(piece)
+                    if running.hexdigest() != checksum:
+                        return resumed
+                    resumed = Resumed(at, running.copy(), dict(checksums))
+            if at < section.stop:
+                break
+            checksums[section.path.name] = running.hexdigest()
+        return resumed
 
     def _marks(self) -> list[tuple[int, str]]:
         """Read the lines of the same work, up to the first that makes no sense (the last one may be torn)."""
@@ -101,7 +106,7 @@ class Journal:
             self.mark(stop, checksum)
 
     def mark(self, stop: int, checksum: str) -> None:
-        """Record that the data file is right up to ``stop``."""
+        """Record that the weights are right up to ``stop``, which ``checksum`` of their file says."""
         self._line({"stop": stop, "sha256": checksum})
 
     def _line(self, value: Any) -> None:

@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import ArchitecturePart, Parameter, Quantizer, StoredArray, Target
+from zoo.contracts import ArchitecturePart, PackageContents, Parameter, Quantizer, RowSlice, StoredArray, Target
 from zoo.declarations.recipe import Recipe
-from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.declarations.scheme import Scheme
 from zoo.errors import ZooError
 from zoo.operations import Program, record
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
 
+NO_FILES: Mapping[str, bytes] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The weights of one data file, behind its header. All sections together are counted as one run of bytes."""
+
+    file: str
+    start: int
+    """Where it begins in the run of all sections."""
+    size: int
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A parameter with its storage and its arrays in the data file."""
+    """A parameter with its scheme and its arrays."""
 
     parameter: Parameter
-    storage: FloatStorage | BlockStorage
+    scheme: Scheme
     arrays: tuple[StoredArray, ...]
+    start: int
+    """Where its data file's section begins in the run of all sections."""
 
     @property
     def rows(self) -> int:
         return self.parameter.rows
-
-    @property
-    def row_bytes(self) -> int:
-        """What a row of the streamed array takes."""
-        return self.streamed.nbytes // max(1, self.rows)
 
     @property
     def streamed(self) -> StoredArray:
@@ -39,9 +51,22 @@ class Placed:
         return self.arrays[0]
 
     @property
+    def row_bytes(self) -> int:
+        """What a row of the streamed array takes."""
+        return self.streamed.nbytes // max(1, self.rows)
+
+    def offset(self, array: StoredArray) -> int:
+        """Where an array begins in the run of all sections."""
+        return self.start + array.offset
+
+    @property
     def stop(self) -> int:
-        """The end of its last array in the data file."""
-        return self.arrays[-1].offset + self.arrays[-1].nbytes
+        """The end of its last array in the run of all sections."""
+        return self.offset(self.arrays[-1]) + self.arrays[-1].nbytes
+
+    def row_shape(self, array: StoredArray) -> tuple[int, ...]:
+        """What one row of the weight has in an array."""
+        return array.shape[max(1, len(self.parameter.shape) - 1) :]
 
 
 @dataclass(frozen=True)
@@ -53,18 +78,29 @@ class Layout:
     quantizer: Quantizer
     target: Target
     placed: tuple[Placed, ...]
+    graph: tuple[Parameter, ...]
+    """The weights of the computation; those that are placed, unless the target stores the checkpoint's own."""
 
     @property
     def arrays(self) -> list[StoredArray]:
         return [array for one in self.placed for array in one.arrays]
 
     @property
-    def storages(self) -> dict[str, FloatStorage | BlockStorage]:
-        return {one.parameter.name: one.storage for one in self.placed}
+    def schemes(self) -> dict[str, Scheme]:
+        return {one.parameter.name: one.scheme for one in self.placed}
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """The data files, in writing order."""
+        sizes: dict[str, tuple[int, int]] = {}
+        for one in self.placed:
+            sizes[one.streamed.file] = (one.start, one.stop - one.start)
+        return tuple(Section(file, start, size) for file, (start, size) in sizes.items())
 
     @property
     def data_size(self) -> int:
-        return max((one.stop for one in self.placed), default=0)
+        """Bytes of all weights, headers not counted."""
+        return sum(section.size for section in self.sections)
 
     @property
     def parameters(self) -> int:
@@ -76,11 +112,28 @@ class Layout:
         """Stored bits, scales and zero points included, over the model's own weights."""
         return round(sum(array.nbytes for array in self.arrays) * 8 / max(1, self.parameters), 4)
 
+    def files(self, companions: Mapping[str, bytes] = NO_FILES) -> tuple[tuple[str, bytes], ...]:
+        """Make the files that hold no weights, as the target does, once for the same companions."""
+        key = frozenset(companions.items())
+        if key not in self._files:
+            self._files[key] = tuple(self.target.files(self._contents(companions)))
+        return self._files[key]
+
     @cached_property
-    def files(self) -> tuple[tuple[str, bytes], ...]:
-        """The files that hold no weights, as the target makes them."""
+    def _files(self) -> dict[frozenset[tuple[str, bytes]], tuple[tuple[str, bytes], ...]]:
+        return {}
+
+    def headers(self, companions: Mapping[str, bytes] = NO_FILES) -> dict[str, bytes]:
+        """Make what each data file begins with, as the target does."""
+        headers = self.target.headers(self._contents(companions))
+        if unknown := headers.keys() - {section.file for section in self.sections}:
+            name = self.recipe.target.name
+            raise ZooError(f"target {name!r} makes a header of {min(unknown)}, a file without weights; it is defective")
+        return {section.file: headers.get(section.file, b"") for section in self.sections}
+
+    def _contents(self, companions: Mapping[str, bytes]) -> PackageContents:
         program = self.program if self.target.operations is not None else None
-        return tuple(self.target.files(self.recipe, program, self.arrays, self.storages))
+        return PackageContents(self.recipe, program, self.arrays, self.schemes, companions)
 
     @cached_property
     def program(self) -> Program | None:
@@ -100,19 +153,64 @@ def lay_out(recipe: Recipe, registry: Registry) -> Layout:
     target.check(recipe)
     quantizer = make_quantizer(recipe, registry)
     if not target.needs_weights:
-        return Layout(recipe, None, quantizer, target, ())
+        return Layout(recipe, None, quantizer, target, (), ())
     architecture = registry.architecture(recipe.architecture.type)
-    parameters = list(architecture.parameters(recipe.architecture, target.head_multiple))
-    storages = {one.name: quantizer.storage(one) for one in parameters}
+    graph = tuple(architecture.parameters(recipe.architecture, target.head_multiple))
+    placed = arrange(recipe, target, quantizer, graph if target.view == "graph" else checkpoint_view(graph))
+    return Layout(recipe, architecture, quantizer, target, placed, graph)
+
+
+def arrange(
+    recipe: Recipe, target: Target, quantizer: Quantizer, parameters: Sequence[Parameter]
+) -> tuple[Placed, ...]:
+    """Give every parameter its scheme and its place.
+
+    Raises:
+        ZooError: the target places arrays otherwise than it must.
+    """
+    schemes = {one.name: quantizer.scheme(one) for one in parameters}
     grouped: dict[str, list[StoredArray]] = {}
-    at = 0
-    for array in target.place(parameters, storages):
-        if array.offset < at or (array.parameter.name in grouped and next(reversed(grouped)) != array.parameter.name):
-            raise ZooError(f"target {recipe.target.name!r} places {array.parameter.name} out of order; it is defective")
+    starts: dict[str, int] = {}
+    at = start = 0
+    for array in target.place(recipe, parameters, schemes):
+        name, rows = array.parameter.name, array.parameter.shape
+        if array.file not in starts:
+            start, at = start + at, 0
+            starts[array.file] = start
+        elif starts[array.file] != start:
+            raise ZooError(f"target {recipe.target.name!r} goes back to {array.file}; it is defective")
+        before = grouped.get(name)
+        if array.offset < at or (before and (next(reversed(grouped)) != name or before[0].file != array.file)):
+            raise ZooError(f"target {recipe.target.name!r} places {name} out of order; it is defective")
+        if array.shape[: max(1, len(rows) - 1)] != rows[: max(1, len(rows) - 1)]:
+            raise ZooError(
+                f"target {recipe.target.name!r} stores {array.array} of {name} as {list(array.shape)}, "
+                f"not row by row of {list(rows)}; it is defective"
+            )
         at = array.offset + array.nbytes
-        grouped.setdefault(array.parameter.name, []).append(array)
-    placed = tuple(Placed(arrays[0].parameter, storages[name], tuple(arrays)) for name, arrays in grouped.items())
-    return Layout(recipe, architecture, quantizer, target, placed)
+        grouped.setdefault(name, []).append(array)
+    return tuple(
+        Placed(arrays[0].parameter, schemes[name], tuple(arrays), starts[arrays[0].file])
+        for name, arrays in grouped.items()
+    )
+
+
+def checkpoint_view(graph: Sequence[Parameter]) -> list[Parameter]:
+    """See a graph's weights as the tensors that they are made of: whole, under their own names, untouched."""
+    tensors: dict[str, Parameter] = {}
+    for parameter in graph:
+        for each in parameter.slices:
+            if each.tensor not in tensors:
+                shape = each.tensor_shape
+                tensors[each.tensor] = Parameter(
+                    each.tensor,
+                    parameter.kind,
+                    (RowSlice(each.tensor, shape),),
+                    parameter.layer,
+                    parameter.role,
+                    math.prod(shape[:-2]) if len(shape) > 2 else None,
+                )
+    return list(tensors.values())
 
 
 def program(recipe: Recipe, registry: Registry) -> Program:

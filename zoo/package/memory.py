@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice
 from typing import NamedTuple
 
 from zoo.contracts import Checkpoint
 from zoo.declarations.dtypes import READABLE
-from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.declarations.scheme import FloatScheme, Scheme
 from zoo.operations import Program
-from zoo.package.layout import Layout, Placed
+from zoo.package.layout import NO_FILES, Layout, Placed
 from zoo.package.slabs import job_bytes, slab_jobs
 
 RUN_CONTEXT = 2048
@@ -70,7 +71,7 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> Counter[SlabBytes]:
         for job in slab_jobs(one.parameter, checkpoint.tensors):
             rows, dtype = job.stop - job.start, checkpoint.tensors[job.slices[0].tensor].dtype
             taken = job_bytes(job, checkpoint.tensors)
-            tile = _tile_values(one, rows) * _tile_bytes(one.storage, dtype) + taken.widened
+            tile = _tile_values(one, rows) * _tile_bytes(one.scheme, dtype) + taken.widened
             counts[SlabBytes(taken.read, taken.laid, rows * one.row_bytes, round(tile))] += 1
     return counts
 
@@ -83,21 +84,21 @@ def _tile_values(one: Placed, rows: int) -> int:
     return max(1, min(rows, TILE // columns)) * columns
 
 
-def _tile_bytes(storage: FloatStorage | BlockStorage, dtype: str) -> float:
+def _tile_bytes(scheme: Scheme, dtype: str) -> float:
     """Say how many bytes a value takes in the working forms that ``zoo.quantizers.slab`` and ``rtn`` keep of a tile."""
     wide = dtype == "F32"
-    if isinstance(storage, FloatStorage):
-        if storage.dtype == "float32":
+    if isinstance(scheme, FloatScheme):
+        if scheme.dtype == "float32":
             return 5 if wide else 4  # float32; whether each value is finite
         return 0 if dtype == "F16" else 11 if wide else 10  # float32, its magnitude, float16
-    size = 4.0 + 40 / storage.block_size  # float32; ten numbers a block
-    if storage.bits == 4:
+    size = 4.0 + 40 / scheme.block_size  # float32; ten numbers a block
+    if scheme.bits == 4:
         size += 2  # levels, and pairs of them
-    if storage.symmetric:
+    if scheme.symmetric:
         size += READABLE[dtype].nbytes  # magnitudes
     elif not wide:
         size += 2  # keys that are ordered as the values
-    if not wide and storage.block_size <= 64 and not (storage.symmetric and storage.bits == 8):
+    if not wide and scheme.block_size <= 64 and not (scheme.symmetric and scheme.bits == 8):
         size += 4.5  # the folding of short blocks
     return size
 
@@ -111,14 +112,16 @@ def _largest(counts: Counter[SlabBytes], field: int, buffers: int) -> int:
     return total
 
 
-def build_memory(layout: Layout, checkpoint: Checkpoint | None, threads: int) -> int:
+def build_memory(
+    layout: Layout, checkpoint: Checkpoint | None, threads: int, companions: Mapping[str, bytes] = NO_FILES
+) -> int:
     """Predict the peak resident set size of a build, bytes.
 
     What this process holds now, with the parts imported and the graph made, and what building adds.
     """
     import zoo.quantizers.slab  # noqa: F401  the build needs it and numpy, so their memory counts
 
-    _ = layout.files
+    layout.files(companions)
     base = resident()
     return base + (working_memory(layout, checkpoint, threads) if checkpoint is not None and layout.placed else 0)
 
@@ -200,6 +203,6 @@ def token_bytes(program: Program) -> int:
 
 def held_bytes(one: Placed) -> int:
     """Count what a weight takes while the package runs."""
-    if one.storage.kind == "float":
+    if one.scheme.kind == "float":
         return math.prod(one.parameter.shape) * 4
     return sum(array.nbytes for array in one.arrays)

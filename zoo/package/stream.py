@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.contracts import Checkpoint, Parameter, TensorInfo
+from zoo.contracts import Checkpoint, LayerActivations, Parameter, TensorInfo
 from zoo.declarations.dtypes import READABLE
-from zoo.declarations.storage import FloatStorage
-from zoo.package.datafile import DataFile
+from zoo.declarations.scheme import FloatScheme
+from zoo.errors import ZooError
+from zoo.package.datafile import DataFiles
 from zoo.package.journal import Journal
 from zoo.package.layout import Layout, Placed
 from zoo.package.memory import SPARE_BUFFERS, resident, slab_bytes
 from zoo.package.signals import Signals
 from zoo.package.slabs import SlabJob, SlabReader, slab_jobs
-from zoo.quantizers.slab import Scratch
+from zoo.quantizers.slab import RawSlab, Scratch
+from zoo.quantizers.tiles import ArrayWriter
 
 _TICK = 0.1
 
@@ -53,7 +55,7 @@ class Stream:
     """One pass over the weights that are still to do."""
 
     def __init__(
-        self, layout: Layout, checkpoint: Checkpoint, data: DataFile, journal: Journal, done: int, signals: Signals
+        self, layout: Layout, checkpoint: Checkpoint, data: DataFiles, journal: Journal, done: int, signals: Signals
     ) -> None:
         self._layout = layout
         self._checkpoint = checkpoint
@@ -132,7 +134,8 @@ class Stream:
 
     def _work(self, read: int, laid: int) -> None:
         try:
-            reader = SlabReader(self._checkpoint, read, laid, Scratch())
+            scratch = Scratch()
+            reader = SlabReader(self._checkpoint, read, laid, scratch)
             while not self._stop.is_set():
                 # First a buffer, then a job: so the jobs in work are always the lowest ones, and no buffer is held
                 # by one that waits for them.
@@ -144,7 +147,7 @@ class Stream:
                         return
                     self._next += 1
                     sides = self._side_arrays(self._jobs[index][0])
-                self._build(index, buffer, sides, reader)
+                self._build(index, buffer, sides, reader, scratch)
         except BaseException as error:
             with self._lock:
                 self._error = self._error or error
@@ -157,20 +160,23 @@ class Stream:
         """The small arrays of a parameter, shared by all its slabs."""
         name = placed.parameter.name
         if name not in self._sides:
-            self._sides[name] = {one.array: _fresh(one.shape, one.dtype) for one in placed.arrays[1:]}
+            self._sides[name] = {
+                array.array: _fresh((placed.rows, *placed.row_shape(array)), array.dtype) for array in placed.arrays[1:]
+            }
         return self._sides[name]
 
-    def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: SlabReader) -> None:
+    def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: SlabReader, scratch: Scratch) -> None:
         placed, job = self._jobs[index]
         rows = job.stop - job.start
-        nonfinite = self._layout.recipe.allow_nonfinite and isinstance(placed.storage, FloatStorage)
+        nonfinite = self._layout.recipe.allow_nonfinite and isinstance(placed.scheme, FloatScheme)
         slab = reader.read(job, nonfinite=nonfinite)
         streamed = placed.streamed
         flat = buffer[: rows * placed.row_bytes]
         out = {name: array[job.start : job.stop] for name, array in sides.items()}
-        out[streamed.array] = flat.view(streamed.dtype).reshape(rows, *streamed.shape[1:])
-        self._layout.quantizer.quantize(placed.parameter, slab, out)
-        offset = streamed.offset + job.start * placed.row_bytes
+        out[streamed.array] = flat.view(streamed.dtype).reshape(rows, *placed.row_shape(streamed))
+        writer = ArrayWriter(self._layout.target.encoding, placed.scheme, placed.parameter.columns, out, scratch)
+        quantize(self._layout, placed, slab, writer)
+        offset = placed.offset(streamed) + job.start * placed.row_bytes
         self._data.write(offset, flat)
         self._data.hash(offset, flat, lambda: self._finished(index, buffer))
         self._data.advance(self._following)
@@ -180,7 +186,7 @@ class Stream:
         if self._hashed >= len(self._jobs):
             return None
         placed, job = self._jobs[self._hashed]
-        return placed.streamed.offset + job.start * placed.row_bytes
+        return placed.offset(placed.streamed) + job.start * placed.row_bytes
 
     def _finished(self, index: int, buffer: Any) -> None:
         """A slab is hashed: give its buffer back, and close its parameter if it was the last."""
@@ -192,8 +198,24 @@ class Stream:
         if index + 1 == len(self._jobs) or self._jobs[index + 1][0] is not placed:
             sides = self._sides.pop(placed.parameter.name)
             for array in placed.arrays[1:]:
-                self._data.append(array.offset, sides[array.array])
+                self._data.append(placed.offset(array), sides[array.array])
             self._journal.mark(placed.stop, self._data.checksum)
+
+
+def quantize(
+    layout: Layout, placed: Placed, slab: RawSlab, writer: ArrayWriter, activations: LayerActivations | None = None
+) -> None:
+    """Fill a slab's rows of the stored arrays.
+
+    Raises:
+        ZooError: a value cannot be stored, or the quantizer left rows out.
+    """
+    layout.quantizer.quantize(placed.parameter, slab, writer, activations)
+    if writer.filled != slab.rows:
+        raise ZooError(
+            f"{placed.parameter.name}: quantizer {layout.recipe.quantizer.name!r} filled {writer.filled} of "
+            f"{slab.rows} rows; it is defective"
+        )
 
 
 def input_bytes(parameter: Parameter, tensors: Mapping[str, TensorInfo]) -> int:

@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from zoo.contracts import FoldableLayer, FoldLink, Parameter
-from zoo.declarations.storage import BlockStorage
+from zoo.declarations.scheme import BlockScheme
 from zoo.quantizers.rtn import Rtn, RtnOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from zoo.quantizers.slab import Scratch
 
 
 class AwqOptions(RtnOptions):
@@ -49,6 +51,7 @@ class Awq(Rtn):
         super().__init__(precision, options)
         own = {name: getattr(options, name) for name in AwqOptions.model_fields if name not in RtnOptions.model_fields}
         self.options = AwqOptions(**self.options.model_dump(), **own)
+        self._scratch: Scratch | None = None
 
     def fold(self, layer: FoldableLayer) -> None:
         """Find and fold the scales of every place where that is exact, in the order of use."""
@@ -101,17 +104,16 @@ class Awq(Rtn):
         """What rounding takes from rows of a weight, in the weight's own units."""
         import numpy as np
 
-        from zoo.quantizers.readback import dequantize, empty
-        from zoo.quantizers.slab import RawSlab
+        from zoo.quantizers.slab import Scratch
+        from zoo.quantizers.tiles import rounded
 
-        storage = self.storage(parameter)
-        if not isinstance(storage, BlockStorage):
+        scheme = self.scheme(parameter)
+        if not isinstance(scheme, BlockScheme):
             return np.zeros_like(weight)
+        if self._scratch is None:
+            self._scratch = Scratch()
         scaled = weight * scales if scales is not None else np.ascontiguousarray(weight)
-        out = empty(storage, scaled.shape)
-        self.quantize(parameter, RawSlab(scaled, "F32", parameter.name, self._buffers()), out)
-        stored = np.empty_like(scaled)
-        dequantize(storage, out, stored)
+        stored = rounded(scaled, scheme, parameter.name, self._scratch)
         if scales is not None:
             stored /= scales
         return stored - weight

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
-from zoo.contracts import LayerActivations, Parameter, Slab
+from zoo.contracts import FloatTile, LayerActivations, Parameter, Slab, Tile, TileWriter
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision
-from zoo.declarations.storage import FloatStorage
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from zoo.declarations.scheme import FloatScheme
 
 
 class FloatOptions(Value):
@@ -29,21 +25,21 @@ class Float:
         self.precision = precision
         self.options = options
 
-    def storage(self, parameter: Parameter) -> FloatStorage:
+    def scheme(self, parameter: Parameter) -> FloatScheme:
         """Keep matrices in the precision's type and vectors in float32."""
         half = self.precision == "fp16" and parameter.kind in ("linear", "embedding")
-        return FloatStorage(dtype="float16" if half else "float32")
+        return FloatScheme(dtype="float16" if half else "float32")
 
     def quantize(
-        self,
-        parameter: Parameter,
-        slab: Slab,
-        out: Mapping[str, NDArray[Any]],
-        activations: LayerActivations | None = None,
+        self, parameter: Parameter, slab: Slab, out: TileWriter, activations: LayerActivations | None = None
     ) -> None:
         """Copy the slab's rows, tile by tile."""
-        weight = out["weight"].reshape(slab.rows, slab.columns)
-        half = weight.dtype.itemsize == 2
-        for start in range(0, slab.rows, slab.tile_rows):
-            stop = min(start + slab.tile_rows, slab.rows)
-            weight[start:stop] = slab.float16(start, stop) if half else slab.float32(start, stop)
+        for tile in out.tiles(slab.tile_rows):
+            copy_floats(slab, tile)
+
+
+def copy_floats(slab: Slab, tile: Tile) -> None:
+    """Fill a tile of floats with the slab's values."""
+    assert isinstance(tile, FloatTile)
+    half = tile.values.dtype.itemsize == 2
+    tile.values[...] = slab.float16(tile.start, tile.stop) if half else slab.float32(tile.start, tile.stop)

@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from zoo.contracts import LayerActivations, Parameter, Slab
-from zoo.declarations.storage import BlockStorage
+from zoo.contracts import BlockTile, LayerActivations, Parameter, Slab, TileWriter
+from zoo.declarations.scheme import BlockScheme
 from zoo.errors import ZooError
 from zoo.quantizers.rtn import Rtn, RtnOptions
 
@@ -78,17 +77,15 @@ class Gptq(Rtn):
         self,
         parameter: Parameter,
         slab: Slab,
-        out: Mapping[str, NDArray[Any]],
+        out: TileWriter,
         activations: LayerActivations | None = None,
     ) -> None:
         """Fill the slab's rows; rows do not depend on each other, only on the Hessian."""
-        storage = self.storage(parameter)
-        if activations is None or not isinstance(storage, BlockStorage):
+        scheme = out.scheme
+        if activations is None or not isinstance(scheme, BlockScheme):
             super().quantize(parameter, slab, out)
             return
         import torch
-
-        from zoo.quantizers.packing import pack
 
         # The Hessian of a group comes as the same array each time; its factor is kept for the group's next slab.
         hessian = activations.hessian(parameter)
@@ -97,20 +94,19 @@ class Gptq(Rtn):
             reference = weakref.ref(hessian, self._drop)
             self._factor = (reference, *self._factorize(parameter, hessian, activations.device))
         _, upper, order, importance = self._factor
-        with torch.no_grad():
-            weight = torch.from_numpy(slab.float32(0, slab.rows)).to(activations.device, copy=True)
-            grid = _Grid(weight, importance, storage, self.options.scale_search)
-            levels = round_columns(weight, upper, order, grid)
-            count, block = storage.blocks(slab.columns), storage.block_size
-            padded = torch.full((slab.rows, count * block), 0, dtype=torch.uint8, device=weight.device)
-            padded[:, : slab.columns] = levels
-            if count * block > slab.columns:
-                last = grid.zeros[:, -1:].to(torch.uint8)
-                padded[:, slab.columns :] = last
-        pack(padded.reshape(slab.rows, count, block).cpu().numpy(), storage.bits, out["weight"])
-        out["scales"][...] = grid.scales.cpu().numpy()
-        if not storage.symmetric:
-            pack(grid.zeros.to(torch.uint8).cpu().numpy(), storage.bits, out["zero_points"])
+        for tile in out.tiles(slab.rows):  # the work goes over columns, so many rows at once cost the least
+            assert isinstance(tile, BlockTile)
+            with torch.no_grad():
+                weight = torch.from_numpy(slab.float32(tile.start, tile.stop)).to(activations.device, copy=True)
+                grid = _Grid(weight, importance, scheme, self.options.scale_search)
+                levels = round_columns(weight, upper, order, grid)
+            zeros = grid.zeros.to(torch.uint8).cpu().numpy()
+            flat = tile.levels.reshape(len(zeros), -1)
+            flat[:, : slab.columns] = levels.cpu().numpy()
+            flat[:, slab.columns :] = zeros[:, -1:]
+            tile.scales[...] = grid.scales.cpu().numpy()
+            if tile.zero_points is not None:
+                tile.zero_points[...] = zeros
 
     def _drop(self, reference: Any) -> None:
         if self._factor is not None and self._factor[0] is reference:
@@ -223,14 +219,14 @@ class _Grid:
         search: how many shrunken ranges to try.
     """
 
-    def __init__(self, weight: Any, importance: Any, storage: BlockStorage, search: int) -> None:
+    def __init__(self, weight: Any, importance: Any, scheme: BlockScheme, search: int) -> None:
         import torch
 
-        self.block, self.top = storage.block_size, 2**storage.bits - 1
+        self.block, self.top = scheme.block_size, 2**scheme.bits - 1
         rows, columns = weight.shape
-        blocks = storage.blocks(columns)
+        blocks = scheme.blocks(columns)
         pad = blocks * self.block - columns
-        middle = float(2 ** (storage.bits - 1))
+        middle = float(2 ** (scheme.bits - 1))
         self.scales = torch.empty((rows, blocks), dtype=torch.float32, device=weight.device)
         self.zeros = torch.empty_like(self.scales)
         # An importance of nothing at all would leave the scale of a block open.
@@ -240,11 +236,11 @@ class _Grid:
         work = torch.empty((2, step, blocks, self.block), dtype=torch.float32, device=weight.device)
         for start in range(0, rows, step):
             part = torch.nn.functional.pad(weight[start : start + step], (0, pad)).reshape(-1, blocks, self.block)
-            scale, zero = self._search(part, weights, storage, middle, search, work[:, : len(part)])
+            scale, zero = self._search(part, weights, scheme, middle, search, work[:, : len(part)])
             self.scales[start : start + step], self.zeros[start : start + step] = scale, zero
 
     def _search(
-        self, part: Any, weights: Any, storage: BlockStorage, middle: float, search: int, work: Any
+        self, part: Any, weights: Any, scheme: BlockScheme, middle: float, search: int, work: Any
     ) -> tuple[Any, Any]:
         import torch
 
@@ -252,7 +248,7 @@ class _Grid:
         best_zero: Any = None
         best_error: Any = None
         exact, levels = work
-        for scale, zero in _candidates(part, storage, middle, self.top, search):
+        for scale, zero in _candidates(part, scheme, middle, self.top, search):
             usable = scale.abs() >= _TINY
             safe = torch.where(usable, scale, torch.ones_like(scale))
             # In units of the scale: the level that a value would have, and how far the nearest one there is from it.
@@ -278,20 +274,20 @@ _NARROWEST = 0.5
 """The narrowest range that is tried, as a share of the whole."""
 
 
-def _candidates(part: Any, storage: BlockStorage, middle: float, top: int, search: int) -> Any:
+def _candidates(part: Any, scheme: BlockScheme, middle: float, top: int, search: int) -> Any:
     """Yield (scale, zero) of blocks (rows, blocks, block), what rounding to nearest takes first."""
     import torch
 
     low, high = part.amin(-1).clamp_(max=0), part.amax(-1).clamp_(min=0)
     shares = [1.0, *(1 - (1 - _NARROWEST) * (one + 1) / search for one in range(search))]
-    if not storage.symmetric:
+    if not scheme.symmetric:
         for share in shares:
             scale = (high / top - low / top) * share
             safe = torch.where(scale >= _TINY, scale, torch.ones_like(scale))
             yield scale, (-low * share / safe).round_().clamp_(0, top)
         return
     zero = torch.full_like(low, middle)
-    if storage.bits == 8:
+    if scheme.bits == 8:
         largest = torch.maximum(high, -low) / 127
         for share in shares:
             yield largest * share, zero

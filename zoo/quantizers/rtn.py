@@ -4,28 +4,25 @@
 its sign, so scale = -x_extreme / 8 and the sixteen levels are all used; the squared error is about a fifth lower than
 with max|x| / 7. Asymmetric: scale = (max - min) / (2**bits - 1) with zero always among the levels.
 
-Source of the storage's meaning, ``scale * (q - zero_point)``: onnxruntime, docs/ContribOperators.md,
-com.microsoft.MatMulNBits.
+What levels, scales and zero points stand for: ``zoo.declarations.scheme``.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from zoo.contracts import LayerActivations, Parameter, Slab
+from zoo.contracts import BlockTile, FloatTile, LayerActivations, Parameter, Slab, TileWriter
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision
-from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.declarations.scheme import BlockScheme, FloatScheme, Scheme
+from zoo.quantizers.floats import copy_floats
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from zoo.quantizers.slab import Scratch
 
 BlockSize = Literal[16, 32, 64, 128, 256]
 Bits = Literal[4, 8]
@@ -66,17 +63,16 @@ class Rtn:
             embedding_bits=options.embedding_bits or 8,
             keep=options.keep,
         )
-        self._scratch: Scratch | None = None
 
-    def storage(self, parameter: Parameter) -> FloatStorage | BlockStorage:
+    def scheme(self, parameter: Parameter) -> Scheme:
         """Cut linears, the head and the embedding into blocks; keep vectors as they are."""
         options = self.options
         if parameter.kind not in ("linear", "embedding"):
-            return FloatStorage(dtype="float32")
+            return FloatScheme(dtype="float32")
         bits: Any = self.bits
         kept = self._kept(parameter)
         if kept in ("fp32", "fp16"):
-            return FloatStorage(dtype="float32" if kept == "fp32" else "float16")
+            return FloatScheme(dtype="float32" if kept == "fp32" else "float16")
         if kept is not None:
             bits = 4 if kept == "int4" else 8
         elif parameter.kind == "embedding":
@@ -84,7 +80,7 @@ class Rtn:
         elif parameter.role == "lm_head":
             bits = options.head_bits
         block = fitting_block(options.block_size or 128, parameter.shape[-1])
-        return BlockStorage(bits=bits, block_size=block, symmetric=bool(options.symmetric))
+        return BlockScheme(bits=bits, block_size=block, symmetric=bool(options.symmetric))
 
     def _kept(self, parameter: Parameter) -> Precision | None:
         """The precision that an option gives this very weight."""
@@ -94,85 +90,64 @@ class Rtn:
         return None
 
     def quantize(
-        self,
-        parameter: Parameter,
-        slab: Slab,
-        out: Mapping[str, NDArray[Any]],
-        activations: LayerActivations | None = None,
+        self, parameter: Parameter, slab: Slab, out: TileWriter, activations: LayerActivations | None = None
     ) -> None:
-        """Fill the slab's rows of weight, scales and zero points, tile by tile."""
-        storage = self.storage(parameter)
-        step = slab.tile_rows
-        for start in range(0, slab.rows, step):
-            stop = min(start + step, slab.rows)
-            if isinstance(storage, FloatStorage):
-                half = storage.dtype == "float16"
-                rows = slab.float16(start, stop) if half else slab.float32(start, stop)
-                out["weight"].reshape(slab.rows, slab.columns)[start:stop] = rows
-            elif storage.symmetric:
-                self._symmetric(storage, slab, start, stop, out)
-            else:
-                self._asymmetric(storage, slab, start, stop, out)
+        """Round the slab's rows, tile by tile."""
+        round_to_nearest(slab, out)
 
-    def _symmetric(
-        self, storage: BlockStorage, slab: Slab, start: int, stop: int, out: Mapping[str, NDArray[Any]]
-    ) -> None:
-        import numpy as np
 
-        block, bits = storage.block_size, storage.bits
-        scales = out["scales"][start:stop]
-        if bits == 8:
-            np.divide(slab.absmax(start, stop, block), np.float32(127), out=scales)
+def round_to_nearest(slab: Slab, out: TileWriter) -> None:
+    """Fill the slab's rows by rounding each block to the scale that its own values ask for."""
+    scheme = out.scheme
+    for tile in out.tiles(slab.tile_rows):
+        if isinstance(tile, FloatTile) or isinstance(scheme, FloatScheme):
+            copy_floats(slab, tile)
+        elif tile.zero_points is None:
+            _symmetric(scheme, slab, tile)
         else:
-            np.divide(slab.extreme(start, stop, block), np.float32(-8), out=scales)
-        middle = np.float32(2 ** (bits - 1) + 0.5)
-        blocks = _divide_by(slab, start, stop, block, scales)
-        np.add(blocks, middle, out=blocks)
-        self._store(blocks, bits, out["weight"][start:stop])
+            _asymmetric(scheme, slab, tile, tile.zero_points)
 
-    def _asymmetric(
-        self, storage: BlockStorage, slab: Slab, start: int, stop: int, out: Mapping[str, NDArray[Any]]
-    ) -> None:
-        import numpy as np
 
-        block, bits = storage.block_size, storage.bits
-        levels = np.float32(2**bits - 1)
-        scales = out["scales"][start:stop]
-        low, high = slab.extremes(start, stop, block)
-        # The halves are subtracted: the difference of two float32 may exceed the largest one.
-        np.multiply(high / levels - low / levels, np.float32(1), out=scales)
-        blocks = _divide_by(slab, start, stop, block, scales)
-        safe = np.where(scales > 0, scales, np.float32(1))
-        zeros = np.clip(np.rint(-low / safe), 0, levels)
-        np.add(blocks, (zeros + np.float32(0.5))[..., None], out=blocks)
-        # The smallest value comes out at 0 or between 0 and 1, the largest may reach one level too high.
-        if bits == 8:
-            np.minimum(blocks, levels, out=blocks)
-        self._store(blocks, bits, out["weight"][start:stop])
-        _store_zero_points(zeros.astype(np.uint8), bits, out["zero_points"][start:stop])
+def _symmetric(scheme: BlockScheme, slab: Slab, tile: BlockTile) -> None:
+    import numpy as np
 
-    def _store(self, blocks: NDArray[np.float32], bits: int, weight: NDArray[np.uint8]) -> None:
-        """Cut float levels down to integers and pack them: 4-bit values two to a byte, the even column low."""
-        import numpy as np
+    block, bits, scales = scheme.block_size, scheme.bits, tile.scales
+    if bits == 8:
+        np.divide(slab.absmax(tile.start, tile.stop, block), np.float32(127), out=scales)
+    else:
+        np.divide(slab.extreme(tile.start, tile.stop, block), np.float32(-8), out=scales)
+    middle = np.float32(2 ** (bits - 1) + 0.5)
+    blocks = _divide_by(slab, tile, block)
+    np.add(blocks, middle, out=blocks)
+    _cut(blocks, bits, tile.levels)
 
-        if bits == 8:
-            np.copyto(weight, blocks, casting="unsafe")
-            return
-        levels = self._buffers().array("levels", blocks.shape, np.uint8)
-        np.copyto(levels, blocks, casting="unsafe")
+
+def _asymmetric(scheme: BlockScheme, slab: Slab, tile: BlockTile, zero_points: NDArray[np.uint8]) -> None:
+    import numpy as np
+
+    block, bits, scales = scheme.block_size, scheme.bits, tile.scales
+    levels = np.float32(2**bits - 1)
+    low, high = slab.extremes(tile.start, tile.stop, block)
+    # The halves are subtracted: the difference of two float32 may exceed the largest one.
+    np.multiply(high / levels - low / levels, np.float32(1), out=scales)
+    blocks = _divide_by(slab, tile, block)
+    safe = np.where(scales > 0, scales, np.float32(1))
+    zeros = np.clip(np.rint(-low / safe), 0, levels)
+    np.add(blocks, (zeros + np.float32(0.5))[..., None], out=blocks)
+    # The smallest value comes out at 0 or between 0 and 1, the largest may reach one level too high.
+    if bits == 8:
+        np.minimum(blocks, levels, out=blocks)
+    _cut(blocks, bits, tile.levels)
+    zero_points[...] = zeros.astype(np.uint8)
+
+
+def _cut(blocks: NDArray[np.float32], bits: int, levels: NDArray[np.uint8]) -> None:
+    """Cut float levels down to integers."""
+    import numpy as np
+
+    np.copyto(levels, blocks, casting="unsafe")
+    if bits == 4:
         np.minimum(levels, 15, out=levels)
-        pairs = levels.view(np.uint16)
-        shifted = self._buffers().array("pairs", pairs.shape, np.uint16)
-        np.right_shift(pairs, 4, out=shifted)
-        np.bitwise_or(pairs, shifted, out=pairs)
-        np.copyto(weight, pairs, casting="unsafe")
-
-    def _buffers(self) -> Scratch:
-        if self._scratch is None:
-            from zoo.quantizers.slab import Scratch
-
-            self._scratch = Scratch()
-        return self._scratch
 
 
 def fitting_block(wanted: BlockSize, columns: int) -> BlockSize:
@@ -181,25 +156,16 @@ def fitting_block(wanted: BlockSize, columns: int) -> BlockSize:
     return min((one for one in sizes if one <= wanted), key=lambda one: (-columns % one, -one))
 
 
-def _divide_by(slab: Slab, start: int, stop: int, block: int, scales: NDArray[np.float32]) -> NDArray[np.float32]:
+def _divide_by(slab: Slab, tile: BlockTile, block: int) -> NDArray[np.float32]:
     """The rows in units of their blocks' scales, (rows, blocks, block); scales too small to divide by become zero."""
     import numpy as np
 
+    scales = tile.scales
     usable = np.abs(scales) >= np.float32(_TINY)
     if not usable.all():
         np.copyto(scales, np.float32(0), where=~usable)
     inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=usable)
     rows, count = scales.shape
-    blocks = slab.float32(start, stop, count * block).reshape(rows, count, block)
+    blocks = slab.float32(tile.start, tile.stop, count * block).reshape(rows, count, block)
     np.multiply(blocks, inverse[..., None], out=blocks)
     return blocks
-
-
-def _store_zero_points(zeros: NDArray[np.uint8], bits: int, out: NDArray[np.uint8]) -> None:
-    """Store a row's zero points: a byte each, or two to a byte with the even block low, the last one's partner zero."""
-    if bits == 8:
-        out[...] = zeros
-        return
-    out[...] = 0
-    out[...] |= zeros[:, 0::2]
-    out[:, : zeros.shape[1] // 2] |= zeros[:, 1::2] << 4

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from zoo.declarations.recipe import Recipe
 from zoo.errors import ZooError
 from zoo.package.account import account
 from zoo.package.companions import companion_files
-from zoo.package.datafile import DataFile
+from zoo.package.datafile import DataFiles, DataSection
 from zoo.package.files import guarded, write_file
 from zoo.package.folder import Package, open_package
 from zoo.package.journal import Journal, identity
@@ -146,13 +146,12 @@ def _write(
 ) -> tuple[dict[str, FileRecord], dict[str, str]]:
     """Fill the staging folder with everything but the manifest; return what is in it, and what the tensors were."""
     layout, staging = work.layout, work.staging
-    small = dict(layout.files) | companions
+    small = companions | dict(layout.files(companions))
     records = {name: FileRecord(size=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in small.items()}
     inputs: dict[str, str] = {}
     if checkpoint is not None and layout.placed:
-        name = layout.target.data_file
-        checksum, inputs = _write_data(work, checkpoint, name)
-        records[name] = FileRecord(size=layout.data_size, sha256=checksum)
+        written, inputs = _write_data(work, checkpoint, layout.headers(companions))
+        records |= written
     else:
         staging.clear_new()
     staging.clear_new(set(records))
@@ -161,44 +160,47 @@ def _write(
     return records, inputs
 
 
-def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> tuple[str, dict[str, str]]:
-    """Write the data file, from where an earlier build of the same work got to.
+def _write_data(
+    work: _Work, checkpoint: Checkpoint, headers: Mapping[str, bytes]
+) -> tuple[dict[str, FileRecord], dict[str, str]]:
+    """Write the data files, from where an earlier build of the same work got to.
 
     Returns:
-        Its SHA-256, and the BLAKE3 of every tensor.
+        What they are, and the BLAKE3 of every tensor.
     """
     layout, staging = work.layout, work.staging
     started, stamps, known = time.time_ns(), checkpoint.stamps(), known_digests(checkpoint)
     recording = Recording(checkpoint, work.threads, known)
-    places = [[one.parameter.name, one.array, one.dtype, one.offset, one.nbytes] for one in layout.arrays]
+    places = [[one.file, one.parameter.name, one.array, one.dtype, one.offset, one.nbytes] for one in layout.arrays]
+    begun = {name: hashlib.sha256(header).hexdigest() for name, header in headers.items()}
     states = {name: stamp[2:4] for name, stamp in stamps.items()}  # a device may be numbered anew between two builds
-    journal = Journal(staging.path, identity(layout.recipe.hash, places, states))
-    path = staging.new / name
+    journal = Journal(staging.path, identity(layout.recipe.hash, [places, begun], states))
+    sections = [DataSection(staging.new / one.file, headers[one.file], one.start, one.size) for one in layout.sections]
     if journal.exists() and not journal.matches():
         work.warn(
             f"{staging.path.name}: unfinished work on another recipe or on weights that changed since; starting over"
         )
     if not journal.matches():
         staging.clear_new()
-    staging.clear_new({name})
-    with guarded(path):
-        done, state = journal.resume(path, work.signals.stop)
+    staging.clear_new(set(headers))
+    with guarded(staging.new):
+        resumed = journal.resume(sections, work.signals.stop)
         if work.signals.stop.is_set():
             raise work.signals.error()
-        _require_space(work.staging, layout.data_size, path)
-        data = DataFile(path, layout.data_size, done=done, state=state)
+        _require_space(work.staging, sections)
+        data = DataFiles(sections, resumed)
     try:
         with guarded(staging.path):
-            journal.begin(done)
+            journal.begin(resumed.done)
         if layout.quantizer.needs_activations:
             from zoo.calibration.stream import CalibratedStream
 
             assert work.calibration is not None
             CalibratedStream(
-                layout, recording, data, path, journal, done, work.signals, work.calibration, work.device
+                layout, recording, data, staging.new, journal, resumed.done, work.signals, work.calibration, work.device
             ).run(work.progress)
         else:
-            stream = Stream(layout, recording, data, journal, done, work.signals)
+            stream = Stream(layout, recording, data, journal, resumed.done, work.signals)
             stream.run(work.threads, work.progress)
         inputs = recording.digests()
         if checkpoint.stamps() != stamps:
@@ -206,15 +208,20 @@ def _write_data(work: _Work, checkpoint: Checkpoint, name: str) -> tuple[str, di
             raise ZooError(f"{checkpoint.name}: its files changed while they were read; build again")
         remember(checkpoint, inputs, stamps, started)
         settle(checkpoint, layout.recipe.weights.digest, inputs)
-        return data.finish(), inputs
+        checksums = data.finish()
+        sizes = {section.path.name: section.file_size for section in sections}
+        return {name: FileRecord(size=size, sha256=checksums[name]) for name, size in sizes.items()}, inputs
     finally:
         journal.close()
         data.close()
 
 
-def _require_space(staging: Staging, size: int, data: Path) -> None:
+def _require_space(staging: Staging, sections: Sequence[DataSection]) -> None:
     """Refuse a build that the disk cannot hold before it starts."""
-    there = data.stat().st_blocks * 512 if data.exists() and hasattr(os.stat_result, "st_blocks") else 0
+    size = sum(section.file_size for section in sections)
+    there = 0
+    if hasattr(os.stat_result, "st_blocks"):
+        there = sum(section.path.stat().st_blocks * 512 for section in sections if section.path.exists())
     free = shutil.disk_usage(staging.path).free
     if size - there > free:
         raise ZooError(

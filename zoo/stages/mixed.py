@@ -159,8 +159,8 @@ def mixed(
         account(found.low, checkpoint)
         costs = _measure(found, recipe, resolved, tokens, device, progress)
     choice = choose_precisions(found, recipe.precision, costs, request.mixed_budget)
-    plain = found.plain.storages
-    low, high = found.low.storages, found.high.storages
+    plain = found.plain.schemes
+    low, high = found.low.schemes, found.high.schemes
     keep: dict[str, Precision] = {}
     chosen = {one.name: one.precision for one in choice.weights}
     for name in found.names:
@@ -192,7 +192,7 @@ def choose_precisions(
     gains = [costs[one][0] - costs[one][1] for one in names]
     raised = choose(gains, [max(1, one) for one in extra], math.floor(allowed + 0.5) - total)
     high = MORE[low_name]
-    storages = found.plain.storages
+    schemes = found.plain.schemes
     rows = [
         WeightChoice(
             name=name,
@@ -211,7 +211,7 @@ def choose_precisions(
         bits_per_weight=round((total + sum(extra[one] for one in raised)) * 8 / weights, 4),
         budget=round(allowed * 8 / weights, 4),
         predicted_kl=sum(one.high_kl if one.precision == high else one.low_kl for one in rows),
-        plain_kl=sum(costs[one][1 if storages[one] == found.high.storages[one] else 0] for one in names),
+        plain_kl=sum(costs[one][1 if schemes[one] == found.high.schemes[one] else 0] for one in names),
         plain_bits_per_weight=round(plain * 8 / weights, 4),
     )
 
@@ -261,7 +261,7 @@ def _measure(
     from zoo.calibration.sensitivity import measure, used
 
     assert resolved.checkpoint is not None
-    low, high = found.low.storages, found.high.storages
+    low, high = found.low.schemes, found.high.schemes
     home = zoo_home()
     try:
         home.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,21 +55,23 @@ def plan(
     layout = lay_out(recipe, registry)
     account(layout, checkpoint)
     files, _ = companion_files(recipe, checkpoint)
-    small = dict(layout.files) | files
-    written = layout.data_size + sum(len(content) for content in small.values()) + _MANIFEST_BYTES
+    small = files | dict(layout.files(files))
+    begun = sum(len(header) for header in layout.headers(files).values())
+    written = begun + layout.data_size + sum(len(content) for content in small.values()) + _MANIFEST_BYTES
     context = min(RUN_CONTEXT, recipe.architecture.max_position_embeddings)
     reads = _reads(layout, checkpoint)
     return Plan(
         recipe=recipe,
         recipe_hash=recipe.hash,
         output=output.name,
-        steps=_steps(layout, checkpoint, recipe, download_bytes),
+        steps=_steps(layout, checkpoint, recipe, download_bytes, files),
         reads=tuple(reads),
         writes=tuple(
             TensorWrite(
                 name=f"{array.parameter.name}.{array.array}",
                 dtype=array.dtype,
                 shape=array.shape,
+                file=array.file,
                 offset=array.offset,
                 nbytes=array.nbytes,
             )
@@ -80,7 +82,7 @@ def plan(
         download_bytes=download_bytes,
         read_bytes=sum(one.nbytes for one in reads),
         write_bytes=written,
-        peak_memory_bytes=build_memory(layout, checkpoint, threads or default_threads()),
+        peak_memory_bytes=build_memory(layout, checkpoint, threads or default_threads(), files),
         disk_cache_bytes=download_bytes,
         disk_output_bytes=written,
         run_memory_bytes=run_memory(layout, context),
@@ -96,13 +98,15 @@ def _reads(layout: Layout, checkpoint: Checkpoint | None) -> list[TensorRead]:
     return [TensorRead(name=one.name, dtype=one.dtype, shape=one.shape, nbytes=one.nbytes) for one in infos]
 
 
-def _steps(layout: Layout, checkpoint: Checkpoint | None, recipe: Recipe, download_bytes: int) -> tuple[str, ...]:
+def _steps(
+    layout: Layout, checkpoint: Checkpoint | None, recipe: Recipe, download_bytes: int, files: Mapping[str, bytes]
+) -> tuple[str, ...]:
     steps = []
     if download_bytes:
         steps.append(f"download {recipe.weights.hub or recipe.model}")
     if checkpoint is not None and layout.placed:
         steps.append(f"read {len(checkpoint.tensors)} tensors of {checkpoint.name}, slab by slab")
         steps.append(f"store {len(layout.placed)} weights by {recipe.quantizer.name} as {recipe.precision}")
-    steps.append(f"write {', '.join(name for name, _ in layout.files)} for {recipe.target.name}")
+    steps.append(f"write {', '.join(name for name, _ in layout.files(files))} for {recipe.target.name}")
     steps.append("check and publish the folder")
     return tuple(steps)

@@ -26,10 +26,10 @@ class W8A16Gptq:
     def __init__(self, precision, options) -> None:
         self.options = options
 
-    def storage(self, parameter):
+    def scheme(self, parameter):
         """Refuse: the vendor's tool decides how the weights lie."""
         raise ZooError("w8a16_gptq is computed by `vamc quant`; build with --target vamc, or choose another quantizer")
 
     def quantize(self, parameter, slab, out, activations=None) -> None:
         """Refuse: the vendor's tool quantizes."""
-        self.storage(parameter)
+        self.scheme(parameter)

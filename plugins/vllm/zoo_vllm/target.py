@@ -26,7 +26,6 @@ class Vllm:
     needs_weights = False
     runnable = False
     head_multiple = 1
-    data_file = ""
     tools = (Tool("vllm", "serves the original weights on one or more GPUs", INSTALL),)
 
     def check(self, recipe: Recipe) -> None:

@@ -16,9 +16,10 @@ from zoo.engine.prepack.making import external_tensors, locate, next_page, one_p
 from zoo.engine.rowwise.record import DATA, GRAPH, WHEN, Record, Trial, find, read
 from zoo.engine.rowwise.rewrite import Product, constants, per_channel, product_node, products, rewrite
 from zoo.errors import ZooError
+from zoo.targets.ort.encoding import ENCODING
 
 if TYPE_CHECKING:
-    from zoo.declarations.storage import ArrayLayout
+    from zoo.contracts import ArrayLayout
     from zoo.package.folder import Package
 
 ATTEMPTS = None, "down_proj"
@@ -159,7 +160,7 @@ class _Arrays:
 
     def read(self, product: Product) -> dict[str, Any]:
         """Map the arrays of a product's weight."""
-        layout = product.storage.arrays((product.rows, product.columns))
+        layout = ENCODING.arrays(product.scheme, (product.rows, product.columns))
         names = dict(zip(("weight", "scales", "zero_points"), product.node.input[1:4], strict=False))
         return {key: self._map(names[key], one) for key, one in layout.items()}
 

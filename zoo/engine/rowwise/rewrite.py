@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.declarations.storage import BlockStorage
-from zoo.quantizers.readback import dequantize
+from zoo.declarations.scheme import BlockScheme
+from zoo.quantizers.tiles import read_back
+from zoo.targets.ort.encoding import ENCODING
 
 LEVELS = 127
 SMALLEST = 1e-30
@@ -37,7 +38,7 @@ class Product:
     """Outputs."""
     columns: int
     """Inputs."""
-    storage: BlockStorage
+    scheme: BlockScheme
 
     @property
     def name(self) -> str:
@@ -58,15 +59,15 @@ def products(model: Any, left: str | None = None) -> Iterator[Product]:
         said = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
         if said.get("accuracy_level") == 4:
             symmetric = len(node.input) < 4 or not node.input[3]
-            storage = BlockStorage(bits=said["bits"], block_size=said["block_size"], symmetric=symmetric)
-            yield Product(node, said["N"], said["K"], storage)
+            scheme = BlockScheme(bits=said["bits"], block_size=said["block_size"], symmetric=symmetric)
+            yield Product(node, said["N"], said["K"], scheme)
 
 
 def per_channel(product: Product, arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round a product's weights anew, with one scale an output channel.
 
     Args:
-        arrays: what the storage keeps of the weight.
+        arrays: the stored arrays of the weight.
 
     Returns:
         Levels, int8 (columns, rows), and scales, float32 (rows,).
@@ -78,7 +79,7 @@ def per_channel(product: Product, arrays: dict[str, NDArray[Any]]) -> tuple[NDAr
     for start in range(0, product.rows, step):
         stop = min(start + step, product.rows)
         part = values[: stop - start]
-        dequantize(product.storage, {name: one[start:stop] for name, one in arrays.items()}, part)
+        read_back(ENCODING, product.scheme, {name: one[start:stop] for name, one in arrays.items()}, part)
         scale = np.maximum(np.abs(part).max(axis=1) / np.float32(LEVELS), np.float32(SMALLEST))
         part /= scale[:, None]
         levels[:, start:stop] = np.rint(part, out=part).T

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from zoo.contracts import Parameter
-from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.declarations.scheme import Scheme
 from zoo.errors import ZooError
 from zoo.operations import Add, LayerNorm, Operation, Program, RmsNorm, Step, Value
 from zoo.targets.ort.graph import Graph
@@ -33,7 +33,7 @@ class Emission:
     Args:
         graph: what grows.
         inputs: how a step of generation enters it.
-        storages: how each weight is stored.
+        schemes: how each weight is stored.
         accuracy_level: of MatMulNBits.
     """
 
@@ -42,11 +42,11 @@ class Emission:
         program: Program,
         graph: Graph,
         inputs: StepInputs,
-        storages: Mapping[str, FloatStorage | BlockStorage],
+        schemes: Mapping[str, Scheme],
         accuracy_level: int,
     ) -> None:
         self.program, self.graph, self.inputs = program, graph, inputs
-        self.storages, self.accuracy_level = storages, accuracy_level
+        self.schemes, self.accuracy_level = schemes, accuracy_level
         self.once: dict[Any, Any] = {}
         """What several steps share, by a key of the function that makes it."""
         self._names: dict[Value, str] = {}
@@ -74,9 +74,9 @@ class Emission:
         """State the tensor of a value whose step was passed over."""
         self._names[value] = name
 
-    def storage(self, weight: Parameter) -> FloatStorage | BlockStorage:
+    def scheme(self, weight: Parameter) -> Scheme:
         """How a weight is stored."""
-        return self.storages[weight.name]
+        return self.schemes[weight.name]
 
     @staticmethod
     def _fused(step: Step, after: Step | None) -> bool:

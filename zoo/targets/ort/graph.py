@@ -25,8 +25,7 @@ _TYPES = {
 class Graph:
     """Collects nodes and initializers; a value is the name of a tensor."""
 
-    def __init__(self, arrays: Sequence[StoredArray], data_file: str) -> None:
-        self._data_file = data_file
+    def __init__(self, arrays: Sequence[StoredArray]) -> None:
         self._arrays: dict[str, dict[str, StoredArray]] = {}
         for array in arrays:
             self._arrays.setdefault(array.parameter.name, {})[array.array] = array
@@ -80,7 +79,7 @@ class Graph:
         if name not in self._initializers:
             tensor = TensorProto(name=name, data_type=_TYPES[stored.dtype], dims=list(shape or stored.shape))
             tensor.data_location = TensorProto.EXTERNAL
-            place = {"location": self._data_file, "offset": str(stored.offset), "length": str(stored.nbytes)}
+            place = {"location": stored.file, "offset": str(stored.offset), "length": str(stored.nbytes)}
             for key, value in place.items():
                 tensor.external_data.add(key=key, value=value)
             self._initializers[name] = tensor

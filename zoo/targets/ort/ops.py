@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.contracts import Parameter
-from zoo.declarations.storage import BlockStorage, FloatStorage
+from zoo.declarations.scheme import BlockScheme, FloatScheme
 from zoo.operations import (
     Activation,
     Add,
@@ -41,20 +41,20 @@ def token_ids(emission: Emission, step: Step, op: TokenIds) -> str:
 def embedding(emission: Emission, step: Step, op: Embedding) -> str:
     """Gather rows, from floats or from blocks."""
     graph, name, weight, ids = emission.graph, step.name, op.weight, emission.value(op.ids)
-    storage = emission.storage(weight)
-    if isinstance(storage, FloatStorage):
+    scheme = emission.scheme(weight)
+    if isinstance(scheme, FloatScheme):
         rows = graph.node("Gather", [graph.external(weight, "weight"), ids], f"{name}/Gather")
-        return rows if storage.dtype == "float32" else graph.as_float(rows)
+        return rows if scheme.dtype == "float32" else graph.as_float(rows)
     vocab, hidden = weight.shape
-    width = storage.blocks(hidden) * storage.block_size
+    width = scheme.blocks(hidden) * scheme.block_size
     # The same bytes as MatMulNBits' (rows, blocks, bytes), where the embedding is the output head too.
-    flat = graph.external(weight, "weight", shape=[vocab, width * storage.bits // 8], view="_rows")
+    flat = graph.external(weight, "weight", shape=[vocab, width * scheme.bits // 8], view="_rows")
     rows = graph.node(
         f"{MS}::GatherBlockQuantized",
-        [flat, ids, *_levels(graph, weight, storage)],
+        [flat, ids, *_levels(graph, weight, scheme)],
         f"{name}/GatherBlockQuantized",
-        bits=storage.bits,
-        block_size=storage.block_size,
+        bits=scheme.bits,
+        block_size=scheme.block_size,
         gather_axis=0,
         quantize_axis=1,
     )
@@ -66,9 +66,9 @@ def embedding(emission: Emission, step: Step, op: Embedding) -> str:
     return graph.node("Slice", [rows, *slices], f"{name}/Slice")
 
 
-def _levels(graph: Graph, weight: Parameter, storage: BlockStorage) -> list[str]:
+def _levels(graph: Graph, weight: Parameter, scheme: BlockScheme) -> list[str]:
     """The scales of a weight in blocks, and its zero points where it has some."""
-    arrays = ["scales"] if storage.symmetric else ["scales", "zero_points"]
+    arrays = ["scales"] if scheme.symmetric else ["scales", "zero_points"]
     return [graph.external(weight, array) for array in arrays]
 
 
@@ -76,19 +76,19 @@ def _levels(graph: Graph, weight: Parameter, storage: BlockStorage) -> list[str]
 def linear(emission: Emission, step: Step, op: Linear) -> str:
     """Multiply by a matrix in the checkpoint's own (out, in) order, from floats or from blocks."""
     graph, name, weight, x = emission.graph, step.name, op.weight, emission.value(op.x)
-    storage = emission.storage(weight)
-    if isinstance(storage, FloatStorage):
+    scheme = emission.scheme(weight)
+    if isinstance(scheme, FloatScheme):
         y = graph.node(f"{MS}::FusedMatMul", [x, graph.floats(weight)], f"{name}/MatMul", transB=1)
     else:
         rows, columns = weight.shape
         y = graph.node(
             f"{MS}::MatMulNBits",
-            [x, graph.external(weight, "weight"), *_levels(graph, weight, storage)],
+            [x, graph.external(weight, "weight"), *_levels(graph, weight, scheme)],
             f"{name}/MatMul",
             K=columns,
             N=rows,
-            bits=storage.bits,
-            block_size=storage.block_size,
+            bits=scheme.bits,
+            block_size=scheme.block_size,
             accuracy_level=emission.accuracy_level,
         )
     return y if op.bias is None else graph.node("Add", [y, graph.floats(op.bias)], f"{name}/Add")

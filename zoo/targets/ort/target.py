@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
-from zoo.contracts import Parameter, StoredArray
+from zoo.contracts import Encoding, PackageContents, Parameter, StoredArray, View
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision, Recipe
-from zoo.declarations.storage import BlockStorage, FloatStorage
-from zoo.operations import Program
+from zoo.declarations.scheme import Scheme
+from zoo.targets.ort.encoding import ENCODING
 from zoo.targets.ort.implemented import OPERATIONS
 from zoo.targets.ort.placement import place
 from zoo.toolchain import Probe
 
-DATA_FILE = "model.onnx.data"
 BATCH_GRAPH = "batch.onnx"
 """The engine's own graph over the same weights, beside ``model.onnx``, which is for everyone."""
 
@@ -38,24 +37,23 @@ class OrtTarget:
     runnable: ClassVar[bool] = True
     head_multiple: ClassVar[int] = 16
     """GroupQueryAttention with rotary inside refuses other head sizes."""
-    data_file: ClassVar[str] = DATA_FILE
+    view: ClassVar[View] = "graph"
+    encoding: ClassVar[Encoding] = ENCODING
 
     def check(self, recipe: Recipe) -> None:
         """Accept any recipe of a known architecture."""
 
     def place(
-        self, parameters: Sequence[Parameter], storages: Mapping[str, FloatStorage | BlockStorage]
+        self, recipe: Recipe, parameters: Sequence[Parameter], schemes: Mapping[str, Scheme]
     ) -> list[StoredArray]:
         """Place every stored array in ``model.onnx.data``."""
-        return place(parameters, storages)
+        return place(parameters, schemes)
 
-    def files(
-        self,
-        recipe: Recipe,
-        program: Program | None,
-        arrays: Sequence[StoredArray],
-        storages: Mapping[str, FloatStorage | BlockStorage],
-    ) -> Iterable[tuple[str, bytes]]:
+    def headers(self, contents: PackageContents) -> Mapping[str, bytes]:
+        """``model.onnx.data`` is weights alone."""
+        return {}
+
+    def files(self, contents: PackageContents) -> Iterable[tuple[str, bytes]]:
         """Make ``model.onnx``; of a model that generates, ``batch.onnx`` and ``genai_config.json`` too."""
         from zoo.targets.ort import attention, norms, ops  # noqa: F401  they register how operations are emitted
         from zoo.targets.ort.emission import Emission
@@ -63,14 +61,15 @@ class OrtTarget:
         from zoo.targets.ort.graph import Graph
         from zoo.targets.ort.inputs import MaskInputs, RaggedInputs, StepInputs, TextInputs
 
+        recipe, program = contents.recipe, contents.program
         assert program is not None  # ``needs_weights`` says that this target takes one
         options = OrtOptions.model_validate(recipe.target.options)
         feeds: dict[str, Callable[[Graph], StepInputs]] = {"model.onnx": TextInputs}
         if program.generates:
             feeds = {"model.onnx": MaskInputs, BATCH_GRAPH: RaggedInputs}
         for name, feed in feeds.items():
-            graph = Graph(arrays, DATA_FILE)
-            Emission(program, graph, feed(graph), storages, options.accuracy_level).run()
+            graph = Graph(contents.arrays)
+            Emission(program, graph, feed(graph), contents.schemes, options.accuracy_level).run()
             yield name, graph.serialize()
         if program.generates:
             yield "genai_config.json", genai_config(recipe, program)
