@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from zoo.declarations.storage import FloatStorage
 
 from zoo.calibration.execute import Executor
 from zoo.calibration.program import Segment
 from zoo.contracts import Parameter, RowSlice
+from zoo.declarations.scheme import FloatScheme
 from zoo.operations import Angles, GraphOps, Program, Rotary, Value
 from zoo.targets.ort import attention, norms, ops  # noqa: F401
 from zoo.targets.ort.emission import Emission
@@ -80,14 +80,14 @@ class Package:
 
     def __init__(self, program: Program, weights: dict[str, np.ndarray], folder: Path, feed: Any = MaskInputs) -> None:
         parameters = {one.name: one for step in program.steps for one in step.operation.weights}
-        storages: dict[str, Any] = {name: FloatStorage(dtype="float32") for name in parameters}
-        arrays = place(list(parameters.values()), storages)
+        schemes: dict[str, Any] = {name: FloatScheme(dtype="float32") for name in parameters}
+        arrays = place(list(parameters.values()), schemes)
         with (folder / "model.onnx.data").open("wb") as file:
             for array in arrays:
                 file.seek(array.offset)
                 file.write(weights[array.parameter.name].tobytes())
-        graph = Graph(arrays, "model.onnx.data")
-        Emission(program, graph, feed(graph), storages, 4).run()
+        graph = Graph(arrays)
+        Emission(program, graph, feed(graph), schemes, 4).run()
         (folder / "model.onnx").write_bytes(graph.serialize())
         options = ort.SessionOptions()
         options.log_severity_level = 3

@@ -231,3 +231,22 @@ def test_a_retrained_folder_and_a_namesake_are_other_packages(tmp_path):
     shutil.copytree(tmp_path / "b" / "model", tmp_path / "c" / "model")
     copy = zoo("build", tmp_path / "c" / "model", "--json")
     assert (copy["already_built"], copy["recipe_hash"]) == (True, two["recipe_hash"])
+
+
+def test_every_byte_of_a_tensor_of_three_axes_is_digested(tmp_path):
+    """Its rows are counted over all axes but the last, whoever reads how many of them first."""
+    from blake3 import blake3
+
+    from tests.builds import write_safetensors
+
+    values = np.random.default_rng(0).standard_normal((3, 5, 7)).astype(np.float32)
+    (tmp_path / "ck").mkdir()
+    (tmp_path / "ck" / "config.json").write_text('{"model_type": "flat"}')
+    write_safetensors(tmp_path / "ck" / "model.safetensors", {"experts": ("F32", values)})
+    checkpoint = open_folder(tmp_path / "ck")
+    expected = blake3(values.tobytes()).hexdigest()
+    assert tensor_digests(checkpoint, ["experts"]) == {"experts": expected}
+    recording = Recording(checkpoint, 2)
+    for start, stop in ((4, 9), (0, 3), (2, 6)):
+        assert np.array_equal(recording.read("experts", start, stop), values.reshape(15, 7)[start:stop])
+    assert recording.digests() == {"experts": expected}

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from zoo.contracts import flat_shape
 from zoo.declarations.base import digest
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
@@ -151,7 +152,7 @@ def row_bytes(values: NDArray[Any]) -> memoryview:
 
 def row_ranges(info: TensorInfo, start: int = 0) -> Iterator[tuple[int, int]]:
     """Cut a tensor's rows, from ``start`` on, into slabs."""
-    rows = info.shape[0] if info.shape else 1
+    rows = flat_shape(info.shape)[0]
     step = max(1, SLAB * rows // max(1, info.nbytes))
     for first in range(start, rows if info.nbytes else 0, step):
         yield first, min(first + step, rows)
