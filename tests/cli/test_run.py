@@ -133,6 +133,48 @@ def test_a_schema_that_is_none_is_wrong_usage(package, tmp_path, text, said) -> 
     assert "Traceback" not in result.stderr
 
 
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory) -> Path:
+    from tests.server.scripted import TEMPLATE, talking_checkpoint
+
+    folder = tmp_path_factory.mktemp("thinker")
+    template = TEMPLATE.replace("<|assistant|>{% if thinks %}", "<|assistant|>{% if not enable_thinking is defined %}")
+    return zoo.build(str(talking_checkpoint(folder / "thinker", template)), "fp32", output=folder / "package").path
+
+
+def test_thoughts_are_no_part_of_the_answer(thinker, monkeypatch) -> None:
+    from zoo.engine.generation import Piece, Request
+
+    accept, said = Request._accept, iter(("Hm, ", "so.</thi", "nk>\n\nYes", ".") + ("",) * 50)
+    monkeypatch.setattr(Request, "_accept", lambda self, *more: Piece(accept(self, *more).token_id, next(said)))
+    result = run(thinker, "Well?", "--chat", "--show-thinking", "--max-new-tokens", 8)
+    assert (result.exit_code, result.stdout) == (0, "Yes.")
+    assert result.stderr == "Hm, so.\n"
+    said = iter(("Hm, ", "so.</thi", "nk>\n\nYes", ".") + ("",) * 50)
+    assert run(thinker, "Well?", "--chat", "--max-new-tokens", 8).output == "Yes."
+    said = iter(("Yes.",) + ("",) * 50)
+    result = run(thinker, "Well?", "--chat", "--no-think", "--max-new-tokens", 8)
+    assert (result.exit_code, result.output) == (0, "Yes.")
+
+
+def test_a_schema_waits_for_the_end_of_thoughts(thinker, tmp_path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"enum": ["yes", "no"]}')
+    result = run(thinker, "Well?", "--chat", "--no-think", "--schema", schema)
+    assert (result.exit_code, json.loads(result.stdout) in ("yes", "no")) == (0, True)
+    for _ in range(2):
+        result = run(thinker, "Well?", "--chat", "--schema", schema, "--json", "--max-new-tokens", 20)
+        found = json.loads(result.stdout)
+        assert found["finish_reason"] == "length"  # the small model does not know how thoughts end
+        assert found["reasoning"]
+
+
+def test_thinking_is_about_conversations(package, thinker) -> None:
+    result = run(package, "Hi", "--no-think")
+    assert result.exit_code == 2
+    assert "give --chat too" in result.stderr
+
+
 def test_stop_strings_end_it(package, engine) -> None:
     whole = engine.generate("Once upon a time", max_new_tokens=40).text
     first, second = whole[30:34], whole[10:13]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli.output import print_json
+from zoo.cli.thinking import ThoughtReader, Thoughts
+from zoo.engine.options import read_options
 
 if TYPE_CHECKING:
-    from zoo.engine import Engine, Generation
+    from zoo.engine import Engine, Generation, Stream
 
 
 @dataclass
@@ -21,6 +23,9 @@ class Answers:
     options: Mapping[str, Any]
     verbose: bool = False
     as_json: bool = False
+    thoughts: Thoughts = field(default_factory=Thoughts)
+    content: str = ""
+    """The last answer, without thoughts."""
 
     def answer(
         self, *, prompt: str | Sequence[int] | None = None, messages: Sequence[Mapping[str, Any]] | None = None
@@ -30,21 +35,40 @@ class Answers:
         Raises:
             KeyboardInterrupt: interrupted; what had come so far was written.
         """
-        stream = self.engine.stream(prompt, messages=messages, continued=messages is not None, **self.options)
+        stream, reader = self._start(prompt, messages)
         write = _raw_writer()
         try:
             for piece in stream:
+                text = reader.add(piece.text)
                 if not self.as_json:
-                    write(piece.text)
-        except KeyboardInterrupt:
-            self._close(stream.generation)
-            raise
-        self._close(stream.generation)
+                    write(text)
+        finally:  # what came before an interrupt counts
+            rest = reader.add("", last=True)
+            if not self.as_json:
+                write(rest)
+            self.content = reader.content
+            self._close(stream.generation, reader.reasoning)
         return stream.generation
 
-    def _close(self, generation: Generation) -> None:
+    def _start(
+        self, prompt: str | Sequence[int] | None, messages: Sequence[Mapping[str, Any]] | None
+    ) -> tuple[Stream, ThoughtReader]:
+        """Ask for an answer; a conversation goes on with what was computed of it, and may begin with thoughts."""
+        thoughts = self.thoughts
+        if messages is None:
+            return self.engine.stream(prompt, **self.options), Thoughts().reader(False)  # text has none
+        ids = self.engine.check_prompt(thoughts.encode(self.engine, messages))
+        opened = thoughts.opened(self.engine, ids)
+        options = {name: value for name, value in self.options.items() if name != "schema"}
+        limits, sampling = read_options(options, self.engine.stop_token_ids)
+        constraint = thoughts.constraint(self.engine, self.options.get("schema"), opened)
+        lookup = bool(self.options.get("lookup"))
+        stream = self.engine.answer(ids, limits, sampling, constraint=constraint, lookup=lookup, continued=True)
+        return stream, thoughts.reader(opened)
+
+    def _close(self, generation: Generation, reasoning: str) -> None:
         if self.as_json:
-            print_json(describe(generation))
+            print_json(describe(generation) | ({"content": self.content, "reasoning": reasoning} if reasoning else {}))
         elif sys.stdout.isatty() and not generation.text.endswith("\n"):
             # The line is ended for whoever looks at the terminal; stdout keeps to the continuation.
             print(file=sys.stderr, flush=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from zoo.cli.output import echo, print_table
+import typer
+
+from zoo.cli.output import print_table
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
@@ -18,18 +20,18 @@ STATISTICS = ("mean", "median", "p99")
 
 def print_bench(done: Bench) -> None:
     """Print one workload at length, several as a table of a line each."""
-    echo(_title(done))
-    echo()
+    typer.echo(_title(done))
+    typer.echo()
     if len(done.rows) == 1:
         _print_one(done.rows[0])
     else:
         _print_many(done.rows)
     for one in done.skipped:
-        echo(f"skipped {one.label}: {one.reason}")
+        typer.echo(f"skipped {one.label}: {one.reason}")
     for line in _notes(done):
-        echo(line)
+        typer.echo(line)
     if done.path is not None:
-        echo(f"report: {done.path}")
+        typer.echo(f"report: {done.path}")
 
 
 def _title(done: Bench) -> str:
@@ -55,7 +57,7 @@ def _print_one(row: Row) -> None:
         ],
         right=(1, 2, 3),
     )
-    echo()
+    typer.echo()
     print_table(
         ["THROUGHPUT", "A SECOND"],
         [
@@ -66,9 +68,9 @@ def _print_one(row: Row) -> None:
         ],
         right=(1,),
     )
-    echo()
+    typer.echo()
     failed = f", {row.failed} failed" if row.failed else ""
-    echo(
+    typer.echo(
         f"{row.completed} requests completed{failed} in {row.duration:.2f} s: {row.total_input_tokens:,} tokens in, "
         f"{row.total_output_tokens:,} out"
     )
@@ -90,7 +92,7 @@ def _print_many(rows: list[Row]) -> None:
         ],
         right=range(1, 6),
     )
-    echo()
+    typer.echo()
     print_table(
         ["MEAN / MEDIAN / P99, MS", *(name.upper() for _, name in LATENCIES)],
         [
@@ -105,7 +107,7 @@ def _print_many(rows: list[Row]) -> None:
         ],
         right=range(1, 5),
     )
-    echo()
+    typer.echo()
 
 
 def _notes(done: Bench) -> Iterator[str]:

@@ -8,8 +8,6 @@ from typing import Any, NoReturn
 
 import typer
 
-from zoo.cli.output import echo
-
 
 def serve_by_engine(
     engine: str,
@@ -54,20 +52,20 @@ def serve_by_engine(
         target_options=options or {},
     )
     prepared = stage.prepare(registry, request, host=host, port=port, api_key=api_key)
-    echo(f"zoo: {model} is licensed {describe_licence(prepared.licence)}", err=True)
+    typer.echo(f"zoo: {model} is licensed {describe_licence(prepared.licence)}", err=True)
     note = prepared.licence.note
     if note:
-        echo(f"zoo: {' '.join(note.split())}", err=True)
+        typer.echo(f"zoo: {' '.join(note.split())}", err=True)
     program = prepared.command.argv[0]
     if not prepared.installed:
         install = prepared.tool.install if prepared.tool is not None else "install it"
-        echo(f"To install {program}: {install}. Then:")
-        echo(f"  cd {shlex.quote(str(prepared.folder))}")
-        echo(f"  {prepared.command.line}")
-        echo(f"zoo: {program} is not on the PATH, so nothing is served", err=True)
+        typer.echo(f"To install {program}: {install}. Then:")
+        typer.echo(f"  cd {shlex.quote(str(prepared.folder))}")
+        typer.echo(f"  {prepared.command.line}")
+        typer.echo(f"zoo: {program} is not on the PATH, so nothing is served", err=True)
         raise typer.Exit(1)
-    echo(f"zoo: in {prepared.folder}: {prepared.command.line}", err=True)
+    typer.echo(f"zoo: in {prepared.folder}: {prepared.command.line}", err=True)
     code = stage.serve(prepared)
     if code:
-        echo(f"zoo: {program} ended with exit code {code}", err=True)
+        typer.echo(f"zoo: {program} ended with exit code {code}", err=True)
     raise typer.Exit(code)

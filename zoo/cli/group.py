@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from zoo.cli.output import print_notice
 from zoo.errors import ZooError
 
 
@@ -44,7 +43,7 @@ class ZooGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except ZooError as error:
-            print_notice(str(error))
+            typer.echo(f"zoo: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except TyperException as error:
             raise _end(error) from None
@@ -52,12 +51,12 @@ class ZooGroup(TyperGroup):
             if error.errno == errno.EPIPE:
                 raise
             where = f": {error.filename}" if error.filename else ""
-            print_notice(f"{error.strerror or error}{where}")
+            typer.echo(f"zoo: {error.strerror or error}{where}", err=True)
             raise typer.Exit(1) from error
 
 
 def _end(error: TyperException) -> typer.Exit:
     """Say what was wrong with the command line, in one line."""
     message = error.format_message() if hasattr(error, "format_message") else str(error)
-    print_notice(message)
+    typer.echo(f"zoo: {' '.join(message.split())}", err=True)
     return typer.Exit(int(getattr(error, "exit_code", 2)))

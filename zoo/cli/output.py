@@ -11,12 +11,6 @@ from typing import Any
 import typer
 
 from zoo.errors import UsageError
-from zoo.terminal import one_line, printable
-
-
-def echo(text: str = "", *, err: bool = False) -> None:
-    """Print lines on stdout or stderr; what could steer a terminal is written out."""
-    typer.echo(printable(text), err=err)
 
 
 def print_json(value: Any) -> None:
@@ -25,12 +19,12 @@ def print_json(value: Any) -> None:
     def plain(item: Any) -> Any:
         return item.model_dump(mode="json") if hasattr(item, "model_dump") else str(item)
 
-    echo(json.dumps(value, indent=2, ensure_ascii=False, default=plain))
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=plain))
 
 
 def print_notice(line: str) -> None:
     """Print a line about what happens beside the result on stderr."""
-    echo(f"zoo: {one_line(line)}", err=True)
+    typer.echo(f"zoo: {line}", err=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> None:
@@ -41,7 +35,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
         rows: the cells, printed as they are.
         right: indexes of the columns to align to the right.
     """
-    lines = [tuple(one_line(cell) for cell in row) for row in rows]
+    lines = [tuple(row) for row in rows]
     aligned = set(right)
     if sys.stdout.isatty():
         from rich.console import Console

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zoo.errors import ZooError
-from zoo.terminal import one_line
 
 if TYPE_CHECKING:
     from zoo.cli.answers import Answers
@@ -48,7 +47,7 @@ def prompt_loop(answers: Answers, *, chat: bool, system: str | None) -> None:
         except KeyboardInterrupt:
             print("(stopped)", file=sys.stderr, flush=True)
         except ZooError as error:
-            print(f"zoo: {one_line(str(error))}", file=sys.stderr, flush=True)
+            print(f"zoo: {error}", file=sys.stderr, flush=True)
 
 
 def _ask() -> str | None:
@@ -76,11 +75,11 @@ def _turn(answers: Answers, messages: Messages, fixed: int) -> Messages:
     """Answer the last message; return the conversation with the answer, or without the message where it was stopped."""
     kept = fit(answers, messages, fixed)
     try:
-        generation = answers.answer(messages=kept)
+        answers.answer(messages=kept)
     except KeyboardInterrupt:
         print("(stopped; this turn is forgotten)", file=sys.stderr, flush=True)
         return messages[:-1]
-    return [*kept, {"role": "assistant", "content": generation.text}]
+    return [*kept, {"role": "assistant", "content": answers.content}]
 
 
 def fit(answers: Answers, messages: Sequence[dict[str, str]], fixed: int) -> Messages:
@@ -94,7 +93,7 @@ def fit(answers: Answers, messages: Sequence[dict[str, str]], fixed: int) -> Mes
     # An answer as long as asked for, but a small context is not given away to it.
     room = min(int(answers.options["max_new_tokens"]), engine.context_length // 4)
     dropped = 0
-    while len(kept) > fixed + 2 and len(engine.encode_chat(kept)) + room > engine.context_length:
+    while len(kept) > fixed + 2 and len(answers.thoughts.encode(engine, kept)) + room > engine.context_length:
         del kept[fixed : fixed + 2]  # a question and its answer: templates want them to alternate
         dropped += 1
     if dropped:

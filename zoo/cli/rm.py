@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import echo
 from zoo.units import bytes_text
 
 
@@ -26,4 +25,4 @@ def remove(
     path = locate_package(host().registry, package, precision)
     recipe_hash = read_manifest(path).recipe_hash
     size = remove_package(path) + clear(recipe_hash)
-    echo(f"removed {path}: {bytes_text(size)}")
+    typer.echo(f"removed {path}: {bytes_text(size)}")

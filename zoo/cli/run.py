@@ -65,6 +65,10 @@ def run(
     schema: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Answer in JSON that fits this JSON schema.", dir_okay=False)
     ] = None,
+    no_think: Annotated[bool, typer.Option("--no-think", help="With --chat: answer without thinking first.")] = False,
+    show_thinking: Annotated[
+        bool, typer.Option("--show-thinking", help="With --chat: write thoughts to stderr; stdout has none.")
+    ] = False,
     precision: Annotated[
         str | None, typer.Option("-p", "--precision", help="Which package, where a model has several.")
     ] = None,
@@ -74,9 +78,11 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run a package: print the continuation of a prompt as it is generated, and nothing else."""
+    from zoo.cli.thinking import Thoughts
     from zoo.engine import Sampling
     from zoo.package.chat_defaults import ChatDefaults
     from zoo.plugins import host
+    from zoo.stages.manners import find_manners
     from zoo.stages.opening import open_engine
     from zoo.stages.subject import find_package
 
@@ -86,6 +92,8 @@ def run(
         raise UsageError("--stop takes a text that is not empty")
     if system is not None and not chat:
         raise UsageError("--system is a part of a conversation: give --chat too")
+    if (no_think or show_thinking) and not chat:
+        raise UsageError("--no-think and --show-thinking are about conversations: give --chat too")
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": repetition_penalty}
     greedy = ChatDefaults().with_options(**sampling)
     Sampling(**greedy, seed=seed)  # type: ignore[arg-type]  # refuse what is out of range before anything loads
@@ -114,7 +122,9 @@ def run(
             options |= engine.chat_defaults.with_options(**sampling)
         if verbose:
             print(sampling_text(options), file=sys.stderr, flush=True)
-        answers = Answers(engine, options, verbose=verbose, as_json=as_json)
+        manners = find_manners(registry, engine.package.manifest.recipe, engine.chat_templates)
+        thoughts = Thoughts.choose(manners.thinking, off=no_think, show=show_thinking, name=folder.name)
+        answers = Answers(engine, options, verbose=verbose, as_json=as_json, thoughts=thoughts)
         if loop:
             from zoo.cli.prompt_loop import prompt_loop
 

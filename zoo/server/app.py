@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+import zoo
 from zoo.server.answer import Answer, Service
 from zoo.server.body import Arriving, read_body
 from zoo.server.chat import Chat
@@ -18,7 +19,10 @@ from zoo.server.completions import Completion
 from zoo.server.errors import ApiError
 from zoo.server.gate import Gate
 from zoo.server.metrics import CONTENT_TYPE, Metrics
-from zoo.server.schemas import Body, ChatRequest, CompletionRequest
+from zoo.server.responses import Responses
+from zoo.server.responses_request import ResponsesRequest
+from zoo.server.schemas import ChatRequest, CompletionRequest, Part
+from zoo.server.tokenization import DetokenizeRequest, TokenizeRequest, detokenize, tokenize
 
 if TYPE_CHECKING:
     from zoo.server.logs import Log
@@ -84,7 +88,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return JSONResponse(made.body(), made.status, headers=dict(error.headers or {}))
 
 
-def _reads(kind: type[Body]) -> dict[str, Any]:
+def _reads(kind: type[Part]) -> dict[str, Any]:
     """Describe a body to OpenAPI; it is read by hand, within limits."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
 
@@ -104,6 +108,29 @@ async def chat_completions(request: Request) -> Response:
     return Answer(service, Chat(await read_body(request, ChatRequest, service.settings, service.arriving)))
 
 
+@router.post("/v1/responses", openapi_extra=_reads(ResponsesRequest))
+async def responses(request: Request) -> Response:
+    """Take the next turn of a conversation, in OpenAI's newer protocol; nothing is kept."""
+    service: Service = request.app.state.service
+    return Answer(service, Responses(await read_body(request, ResponsesRequest, service.settings, service.arriving)))
+
+
+@router.post("/tokenize", openapi_extra=_reads(TokenizeRequest))
+async def tokenize_text(request: Request) -> Response:
+    """Turn a text or a conversation into token ids."""
+    service: Service = request.app.state.service
+    body = await read_body(request, TokenizeRequest, service.settings, service.arriving)
+    return JSONResponse(await tokenize(service, body))
+
+
+@router.post("/detokenize", openapi_extra=_reads(DetokenizeRequest))
+async def detokenize_ids(request: Request) -> Response:
+    """Turn token ids into text."""
+    service: Service = request.app.state.service
+    body = await read_body(request, DetokenizeRequest, service.settings, service.arriving)
+    return JSONResponse(await detokenize(service, body))
+
+
 @router.get("/v1/models")
 async def list_models(request: Request) -> Response:
     """List the models."""
@@ -118,6 +145,14 @@ async def show_model(request: Request, name: str) -> Response:
     return JSONResponse(_describe(pool, pool.find(name[:300])))
 
 
+@router.get("/version")
+async def version(request: Request) -> Response:
+    """Say which version this is."""
+    return JSONResponse({"version": zoo.__version__})
+
+
+@router.get("/ping")
+@router.get("/healthz")
 @router.get("/health")
 async def health(request: Request) -> Response:
     """Say that the server is well."""

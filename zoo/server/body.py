@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 
 from zoo.server.errors import ApiError, invalid
-from zoo.server.schemas import Body
+from zoo.server.schemas import Part
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -21,7 +21,7 @@ LINGER = 1.0
 """Seconds in which the rest of a refused body is thrown away, so that its sender gets to read why."""
 GZIP = b"\x1f\x8b"
 """How compressed bodies begin, and no JSON does."""
-Asked = TypeVar("Asked", bound=Body)
+Asked = TypeVar("Asked", bound=Part)
 
 
 class Arriving:

@@ -59,9 +59,27 @@ TokenId = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 
 
 class Part(BaseModel):
-    """What bodies have in common: strict types, finite numbers."""
+    """What bodies have in common: strict types, finite numbers, no field that nobody knows."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True, extra="allow", hide_input_in_errors=True)
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    """Fields that are not supported → values that ask for nothing."""
+    ignored: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only concern bookkeeping."""
+
+    def check(self) -> None:
+        """Refuse fields that mean nothing here.
+
+        Raises:
+            ApiError: the first of them.
+        """
+        for name, value in (self.model_extra or {}).items():
+            if name in self.ignored or (name in self.neutral and value in self.neutral[name]):
+                continue
+            if name in self.neutral:
+                raise ApiError(400, f"{name[:100]} is not supported", code="unsupported_parameter", param=name[:100])
+            message = str(unknown("parameter", name[:100], type(self).model_fields, HINT))
+            raise ApiError(400, message, code="unknown_parameter", param=name[:100])
 
 
 class StreamOptions(Part):
@@ -71,7 +89,8 @@ class StreamOptions(Part):
 class Body(Part):
     """Fields of both kinds of completions."""
 
-    own_neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    neutral = NEUTRAL
+    ignored = IGNORED
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=300)]
     stream: bool | None = None
@@ -105,19 +124,8 @@ class Body(Part):
         return [value] if isinstance(value, str) else value
 
     def check(self) -> None:
-        """Refuse fields that mean nothing here.
-
-        Raises:
-            ApiError: the first of them.
-        """
-        neutral = NEUTRAL | self.own_neutral
-        for name, value in (self.model_extra or {}).items():
-            if name in IGNORED or (name in neutral and value in neutral[name]):
-                continue
-            if name in neutral:
-                raise ApiError(400, f"{name[:100]} is not supported", code="unsupported_parameter", param=name[:100])
-            message = str(unknown("parameter", name[:100], type(self).model_fields, HINT))
-            raise ApiError(400, message, code="unknown_parameter", param=name[:100])
+        """Refuse fields that mean nothing here, or contradict each other."""
+        super().check()
         if self.max_tokens == 0 and not self.may_be_empty:
             message = "max_tokens: 0 asks for an answer without tokens; give 1 or more"
             raise ApiError(400, message, code="invalid_value", param="max_tokens")

@@ -1,0 +1,102 @@
+"""Thoughts in ``zoo run --chat``: asked for or not, shown or not, and never part of the answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from zoo.conversation.grammar import GrammarWriter
+from zoo.conversation.reader import AnswerReader
+from zoo.errors import UsageError
+from zoo.structured import Structure
+
+if TYPE_CHECKING:
+    from zoo.contracts.constraint import Constraint
+    from zoo.declarations.conversation import Thinking
+    from zoo.engine import Engine
+
+TAIL = 32
+"""Tokens at a prompt's end that may begin the thoughts."""
+
+
+@dataclass
+class Thoughts:
+    """What is done about a model's thoughts.
+
+    Attributes:
+        thinking: how they are marked; None for a model that has none.
+        show: write them to stderr.
+        variables: of the chat template.
+    """
+
+    thinking: Thinking | None = None
+    show: bool = False
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def choose(cls, thinking: Thinking | None, *, off: bool, show: bool, name: str) -> Thoughts:
+        """Say what is done.
+
+        Args:
+            off: the model is to answer without them.
+            name: the model's, for the error.
+
+        Raises:
+            UsageError: they cannot be turned off.
+        """
+        if off and thinking is not None and thinking.switch is None:
+            raise UsageError(f"--no-think: {name} always thinks; its chat template has no switch for it")
+        variables = {thinking.switch: False} if off and thinking is not None and thinking.switch is not None else {}
+        return cls(thinking, show, variables)
+
+    def encode(self, engine: Engine, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Turn a conversation into ids."""
+        return engine.encode_chat(messages, variables=self.variables)
+
+    def opened(self, engine: Engine, ids: Sequence[int]) -> bool:
+        """Tell whether a prompt ends inside thoughts, since the template begins them itself."""
+        if self.thinking is None or engine.tokenizer is None:
+            return False
+        return engine.tokenizer.decode(ids[-TAIL:], skip_special=False).rstrip().endswith(self.thinking.start)
+
+    def constraint(self, engine: Engine, schema: Any, opened: bool) -> Constraint | None:
+        """Say what the answer may be: JSON by a schema, after thoughts; None for anything."""
+        if schema is None:
+            return None
+        return engine.guide.compile(
+            GrammarWriter({}).form(Structure("schema", schema), self.thinking, opened), "schema"
+        )
+
+    def reader(self, opened: bool) -> ThoughtReader:
+        """Make what takes one answer apart."""
+        return ThoughtReader(AnswerReader(self.thinking, opened, None), self.show)
+
+
+class ThoughtReader:
+    """Takes one answer apart, and shows its thoughts where they are wanted.
+
+    Attributes:
+        content: the answer without them.
+        reasoning: the thoughts.
+    """
+
+    def __init__(self, reader: AnswerReader, show: bool) -> None:
+        self._reader, self._show = reader, show
+        self.content = self.reasoning = ""
+
+    def add(self, piece: str, *, last: bool = False) -> str:
+        """Take a piece; return what of it is the answer."""
+        text = ""
+        for part in self._reader.add(piece) + (self._reader.rest() if last else []):
+            if part.kind == "reasoning":
+                self.reasoning += part.text
+                if self._show:
+                    print(part.text, end="", file=sys.stderr, flush=True)
+                continue
+            if self._show and self.reasoning and not self.content:
+                print(file=sys.stderr, flush=True)  # the answer begins a line of its own on a terminal
+            text += part.text
+            self.content += part.text
+        return text
