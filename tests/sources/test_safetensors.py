@@ -68,7 +68,12 @@ BAD = {
     "list": (b"[1]", b"", None, r"does not begin with"),
     "no json": (b"{nonsense", b"", None, r"not JSON"),
     "no utf-8": (b'{"\xff": 1}', b"", None, r"not UTF-8 at byte 2"),
-    "duplicate": (b'{"a": 1, "a": 2}', b"", None, r"'a' stands there twice"),
+    "duplicate": (
+        b'{"a": %b, "a": %b}' % ((json.dumps(entry(0, 4)).encode(),) * 2),
+        bytes(4),
+        None,
+        r"'a' stands there twice",
+    ),
     "deep": (b'{"a":' * 100_000, b"", None, r"nested too deep|not JSON"),
     "longer than the file": (b"{}", b"", 1000, r"header of 1000 bytes in a file of 10"),
     "longer than allowed": (b"{}", b"", MAX_HEADER + 1, r"more than the format's"),

@@ -14,6 +14,8 @@ from zoo.errors import ZooError
 
 MAX_ROW = 16 * 2**20
 """Bytes of a row; a longer one is no row."""
+MAX_BLANK = 100_000
+"""Empty lines in a row."""
 _PIECE = 2**18
 
 
@@ -91,9 +93,15 @@ def _json(stream: Stream) -> Iterator[Row]:
         # One object over several lines, or JSON lines under this name: value by value they read the same.
         yield from _values(stream, _Text(stream), listed=False)
         return
+    blank = 0
     for number, line in _lines(stream):
         if line.strip():
+            blank = 0
             yield Row(_parse(line, stream.name, number), stream.name, number)
+            continue
+        blank += 1
+        if blank > MAX_BLANK:
+            raise ZooError(f"{stream.name}, line {number}: {MAX_BLANK:,} empty lines come before; that is no dataset")
 
 
 def _parse(text: str, name: str, line: int) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from zoo.errors import ZooError
 
@@ -26,7 +26,7 @@ MAX_ARCHIVE = 16 * 2**30
 MAX_MEMBERS = 200_000
 BOMB_RATIO = 200
 """A member that grows by more than this, past ``BOMB_FREE`` bytes, is no text."""
-BOMB_FREE = 64 * 2**20
+BOMB_FREE = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,31 @@ def open_streams(path: Path) -> Iterator[Stream]:
                 raise ZooError(f"{name}: is not gzip, though its name says so")
             raw.seek(0)
             with gzip.GzipFile(fileobj=raw) as opened:
-                yield Stream(name, Path(path.stem).suffix.lower(), io.BufferedReader(opened))
+                yield Stream(name, Path(path.stem).suffix.lower(), io.BufferedReader(_Bounded(opened, raw, name)))
         else:
             yield Stream(name, suffix, raw)
+
+
+class _Bounded(io.RawIOBase):
+    """What a compressed file unpacks to, as far as it may be a text."""
+
+    def __init__(self, opened: gzip.GzipFile, packed: IO[bytes], name: str) -> None:
+        self._opened, self._packed, self._name = opened, packed, name
+        self._size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        raw = self._opened.read(len(buffer))
+        buffer[: len(raw)] = raw
+        self._size += len(raw)
+        packed = max(1, self._packed.tell())
+        if self._size > MAX_MEMBER or (self._size > BOMB_FREE and self._size > BOMB_RATIO * packed):
+            raise ZooError(
+                f"{self._name}: unpacks to {self._size:,} bytes and more from {packed:,}; that is no dataset"
+            )
+        return len(raw)
 
 
 @contextmanager

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import fnmatch
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from zoo.datasets.streams import check_entries
 from zoo.errors import ZooError
+from zoo.sources.jsonfile import read_bytes
 
+MAX_FILE = 2**29
+"""Bytes of one file of a task's data, which is read whole."""
 INNER = ("", "data/")
 """An archive may hold its files under this folder; either that or its parent may be named."""
 
@@ -51,10 +56,7 @@ class FolderFiles:
 
     def read(self, path: str) -> bytes:
         """Read one file."""
-        try:
-            return (self._folder / path).read_bytes()
-        except OSError as error:
-            raise ZooError(f"{self.label}/{path}: {error.strerror or error}") from None
+        return read_bytes(self._folder / path, MAX_FILE, f"{self.label}/{path}")
 
 
 class ArchiveFiles:
@@ -64,9 +66,12 @@ class ArchiveFiles:
         self.label = path.name
         try:
             self._archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
             raise ZooError(f"{path}: not a zip archive that can be read: {error}") from None
-        self._paths = sorted(one.filename for one in self._archive.infolist() if not one.is_dir())
+        entries = self._archive.infolist()
+        check_entries(self.label, entries)
+        self._sizes = {one.filename: one.file_size for one in entries if not one.is_dir()}
+        self._paths = sorted(self._sizes)
 
     def match(self, pattern: str) -> Sequence[str]:
         """List the files of a pattern, sorted."""
@@ -79,9 +84,11 @@ class ArchiveFiles:
 
     def read(self, path: str) -> bytes:
         """Read one file."""
+        if self._sizes.get(path, 0) > MAX_FILE:
+            raise ZooError(f"{self.label}: {path} has {self._sizes[path]:,} bytes, more than {MAX_FILE:,}")
         try:
             return self._archive.read(path)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except (EOFError, zlib.error, OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
             raise ZooError(f"{self.label}: {path} cannot be read: {error}") from None
 
 
@@ -102,10 +109,7 @@ class SingleFile:
 
     def read(self, path: str) -> bytes:
         """Read the file."""
-        try:
-            return self._path.read_bytes()
-        except OSError as error:
-            raise ZooError(f"{self._path}: {error.strerror or error}") from None
+        return read_bytes(self._path, MAX_FILE)
 
 
 def open_data(path: Path) -> DataFiles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import logging
 from collections.abc import Callable
@@ -13,10 +14,13 @@ from zoo.errors import ZooError
 from zoo.home import zoo_home
 from zoo.sources.hub import cached_snapshot, check_id, check_revision, is_offline, storage_folder
 from zoo.sources.hub_errors import Place, attempt, describe_licence
+from zoo.sources.redirects import requested
 from zoo.sources.repository import inspect
 from zoo.sources.transfer import Arrival, Tally, Wanted, bring
 
 log = logging.getLogger("zoo")
+_LONGEST_SIZE = 20
+"""Digits of a size that is one."""
 
 
 def locate_dataset(dataset: Dataset) -> dict[str, Path] | None:
@@ -123,8 +127,11 @@ def _from_address(
     # Another version of the file at the same address must not be glued to the beginning of this one.
     version = hashlib.sha256(f"{url} {etag} {size}".encode()).hexdigest()[:12]
     partial = path.with_name(f".{path.name}.{version}.zoo-partial")
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*.zoo-partial"):
+        if other != partial:  # of a version that the address no longer has
+            other.unlink(missing_ok=True)
     tally = Tally(size or 0, progress)
-    bring(Wanted(file.path, url, size, file.sha256), partial, tally, place)
+    bring(Wanted(file.path, url, size, file.sha256, public=True), partial, tally, place)
     with contextlib.suppress(FileNotFoundError):  # another command was faster
         partial.replace(path)
     return path, tally.arrived
@@ -132,16 +139,15 @@ def _from_address(
 
 def _describe(url: str) -> tuple[int | None, str]:
     """Ask an address for the size and the etag of what it holds; a server may answer no such question."""
-    from huggingface_hub import constants, get_session, hf_raise_for_status
+    from huggingface_hub import hf_raise_for_status
 
-    response = get_session().head(
-        url, headers={"Accept-Encoding": "identity"}, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=True
-    )
-    if response.status_code in (403, 405, 501):
-        return None, ""
-    hf_raise_for_status(response)
-    length = response.headers.get("content-length", "")
-    return int(length) if length.isdecimal() else None, response.headers.get("etag", "")
+    with requested("HEAD", url, {"Accept-Encoding": "identity"}, public=True) as response:
+        if response.status_code in (403, 405, 501):
+            return None, ""
+        hf_raise_for_status(response)
+        length = response.headers.get("content-length", "")
+        stated = length.isascii() and length.isdecimal() and len(length) < _LONGEST_SIZE
+        return int(length) if stated else None, response.headers.get("etag", "")
 
 
 def _own_folder(dataset: Dataset) -> Path:

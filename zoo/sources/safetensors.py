@@ -7,6 +7,7 @@ of JSON that begin with ``{`` (trailing spaces allowed), then the byte buffer; t
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from zoo.contracts import TensorInfo
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
 from zoo.sources.bytereader import ByteReader
-from zoo.sources.jsonfile import parse_object
+from zoo.sources.safetensors_header import entries
 
 MAX_HEADER = 100_000_000
 
@@ -57,28 +58,24 @@ def read_header(reader: ByteReader, label: str) -> Header:
         raise ZooError(f"{label}: header ends after {len(raw)} of {length} bytes; truncated, fetch it again")
     if raw[:1] != b"{":
         raise ZooError(f"{label}: the header does not begin with '{{'; no safetensors file")
-    entries = parse_object(raw, f"{label}: header")
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ZooError(f"{label}: header: __metadata__ must map text to text")
-    body = size - 8 - length
-    spans = []
+    begin, body = 8 + length, size - 8 - length
     tensors: dict[str, TensorInfo] = {}
-    for name, entry in entries.items():
-        info, start = _tensor(name, entry, label, body)
-        tensors[name] = info
-        spans.append((start, start + info.nbytes, name))
-    spans.sort()
+    offsets: dict[str, int] = {}
+    for name, entry in entries(raw, f"{label}: header"):
+        if name in tensors:
+            raise ZooError(f"{label}: header: the name {name[:80]!r} stands there twice")
+        tensors[name], start = _tensor(name, entry, label, body)
+        offsets[name] = begin + start
     at, before = 0, "the header"
-    for start, stop, name in spans:
+    for name in sorted(offsets, key=lambda name: (offsets[name], tensors[name].nbytes, name)):
+        start = offsets[name] - begin
         if start != at:
             problem = "overlap" if start < at else f"leave {start - at} bytes between them"
-            raise ZooError(f"{label}: {before} and tensor {name!r} {problem}; the file is damaged")
-        at, before = stop, f"tensor {name!r}"
+            raise ZooError(f"{label}: {before} and tensor {name[:200]!r} {problem}; the file is damaged")
+        at, before = start + tensors[name].nbytes, f"tensor {name[:200]!r}"
     if at != body:
         raise ZooError(f"{label}: {body - at} bytes after the last tensor belong to none; the file is damaged")
-    begin = 8 + length
-    return Header(tensors, {name: begin + start for start, _, name in spans}, raw, size)
+    return Header(tensors, offsets, raw, size)
 
 
 def _tensor(name: str, entry: Any, label: str, body: int) -> tuple[TensorInfo, int]:
@@ -101,7 +98,7 @@ def _tensor(name: str, entry: Any, label: str, body: int) -> tuple[TensorInfo, i
     known = BY_CODE.get(dtype)
     if known is not None and math.prod(shape) * known.bits != (stop - start) * 8:
         raise ZooError(f"{where}: {dtype} {shape} does not take {stop - start} bytes")
-    return TensorInfo(name=name, dtype=dtype, shape=tuple(shape), nbytes=stop - start, file=label), start
+    return TensorInfo(name=name, dtype=sys.intern(dtype), shape=tuple(shape), nbytes=stop - start, file=label), start
 
 
 def _count(value: Any) -> bool:

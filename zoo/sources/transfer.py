@@ -14,8 +14,16 @@ from typing import Any, BinaryIO
 
 from zoo.errors import ZooError
 from zoo.sources.hub_errors import Place, explain, pause, rest
+from zoo.sources.redirects import requested
+from zoo.units import bytes_text
 
 CHUNK = 2**20
+MOST_UNSTATED = 64 * 2**30
+"""Bytes of a file whose server does not say how many there are."""
+RESERVE = 2**28
+"""Bytes of the disk that such a file leaves free."""
+_LOOK = 2**26
+"""Bytes after which the room on the disk is looked at again."""
 _MOST_BREAKS = 1000
 """Connections that break after bringing something; a server that drips must end some day."""
 
@@ -70,6 +78,8 @@ class Wanted:
     size: int | None
     sha256: str | None
     headers: Mapping[str, str] = field(default_factory=dict)
+    public: bool = False
+    """Redirects may lead to public hosts only: the address is a stranger's."""
 
 
 def bring(wanted: Wanted, partial: Path, tally: Tally, place: Place) -> str:
@@ -91,7 +101,13 @@ def bring(wanted: Wanted, partial: Path, tally: Tally, place: Place) -> str:
         resumed = _Growing(file, wanted, tally)
         for last_chance in (False, True):
             begun = resumed.size
-            _fill(resumed, wanted, tally, place)
+            try:
+                resumed.require_room()
+                _fill(resumed, wanted, tally, place)
+            except ZooError:
+                if resumed.is_lost:
+                    partial.unlink(missing_ok=True)
+                raise
             problem = resumed.problem()
             if problem is None:
                 os.fsync(file.fileno())
@@ -115,13 +131,18 @@ class _Growing:
         self._wanted = wanted
         self._tally = tally
         self.size = 0
+        self.most = 0
+        """The size that it ever had."""
         self.hash = hashlib.sha256()
+        self._looked = 0
+        self._restarted = False
         limit = wanted.size
         while chunk := file.read(CHUNK):
             if tally.stop.is_set():
                 raise Stopped
             self.hash.update(chunk)
             self.size += len(chunk)
+        self.most = self.size
         tally.add(wanted.name, self.size, arrived=False)
         if limit is not None and self.size > limit:
             self.restart()
@@ -135,13 +156,49 @@ class _Growing:
             raise _disk(error, self._wanted.name) from None
         self.hash.update(chunk)
         self.size += len(chunk)
+        self.most = max(self.most, self.size)
+        if self._wanted.size is None and self.size - self._looked >= _LOOK:
+            self._looked = self.size
+            self._stay_bounded()
         self._tally.add(self._wanted.name, len(chunk))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what is there is of no use to a later command: nothing, or what the server does not go on with."""
+        return self.size == 0 or self._restarted
+
+    def require_room(self) -> None:
+        """Refuse a file that the disk cannot hold before it comes.
+
+        Raises:
+            ZooError: with what is free.
+        """
+        size = self._wanted.size
+        free = self._free()
+        if size is not None and size - self.size > free:
+            raise ZooError(
+                f"{self._wanted.name}: takes {bytes_text(size - self.size)} more, and {bytes_text(free)} are free"
+            )
+
+    def _stay_bounded(self) -> None:
+        """Stop a file without a stated size before it fills the disk."""
+        if self.size > MOST_UNSTATED or self._free() < RESERVE:
+            self.restart()
+            raise ZooError(
+                f"{self._wanted.name}: its server states no size, and {bytes_text(self.most)} are more than there is "
+                "room for; it is discarded"
+            )
+
+    def _free(self) -> int:
+        status = os.fstatvfs(self._file.fileno())
+        return status.f_bavail * status.f_frsize
 
     def restart(self) -> None:
         self._file.seek(0)
         self._file.truncate()
+        self._restarted = self._restarted or self.size > 0
         self._tally.add(self._wanted.name, -self.size, arrived=False)
-        self.size, self.hash = 0, hashlib.sha256()
+        self.size, self.hash, self._looked = 0, hashlib.sha256(), 0
 
     def problem(self) -> str | None:
         """Say what is wrong with the whole file."""
@@ -157,7 +214,7 @@ def _fill(growing: _Growing, wanted: Wanted, tally: Tally, place: Place) -> None
     """Request what is missing until it is all there."""
     failures = breaks = 0
     while wanted.size is None or growing.size < wanted.size:
-        before = growing.size
+        before = growing.most
         try:
             if _request(growing, wanted, tally):
                 return
@@ -166,7 +223,7 @@ def _fill(growing: _Growing, wanted: Wanted, tally: Tally, place: Place) -> None
             raise
         except Exception as error:
             problem = error
-        if growing.size > before:
+        if growing.most > before:  # a server that begins anew each time makes no progress
             failures, breaks = 0, breaks + 1
         wait = pause(problem, failures) if breaks < _MOST_BREAKS else None
         if wait is None:
@@ -185,14 +242,12 @@ def _broke_off() -> Exception:
 
 def _request(growing: _Growing, wanted: Wanted, tally: Tally) -> bool:
     """Make one request from where the file ends; True when the server has sent all that it has."""
-    from huggingface_hub import constants, get_session, hf_raise_for_status
+    from huggingface_hub import hf_raise_for_status
 
     headers = {**wanted.headers, "Accept-Encoding": "identity"}
     if growing.size:
         headers["Range"] = f"bytes={growing.size}-"
-    with get_session().stream(
-        "GET", wanted.url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=True
-    ) as response:
+    with requested("GET", wanted.url, headers, public=wanted.public) as response:
         if response.status_code == 416:
             growing.restart()
             return False
@@ -201,6 +256,8 @@ def _request(growing: _Growing, wanted: Wanted, tally: Tally) -> bool:
             growing.restart()
             if response.status_code == 206:
                 return False
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ZooError(f"{wanted.name}: its server sends it compressed, though asked not to; it cannot be checked")
         # As it comes: a larger piece would be lost with the connection that breaks in the middle of it.
         for chunk in response.iter_bytes():
             if tally.stop.is_set():
