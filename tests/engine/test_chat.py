@@ -76,6 +76,17 @@ def test_what_a_template_refuses_is_said() -> None:
         render(INST, [{"role": "assistant", "content": "x"}], TOKENS)
 
 
+def test_numbers_in_what_users_say_are_no_widths() -> None:
+    said = '{"n": 12345678} 100% of 99999999 {x}'
+    template = (
+        "{% macro show(x) %}<{{ x }}>{% endmacro %}{% for m in messages %}{{ m.content | trim }}{{ m.content.split('|')[0] }}"
+        "{{ m.content | replace('a', 'b') }}{{ m.n | tojson }}{{ show(m.n) }}{{ '%s' % m.content }}{{ '{}'.format(m.n) }}"
+        "{% endfor %}"
+    )
+    talk = [{"role": "user", "content": said, "n": 123456789}]
+    assert render(template, talk, {}) == said * 3 + "123456789<123456789>" + said + "123456789"
+
+
 BAD = {
     "nested loops": "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
     "a long range": "{% for a in range(10**9) %}{% endfor %}",
@@ -87,6 +98,10 @@ BAD = {
     "a repetition turned round": "{{ (10**10) * 'x' }}",
     "a power": "{{ 9 ** (9 ** 9) }}",
     "a growing number": "{% set ns = namespace(n=9) %}{% for a in range(99) %}{% set ns.n = ns.n * ns.n %}{% endfor %}",
+    "a filter's width": "{{ '%9999999999d' | format(1) }}",
+    "a width of a method": "{{ '{:9999999999}'.format(1) }}",
+    "a width by an argument": "{{ '%*d' % (9999999999, 1) }}",
+    "a width by an argument of a method": "{{ '{:{}}'.format(1, 9999999999) }}",
     "a width": "{{ '%9999999999d' % 1 }}",
     "a format": "{{ '{:>9999999999}'.format(1) }}",
     "a centre": "{{ 'x' | center(10000000000) }}",

@@ -14,7 +14,9 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
+from jinja2.filters import do_format
 from jinja2.parser import Parser
+from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_STEPS = 500_000
@@ -26,6 +28,8 @@ MAX_TEXT = 4_000_000
 MAX_BITS = 4096
 """Bits of a whole number."""
 _WIDE = re.compile(r"\d{6,}")
+_WIDTH_ARGUMENT = re.compile(r"%[^a-zA-Z%]*\*|\{[^}]*\{")
+"""A place to fill whose width is an argument: ``%*d``, ``{:{}}``."""
 _LOOP, _TEXT = "zoo_loop", "zoo_text"
 
 
@@ -70,12 +74,12 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
             raise SecurityError("it makes a number that is too large")
         return value
 
-    def _check_arguments(self, subject: Any, arguments: Iterable[Any]) -> None:
+    def _check_arguments(self, subject: Any, arguments: Iterable[Any], *, widths: bool = True) -> None:
         """Refuse a call whose result could be huge: a padding, a repetition, a replacement."""
         size = 1
+        if widths and any(isinstance(width, int) and abs(width) > MAX_TEXT for width in arguments):
+            raise SecurityError("it asks for a width that is too large")
         for one in (subject, *arguments):
-            if isinstance(one, int) and abs(one) > MAX_TEXT:
-                raise SecurityError("it asks for a width that is too large")
             if isinstance(one, str | list | tuple | dict):
                 # At worst every part of one meets all of another, as in a replacement or a join.
                 size *= 1 + len(one)
@@ -84,13 +88,19 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
                 size += sum(len(item) for item in one if isinstance(item, str))
         if size > 16 * MAX_TEXT:
             raise SecurityError(f"it makes a text of more than {MAX_TEXT} characters")
-        if isinstance(subject, str) and _WIDE.search(subject[:MAX_TEXT]) and ("%" in subject or "{" in subject):
+
+    def _check_format(self, form: Any, arguments: Iterable[Any]) -> None:
+        """Refuse to fill a text that asks for a large width, itself or by an argument."""
+        text = str(form)[:MAX_TEXT]
+        if _WIDE.search(text) and ("%" in text or "{" in text):
             raise SecurityError("it asks for a width that is too large")
+        self._check_arguments(form, arguments, widths=_WIDTH_ARGUMENT.search(text) is not None)
 
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call what a template calls."""
         self.charge(CALL)
-        self._check_arguments(getattr(obj, "__self__", None), (*args, *kwargs.values()))
+        if not isinstance(obj, Macro | _Formatting):  # which are checked where they do their work
+            self._check_arguments(getattr(obj, "__self__", None), (*args, *kwargs.values()))
         return self._checked(super().call(context, obj, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -99,11 +109,10 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         if formatted is None:
             return None
 
-        def checked(*args: Any, **kwargs: Any) -> str:
-            self._check_arguments(value.__self__, (*args, *kwargs.values()))
-            return str(formatted(*args, **kwargs))
+        def check(*arguments: Any) -> None:
+            self._check_format(value.__self__, arguments)
 
-        return checked
+        return _Formatting(check, formatted)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Compute what may grow."""
@@ -118,7 +127,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
             if isinstance(left, int) and left.bit_length() * right > MAX_BITS:
                 raise SecurityError("it makes a number that is too large")
         elif operator == "%" and isinstance(left, str):
-            self._check_arguments(left, right if isinstance(right, tuple) else (right,))
+            self._check_format(left, right if isinstance(right, tuple) else (right,))
         elif operator == "+" and isinstance(left, list | tuple):
             self.charge(len(left))
         return self._checked(super().call_binop(context, operator, left, right))
@@ -130,7 +139,9 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         def guarded(*args: Any, **kwargs: Any) -> Any:
             self.charge()
             values = [one for one in args if isinstance(one, str | int | list | tuple | dict)]
-            if values:
+            if values and function is do_format:
+                self._check_format(values[0], (*values[1:], *kwargs.values()))
+            elif values:
                 self._check_arguments(values[0], (*values[1:], *kwargs.values()))
             return self._checked(function(*args, **kwargs))
 
@@ -146,6 +157,17 @@ class GenerationBlock(Extension):
         """Read the block."""
         next(parser.stream)
         return list(parser.parse_statements(("name:endgeneration",), drop_needle=True))
+
+
+class _Formatting:
+    """A text's ``format``, checked before it is called."""
+
+    def __init__(self, check: Callable[..., None], formatted: Callable[..., str]) -> None:
+        self._check, self._formatted = check, formatted
+
+    def __call__(self, *args: Any, **kwargs: Any) -> str:
+        self._check(*args, *kwargs.values())
+        return str(self._formatted(*args, **kwargs))
 
 
 class _Turns:
