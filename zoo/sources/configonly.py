@@ -13,6 +13,7 @@ from zoo.declarations.base import digest
 from zoo.errors import ZooError
 from zoo.sources.companions import CONFIG, MAX_COMPANION, MAX_CONFIG, chosen
 from zoo.sources.jsonfile import read_bytes, read_object
+from zoo.sources.otherkinds import kind_of
 from zoo.sources.weightfiles import absence
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class ConfigOnly:
 
     def bring(self, progress: Callable[[Any], None] | None = None) -> ConfigOnly:
         """Refuse: nothing says where the weights are."""
-        raise ZooError(f"{self.name}: {absence(os.listdir(self._folder))}")
+        names = sorted(os.listdir(self._folder))
+        kind = kind_of(self._folder, names)
+        raise ZooError(f"{self.name} {kind}" if kind else f"{self.name}: {absence(names)}")
 
     def close(self) -> None:
         """Nothing is open."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from zoo.contracts import Stamp, TensorInfo, flat_shape
 from zoo.declarations.base import digest
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
+from zoo.sources.buffers import is_buffer
 from zoo.sources.companions import CONFIG, MAX_COMPANION, MAX_CONFIG, chosen
 from zoo.sources.jsonfile import read_bytes, read_object
 from zoo.sources.safetensors import MAX_HEADER, Header
@@ -41,11 +43,13 @@ class FolderCheckpoint:
         self._strides: dict[str, tuple[int, ...]] = {}
         for file, header in headers.items():
             for name, info in header.tensors.items():
+                if is_buffer(name):
+                    continue
                 if name in self.tensors:
                     raise ZooError(
                         f"tensor {name!r} is in {self.tensors[name].file} and in {file}; one of them is stale"
                     )
-                self.tensors[name] = info
+                self.tensors[name] = narrowed(info)
             self._offsets |= header.offsets
             self._strides |= header.strides
         self._weights = {file: [one.file_size, hashlib.sha256(one.raw).hexdigest()] for file, one in headers.items()}
@@ -94,10 +98,26 @@ class FolderCheckpoint:
         return read_bytes(_inside(self.folder, name), MAX_COMPANION, f"{self.name}/{name}")
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
-        """Read rows ``start`` to ``stop`` of a tensor, in the stored type; see ``Checkpoint``."""
+        """Read rows ``start`` to ``stop`` of a tensor, in the stored type; see ``Checkpoint``.
+
+        Float64 comes as float32; what is too large for that becomes infinite, which a build refuses.
+        """
+        info, stored = self.tensors[name], self._headers[self.tensors[name].file].tensors[name]
+        if stored.dtype == info.dtype:
+            return self._read_stored(info, start, stop, out)
         import numpy as np
 
-        info = self.tensors[name]
+        wide = self._read_stored(stored, start, stop, None)
+        buffer = np.empty(wide.size * 4, np.uint8) if out is None else out[: wide.size * 4]
+        narrow = buffer.view("<f4").reshape(wide.shape)
+        with np.errstate(over="ignore"):
+            narrow[...] = wide
+        return narrow
+
+    def _read_stored(self, info: TensorInfo, start: int, stop: int, out: NDArray[np.uint8] | None) -> NDArray[Any]:
+        import numpy as np
+
+        name = info.name
         dtype = BY_CODE[info.dtype].numpy if info.dtype in BY_CODE else ""
         if not dtype:
             raise ZooError(f"{info.file}: tensor {name!r} is {info.dtype}, a type that is not read")
@@ -148,6 +168,11 @@ def hub_checksums(paths: Mapping[str, Path]) -> dict[str, str]:
     return names if all(re.fullmatch("[0-9a-f]{64}", name) for name in names.values()) else {}
 
 
+def narrowed(info: TensorInfo) -> TensorInfo:
+    """Describe a tensor as it is read: float64 comes as float32, which is all that a build computes with."""
+    return replace(info, dtype="F32", nbytes=info.nbytes // 2) if info.dtype == "F64" else info
+
+
 def open_folder(path: Path) -> FolderCheckpoint:
     """Open a checkpoint folder, reading its headers and nothing else.
 
@@ -182,26 +207,30 @@ def _headers(folder: Path) -> Iterator[tuple[str, Header]]:
 
 
 def _inside(folder: Path, name: str, where: str = "") -> Path:
-    """Find a file of the folder and refuse one that leads out of it.
+    """Find a file of the folder.
 
-    The hub's cache is a special case: its snapshots are links into the ``blobs`` folders of the cache.
+    Links are followed, since whoever made the folder put them there. A snapshot of the hub's cache was made of what a
+    stranger lists: its links lead into the ``blobs`` folders of the cache, and nowhere else.
 
     Raises:
-        ZooError: the name is absolute, climbs with ``..``, or is a link that leaves.
+        ZooError: the name is absolute or climbs with ``..``, or a link of a snapshot leaves the cache.
     """
     check_name(name, where)
+    path = folder / name
     try:
         home = folder.resolve()
-        real = (folder / name).resolve()
+        if home.parent.name == "snapshots":
+            # The library shares files between repositories through a second ``blobs`` folder beside theirs.
+            rooms = [home, *((above / "blobs").resolve() for above in home.parents[1:3])]
+            if not any(path.resolve().is_relative_to(room) for room in rooms):
+                raise ZooError(
+                    f"{where}{name[:200]!r} is a link that leaves the hub's cache; put the file itself there"
+                )
+        if path.is_symlink() and not path.exists():
+            raise ZooError(f"{where}{name[:200]!r} is a link to what is not there")
     except (OSError, RuntimeError) as error:
         raise ZooError(f"{where}{name[:200]!r} cannot be followed: {error}") from None
-    rooms = [home]
-    if home.parent.name == "snapshots":
-        # The library shares files between repositories through a second ``blobs`` folder beside theirs.
-        rooms += [home.parent.parent / "blobs", home.parent.parent.parent / "blobs"]
-    if not any(real.is_relative_to(room) for room in rooms):
-        raise ZooError(f"{where}{name[:200]!r} is a link that leaves the folder; put the file itself there")
-    return folder / name
+    return path
 
 
 def _label(folder: Path) -> str:

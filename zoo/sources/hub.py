@@ -21,7 +21,7 @@ from zoo.sources.jsonfile import read_object
 from zoo.sources.repository import Repository, inspect
 from zoo.sources.safetensors import MAX_HEADER
 from zoo.sources.transfer import Arrival
-from zoo.sources.weightfiles import absence, choose, is_index, shards
+from zoo.sources.weightfiles import absence, choose, is_index, shards, siblings
 
 PAGE = "README.md"
 """The repository's page; its head states the licence."""
@@ -197,7 +197,7 @@ def weight_files(remote: Repository) -> list[str]:
     choice = choose(remote.files)
     assert choice is not None
     if not is_index(choice):
-        return [choice]
+        return siblings(choice)
     named = list(shards(read_object(remote.snapshot / choice, MAX_HEADER, choice), choice))
     missing = [name for name in named if name not in remote.files]
     if missing:
@@ -236,7 +236,7 @@ def _build_files(snapshot: Path) -> list[str] | None:
     if choice is None:
         return None
     if not is_index(choice):
-        return [CONFIG, choice]
+        return [CONFIG, *siblings(choice)]
     try:
         return [CONFIG, choice, *shards(read_object(snapshot / choice, MAX_HEADER, choice), choice)]
     except ZooError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.sources.pointers import refuse_pointer
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 """What an escaped surrogate looks like; a pair of them is a character, one alone is not."""
@@ -86,6 +87,7 @@ def read_bytes(path: Path, limit: int, where: str | None = None) -> bytes:
             raw = file.read(limit + 1)
     except OSError as error:
         raise ZooError(f"{where}: {error.strerror or error}") from None
+    refuse_pointer(raw, where)
     if len(raw) > limit:
         raise ZooError(f"{where}: larger than {limit} bytes, which no such file is")
     return raw

@@ -15,6 +15,7 @@ from zoo.contracts import TensorInfo
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
 from zoo.sources.bytereader import ByteReader
+from zoo.sources.pointers import refuse_pointer
 from zoo.sources.safetensors_header import entries
 
 MAX_HEADER = 100_000_000
@@ -45,6 +46,7 @@ def read_header(reader: ByteReader, label: str) -> Header:
         ZooError: whatever is wrong with it, with the names of file and tensor.
     """
     size = reader.size
+    refuse_pointer(reader.read_at(0, 64), label)
     prefix = reader.read_at(0, 8)
     if len(prefix) < 8:
         raise ZooError(f"{label}: {size} bytes are no safetensors file; fetch it again")

@@ -20,6 +20,7 @@ from zoo.contracts import TensorInfo
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
 from zoo.sources.bytereader import ByteReader
+from zoo.sources.pointers import refuse_pointer
 from zoo.sources.safetensors import Header
 from zoo.sources.torch_bin_pickle import MAX_PICKLE, Tensor, describe
 
@@ -108,8 +109,7 @@ def _check_kind(reader: ByteReader, label: str) -> None:
     head = reader.read_at(0, 64)
     if head[:4] == b"PK\x03\x04":
         return
-    if head.startswith(b"version https://git-lfs"):
-        raise ZooError(f"{label}: a Git LFS pointer, not the file itself; run `git lfs pull` or fetch it again")
+    refuse_pointer(head, label)
     if head[:1] == b"\x80" or b"ustar" in reader.read_at(257, 8):
         raise ZooError(
             f"{label}: written in PyTorch's format from before 1.6, which cannot be read in place; if you trust it, "

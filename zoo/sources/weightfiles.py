@@ -1,4 +1,4 @@
-"""Which files hold a checkpoint's weights: one, or shards that an index names; safetensors before ``.bin``."""
+"""Which files hold a checkpoint's weights: one, or shards, with an index or without; safetensors before ``.bin``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.sources.buffers import is_buffer
 from zoo.sources.bytereader import ByteReader, FileReader
 from zoo.sources.safetensors import Header
 
@@ -18,11 +19,37 @@ CHOICES = (
     "pytorch_model.bin.index.json",
 )
 """What transformers looks for, in its order."""
+_SHARD = re.compile(r"(model|pytorch_model)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 
 
 def choose(names: Collection[str]) -> str | None:
-    """Choose the file to begin with, one of ``CHOICES``; None where there is none."""
-    return next((choice for choice in CHOICES if choice in names), None)
+    """Choose the file to begin with: one of ``CHOICES``, or the first of a complete set of shards without an index.
+
+    Returns:
+        None where there is none, or more than one such set.
+    """
+    choice = next((choice for choice in CHOICES if choice in names), None)
+    if choice is not None:
+        return choice
+    for kind in ("safetensors", "bin"):
+        sets = [first for first in _first_shards(names, kind) if set(siblings(first)) <= set(names)]
+        if sets:
+            return sets[0] if len(sets) == 1 else None
+    return None
+
+
+def _first_shards(names: Collection[str], kind: str) -> list[str]:
+    """Name the first shard of each set of which there is any."""
+    found = [shard for name in names if (shard := _SHARD.fullmatch(name)) and shard[4] == kind]
+    return sorted({f"{shard[1]}-00001-of-{shard[3]}.{kind}" for shard in found})
+
+
+def siblings(choice: str) -> list[str]:
+    """Name the files of weights of a choice that is no index: itself, or the whole set of a first shard."""
+    shard = _SHARD.fullmatch(choice)
+    if shard is None:
+        return [choice]
+    return [f"{shard[1]}-{number:05d}-of-{shard[3]}.{shard[4]}" for number in range(1, int(shard[3]) + 1)]
 
 
 def is_index(choice: str) -> bool:
@@ -32,7 +59,7 @@ def is_index(choice: str) -> bool:
 
 def is_pickled(choice: str) -> bool:
     """Tell whether a chosen file means PyTorch's ``.bin`` format."""
-    return choice.startswith("pytorch_model.bin")
+    return choice.startswith("pytorch_model")
 
 
 def shards(index: Mapping[str, Any], choice: str) -> dict[str, set[str]]:
@@ -70,7 +97,7 @@ def read_headers(
     """Read the header of every file of weights, checked against the index where there is one.
 
     Args:
-        choice: one of ``CHOICES``.
+        choice: what ``choose`` chose.
         index: what it holds, if it is an index.
         open_header: reads the header of a file by its name.
 
@@ -78,15 +105,16 @@ def read_headers(
         ZooError: a file holds other tensors than its index says.
     """
     if not is_index(choice):
-        yield choice, open_header(choice)
+        for file in siblings(choice):
+            yield file, open_header(file)
         return
     wanted = shards(index, choice)
     for file, tensors in wanted.items():
         header = open_header(file)
-        absent = sorted(tensors - header.tensors.keys())
+        absent = sorted(name for name in tensors - header.tensors.keys() if not is_buffer(name))
         if absent:
             raise ZooError(f"{file}: tensor {absent[0]!r} is missing, {choice} says it is there{_more(absent)}")
-        extra = sorted(header.tensors.keys() - tensors)
+        extra = sorted(name for name in header.tensors.keys() - tensors if not is_buffer(name))
         if extra:
             other = index["weight_map"].get(extra[0])
             says = f"says it is in {other}" if other else "does not name it"
@@ -115,6 +143,11 @@ def header_from(reader: ByteReader, file: str, choice: str, *, offsets: bool = T
 def absence(names: Collection[str]) -> str:
     """Say why a folder or repository holds no weights that can be read."""
     named = sorted(names)
+    for kind in ("safetensors", "bin"):
+        firsts = _first_shards(named, kind)
+        missing = [name for first in firsts for name in siblings(first) if name not in names]
+        if len(firsts) == 1 and missing:
+            return f"no index, and of its shards {missing[0]} is missing{_more(missing)}; fetch it again"
     if any(name.endswith(".safetensors") for name in named):
         return f"no {CHOICES[0]} and no {CHOICES[1]}, so which of its safetensors files belong together is not said"
     others = (".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import UsageError, ZooError
+from zoo.sources.otherkinds import explain
 
 if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
@@ -91,9 +92,7 @@ def path_location(registry: Registry, path: Path, revision: str | None = None) -
     """
     source = find_source(registry, str(path))
     if source is None and not (path / "config.json").is_file():
-        if not path.exists():
-            raise ZooError(f"{path}: no such folder")
-        raise ZooError(f"{path}: no checkpoint, it holds no config.json" if path.is_dir() else f"{path}: not a folder")
+        raise ZooError(f"{path}: no such folder" if not path.exists() else f"{path} {explain(path)}")
     return Location(str(path), source, revision)
 
 

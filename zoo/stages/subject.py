@@ -8,6 +8,7 @@ from pathlib import Path
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.store import StoredPackage, read_labels, stored_packages
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
+from zoo.sources.otherkinds import explain
 from zoo.stages.locations import HUB, find_source, is_checkpoint
 from zoo.stages.weights import locate_weights
 
@@ -46,10 +47,8 @@ def identify(registry: Registry, text: str) -> Subject:
     declared = registry.find(text)
     if declared is not None:
         return Subject(declared.name, declared=declared)
-    if path.is_dir():
-        raise ZooError(f"{text} is neither a checkpoint nor a package: it holds no config.json and no zoo.json")
-    if path.is_file():
-        raise ZooError(f"{text} is a file; name the folder that holds the checkpoint or the package")
+    if path.exists():
+        raise ZooError(f"{text} {explain(path)}")
     if text.startswith((".", "/", "~")):
         raise ZooError(f"there is no folder {text}")
     source = find_source(registry, text)
