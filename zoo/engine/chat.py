@@ -1,22 +1,23 @@
-"""Conversations to prompts: the package's chat template, rendered in a sandbox.
-
-The names that a template may use, and the whitespace rules, are those of transformers' ``apply_chat_template``.
-"""
+"""Conversations to prompts: the package's chat template, rendered in a sandbox, in a process of its own."""
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError, ZooError
 from zoo.tokenizer.files import in_folder, read_files
 from zoo.tokenizer.templates import DEFAULT, chat_templates
+from zoo.worker.process import Worker
 
 Message = Mapping[str, Any]
+RENDER = "zoo.rendering.template:render_here"
+RENDER_SECONDS = 5.0
+RENDER_MEMORY = 512 * 2**20
+"""What a rendering may take; the templates of real models take milliseconds and kilobytes."""
 
 
 def find_templates(folder: Path) -> dict[str, str]:
@@ -43,6 +44,7 @@ def render(
     ask: bool = True,
     tools: Sequence[Mapping[str, Any]] | None = None,
     variables: Mapping[str, Any] | None = None,
+    worker: Worker | None = None,
 ) -> str:
     """Write a conversation as the prompt that asks for the assistant's next turn.
 
@@ -52,30 +54,29 @@ def render(
         ask: end with what begins the assistant's turn; without, the conversation stands as it is.
         tools: JSON Schemas of the functions that the model may call.
         variables: further names of the template, such as ``enable_thinking``; they win over ``tokens``.
+        worker: the process that renders; by default this process's own.
 
     Raises:
         UsageError: the messages are none.
+        Overrun: the template takes too much time or memory.
         ZooError: the template refuses the conversation, is broken, or takes too much.
     """
-    from zoo.engine.sandbox import MAX_TEXT
-
     plain = _plain(messages)
-    pieces, size = [], 0
-    try:
-        environment, compiled = _compile(template)
-        environment.begin()
-        names = {**tokens, **(variables or {}), "messages": plain, "tools": tools or None, "documents": None}
-        for piece in compiled.generate(**names, add_generation_prompt=ask):
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_TEXT:
-                raise ZooError(f"the chat template writes more than {MAX_TEXT} characters")
-    except ZooError:
-        raise
-    except (Exception, RecursionError) as error:  # a template can raise anything that Python can
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ZooError(f"the chat template refuses this conversation: {said}") from None
-    return "".join(pieces)
+    names = {**tokens, **(variables or {}), "messages": plain, "tools": tools or None, "documents": None}
+    asked = {**names, "add_generation_prompt": ask}
+    rendered: str = (worker or shared_worker()).call(RENDER, "the chat template", template=template, names=asked)
+    return rendered
+
+
+@cache
+def shared_worker() -> Worker:
+    """Get this process's worker for templates; it starts when the first one is rendered."""
+    return template_worker()
+
+
+def template_worker() -> Worker:
+    """Make a worker that renders chat templates."""
+    return Worker(RENDER_MEMORY, RENDER_SECONDS, ("jinja2", "markupsafe"))
 
 
 def cut_after_last(text: str, messages: Sequence[Message]) -> str:
@@ -103,33 +104,3 @@ def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
     except (TypeError, ValueError) as error:
         raise UsageError(f"a message holds what is not JSON: {error}") from None
     return plain
-
-
-@lru_cache(maxsize=8)
-def _compile(template: str) -> tuple[Any, Any]:
-    """Compile a template once; return its environment too, which keeps the budget."""
-    from jinja2 import TemplateError
-
-    from zoo.engine.sandbox import BoundedSandbox, GenerationBlock
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    def strftime_now(form: str) -> str:
-        return datetime.datetime.now().strftime(form)
-
-    def tojson(
-        value: Any,
-        ensure_ascii: bool = False,
-        indent: int | None = None,
-        separators: Any = None,
-        sort_keys: bool = False,
-    ) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    environment = BoundedSandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, "jinja2.ext.loopcontrols"]
-    )
-    environment.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
-    environment.filters["tojson"] = tojson
-    return environment, environment.from_string(template)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
     from zoo.package.folder import Package
     from zoo.structured.guide import Guide
+    from zoo.worker.process import Worker
 
 
 class Engine:
@@ -126,12 +127,28 @@ class Engine:
         Raises:
             ZooError: a base model, which has no template.
         """
-        template = choose_template(self.chat_templates, self.package.path.name, tools=bool(tools))
-        text = render(template, messages, self._tokens, ask=not goes_on, tools=tools, variables=variables)
-        if goes_on:
-            text = cut_after_last(text, messages)
+        text = self.chat_text(messages, goes_on=goes_on, tools=tools, variables=variables)
         # A template writes its own special tokens.
         return self._require_tokenizer().encode(text, special=False)
+
+    def chat_text(
+        self,
+        messages: Sequence[Message],
+        *,
+        goes_on: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+        worker: Worker | None = None,
+    ) -> str:
+        """Write a conversation as the prompt of its next turn; the arguments are those of ``encode_chat``.
+
+        Args:
+            worker: the process that renders; by default this process's own.
+        """
+        template = choose_template(self.chat_templates, self.package.path.name, tools=bool(tools))
+        asked: Any = {"ask": not goes_on, "tools": tools, "variables": variables, "worker": worker}
+        text = render(template, messages, self._tokens, **asked)
+        return cut_after_last(text, messages) if goes_on else text
 
     def _require_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:

@@ -18,20 +18,29 @@ LONG_RUN = 32
 """Byte tokens in a row after which their text is handed out although the run goes on."""
 
 
+def check_text(text: str) -> None:
+    """Refuse what cannot be written as UTF-8.
+
+    Raises:
+        UsageError: it holds half of a surrogate pair.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the prompt is no valid text: character {error.start} is half of a pair") from None
+
+
 class Tokenizer:
     """The package's tokenizer (``tokenizer.json``, run by the ``tokenizers`` library)."""
 
     def __init__(self, folder: Path) -> None:
         from zoo.tokenizer.files import in_folder, read_files
-        from zoo.tokenizer.library import load
+        from zoo.tokenizer.library import open_plain
 
-        companion, path = in_folder(folder), folder / "tokenizer.json"
-        self._library: Any = load(companion(path.name) or b"", f"{folder.name}/{path.name}")
-        if read_files(companion, folder.name).settings.get("split_special_tokens") is True:
-            self._library.encode_special_tokens = True
-        # What a training script left switched on would cut prompts short.
-        self._library.no_truncation()
-        self._library.no_padding()
+        companion, self.path = in_folder(folder), folder / "tokenizer.json"
+        self.split_special = read_files(companion, folder.name).settings.get("split_special_tokens") is True
+        where = f"{folder.name}/{self.path.name}"
+        self._library: Any = open_plain(companion(self.path.name) or b"", where, split_special=self.split_special)
         added = self._library.get_added_tokens_decoder()
         self.special_ids = frozenset(index for index, token in added.items() if token.special)
         self._bytes: dict[int, int] = {}
@@ -41,11 +50,10 @@ class Tokenizer:
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Turn text into ids; ``special`` adds what the tokenizer puts around a text, such as bos."""
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UsageError(f"the prompt is no valid text: character {error.start} is half of a pair") from None
-        return list(self._library.encode(text, add_special_tokens=special).ids)
+        from zoo.tokenizer.library import encode
+
+        check_text(text)
+        return encode(self._library, text, special=special)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Turn ids into text."""

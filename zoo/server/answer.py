@@ -110,8 +110,8 @@ class Answer(Response):
             places.running = running
             room = min(running.scheduler.context - 1, service.settings.max_prompt_tokens or 2**62)
             loop = asyncio.get_running_loop()
-            prompts = await loop.run_in_executor(service.encoders, self._dialect.encode, running, room)
-            constraint = await loop.run_in_executor(service.encoders, self._dialect.constrain, running, prompts)
+            prompts = await loop.run_in_executor(running.text.threads, self._dialect.encode, running, room)
+            constraint = await loop.run_in_executor(running.text.threads, self._dialect.constrain, running, prompts)
             limits = [self._limits(running, len(ids)) for ids in prompts]
             biases = self._biases(running.engine.vocab_size)
             defaults = running.engine.chat_defaults if self._dialect.converses else ChatDefaults()

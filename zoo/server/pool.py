@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import ZooError, unknown
 from zoo.server.errors import ApiError
+from zoo.server.textwork import TextWork
 from zoo.server.tokens import TokenTable
 from zoo.units import bytes_text
 
@@ -27,7 +28,8 @@ class Running:
 
     def __init__(self, model: ServedModel, engine: Engine, scheduler: Scheduler, memory: int) -> None:
         self.model, self.engine, self.scheduler, self.memory = model, engine, scheduler, memory
-        self.tokens = TokenTable(engine)
+        self.text = TextWork(engine.tokenizer)
+        self.tokens = TokenTable(engine, self.text)
         self.users = 0
         self.last_used = time.monotonic()
 
@@ -192,12 +194,14 @@ class ModelPool:
         if self.running.get(running.model.name) is running:
             del self.running[running.model.name]
             self.past[running.model.name].append(running.scheduler.stats())
+            running.text.close()
             self._log.event("discarded", model=running.model.name)
 
     async def _unload(self, running: Running, *, drain: bool = False) -> None:
         del self.running[running.model.name]
         self.past[running.model.name].append(running.scheduler.stats())
         await asyncio.to_thread(running.scheduler.close, drain=drain)
+        running.text.close()
         self._log.event("unloaded", model=running.model.name, memory=running.memory)
         del running
         gc.collect()  # a session's memory goes back when the last reference does

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -12,17 +11,20 @@ from zoo.server.errors import ApiError
 
 if TYPE_CHECKING:
     from zoo.engine import Engine
+    from zoo.server.textwork import TextWork
 
 REPLACEMENT = "\ufffd"
 
 
 class TokenTable:
-    """The tokenizer of a running model, as a server asks it."""
+    """The tokenizer of a running model, as a server asks it.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._lock = threading.Lock()
-        """A chat template's sandbox counts what it may take, for one conversation at a time."""
+    Args:
+        work: the process that renders and tokenizes; without, this one does.
+    """
+
+    def __init__(self, engine: Engine, work: TextWork | None = None) -> None:
+        self._engine, self._work = engine, work
         self._anchor = self._find_anchor()
         self.text = lru_cache(maxsize=4096)(self._text)
 
@@ -45,7 +47,7 @@ class TokenTable:
         self._require_tokenizer("prompt")
         self._check_length(len(prompt), limit, "prompt")
         try:
-            return self._fit(engine.encode(prompt), limit, "prompt")
+            return self._fit(self._encode(prompt, special=True), limit, "prompt")
         except ZooError as error:
             raise ApiError(400, str(error), code="invalid_value", param="prompt") from None
 
@@ -74,11 +76,17 @@ class TokenTable:
         self._require_tokenizer("messages")
         self._check_length(sum(len(one["content"]) for one in messages), limit, "messages")
         try:
-            with self._lock:
-                ids = self._engine.encode_chat(messages, goes_on=goes_on, tools=tools, variables=variables)
-            return self._fit(ids, limit, "messages")
+            worker = None if self._work is None else self._work.worker
+            text = self._engine.chat_text(messages, goes_on=goes_on, tools=tools, variables=variables, worker=worker)
+            # A template writes its own special tokens.
+            return self._fit(self._encode(text, special=False), limit, "messages")
         except ZooError as error:
             raise ApiError(400, str(error), code="invalid_value", param="messages") from None
+
+    def _encode(self, text: str, *, special: bool) -> list[int]:
+        encoder: Any = self._engine.tokenizer if self._work is None else self._work
+        ids: list[int] = encoder.encode(text, special=special)
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn ids into text; a package without a tokenizer has none."""

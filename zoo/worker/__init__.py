@@ -1,0 +1,1 @@
+"""Work on strangers' data in a process of its own, within limits of memory and time."""
