@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.plugins import host
+from zoo.server.listening import bind, url
 from zoo.server.logs import Log
-from zoo.server.run import LOOPBACK, bind, make_server, url
+from zoo.server.run import LOOPBACK, make_server
 from zoo.server.settings import ServerSettings
 from zoo.stages.serve import served_models
 
@@ -54,7 +55,7 @@ def serving(packages: Sequence[Path], settings: ServerSettings | None = None, **
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
-        yield Served(url(listener), listener.getsockname()[1], server, lines)
+        yield Served(url(listener, settings), listener.getsockname()[1], server, lines)
     finally:
         server.should_exit = True
         thread.join(30)

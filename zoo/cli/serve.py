@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,6 +77,28 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name that requests may come under, as behind a proxy; several times."),
     ] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=MODEL", help="A further name for a served model; several times.")
+    ] = None,
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="Where a proxy mounts the server, as /zoo.", show_default=False)
+    ] = "",
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="An origin whose pages may ask from a browser, or *; several times."),
+    ] = None,
+    uds: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Listen at a unix socket instead of --host and --port.")
+    ] = None,
+    keep_alive: Annotated[
+        float, typer.Option(metavar="S", min=1, help="Seconds that a connection may wait for its next request.")
+    ] = 30,
+    ssl_certfile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate chain in PEM: serve by TLS.")
+    ] = None,
+    ssl_keyfile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its private key, where that is another file.")
+    ] = None,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log, too.")] = False,
 ) -> None:
     """Serve packages over HTTP in OpenAI's protocol; print the address, and log JSON lines to stderr."""
@@ -100,7 +124,7 @@ def serve(
             options=ctx.meta.get(GIVEN, {}),
         )
     from zoo.engine.machine import free_memory
-    from zoo.stages.serve import require_server, served_models
+    from zoo.stages.serve import read_aliases, require_server, served_models
 
     require_server()
     settings = ServerSettings(
@@ -119,13 +143,23 @@ def serve(
         threads=threads,
         lookup=lookup,
         log_prompts=log_prompts,
+        root_path=root_path,
+        origins=tuple(cors_origin or ()),
+        keep_alive=keep_alive,
+        certificate=ssl_certfile,
+        certificate_key=ssl_keyfile,
         allowed_hosts=frozenset(name.lower() for name in allow_host or ()),
     )
     settings.check()
+    for name in ("host", "port"):
+        source = ctx.get_parameter_source(name)
+        if uds is not None and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--uds takes the place of --{name}: give one of them")
     served = served_models(plugin_host().registry, models, precision)
+    settings = replace(settings, aliases=read_aliases(alias or (), models, served))
     from zoo.server.run import run_server
 
-    run_server(served, settings, host, port, announce=typer.echo)
+    run_server(served, settings, host, port, uds=uds, announce=typer.echo)
 
 
 def _check_meant(ctx: typer.Context, engine: str | None) -> None:

@@ -55,12 +55,14 @@ class Answer(Response):
         super().__init__()
         self._service, self._dialect, self._body = service, dialect, dialect.body
         self._began = False
+        self._model = dialect.body.model
         self._record: dict[str, Any] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
         """Answer; raises ``ApiError`` while nothing is sent."""
         self._record = scope.setdefault("zoo.record", {})
-        self._record |= {"model": self._body.model, "stream": bool(self._body.stream)}
+        self._model = self._service.pool.find(self._body.model).name
+        self._record |= {"model": self._model, "stream": bool(self._body.stream)}
         if self._service.settings.log_prompts:
             self._record["prompt"] = self._dialect.text()
         work = asyncio.create_task(self._within_time(send))
@@ -229,7 +231,7 @@ class Answer(Response):
             message = f"the answer could not be brought into the form that was asked for: {ticket.error}"
             raise ApiError(400, message, code="invalid_structure")
         if ticket.error is not None:
-            self._service.log.error(ticket.error, model=self._body.model)
+            self._service.log.error(ticket.error, model=self._model)
             raise ApiError(500, "the model failed to answer; the server's log says why", code="engine_error")
         if ticket.generation.finish_reason == "interrupt":
             raise ApiError(503, "the answer was stopped: the server is shutting down", code="shutting_down")
@@ -245,7 +247,7 @@ class Answer(Response):
             "finish": [one.generation.finish_reason for one in tickets],
         }  # fmt: skip
         for ticket in tickets:
-            times = self._service.metrics.observe(self._body.model, ticket)
+            times = self._service.metrics.observe(self._model, ticket)
             for name, seconds in times.items():
                 self._record[name] = max(seconds, self._record.get(name, 0.0))
         return {

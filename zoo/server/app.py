@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 import zoo
 from zoo.server.answer import Answer, Service
@@ -19,6 +20,7 @@ from zoo.server.completions import Completion
 from zoo.server.errors import ApiError
 from zoo.server.gate import Gate
 from zoo.server.metrics import CONTENT_TYPE, Metrics
+from zoo.server.proxied import RootPath
 from zoo.server.responses import Responses
 from zoo.server.responses_request import ResponsesRequest
 from zoo.server.schemas import ChatRequest, CompletionRequest, Part
@@ -59,6 +61,12 @@ def create_app(pool: ModelPool, settings: ServerSettings, log: Log, *, routers: 
         app.include_router(one)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Gate, pool=pool, settings=settings, log=log, metrics=metrics)
+    app.add_middleware(RootPath, root=settings.root_path)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"], expose_headers=["X-Request-Id", "Retry-After"],
+        )  # fmt: skip
     return app
 
 
@@ -135,14 +143,16 @@ async def detokenize_ids(request: Request) -> Response:
 async def list_models(request: Request) -> Response:
     """List the models."""
     pool: ModelPool = request.app.state.service.pool
-    return JSONResponse({"object": "list", "data": [_describe(pool, one) for one in pool.models]})
+    return JSONResponse(
+        {"object": "list", "data": [_describe(pool, name, model) for name, model in pool.names.items()]}
+    )
 
 
 @router.get("/v1/models/{name:path}")
 async def show_model(request: Request, name: str) -> Response:
     """Describe a model."""
     pool: ModelPool = request.app.state.service.pool
-    return JSONResponse(_describe(pool, pool.find(name[:300])))
+    return JSONResponse(_describe(pool, name[:300], pool.find(name[:300])))
 
 
 @router.get("/version")
@@ -166,11 +176,12 @@ async def metrics(request: Request) -> Response:
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
-def _describe(pool: ModelPool, model: ServedModel) -> dict[str, Any]:
+def _describe(pool: ModelPool, name: str, model: ServedModel) -> dict[str, Any]:
     recipe = model.manifest.recipe
     return {
-        "id": model.name,
+        "id": name,
         "object": "model",
+        "root": model.name,
         "created": model.created,
         "owned_by": "zoo",
         "family": recipe.family,

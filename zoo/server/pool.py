@@ -89,6 +89,8 @@ class ModelPool:
         log: Log,
     ) -> None:
         self._models = {one.name: one for one in models}
+        self.names = self._models | {alias: self._models[name] for alias, name in settings.aliases.items()}
+        """What clients may ask for: the models, and other names for them."""
         self._settings, self._log = settings, log
         self.admissions = {name: Admission(settings.slots, settings.queue) for name in self._models}
         self.fits = {one.name: one.fit(settings.slots, settings.memory) for one in models}
@@ -122,9 +124,9 @@ class ModelPool:
         Raises:
             ApiError: 404, offering the nearest names.
         """
-        if name not in self._models:
-            raise ApiError(404, str(unknown("model", name, self._models)), code="model_not_found", param="model")
-        return self._models[name]
+        if name not in self.names:
+            raise ApiError(404, str(unknown("model", name, self.names)), code="model_not_found", param="model")
+        return self.names[name]
 
     async def lease(self, name: str) -> Running:
         """Get a running model, loading it first where it must be; it stays loaded until ``release``.

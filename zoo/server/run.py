@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import ipaddress
 import logging
 import signal
 import socket
@@ -12,13 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from zoo.errors import UsageError, ZooError
 from zoo.server.app import create_app
 from zoo.server.connection import connection_class
+from zoo.server.listening import bind, bind_path, check_certificate, close, is_loopback, is_path, url
 from zoo.server.logs import Handler, Log
 from zoo.server.page import router as page
 from zoo.server.pool import ModelPool
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
     from zoo.server.settings import ServerSettings
     from zoo.stages.serve import ServedModel
 
-KEEP_ALIVE = 30
-"""Seconds that a connection may wait for its next request."""
-SEND_BUFFER = 128 * 1024
-"""Bytes of a connection that the kernel holds for its client."""
 SWITCH_INTERVAL = 0.0005
 """Seconds that a flood of requests may keep the interpreter from the thread that computes; Python's own 5 ms, many
 times a step, would slow every answer down."""
@@ -45,20 +40,25 @@ def run_server(
     host: str,
     port: int,
     *,
+    uds: Path | None = None,
     announce: Callable[[str], None],
     routers: Sequence[APIRouter] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT; answers that are under way may finish, within the drain time.
 
     Args:
+        uds: a path to listen at instead of host and port.
         announce: called with the server's URL once it listens.
 
     Raises:
         ZooError: the address cannot be listened at, or a model can never fit into the memory limit.
     """
     fits = {model.name: model.fit(settings.slots, settings.memory) for model in models}
-    listener = bind(host, port)
-    if is_loopback(listener):
+    check_certificate(settings.certificate, settings.certificate_key)
+    listener = bind(host, port) if uds is None else bind_path(uds)
+    if is_path(listener):
+        settings = replace(settings, hosts=None)  # whoever may open the file may ask
+    elif is_loopback(listener):
         settings = replace(settings, hosts=LOOPBACK | {host.lower()} | settings.allowed_hosts)
     log = Log()
     handler = Handler(log)
@@ -73,7 +73,7 @@ def run_server(
         server = make_server(models, settings, log, routers)
 
         def listening() -> None:
-            address, keyed = url(listener), settings.api_key is not None
+            address, keyed = url(listener, settings), settings.api_key is not None
             log.event("listening", url=address, models=[one.name for one in models], key=keyed)
             if not keyed and not is_loopback(listener):
                 log.event("open_to_others", message="whoever reaches this address may use it; set ZOO_API_KEY")
@@ -84,7 +84,7 @@ def run_server(
         server.run(sockets=[listener])
         log.event("stopped")
     finally:
-        listener.close()
+        close(listener, uds)
         log.close()
 
 
@@ -102,49 +102,12 @@ def make_server(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=max(1, round(settings.keep_alive)),
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.certificate_key,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
     )
     return Server(config, log)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Listen at an address.
-
-    Raises:
-        UsageError: no such host.
-        ZooError: the port is in use, or not ours to use.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as error:
-        raise UsageError(f"--host {host!r} is no address of this machine: {error}") from None
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it; by itself the kernel would let each hold megabytes for a client that reads nothing.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ZooError(f"port {port} of {host} is in use; choose another with --port") from None
-        if error.errno == errno.EACCES:
-            raise ZooError(f"port {port} needs privileges; choose one from 1024 on with --port") from None
-        raise UsageError(f"cannot listen at {host} port {port}: {error.strerror or error}") from None
-    return listener
-
-
-def is_loopback(listener: socket.socket) -> bool:
-    """Tell whether only this machine reaches a listener."""
-    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
-
-
-def url(listener: socket.socket) -> str:
-    """Write the address of a listener as people type it."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Server(uvicorn.Server):

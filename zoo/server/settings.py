@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from zoo.errors import UsageError
 
@@ -48,12 +51,35 @@ class ServerSettings:
     """Names that a request's Host header may carry; None allows any. A server on the loopback interface allows only
     loopback names, so that no web page reaches it under a name that was made to resolve there (DNS rebinding)."""
 
+    root_path: str = ""
+    """Path that a proxy mounts the server at, such as ``/zoo``."""
+    origins: tuple[str, ...] = ()
+    """Origins whose pages may ask the server from a browser (CORS); ``*`` is any."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Further names that clients may ask for → the model that they mean."""
+    keep_alive: float = 30.0
+    """Seconds that a connection may wait for its next request."""
+    certificate: Path | None = None
+    """Certificate chain in PEM; None serves without TLS."""
+    certificate_key: Path | None = None
+    """Its private key, where that is a file of its own."""
+
     def check(self) -> None:
         """Refuse what cannot work.
 
         Raises:
-            UsageError: the key is none, or cannot be sent in a header.
+            UsageError: a key that cannot be sent in a header, a path or an origin that is none.
         """
         key = self.api_key
         if key is not None and (not key or not key.isascii() or not key.isprintable() or key != key.strip()):
             raise UsageError("the API key must be printable ASCII without spaces at its ends, and not empty")
+        root = self.root_path
+        if root and (not _ROOT.fullmatch(root) or root.endswith("/")):
+            raise UsageError(f"--root-path is a path as /zoo, without a slash at its end, not {root!r}")
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise UsageError(f"--cors-origin is an origin as https://example.org, or *, not {origin!r}")
+
+
+_ROOT = re.compile(r"(/[A-Za-z0-9._~-]+)+/?")
+_ORIGIN = re.compile(r"\*|https?://[^\s/?#@]+")

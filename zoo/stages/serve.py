@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from zoo.declarations.conversation import Manners
 from zoo.engine.chat import find_template, find_templates
-from zoo.errors import UsageError, ZooError
+from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.folder import MANIFEST, open_package
 from zoo.package.layout import program
 from zoo.package.memory import token_bytes
@@ -139,6 +139,35 @@ def served_models(registry: Registry, texts: Sequence[str], precision: str | Non
         )
         for name, path, manifest, recipe in zip(names, paths, manifests, recipes, strict=True)
     ]
+
+
+def read_aliases(texts: Sequence[str], asked: Sequence[str], models: Sequence[ServedModel]) -> dict[str, str]:
+    """Read ``NAME=MODEL``: further names for models that are served.
+
+    Args:
+        asked: MODEL|PACKAGE... as the user gave them, one for each model where their number is the same.
+
+    Returns:
+        Name → the model's own.
+
+    Raises:
+        UsageError: a model that is not served, or a name that is taken.
+    """
+    names = [model.name for model in models]
+    known = {name: name for name in names}
+    if len(asked) == len(models):
+        known |= dict(zip(asked, names, strict=True))
+    aliases: dict[str, str] = {}
+    for text in texts:
+        name, equals, model = text.partition("=")
+        if not equals or not name or not model or not name.isprintable() or len(name) > 300:
+            raise UsageError(f"--alias is NAME=MODEL, not {text!r}")
+        if name in names or name in aliases:
+            raise UsageError(f"--alias {text}: {name!r} is taken already")
+        if model not in known:
+            raise unknown("model", model, known, "--alias takes one of those that are served")
+        aliases[name] = known[model]
+    return aliases
 
 
 def require_server() -> None:

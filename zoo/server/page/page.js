@@ -18,8 +18,8 @@ const chosen = () => models.get($("model").value);
 async function loadModels() {
   say("");
   try {
-    const list = (await (await ask("/v1/models", {key})).json()).data;
-    const cards = await Promise.all(list.map(async one => (await ask(`/zoo/models/${encodeURIComponent(one.id)}`, {key})).json()));
+    const list = (await (await ask("v1/models", {key})).json()).data;
+    const cards = await Promise.all(list.map(async one => (await ask(`zoo/models/${encodeURIComponent(one.id)}`, {key})).json()));
     models.clear();
     for (const card of cards) models.set(card.id, card);
   } catch (error) {
@@ -151,7 +151,7 @@ async function answer(turn) {
   const clock = {sent: performance.now(), first: 0, last: 0, pieces: 0, head: 0, length: 0, tokens: 0, reason: ""};
   let failure = null;
   try {
-    const path = turn.chat ? "/v1/chat/completions" : "/v1/completions";
+    const path = turn.chat ? "v1/chat/completions" : "v1/completions";
     const response = await ask(path, {key, body, signal: controller.signal});
     for await (const event of events(response, controller.signal)) take(event, turn, clock);
   } catch (error) {
