@@ -231,7 +231,6 @@ KEYS = sorted({key for key, _ in REFUSED} | set(SMALL) | {"auto_map", "original_
 @given(st.dictionaries(st.sampled_from(KEYS), JSON | SCALING, max_size=6))
 def test_anything_is_read_or_refused_in_one_line(changes: dict[str, Any]) -> None:
     """No configuration ends in a traceback, and numbers that are read can be listed and turned into frequencies."""
-    from zoo.decoder.forward import context_length
     from zoo.decoder.rotary import angles
 
     decoder, refusal = Decoder(), ""
@@ -250,7 +249,7 @@ def test_anything_is_read_or_refused_in_one_line(changes: dict[str, Any]) -> Non
         }
         turned = angles(arch, -(-arch.head_dim // 16) * 16)
         assert turned.frequencies.shape == turned.exponents.shape
-        assert context_length(arch) < 2**31
+        assert arch.context_length < 2**31
 
 
 def test_listing_needs_no_numpy() -> None:
@@ -272,3 +271,26 @@ def test_the_count_is_that_of_the_tensors() -> None:
         arch = model.architecture
         shapes = decoder.tensors(arch).values()
         assert decoder.parameter_count(arch) == sum(math.prod(shape) for shape in shapes), model.full_name
+
+
+@pytest.mark.parametrize(
+    ("stated", "scaling", "context"),
+    [
+        # The recipe of model cards: a factor is stated, max_position_embeddings stays what was trained on.
+        (32768, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        (131072, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        (40960, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        (163840, {"rope_type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}, 163840),
+        (131072, {"rope_type": "yarn", "original_max_position_embeddings": 32768}, 131072),
+        (4096, {"rope_type": "yarn", "factor": 1.5}, 6144),
+        (4096, {"type": "linear", "factor": 4.0}, 16384),
+        (16384, {"type": "linear", "factor": 4.0, "original_max_position_embeddings": 4096}, 16384),
+        (2048, {"type": "dynamic", "factor": 2.0}, 4096),
+        (131072, LLAMA3, 131072),
+        (2048, {"type": "default"}, 2048),
+    ],
+)
+def test_a_scaled_context_is_the_stretched_one(stated: int, scaling: dict[str, Any], context: int) -> None:
+    arch = read(**{**SMALL, "max_position_embeddings": stated}, rope_scaling=scaling)
+    assert arch.context_length == context
+    assert arch.longest_text == (stated if scaling.get("type") == "dynamic" else context)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.engine.made import make_package
+from tests.engine.made import make_package, save_tokenizer
 from zoo.errors import UsageError, ZooError
 
 pytest.importorskip("torch")
@@ -316,3 +316,25 @@ def test_every_field_of_limits_and_sampling_is_a_keyword() -> None:
     from zoo.engine.options import LIMITS, SAMPLING, AnswerOptions
 
     assert {*AnswerOptions.__annotations__} == LIMITS | SAMPLING | {"ignore_eos", "lookup"}
+
+
+def test_texts_that_dynamic_scaling_turns_as_a_whole_are_refused_alike(tmp_path) -> None:
+    from tests.checkpoints import make_checkpoint
+    from zoo.evaluation.prompting import Prompting
+    from zoo.package.folder import open_package
+
+    scaling = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+    folder = tmp_path / "ck"
+    numbers = {"vocab_size": 400, "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 32}
+    make_checkpoint(folder, **numbers, rope_parameters=scaling)
+    save_tokenizer(folder, "byte_level")
+    package = zoo.build(str(folder), "fp32", output=tmp_path / "package").path
+    opened = zoo.open(package)
+    assert (opened.context_length, opened.longest_text, opened.longest_prompt) == (128, 32, 32)
+    ids = [1 + index % 30 for index in range(33)]
+    assert opened.logits(ids[:32]).shape == (32, 400)
+    assert len(opened.generate(ids[:32], max_new_tokens=50, ignore_eos=True).token_ids) == 50
+    for call in (opened.logits, opened.generate):
+        with pytest.raises(ZooError, match=r"has 33 tokens; .* takes at most 32, since dynamic scaling"):
+            call(ids)
+    assert Prompting(open_package(package)).context_length == 32

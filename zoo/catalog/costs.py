@@ -103,7 +103,7 @@ class Numbers:
         arrays = sum(more[one.parameter.name] * len(one.arrays) for one in placed)
         stored = sum((more[one.parameter.name] + 1) * sum(array.nbytes for array in one.arrays) for one in placed)
         held = sum(more[one.parameter.name] * held_bytes(one) for one in placed)
-        context = min(RUN_CONTEXT, recipe.architecture.max_position_embeddings)
+        context = min(RUN_CONTEXT, recipe.architecture.context_length)
         return BuildCost(
             target=recipe.target.name,
             precision=recipe.precision,

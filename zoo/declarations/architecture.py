@@ -58,6 +58,16 @@ class RopeScaling(_Numbers):
     mscale_all_dim: float | None = None
     truncate: bool = True
 
+    def context(self, stated: int) -> int:
+        """Positions that scaled frequencies serve, where a configuration states ``max_position_embeddings``.
+
+        Linear scaling and YaRN stretch the context that the weights were trained on by their factor, whether or not
+        ``max_position_embeddings`` was raised with it, as vLLM and llama.cpp take it; dynamic scaling reaches past it.
+        """
+        if self.rope_type == "llama3":  # whose configurations state the stretched one
+            return stated
+        return max(stated, int((self.original_max_position_embeddings or stated) * self.factor))
+
 
 class Architecture(_Numbers):
     """A decoder's complete numbers, resolved and ready to build."""
@@ -74,7 +84,7 @@ class Architecture(_Numbers):
     """Width of a head; by default ``hidden_size / num_attention_heads``."""
     vocab_size: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
     max_position_embeddings: Annotated[Size, Trait.REQUIRED]
-    """Context length in tokens."""
+    """Tokens of context before ``rope_scaling``; see ``context_length``."""
     hidden_act: str = "silu"
     rms_norm_eps: float = Field(default=1e-6, gt=0.0)
     rope_theta: float = Field(default=10000.0, gt=0.0)
@@ -156,6 +166,21 @@ class Architecture(_Numbers):
             where = ".".join(str(step) for step in first["loc"])
             message = str(first["msg"]).removeprefix("Value error, ")
             raise ZooError(f"config.json: {f'{where}: ' if where else ''}{message}") from None
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        stated = self.max_position_embeddings
+        return stated if self.rope_scaling is None else self.rope_scaling.context(stated)
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens of a text that is computed at once: the context, or less where frequencies depend on its length.
+
+        Dynamic scaling turns all of a longer text by that text's length, which no cache of positions can follow.
+        """
+        dynamic = self.rope_scaling is not None and self.rope_scaling.rope_type == "dynamic"
+        return self.max_position_embeddings if dynamic else self.context_length
 
     @property
     def attention(self) -> Attention:

@@ -124,7 +124,11 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
         stated = f"hidden_activation {_shown(config['hidden_activation'])} and hidden_act {_shown(activation)}"
         raise ZooError(f"config.json: {stated} contradict each other")
     numbers |= _rope(config, numbers["max_position_embeddings"])
-    numbers |= windows(config, implied, numbers["num_hidden_layers"], numbers["max_position_embeddings"])
+    arch = _validated(numbers)
+    return _validated(numbers | windows(config, implied, arch.num_hidden_layers, arch.context_length))
+
+
+def _validated(numbers: dict[str, Any]) -> Architecture:
     try:
         return Architecture.model_validate(numbers)
     except ValidationError as error:
@@ -213,7 +217,7 @@ def _scaling(
             raise ZooError(f"config.json: {where}: {name} is missing")
     if kind == "llama3" and fields["low_freq_factor"] >= fields["high_freq_factor"]:
         raise ZooError(f"config.json: {where}: low_freq_factor must be below high_freq_factor")
-    if fields["factor"] * context >= 2**31:
+    if fields["factor"] * max(context, fields.get("original_max_position_embeddings", 0)) >= 2**31:
         raise ZooError(f"config.json: {where}: factor {_shown(fields['factor'])} makes no sensible context")
     return fields
 

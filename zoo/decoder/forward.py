@@ -21,7 +21,7 @@ class Heads(TypedDict):
 def forward(arch: Architecture, ops: GraphOps, head_multiple: int) -> None:
     """Compose the decoder: embedding, layers, final norm, head."""
     turns = rotary(arch, arch.padded_head(head_multiple))
-    x = ops.embedding("embed_tokens", ops.tokens(context_length(arch)), weights.embedding(arch))
+    x = ops.embedding("embed_tokens", ops.tokens(arch.context_length), weights.embedding(arch))
     if arch.scale_embedding:
         x = ops.scale("embed_tokens/Mul", x, arch.hidden_size**0.5)
     for index in range(arch.num_hidden_layers):
@@ -73,11 +73,3 @@ def rotary(arch: Architecture, padded: int) -> Rotary:
         return angles(arch, padded)
 
     return Rotary(angles)
-
-
-def context_length(arch: Architecture) -> int:
-    """Positions that the frequencies serve: dynamic scaling reaches past ``max_position_embeddings`` by its factor."""
-    scaling = arch.rope_scaling
-    if scaling is not None and scaling.rope_type == "dynamic":
-        return int(arch.max_position_embeddings * scaling.factor)
-    return arch.max_position_embeddings

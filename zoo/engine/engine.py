@@ -256,12 +256,18 @@ class Engine:
             if bos is None:
                 raise UsageError("the prompt is empty, and the model has no token that begins a text")
             ids = [bos]
-        limit = self._prompt_limit()
-        if len(ids) >= limit:
+        if len(ids) > self.longest_prompt:
             raise ZooError(
-                f"the prompt has {len(ids)} tokens; this model takes at most {limit - 1}, to leave room for an answer"
+                f"the prompt has {len(ids)} tokens; this model takes at most {self.longest_prompt}, "
+                f"{self._reason('to leave room for an answer')}"
             )
         return self._check_ids(ids)
+
+    def _reason(self, usual: str) -> str:
+        """Say why a text may not be longer."""
+        return (
+            usual if self.longest_text == self.context_length else "since dynamic scaling turns longer ones as a whole"
+        )
 
     def _check_ids(self, ids: Sequence[int]) -> list[int]:
         for index in ids:
@@ -271,13 +277,15 @@ class Engine:
                 raise UsageError(f"token id {index}{named} is not in the vocabulary of {self.vocab_size}")
         return list(ids)
 
-    def _prompt_limit(self) -> int:
-        """Find how long a prompt may be, exclusive: the context, or less where frequencies depend on the prompt."""
-        scaling = self.package.manifest.recipe.architecture.rope_scaling
-        if scaling is not None and scaling.rope_type == "dynamic":
-            # A prompt past this is turned at its own length as a whole, which no table of positions can say.
-            return min(self.context_length, self.package.manifest.recipe.architecture.max_position_embeddings + 1)
-        return self.context_length
+    @property
+    def longest_text(self) -> int:
+        """Tokens of a prompt, or of a text whose logits are computed: the context, or less; see ``Architecture``."""
+        return min(self.context_length, self.package.manifest.recipe.architecture.longest_text)
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of a prompt that leaves room for an answer."""
+        return min(self.context_length - 1, self.longest_text)
 
     def logits(self, token_ids: Sequence[int], positions: int | Literal["all"] = "all") -> NDArray[np.float32]:
         """Compute the logits of a text's last positions, float32 (positions, vocab): one row a token.
@@ -306,8 +314,9 @@ class Engine:
             float32 (positions, vocab), in order, together one row a token; each is valid until the next.
         """
         ids = self._check_ids(token_ids)
-        if len(ids) > self.context_length:
-            raise ZooError(f"the text has {len(ids)} tokens; the model takes at most {self.context_length}")
+        if len(ids) > self.longest_text:
+            reason = self._reason("its context")
+            raise ZooError(f"the text has {len(ids)} tokens; the model takes at most {self.longest_text}, {reason}")
         cache = self._cache
         cache.keep(0)
         if skip:

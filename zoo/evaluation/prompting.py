@@ -35,7 +35,7 @@ class Prompting:
             raise ZooError(f"{folder.name} has no tokenizer, and tasks are texts; build it from a checkpoint with one")
         self.tokenizer = Tokenizer(folder)
         self._vocab_size = recipe.architecture.vocab_size
-        self.context_length = _context_length(folder)
+        self.context_length = min(_context_length(folder), recipe.architecture.longest_text)
         self.chat_template = find_template(folder)
         bos, eos = recipe.tokens.bos_token_id, recipe.tokens.eos_token_id
         self._special = special_tokens(folder, {"bos_token": self.tokenizer.token(bos)})

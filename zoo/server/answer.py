@@ -110,7 +110,11 @@ class Answer(Response):
         try:
             running = await service.pool.lease(model.name)
             places.running = running
-            room = min(running.scheduler.context - 1, service.settings.max_prompt_tokens or 2**62)
+            room = min(
+                running.scheduler.context - 1,
+                running.engine.longest_prompt,
+                service.settings.max_prompt_tokens or 2**62,
+            )
             loop = asyncio.get_running_loop()
             prompts = await loop.run_in_executor(running.text.threads, self._dialect.encode, running, room)
             constraint = await loop.run_in_executor(running.text.threads, self._dialect.constrain, running, prompts)

@@ -43,7 +43,7 @@ def calibrated(
     from zoo.tokenizer.files import read_files
     from zoo.tokenizer.resolve import resolve_tokenizer
 
-    context = resolved.recipe.architecture.max_position_embeddings
+    context = resolved.recipe.architecture.longest_text
     if request.sequence_length is None and pin.sequence_length > context:
         pin = pin.model_copy(update={"sequence_length": context})
     if pin.sequence_length > context:

@@ -138,7 +138,7 @@ def model_card(
         chat=bool(model.chat),
         parameters=numbers.parameters,
         attention=architecture.attention,
-        context_length=architecture.max_position_embeddings,
+        context_length=architecture.context_length,
         architecture=architecture,
         licence=model.licence,
         weights=model.model.weights.hub,

@@ -67,7 +67,7 @@ def list_models(
                 family=model.family.name,
                 parameters=parameter_count(registry, model),
                 attention=model.architecture.attention,
-                context_length=model.architecture.max_position_embeddings,
+                context_length=model.architecture.context_length,
                 licence=model.licence.id,
                 precisions=precisions(registry, model),
                 built=tuple(dict.fromkeys(one.precision for one in mine)),

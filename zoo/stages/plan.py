@@ -58,7 +58,7 @@ def plan(
     small = files | dict(layout.files(files))
     begun = sum(len(header) for header in layout.headers(files).values())
     written = begun + layout.data_size + sum(len(content) for content in small.values()) + _MANIFEST_BYTES
-    context = min(RUN_CONTEXT, recipe.architecture.max_position_embeddings)
+    context = min(RUN_CONTEXT, recipe.architecture.context_length)
     reads = _reads(layout, checkpoint)
     return Plan(
         recipe=recipe,

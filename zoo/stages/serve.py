@@ -60,7 +60,7 @@ class ServedModel:
 
     @property
     def context_length(self) -> int:
-        return self.manifest.recipe.architecture.max_position_embeddings
+        return self.manifest.recipe.architecture.context_length
 
     def fit(self, slots: int, limit: int | None = None) -> Footprint:
         """Share a limit of memory among weights, the slots' KV caches and the prefix cache.
