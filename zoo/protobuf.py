@@ -39,6 +39,43 @@ def fields(raw: Raw, start: int, stop: int) -> Iterator[tuple[int, int, int, int
         yield tag >> 3, kind, begin, at
 
 
+def strict_fields(raw: Raw, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Go through a message as ``fields`` does, where every tag and length is written in the one shortest way.
+
+    Readers differ in what they make of other ways: some drop the bits of a tag above the 32nd.
+    """
+    at = start
+    while at < stop:
+        tag, at = _shortest(raw, at, stop)
+        kind, begin = tag & 7, at
+        if tag >> 3 == 0:
+            raise Malformed(f"a field without a number at byte {at}")
+        if kind == VARINT:
+            _, at = varint(raw, at, stop)
+        elif kind == FIXED64:
+            at += 8
+        elif kind == FIXED32:
+            at += 4
+        elif kind == BYTES:
+            length, begin = _shortest(raw, at, stop)
+            at = begin + length
+        else:
+            raise Malformed(f"wire type {kind} at byte {at}")
+        if at > stop:
+            raise Malformed(f"a field at byte {begin} runs over its end")
+        yield tag >> 3, kind, begin, at
+
+
+def _shortest(raw: Raw, at: int, stop: int) -> tuple[int, int]:
+    """Read a number of at most 32 bits that has no more bytes than it needs."""
+    if at < stop and raw[at] < 0x80:
+        return raw[at], at + 1
+    value, after = varint(raw, at, stop)
+    if value >= 2**32 or value < 1 << 7 * (after - at - 1):
+        raise Malformed(f"a number at byte {at} is written longer than it need be")
+    return value, after
+
+
 def varint(raw: Raw, at: int, stop: int) -> tuple[int, int]:
     """Read a number; return it and where the next value begins."""
     value = shift = 0

@@ -317,11 +317,9 @@ def _manifest_sample() -> bytes:
 
 
 def _onnx(raw: bytes) -> object:
-    from zoo.package.external import external_files
+    from zoo.package.external import external_extents
 
-    path = room() / "model.onnx"
-    path.write_bytes(raw)
-    return external_files(path, "model.onnx")
+    return external_extents(raw, "model.onnx")
 
 
 def _onnx_samples() -> tuple[bytes, ...]:

@@ -22,6 +22,8 @@ from zoo.engine.binding import INPUTS, Binding
 from zoo.engine.cache import CacheShape, KVCache, Slots
 from zoo.engine.machine import usable_cores
 from zoo.errors import ZooError
+from zoo.package.closed import files_of, has_file
+from zoo.sources.companions import MAX_CONFIG
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +81,7 @@ class Session:
         import onnxruntime as ort
 
         self.name = folder.name
-        if not (folder / GRAPH).is_file():
+        if not has_file(folder, GRAPH):
             raise ZooError(f"{self.name} has no {GRAPH}: an older zoo built it; build it again")
         self.threads = threads or usable_cores()
         self.context, self._heads = _read_config(folder)
@@ -261,7 +263,7 @@ def _options(threads: int) -> Any:
 def _read_config(folder: Path) -> tuple[int, int]:
     """Read how many positions the graph serves, and its attention heads, from ``genai_config.json``."""
     try:
-        model = json.loads((folder / "genai_config.json").read_bytes())["model"]
+        model = json.loads(files_of(folder, MAX_CONFIG)("genai_config.json") or b"")["model"]
         return int(model["context_length"]), int(model["decoder"]["num_attention_heads"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ZooError(f"{folder.name}/genai_config.json: does not state a context length; build it again") from None

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from zoo.engine.chat import Message, cut_after_last, find_template, render, special_tokens
 from zoo.engine.text import Tokenizer
 from zoo.errors import ZooError
+from zoo.package.closed import files_of, has_file
+from zoo.sources.companions import MAX_CONFIG
 
 if TYPE_CHECKING:
     from zoo.package.folder import Package
@@ -31,7 +33,7 @@ class Prompting:
             ZooError: it has no tokenizer, or no token to begin a text with.
         """
         folder, recipe = package.path, package.manifest.recipe
-        if not (folder / "tokenizer.json").is_file():
+        if not has_file(folder, "tokenizer.json"):
             raise ZooError(f"{folder.name} has no tokenizer, and tasks are texts; build it from a checkpoint with one")
         self.tokenizer = Tokenizer(folder)
         self._vocab_size = recipe.architecture.vocab_size
@@ -80,6 +82,6 @@ class Prompting:
 
 def _context_length(folder: Path) -> int:
     try:
-        return int(json.loads((folder / "genai_config.json").read_bytes())["model"]["context_length"])
+        return int(json.loads(files_of(folder, MAX_CONFIG)("genai_config.json") or b"")["model"]["context_length"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ZooError(f"{folder.name}/genai_config.json: does not state a context length; build it again") from None

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.package.closed import files_of
 from zoo.sources.companions import GENERATION, MAX_CONFIG
-from zoo.sources.jsonfile import parse_object, read_bytes
+from zoo.sources.jsonfile import parse_object
 
 GREEDY: dict[str, float] = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What stands for a field where nobody says anything: the likeliest token, of all tokens."""
@@ -67,9 +68,8 @@ class ChatDefaults:
     @classmethod
     def of_package(cls, folder: Path) -> ChatDefaults:
         """Read a package's own; one that cannot be read states nothing."""
-        path = folder / GENERATION
         try:
-            return cls.read(read_bytes(path, MAX_CONFIG) if path.is_file() else None)
+            return cls.read(files_of(folder, MAX_CONFIG)(GENERATION))
         except ZooError:
             return cls()
 

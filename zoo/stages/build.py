@@ -21,7 +21,7 @@ from zoo.package.account import account
 from zoo.package.companions import companion_files
 from zoo.package.datafile import DataFiles, DataSection
 from zoo.package.files import guarded, write_file
-from zoo.package.folder import Package, open_package
+from zoo.package.folder import Package, open_package, remember_files
 from zoo.package.journal import Journal, identity
 from zoo.package.layout import Layout, lay_out
 from zoo.package.locking import locked
@@ -109,7 +109,8 @@ def build(
         )
         write_manifest(staging.new, manifest)
         publish(staging, before)
-    return Package(output, manifest)
+        remember_files(output, manifest)
+    return open_package(output)
 
 
 def _already_built(output: Path, recipe: Recipe, checkpoint: Checkpoint | None, *, force: bool) -> bool:

@@ -88,7 +88,7 @@ def write_documents(resolved: Resolved, output: Path, registry: Registry, *, for
             write_file(staging.new, name, raw)
         write_manifest(staging.new, manifest)
         publish(staging, before)
-    return Written(Package(output, manifest), commands, already_built=False)
+    return Written(open_package(output), commands, already_built=False)
 
 
 def target_context(registry: Registry, resolved: Resolved, output: Path | None = None) -> TargetContext:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.package.closed import files_of
 from zoo.sources.companions import MAX_COMPANION
-from zoo.sources.jsonfile import parse_object, read_bytes
+from zoo.sources.jsonfile import parse_object
 
 SETTINGS = "tokenizer_config.json"
 NAMED = "special_tokens_map.json"
@@ -77,10 +78,11 @@ class TokenizerFiles:
                 tokens of its own. A name that a file gives as null is no token.
         """
         result = {name: text for name, value in self.names.items() if (text := token_text(value)) is not None}
-        if self.settings.get("tokenizer_class") not in GENERIC_CLASSES:
-            for name, default in (of_class or {}).items():
-                if name not in self.merged and default is not None:
-                    result[name] = default
+        name = self.settings.get("tokenizer_class")
+        if isinstance(name, str) and name not in GENERIC_CLASSES:
+            for key, default in (of_class or {}).items():
+                if key not in self.merged and default is not None:
+                    result[key] = default
         return result
 
 
@@ -106,13 +108,8 @@ def read_files(companion: Companion, where: str) -> TokenizerFiles:
 
 
 def in_folder(folder: Path) -> Companion:
-    """Return the reader of a folder's files."""
-
-    def read(name: str) -> bytes | None:
-        path = folder / name
-        return read_bytes(path, MAX_COMPANION, f"{folder.name}/{name}") if path.is_file() else None
-
-    return read
+    """Return the reader of a folder's files; of a package, of those that its manifest lists."""
+    return files_of(folder, MAX_COMPANION)
 
 
 def require_text(raw: bytes, where: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
+from zoo.package.closed import has_file
 from zoo.verify.cut import LOGITS, TOKENS, CutGraph
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Candidate:
     def __init__(self, folder: Path, graph: str = GRAPH) -> None:
         self._folder = folder
         self._name = f"{folder.name}/{graph}"
+        if not has_file(folder, graph):
+            raise ZooError(f"{self._name}: missing; only packages with an ONNX graph can be verified")
         self._cut = CutGraph(folder / graph)
         self._values: list[dict[str, NDArray[Any]]] = []
         self._after: Any = None

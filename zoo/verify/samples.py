@@ -9,7 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import ZooError
+from zoo.package.closed import files_of
+from zoo.sources.companions import MAX_COMPANION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,15 +133,12 @@ def _array(ids: list[int]) -> Any:
 
 
 def _tokenizer(folder: Path) -> Encode | None:
-    path = folder / "tokenizer.json"
-    if not path.is_file():
+    raw = files_of(folder, MAX_COMPANION)("tokenizer.json")
+    if raw is None:
         return None
-    from tokenizers import Tokenizer
+    from zoo.tokenizer.library import load
 
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise ZooError(f"{folder.name}/tokenizer.json: {' '.join(str(error).split())[:200]}") from None
+    tokenizer: Any = load(raw, f"{folder.name}/tokenizer.json")
     tokenizer.no_truncation()
     tokenizer.no_padding()
 

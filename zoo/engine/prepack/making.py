@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from zoo.engine.prepack.store import DATA, GRAPH, MARKER, PART, drop, entry, find, limit, make_room
+from zoo.engine.prepack.store import DATA, GRAPH, MARKER, PART, drop, entry, find, limit, make_room, require_own
 from zoo.errors import ZooError
+from zoo.package.trust import make_private
 
 if TYPE_CHECKING:
     from zoo.package.folder import Package
@@ -59,7 +60,8 @@ def make(package: Package, progress: Progress | None = None) -> Path:
         raise ZooError(f"{package.path.name}: weights of float16 cannot be prepared")
     target = entry(package)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_private(target.parent)
+        require_own(target)
         with FileLock(target.with_suffix(".lock")):
             if (found := find(package)) is not None:
                 return found
@@ -72,9 +74,10 @@ def make(package: Package, progress: Progress | None = None) -> Path:
             make_room(needed, most)
             part = target.with_name(target.name + PART)
             shutil.rmtree(part, ignore_errors=True)
-            part.mkdir()
+            part.mkdir(mode=0o700)
             try:
                 _prepare(package.path, part, progress)
+                package.check_unchanged()
                 drop(target)  # of another size than it says, or it had been found
                 part.rename(target)
             finally:

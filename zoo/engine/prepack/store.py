@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, ZooError
 from zoo.home import zoo_home
+from zoo.package.trust import is_trusted
 
 if TYPE_CHECKING:
     from zoo.package.folder import Package
@@ -46,7 +47,10 @@ def folder() -> Path:
 
 
 def entry(package: Package) -> Path:
-    """Find where the prepared weights of a package belong on this machine."""
+    """Find where the prepared weights of a package belong on this machine.
+
+    The name stands for the bytes they are made from: a ``Package`` is only made of files whose hashes were compared.
+    """
     import onnxruntime as ort
 
     files = package.manifest.files
@@ -64,6 +68,8 @@ def entry(package: Package) -> Path:
 def find(package: Package) -> Path | None:
     """Find the graph over prepared weights, if they are there and whole."""
     at = entry(package)
+    if not is_trusted(at.parent) or not is_trusted(at):
+        return None
     try:
         sizes = json.loads((at / MARKER).read_bytes())
         if not all((at / name).stat().st_size == sizes[name] for name in (GRAPH, DATA)):
@@ -71,6 +77,17 @@ def find(package: Package) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return at / GRAPH
+
+
+def require_own(at: Path) -> None:
+    """Refuse to make an entry where something of another user's stands, or where others may write.
+
+    Raises:
+        ZooError: naming what stands there.
+    """
+    for path in (at.parent, at):
+        if os.path.lexists(path) and not is_trusted(path):
+            raise ZooError(f"{path}: is not this user's alone, so no weights are prepared there; remove it")
 
 
 def clear(recipe_hash: str) -> int:
