@@ -48,7 +48,7 @@ def companion_files(recipe: Recipe, checkpoint: Checkpoint | None) -> tuple[dict
         raw = companion(name)
         if raw is not None:
             files[name] = raw
-    files |= _templates(recipe, companion, beside)
+    files |= _templates(recipe, companion, beside, tokenizer.of_class if tokenizer is not None else {})
     for name in licences(checkpoint.companions()):
         raw = companion(name)
         if raw is not None:
@@ -104,18 +104,26 @@ def _token_ids(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _templates(recipe: Recipe, companion: Companion, beside: TokenizerFiles) -> dict[str, bytes]:
-    """``tokenizer_config.json`` and ``chat_template.jinja``, with the declared template where there is one."""
+def _templates(
+    recipe: Recipe, companion: Companion, beside: TokenizerFiles, of_class: dict[str, str]
+) -> dict[str, bytes]:
+    """``tokenizer_config.json`` and ``chat_template.jinja``, with the declared template where there is one.
+
+    Args:
+        of_class: special tokens that no file names, which the package's names.
+    """
     files: dict[str, bytes] = {}
     settings, template = companion(SETTINGS), companion(FILE)
+    changed: dict[str, Any] = dict(of_class)
     if recipe.chat_template is not None:
         template = recipe.chat_template.encode()
         if beside.settings.get("chat_template", recipe.chat_template) != recipe.chat_template:
-            data = {**beside.settings, "chat_template": recipe.chat_template}
-            settings = f"{json.dumps(data, indent=2, ensure_ascii=False)}\n".encode()
+            changed["chat_template"] = recipe.chat_template
     elif template is None and beside.settings.get("chat_template") is None:
         wrapped = chat_templates(companion, beside).get(DEFAULT)  # of chat_template.json
         template = wrapped.encode() if wrapped is not None else None
+    if changed:
+        settings = f"{json.dumps({**beside.settings, **changed}, indent=2, ensure_ascii=False)}\n".encode()
     if settings is not None:
         files[SETTINGS] = settings
     if template is not None:

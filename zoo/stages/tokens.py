@@ -113,7 +113,7 @@ def _with_end_of_turn(tokens: TokenIds, checkpoint: Checkpoint, declared: str | 
     if end is not None and end < vocab_size and end not in known:
         log.warning(
             "%s: its chat template ends the assistant's turn with %s, id %d, which its eos ids (%s) lack: added",
-            checkpoint.name, tokenizer.text_of(end), end, _ids(known) or "none",
+            checkpoint.name, tokenizer.tokens.get(end), end, _ids(known) or "none",
         )  # fmt: skip
         return tokens.model_copy(update={"eos_token_id": (*known, end)})
     named = files.special_tokens().get("eos_token")
@@ -137,7 +137,7 @@ def _end_of_turn(template: str, files: TokenizerFiles, tokenizer: ResolvedTokeni
 
     eos = tokens.eos_token_id[0] if tokens.eos_token_id else None
     of_class = {"bos_token": tokenizer.text_of(tokens.bos_token_id), "eos_token": tokenizer.text_of(eos)}
-    names = files.special_tokens(of_class)
+    names = files.special_tokens({**of_class, **tokenizer.of_class})
 
     def write(turns: Sequence[Mapping[str, Any]]) -> str:
         return render(template, turns, names, ask=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,7 @@ class ResolvedTokenizer:
         special: which of them are special.
         highest_id: the highest id that a text can become.
         moved: tokens whose id is another than a file states, text → (stated, given).
+        of_class: special tokens that no file names, but the class that ``tokenizer_config.json`` names brings.
     """
 
     raw: bytes
@@ -31,6 +32,7 @@ class ResolvedTokenizer:
     special: frozenset[int]
     highest_id: int
     moved: dict[str, tuple[int, int]]
+    of_class: dict[str, str]
     _library: Any
 
     def id_of(self, token: str) -> int | None:
@@ -57,9 +59,12 @@ def resolve_tokenizer(companion: Companion, files: TokenizerFiles) -> ResolvedTo
 
         where = f"{files.where}/{SENTENCEPIECE}"
         raw = convert(model, files.settings, files.added, where)
-    if raw is None:
-        raw = vocabulary.convert(companion, files)
-    return None if raw is None else _resolve(raw, _Hashed(files), where)
+    resolved = None if raw is None else _resolve(raw, _Hashed(files), where)
+    if raw is None and (converted := vocabulary.convert(companion, files)) is not None:
+        raw, names = converted
+        of_class = {name: token for name, token in names.items() if name not in files.merged}
+        resolved = replace(_resolve(raw, _Hashed(files), where), of_class=of_class)
+    return resolved
 
 
 class _Hashed:
@@ -90,5 +95,6 @@ def _resolve(raw: bytes, hashed: _Hashed, where: str) -> ResolvedTokenizer:
         special=frozenset(index for index, token in added.items() if token.special),
         highest_id=highest_id(library),
         moved=moved,
+        of_class={},
         _library=library,
     )

@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.sources.companions import CONFIG
+from zoo.sources.jsonfile import parse_object
 from zoo.tokenizer.files import ADDED, NAMED, SETTINGS, Companion, TokenizerFiles
 
 VOCAB, MERGES = "vocab.json", "merges.txt"
 
 
-def convert(companion: Companion, files: TokenizerFiles) -> bytes | None:
+def convert(companion: Companion, files: TokenizerFiles) -> tuple[bytes, dict[str, str]] | None:
     """Make ``tokenizer.json`` of ``vocab.json`` and ``merges.txt``; None where they are not both there.
+
+    Returns:
+        The file, and the special tokens by name, those among them that only the class knows.
 
     Raises:
         ZooError: transformers is not installed, or cannot read them.
@@ -41,16 +46,21 @@ def convert(companion: Companion, files: TokenizerFiles) -> bytes | None:
         try:
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             text: str = tokenizer.backend_tokenizer.to_str()
+            names: dict[str, str] = dict(tokenizer.special_tokens_map)
         except (Exception, RecursionError) as error:  # it raises whatever its readers raise
             said = " ".join(str(error).replace(folder, files.where).split())[:200]
             raise ZooError(f"{where}: transformers cannot read them: {said}; bring a tokenizer.json") from None
-    return text.encode()
+    return text.encode(), names
 
 
 def _beside(companion: Companion, files: TokenizerFiles) -> dict[str, bytes]:
     """Collect what decides how the class reads them, without references to code."""
     settings = {name: value for name, value in files.settings.items() if name not in ("auto_map", "chat_template")}
     beside = {SETTINGS: json.dumps(settings).encode()}
+    config = companion(CONFIG)
+    if config is not None and not settings.get("tokenizer_class"):  # then the type of the model says which class
+        kind = parse_object(config, f"{files.where}/{CONFIG}").get("model_type")
+        beside[CONFIG] = json.dumps({"model_type": kind}).encode()
     for name in (NAMED, ADDED):
         raw = companion(name)
         if raw is not None:
