@@ -177,3 +177,24 @@ def test_commands_go_on_beside_a_bomb(text, tmp_path) -> None:
     assert done.stdout.startswith("zoo ")
     assert done.stderr.count("\n") == 1
     assert "nested deeper than 40 levels" in done.stderr
+
+
+@pytest.mark.parametrize("key", ["trust_remote_code", "trust-remote-code", "--trust-remote", "TrustRemoteCode"])
+def test_a_declaration_enables_no_remote_code(key, tmp_path) -> None:
+    file = tmp_path / "family.yaml"
+    options = f"{{some: {{extra: [{{deep: {{{key!r}: true}}}}]}}}}"
+    for text in (FAMILY + MODEL + f"targets: {options}\n", FAMILY + MODEL.replace("}}", f"}}, targets: {options}}}")):
+        file.write_text(text)
+        with pytest.raises(DeclarationError, match="a declaration does not enable that"):
+            Document(file).validate(Family)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    ["{hub: a/-b}", "{hub: a/..}", "{hub: a/b, revision: --trust}", "{hub: a/b, revision: 'x y'}", "{hub: '-a/b'}"],
+)
+def test_no_name_of_a_repository_is_an_option_of_a_command(weights, tmp_path) -> None:
+    file = tmp_path / "family.yaml"
+    file.write_text(FAMILY + MODEL.replace("{hub: example/one}", weights))
+    with pytest.raises(DeclarationError, match="weights"):
+        Document(file).validate(Family)

@@ -8,15 +8,20 @@ import sys
 def main() -> None:
     """Run the command line; a plugin that fails under ``ZOO_STRICT_PLUGINS=1`` ends it in one line."""
     import gc
+    import logging
 
     from zoo.errors import ZooError
+    from zoo.terminal import PrintableFormatter, one_line
+
+    if logging.lastResort is not None:  # what the stages warn of goes to stderr by it
+        logging.lastResort.setFormatter(PrintableFormatter())
 
     # Starting makes thousands of objects that all stay: looking for garbage among them takes a tenth of the time.
     gc.disable()
     try:
         from zoo.cli import app
     except ZooError as error:
-        print(f"zoo: {error}", file=sys.stderr)
+        print(f"zoo: {one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     gc.freeze()
     gc.enable()

@@ -34,7 +34,8 @@ _BOUNDS = {
 _PATTERNS = {
     r"^[a-z0-9][a-z0-9._-]*$": "lower case letters, digits, dots, dashes and underscores",
     r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?$": "a model's name, or family/model",
-    r"^[A-Za-z0-9][\w.-]*/[\w.-]+$": "a repository on the hub, organisation/name",
+    r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*$": "a repository on the hub, organisation/name",
+    r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$": "a branch, a tag or a commit",
     r"^[A-Za-z0-9][\w-]*$": "letters, digits, dashes and underscores",
     r"^https?://\S+$": "an address that begins with https://",
     r"^[0-9a-f]{64}$": "the 64 lower case hexadecimal digits of a SHA-256",

@@ -23,6 +23,7 @@ from zoo.hookcalls import Called, call_hooks, load_plugin
 from zoo.registration import CORE_COMMANDS as CORE_COMMANDS
 from zoo.registration import Collected
 from zoo.registry import Registry, UnknownBase
+from zoo.terminal import one_line
 
 DISTRIBUTION = "zoo-framework"
 
@@ -53,6 +54,10 @@ class Host:
 
     registry: Registry
     records: tuple[PluginRecord, ...]
+
+
+def _say(line: str) -> None:
+    print(f"zoo: {one_line(line)}", file=sys.stderr)
 
 
 def _origin(record: PluginRecord) -> str:
@@ -101,7 +106,7 @@ class _Loader:
                 called = call()
             record = self._change(record, hooks=called.hooks, api=called.api)
             for message in called.deprecated:
-                print(f"zoo: plugin {name!r}{_origin(record)}: deprecated: {message}", file=sys.stderr)
+                _say(f"plugin {name!r}{_origin(record)}: deprecated: {message}")
             self._settle(record, called.collected)
         except (Exception, SystemExit) as error:
             self._fail(record, error)
@@ -132,7 +137,7 @@ class _Loader:
         origin = _origin(record)
         if os.environ.get("ZOO_STRICT_PLUGINS") == "1":
             raise PluginError(f"plugin {record.name!r}{origin} failed: {message}") from error
-        print(f"zoo: plugin {record.name!r}{origin} failed: {message}", file=sys.stderr)
+        _say(f"plugin {record.name!r}{origin} failed: {message}")
         self._change(record, status="failed", error=message)
 
     def _change(self, record: PluginRecord, **changes: Any) -> PluginRecord:
@@ -176,7 +181,7 @@ def _loose_files(value: str) -> Iterable[Path]:
     for folder in filter(None, value.split(os.pathsep)):
         path = Path(folder).expanduser()
         if not path.is_dir():
-            print(f"zoo: ZOO_PATH names {folder}, which is not a folder", file=sys.stderr)
+            _say(f"ZOO_PATH names {folder}, which is not a folder")
             continue
         yield from sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml") and file.is_file())
 
@@ -206,7 +211,7 @@ def load() -> Host:
         else:
             loader.load(point.name, distribution, version, partial(load_plugin, point.load, point.name, point.module))
     for name in sorted((wanted | unwanted) - {point.name for point in points}):
-        print(f"zoo: ZOO_PLUGINS: {unknown('plugin', name, [one.name for one in points])}", file=sys.stderr)
+        _say(f"ZOO_PLUGINS: {unknown('plugin', name, [one.name for one in points])}")
     for path in _loose_files(os.environ.get("ZOO_PATH", "")):
         loader.load(path.stem, None, None, partial(_loose_family, path))
     loader.load_waiting()

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from tests.checkpoints import SMALL
 from zoo import plugins
 from zoo.cli import app
+from zoo.scaffold import family_yaml
+from zoo.scaffold.facts import Facts
 from zoo.stages.validate import validate
 from zoo.testing.checkpoint import write_tokenizer
 
@@ -118,7 +120,7 @@ def test_a_plugins_test_file_is_two_lines(here) -> None:
     ("arguments", "message"),
     [
         (["llama"], "is declared by plugin 'llama'"),
-        (["Bad Name"], "is no name"),
+        (["Bad Name"], "is not a name"),
         (["taken"], "not empty"),
         (["mine", "--from", "./nowhere"], "no such folder"),
         (["mine", "--weights", "a/b"], "goes with --fine-tune-of"),
@@ -164,3 +166,41 @@ def test_a_new_project_installs_and_passes_its_own_tests(checkpoint, here) -> No
         [sys.executable, "-m", "zoo", "list", "--family", "nice"], env=environment, capture_output=True, text=True
     )
     assert "nice_model" in listed.stdout
+
+
+ODD = (
+    "no",
+    "1e3",
+    "a: b",
+    "{x}",
+    "a #b",
+    "'",
+    '"',
+    "[a]",
+    "&a",
+    "*a",
+    "!!str a",
+    "- a",
+    "a\nb: 1",
+    "null",
+    "0x10",
+    "1:30",
+)
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_what_a_checkpoint_says_stands_in_the_yaml_as_it_was(text) -> None:
+    facts = Facts(
+        "mine", "mine-7b", text, organisation=text, licence=text, model_type=text, tokens={text: 1}, source=text,
+        chat_template=text,
+    )  # fmt: skip
+    data = yaml.safe_load(family_yaml(facts))
+    assert [data["title"], data["organisation"], data["licence"]["id"], data["claims"]] == [text, text, text, [text]]
+    assert data["models"][0]["chat_template"] == data["models"][0]["source"] == text
+    assert data["tokens"] == {text: 1}
+    assert set(data) == {"name", "title", "organisation", "licence", "claims", "architecture", "tokens", "models"}
+
+
+@pytest.mark.parametrize("name", ["mine\n", "-mine", "Mine", "../mine", "mi ne", ""])
+def test_a_name_that_is_not_one(name, here) -> None:
+    assert "is not a name" in zoo("new", "--", name, code=2)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.group import ZooGroup
+from zoo.cli.output import echo
 
 app = typer.Typer(
     name="zoo",
@@ -24,7 +25,7 @@ def _version(value: bool) -> None:
     if value:
         from zoo import __version__
 
-        typer.echo(f"zoo {__version__}")
+        echo(f"zoo {__version__}")
         raise typer.Exit
 
 

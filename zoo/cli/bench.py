@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.output import echo
 from zoo.cli.progress import progress_bar
 from zoo.errors import UsageError, ZooError
 
@@ -169,7 +170,7 @@ def _require_place(option: str, path: Path | None) -> None:
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise ZooError(f"{option} {path}: cannot be written")
     if path.exists():
-        typer.echo(f"zoo: {option} {path}: is there; it is replaced when the measurement ends", err=True)
+        echo(f"zoo: {option} {path}: is there; it is replaced when the measurement ends", err=True)
 
 
 def _write(done: Bench, csv: Path | None, svg: Path | None) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import typer
-
-from zoo.cli.output import print_table
+from zoo.cli.output import echo, print_table
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
@@ -20,18 +18,18 @@ STATISTICS = ("mean", "median", "p99")
 
 def print_bench(done: Bench) -> None:
     """Print one workload at length, several as a table of a line each."""
-    typer.echo(_title(done))
-    typer.echo()
+    echo(_title(done))
+    echo()
     if len(done.rows) == 1:
         _print_one(done.rows[0])
     else:
         _print_many(done.rows)
     for one in done.skipped:
-        typer.echo(f"skipped {one.label}: {one.reason}")
+        echo(f"skipped {one.label}: {one.reason}")
     for line in _notes(done):
-        typer.echo(line)
+        echo(line)
     if done.path is not None:
-        typer.echo(f"report: {done.path}")
+        echo(f"report: {done.path}")
 
 
 def _title(done: Bench) -> str:
@@ -57,7 +55,7 @@ def _print_one(row: Row) -> None:
         ],
         right=(1, 2, 3),
     )
-    typer.echo()
+    echo()
     print_table(
         ["THROUGHPUT", "A SECOND"],
         [
@@ -68,9 +66,9 @@ def _print_one(row: Row) -> None:
         ],
         right=(1,),
     )
-    typer.echo()
+    echo()
     failed = f", {row.failed} failed" if row.failed else ""
-    typer.echo(
+    echo(
         f"{row.completed} requests completed{failed} in {row.duration:.2f} s: {row.total_input_tokens:,} tokens in, "
         f"{row.total_output_tokens:,} out"
     )
@@ -92,7 +90,7 @@ def _print_many(rows: list[Row]) -> None:
         ],
         right=range(1, 6),
     )
-    typer.echo()
+    echo()
     print_table(
         ["MEAN / MEDIAN / P99, MS", *(name.upper() for _, name in LATENCIES)],
         [
@@ -107,7 +105,7 @@ def _print_many(rows: list[Row]) -> None:
         ],
         right=range(1, 5),
     )
-    typer.echo()
+    echo()
 
 
 def _notes(done: Bench) -> Iterator[str]:

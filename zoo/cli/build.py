@@ -9,7 +9,7 @@ import typer
 
 from zoo.cli.documents import build_documents
 from zoo.cli.options import GIVEN
-from zoo.cli.output import print_json
+from zoo.cli.output import echo, print_json
 from zoo.errors import UsageError
 from zoo.units import bytes_text
 
@@ -189,7 +189,7 @@ def _print_built(built: Built, mixed: MixedChoice | None, *, as_json: bool) -> N
         )
         return
     done = "already built" if already_built else "built"
-    typer.echo(
+    echo(
         f"{done} {package.path}: {manifest.recipe.precision}, {bytes_text(size)}, "
         f"{manifest.bits_per_weight:.2f} bits per weight, recipe {manifest.recipe_hash[:12]}"
     )
@@ -211,6 +211,6 @@ def _print_plan(plan: Any) -> None:
     ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        typer.echo(f"{name.ljust(width)}  {value}")
+        echo(f"{name.ljust(width)}  {value}")
     for number, step in enumerate(plan.steps, 1):
-        typer.echo(f"{number}. {step}")
+        echo(f"{number}. {step}")

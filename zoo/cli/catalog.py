@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import print_json
+from zoo.cli.output import echo, print_json
 from zoo.units import bytes_text
 
 
@@ -24,5 +24,5 @@ def catalog(
     if as_json:
         print_json({"catalog": str(output), **made})
         return
-    typer.echo(f"wrote {output / 'index.html'}: {made['models']} models of {made['families']} families")
-    typer.echo(f"{made['files']} files, {bytes_text(made['bytes'])}", err=True)
+    echo(f"wrote {output / 'index.html'}: {made['models']} models of {made['families']} families")
+    echo(f"{made['files']} files, {bytes_text(made['bytes'])}", err=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import print_json, print_table
+from zoo.cli.output import echo, print_json, print_table
 from zoo.errors import UsageError
 
 
@@ -32,7 +32,7 @@ def doctor(
         if model is None:
             raise UsageError("--requirements needs a MODEL, whose family was tested with those versions")
         for line in pinned_requirements(host().registry, model):
-            typer.echo(line)
+            echo(line)
         return
     found = diagnose(host(), model, target, precision=precision, weights=weights)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from zoo.cli.output import print_json
+from zoo.cli.output import echo, print_json
 from zoo.toolchain import ToolCommand
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ def build_documents(
     work = work_folder(path)
     missing = [one for one in written.commands if not one.run]
     for one in missing:
-        typer.echo(f"zoo: not on this machine: {one.purpose} with: {one.line}", err=True)
+        echo(f"zoo: not on this machine: {one.purpose} with: {one.line}", err=True)
     for one in written.commands:
         if one.run:
-            typer.echo(f"zoo: in {work}: {one.line}", err=True)
+            echo(f"zoo: in {work}: {one.line}", err=True)
     code = run_commands(written.commands, work, recipe.hash, again=force)
     if code:
         failed = f"{_programs(written.commands)} failed with exit code {code}"
-        typer.echo(f"zoo: {failed}; its files are in {work}, and the same command tries again", err=True)
+        echo(f"zoo: {failed}; its files are in {work}, and the same command tries again", err=True)
         raise typer.Exit(code)
     heading = "already built" if written.already_built else "built"
     _report(path, names, written.commands, recipe, as_json, heading=heading, ran=True)
@@ -92,16 +92,16 @@ def _report(
             }
         )
         return
-    typer.echo(f"{heading} {folder}: {recipe.precision} for {recipe.target.name}, recipe {recipe.hash[:12]}")
+    echo(f"{heading} {folder}: {recipe.precision} for {recipe.target.name}, recipe {recipe.hash[:12]}")
     for name in names:
-        typer.echo(f"  {name}")
+        echo(f"  {name}")
     if ran:
-        typer.echo(f"{_programs(commands)} ran")
+        echo(f"{_programs(commands)} ran")
         return
     programs = _programs(commands)
     lead = f"{programs} is not on the PATH, so nothing was run. Where it is:" if programs else "Commands:"
-    typer.echo(lead)
+    echo(lead)
     work = shlex.quote(str(work_folder(folder)))
-    typer.echo(f"  mkdir -p {work} && cd {work}")
+    echo(f"  mkdir -p {work} && cd {work}")
     for one in commands:
-        typer.echo(f"  {one.line}")
+        echo(f"  {one.line}")

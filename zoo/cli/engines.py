@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 import typer
 
+from zoo.cli.output import echo
+
 
 def serve_by_engine(
     engine: str,
@@ -52,20 +54,20 @@ def serve_by_engine(
         target_options=options or {},
     )
     prepared = stage.prepare(registry, request, host=host, port=port, api_key=api_key)
-    typer.echo(f"zoo: {model} is licensed {describe_licence(prepared.licence)}", err=True)
+    echo(f"zoo: {model} is licensed {describe_licence(prepared.licence)}", err=True)
     note = prepared.licence.note
     if note:
-        typer.echo(f"zoo: {' '.join(note.split())}", err=True)
+        echo(f"zoo: {' '.join(note.split())}", err=True)
     program = prepared.command.argv[0]
     if not prepared.installed:
         install = prepared.tool.install if prepared.tool is not None else "install it"
-        typer.echo(f"To install {program}: {install}. Then:")
-        typer.echo(f"  cd {shlex.quote(str(prepared.folder))}")
-        typer.echo(f"  {prepared.command.line}")
-        typer.echo(f"zoo: {program} is not on the PATH, so nothing is served", err=True)
+        echo(f"To install {program}: {install}. Then:")
+        echo(f"  cd {shlex.quote(str(prepared.folder))}")
+        echo(f"  {prepared.command.line}")
+        echo(f"zoo: {program} is not on the PATH, so nothing is served", err=True)
         raise typer.Exit(1)
-    typer.echo(f"zoo: in {prepared.folder}: {prepared.command.line}", err=True)
+    echo(f"zoo: in {prepared.folder}: {prepared.command.line}", err=True)
     code = stage.serve(prepared)
     if code:
-        typer.echo(f"zoo: {program} ended with exit code {code}", err=True)
+        echo(f"zoo: {program} ended with exit code {code}", err=True)
     raise typer.Exit(code)

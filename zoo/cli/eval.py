@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.output import figure_text, print_json, print_table
+from zoo.cli.output import echo, figure_text, print_json, print_table
 from zoo.cli.progress import progress_bar
 from zoo.errors import UsageError
 
@@ -60,7 +60,7 @@ def evaluate(
 
     registry = host().registry
     if list_tasks:
-        print_json(sorted(registry.tasks)) if as_json else typer.echo("\n".join(sorted(registry.tasks)))
+        print_json(sorted(registry.tasks)) if as_json else echo("\n".join(sorted(registry.tasks)))
         return
     if model is None:
         raise UsageError("name a package, or a model that is built: zoo eval MODEL --tasks a,b")
@@ -103,8 +103,8 @@ def _line(step: Step) -> str:
 def _print(done: Evaluation) -> None:
     first = done.reports[0]
     name = f"{first.family}/{first.model}" if first.family else first.model
-    typer.echo(f"{name} {first.precision}, recipe {first.recipe_hash[:12]}")
-    typer.echo()
+    echo(f"{name} {first.precision}, recipe {first.recipe_hash[:12]}")
+    echo()
     print_table(
         ["TASK", "SCORED BY", "SHOTS", "SAMPLES", "METRIC", "VALUE", "STDERR"],
         [row for report in done.reports for row in _rows(report)],
@@ -112,11 +112,11 @@ def _print(done: Evaluation) -> None:
     )
     for comparison in done.comparisons:
         _print_comparison(comparison)
-    typer.echo()
+    echo()
     for note in done.notes:
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")
     for path in (*done.paths, *done.samples):
-        typer.echo(f"{'samples' if path.suffix == '.jsonl' else 'report'}: {path}")
+        echo(f"{'samples' if path.suffix == '.jsonl' else 'report'}: {path}")
 
 
 def _rows(report: Report) -> Iterator[tuple[str, ...]]:
@@ -145,9 +145,9 @@ def number(measured: Any, metric: str) -> str:
 
 
 def _print_comparison(one: Comparison) -> None:
-    typer.echo()
+    echo()
     agreement = f", the same answer at {one.agreement:.2%}" if one.agreement is not None else ""
-    typer.echo(f"{one.task}: {one.what} against {one.other}, {one.samples} samples{agreement}")
+    echo(f"{one.task}: {one.what} against {one.other}, {one.samples} samples{agreement}")
     print_table(
         ["METRIC", one.what.upper(), one.other.upper(), "DIFFERENCE", "STDERR"],
         [
@@ -159,4 +159,4 @@ def _print_comparison(one: Comparison) -> None:
         ],
         right=(1, 2, 3, 4),
     )  # fmt: skip
-    typer.echo(one.verdict)
+    echo(one.verdict)

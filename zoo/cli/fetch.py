@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import print_json
+from zoo.cli.output import echo, print_json
 from zoo.cli.progress import fetch_progress
 from zoo.errors import UsageError
 from zoo.units import bytes_text
@@ -54,4 +54,4 @@ def fetch(
 
 def _print(what: str, files: int, size: int, downloaded: int) -> None:
     came = f"{bytes_text(downloaded)} downloaded" if downloaded else "already here"
-    typer.echo(f"{what}, {files} file{'s' if files != 1 else ''}, {bytes_text(size)}, {came}")
+    echo(f"{what}, {files} file{'s' if files != 1 else ''}, {bytes_text(size)}, {came}")

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from zoo.cli.output import print_notice
 from zoo.errors import ZooError
 
 
@@ -43,7 +44,7 @@ class ZooGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except ZooError as error:
-            typer.echo(f"zoo: {error}", err=True)
+            print_notice(str(error))
             raise typer.Exit(error.exit_code) from error
         except TyperException as error:
             raise _end(error) from None
@@ -51,12 +52,12 @@ class ZooGroup(TyperGroup):
             if error.errno == errno.EPIPE:
                 raise
             where = f": {error.filename}" if error.filename else ""
-            typer.echo(f"zoo: {error.strerror or error}{where}", err=True)
+            print_notice(f"{error.strerror or error}{where}")
             raise typer.Exit(1) from error
 
 
 def _end(error: TyperException) -> typer.Exit:
     """Say what was wrong with the command line, in one line."""
     message = error.format_message() if hasattr(error, "format_message") else str(error)
-    typer.echo(f"zoo: {' '.join(message.split())}", err=True)
+    print_notice(message)
     return typer.Exit(int(getattr(error, "exit_code", 2)))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
-from zoo.cli.output import print_table
+from zoo.cli.output import echo, print_table
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
@@ -31,10 +29,10 @@ def print_choice(choice: MixedChoice) -> None:
     titles = ("WEIGHT", "PRECISION", "SIZE", f"KL {choice.low}", f"KL {choice.high}", "GAIN, NATS/GB")
     print_table(titles, rows, right=(2, 3, 4, 5))
     if len(others) > MISSED:
-        typer.echo(f"… and {len(others) - MISSED} more at {choice.low}")
-    typer.echo(
+        echo(f"… and {len(others) - MISSED} more at {choice.low}")
+    echo(
         f"{len(raised)} of {len(choice.weights)} weights at {choice.high}: "
         f"{choice.bits_per_weight:.2f} bits per weight of {choice.budget:.2f} allowed, "
         f"predicted KL {choice.predicted_kl:.1e}"
     )
-    typer.echo(f"without --mixed: {choice.plain_bits_per_weight:.2f} bits per weight, {choice.plain_kl:.1e}")
+    echo(f"without --mixed: {choice.plain_bits_per_weight:.2f} bits per weight, {choice.plain_kl:.1e}")

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.output import echo
 from zoo.errors import UsageError
+from zoo.terminal import command_line
 
 
 def new(
@@ -33,12 +35,14 @@ def new(
         if weights is None or source is not None:
             raise UsageError("a fine-tune takes --weights, where they are, and no --from")
         file = new_fine_tune(registry, name, fine_tune_of, weights, output or Path(f"{name}.yaml"))
-        typer.echo(str(file))
-        typer.echo("Loose YAML is found in the folders of ZOO_PATH; a plugin registers it by path.", err=True)
+        echo(str(file))
+        echo("Loose YAML is found in the folders of ZOO_PATH; a plugin registers it by path.", err=True)
         return
     if weights is not None:
         raise UsageError("--weights goes with --fine-tune-of; a family is read with --from")
     folder = output or Path(name)
     for path in new_family(registry, name, source, folder):
-        typer.echo(str(path))
-    typer.echo(f"Next: pip install -e '{folder}[test]' && zoo validate {folder} && pytest {folder}", err=True)
+        echo(str(path))
+    install = command_line("pip", "install", "-e", f"{folder}[test]")
+    checks = f"{command_line('zoo', 'validate', folder)} && {command_line('pytest', folder)}"
+    echo(f"Next: {install} && {checks}", err=True)

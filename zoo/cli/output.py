@@ -11,6 +11,12 @@ from typing import Any
 import typer
 
 from zoo.errors import UsageError
+from zoo.terminal import one_line, printable
+
+
+def echo(text: str = "", *, err: bool = False) -> None:
+    """Print lines on stdout or stderr; what could steer a terminal is written out."""
+    typer.echo(printable(text), err=err)
 
 
 def print_json(value: Any) -> None:
@@ -19,12 +25,12 @@ def print_json(value: Any) -> None:
     def plain(item: Any) -> Any:
         return item.model_dump(mode="json") if hasattr(item, "model_dump") else str(item)
 
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=plain))
+    echo(json.dumps(value, indent=2, ensure_ascii=False, default=plain))
 
 
 def print_notice(line: str) -> None:
     """Print a line about what happens beside the result on stderr."""
-    typer.echo(f"zoo: {line}", err=True)
+    echo(f"zoo: {one_line(line)}", err=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> None:
@@ -35,7 +41,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
         rows: the cells, printed as they are.
         right: indexes of the columns to align to the right.
     """
-    lines = [tuple(row) for row in rows]
+    lines = [tuple(one_line(cell) for cell in row) for row in rows]
     aligned = set(right)
     if sys.stdout.isatty():
         from rich.console import Console

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import print_json
+from zoo.cli.output import echo, print_json
 from zoo.cli.progress import step_progress
 from zoo.units import bytes_text
 
@@ -47,9 +47,9 @@ def prepare(
             }
         )
         return
-    typer.echo(
+    echo(
         f"{'prepared' if done.made else 'already prepared'} {opened.path.name}: {bytes_text(done.disk_bytes)} in "
         f"{done.folder}"
     )
     if done.trial is not None:
-        typer.echo(f"long prompts: {'row-wise' if done.rowwise else 'not row-wise'} ({done.trial})")
+        echo(f"long prompts: {'row-wise' if done.rowwise else 'not row-wise'} ({done.trial})")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.output import figure_text, print_json, print_table
+from zoo.cli.output import echo, figure_text, print_json, print_table
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def report(
     else:
         print_table([one.upper() for one in titles], _lines(table, repeat=False), right)
     for note in dict.fromkeys(_notes(table)):
-        typer.echo(f"{'' if not markdown else chr(10)}{note}")
+        echo(f"{'' if not markdown else chr(10)}{note}")
 
 
 def _lines(table: Table, *, repeat: bool) -> Iterator[list[str]]:
@@ -78,7 +78,7 @@ def _print_markdown(titles: list[str], lines: Iterator[list[str]], right: range)
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
-    typer.echo(line(titles))
-    typer.echo(line(["---:" if index in right else "---" for index in range(len(titles))]))
+    echo(line(titles))
+    echo(line(["---:" if index in right else "---" for index in range(len(titles))]))
     for one in lines:
-        typer.echo(line(one))
+        echo(line(one))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.output import echo
 from zoo.units import bytes_text
 
 
@@ -25,4 +26,4 @@ def remove(
     path = locate_package(host().registry, package, precision)
     recipe_hash = read_manifest(path).recipe_hash
     size = remove_package(path) + clear(recipe_hash)
-    typer.echo(f"removed {path}: {bytes_text(size)}")
+    echo(f"removed {path}: {bytes_text(size)}")

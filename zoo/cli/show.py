@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import print_json, print_table
+from zoo.cli.output import echo, print_json, print_table
 
 
 def show(
@@ -22,9 +22,9 @@ def show(
     if as_json:
         print_json(description)
         return
-    typer.echo(description.model)
+    echo(description.model)
     for section, fields in description.fields.items():
-        typer.echo(f"\n{section}")
+        echo(f"\n{section}")
         print_table(
             ["  FIELD", "VALUE", "FROM"],
             [(f"  {name}", _text(field.value), field.origin) for name, field in fields.items()],

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import print_json
+from zoo.cli.output import echo, print_json
 
 
 def validate(
@@ -24,8 +24,8 @@ def validate(
         print_json({"ok": found.ok, **found.model_dump(mode="json")})
     else:
         for one in found.findings:
-            typer.echo(str(one))
+            echo(str(one))
         counts = ", ".join(f"{found.count(kind)} {kind}s" for kind in ("error", "warning", "note"))
-        typer.echo(f"{len(found.files)} declarations: {counts}", err=True)
+        echo(f"{len(found.files)} declarations: {counts}", err=True)
     if not found.ok:
         raise typer.Exit(1)

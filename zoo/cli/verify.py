@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.output import print_json, print_table
+from zoo.cli.output import echo, print_json, print_table
 from zoo.cli.progress import step_progress
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def _files(model: str, precision: str | None, *, as_json: bool) -> None:
         print_json({"package": str(folder), "files": len(manifest.files), "bad": bad})
     elif bad:
         for line in bad:
-            typer.echo(line)
+            echo(line)
     else:
-        typer.echo(f"{folder.name}: {len(manifest.files)} files, all as they were built")
+        echo(f"{folder.name}: {len(manifest.files)} files, all as they were built")
     if bad:
         raise typer.Exit(1)
 
@@ -68,28 +68,28 @@ def _print(done: Verification) -> None:
     name = f"{report.family}/{report.model}" if report.family else report.model
     reference = str(report.settings.get("reference", "transformers"))
     version = f" {report.versions[reference]}" if reference in report.versions else ""
-    typer.echo(
+    echo(
         f"{name} {report.precision}, recipe {report.recipe_hash[:12]}, against {reference}{version} "
         f"at {figures.positions} positions"
     )
-    typer.echo()
+    echo()
     print_table(
         ["CHECK", "MEASURED", "LIMIT", ""],
         [(one.name, _value(one, one.value), _limit(one), "ok" if one.passed else "FAILED") for one in verdict.checks],
         right=(1, 2),
     )
-    typer.echo()
+    echo()
     for line in _also(figures):
-        typer.echo(line)
-    typer.echo(f"report: {done.path}")
+        echo(line)
+    echo(f"report: {done.path}")
     if verdict.passed:
-        typer.echo("verified")
+        echo("verified")
         return
-    typer.echo()
+    echo()
     if verdict.diverging is None:
-        typer.echo("not verified; no single layer is past its tolerance, the errors add up")
+        echo("not verified; no single layer is past its tolerance, the errors add up")
     else:
-        typer.echo(f"not verified; the first that diverges: {verdict.diverging}")
+        echo(f"not verified; the first that diverges: {verdict.diverging}")
     print_table(
         ["PLACE", "ERROR SO FAR", "ITS OWN"],
         [(one.name, _number(one.carried), _number(one.own)) for one in figures.places],

@@ -6,13 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from zoo.declarations.base import HttpUrl, HubId, Name, Sha256, Value
+from zoo.declarations.base import HttpUrl, HubId, Name, Revision, Sha256, Value
 from zoo.declarations.licence import Licence
 
 
 def _stays_inside(path: str) -> str:
     if path.startswith("/") or "\\" in path or "\0" in path or not {"..", "."}.isdisjoint(path.split("/")):
         raise ValueError(f"{path!r} leaves its folder; state a relative path without '..'")
+    if path.startswith("-"):
+        raise ValueError(f"{path!r} begins with a dash, which commands take for an option")
     return path
 
 
@@ -42,7 +44,7 @@ class Dataset(Value):
     summary: str | None = None
     hub: HubId | None = None
     """The hub dataset repository; absent when every file has its own address."""
-    revision: str = "main"
+    revision: Revision = "main"
     files: Annotated[tuple[DatasetFile, ...], Field(min_length=1)]
     format: Name
     """How a row reads: ``text-jsonl``, ``alpaca``, ``ceval``, ``sharegpt``, ``opencompass`` or a plugin's own."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import Field, JsonValue, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 
 from zoo.declarations.architecture import ArchitectureFields
-from zoo.declarations.base import HttpUrl, HubId, Name, Value
+from zoo.declarations.base import HttpUrl, HubId, Name, Revision, Value
 from zoo.declarations.conversation import Thinking, ToolFormat
 from zoo.declarations.dataset import DatasetUses
 from zoo.declarations.licence import Licence
@@ -24,6 +25,24 @@ MAX_BASES = 16
 """How many models may be based on each other in a row; what a model inherits is looked up along them."""
 
 
+def _runs_no_code(targets: dict[str, dict[str, JsonValue]]) -> dict[str, dict[str, JsonValue]]:
+    """Refuse an option of any tool that makes it run a checkpoint's code; only a user may ask for that."""
+    waiting: list[JsonValue] = [*targets.values()]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            for key in value:
+                if re.sub(r"[^a-z]", "", key.lower()).startswith("trustremote"):
+                    raise ValueError(f"{key!r} lets a checkpoint's own code run; a declaration does not enable that")
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return targets
+
+
+TargetOptions = Annotated[dict[Name, dict[str, JsonValue]], AfterValidator(_runs_no_code)]
+
+
 class Paper(Value):
     """A paper that describes the family."""
 
@@ -35,7 +54,7 @@ class Weights(Value):
     """Where a model's weights are: a hub repository, or a folder beside the declaration."""
 
     hub: HubId | None = None
-    revision: str = "main"
+    revision: Revision = "main"
     path: str | None = None
     """A folder, relative to the declaring file: weights that a plugin ships."""
 
@@ -89,7 +108,7 @@ class Model(Value):
     chat: bool | None = None
     """Tuned to converse: scored by what it generates, prompted through its template."""
     licence: Licence | None = None
-    targets: dict[Name, dict[str, JsonValue]] = Field(default_factory=dict)
+    targets: TargetOptions = Field(default_factory=dict)
     pretraining_tokens: int | None = Field(default=None, gt=0)
     note: str | None = None
     source: str | None = None
@@ -120,7 +139,7 @@ class Family(Value):
     thinking: Thinking | None = None
     """How the models mark their thoughts; a model's own wins."""
     datasets: DatasetUses = DatasetUses()
-    targets: dict[Name, dict[str, JsonValue]] = Field(default_factory=dict)
+    targets: TargetOptions = Field(default_factory=dict)
     """What the family changes of a target's defaults; the target's own options model checks it."""
     tested_versions: dict[str, str] = Field(default_factory=dict)
     """Versions of tools and libraries that the family was tested with."""

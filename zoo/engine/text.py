@@ -11,7 +11,7 @@ from typing import Any
 from zoo.engine.vocabulary import Kind, kind_of, token_bytes
 from zoo.errors import UsageError
 
-_BYTE = re.compile(r"^<0x([0-9A-F]{2})>$")
+_BYTE = re.compile(r"^<0x([0-9A-F]{2})>\Z")
 WINDOW = 8
 """Tokens before a new one that decide how it reads (a leading space, the bytes before it)."""
 LONG_RUN = 32

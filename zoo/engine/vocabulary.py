@@ -12,7 +12,7 @@ import re
 from functools import cache
 from typing import Any, Literal
 
-_BYTE = re.compile(r"^<0x([0-9A-F]{2})>$")
+_BYTE = re.compile(r"^<0x([0-9A-F]{2})>\Z")
 Kind = Literal["byte-level", "spaces", "other"]
 
 

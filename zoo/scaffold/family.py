@@ -21,7 +21,7 @@ def family_yaml(facts: Facts) -> str:
     numbers = facts.numbers or EXAMPLE_NUMBERS
     lines = [
         "# yaml-language-server: $schema=../family.schema.json",
-        f"name: {facts.name}",
+        f"name: {plain(facts.name)}",
         f"title: {plain(facts.title)}",
     ]
     if facts.organisation is not None:
@@ -33,18 +33,22 @@ def family_yaml(facts: Facts) -> str:
             f"licence: {{id: unknown}}  # {QUESTION}: which licence? An SPDX id or the hub's tag; url, commercial_use"
         )
     if facts.model_type is not None:
-        lines.append(f"model_type: {facts.model_type}" if facts.claimed else f"claims: [{facts.model_type}]")
+        lines.append(
+            f"model_type: {plain(facts.model_type)}" if facts.claimed else f"claims: [{plain(facts.model_type)}]"
+        )
     lines.append(
         "architecture:" + ("" if facts.numbers else f"  # {QUESTION}: put your config.json's numbers here and below")
     )
     lines += [f"  {name}: {plain(value)}" for name, value in numbers.items() if name not in SIZES]
     if facts.tokens:
         lines.append(f"tokens: {plain(facts.tokens)}")
-    lines += ["models:", f"  - name: {facts.model}"]
+    lines += ["models:", f"  - name: {plain(facts.model)}"]
     if facts.hub is not None:
-        lines.append(f"    weights: {{hub: {facts.hub}}}")
+        lines.append(f"    weights: {{hub: {plain(facts.hub)}}}")
     else:
-        lines.append(f"    weights: {{hub: your-name/{facts.model}}}  # {QUESTION}: where are the weights on the hub?")
+        lines.append(
+            f"    weights: {{hub: {plain(f'me/{facts.model}')}}}  # {QUESTION}: where are the weights on the hub?"
+        )
     lines.append("    architecture:")
     lines += [f"      {name}: {plain(numbers[name])}" for name in SIZES if name in numbers]
     if facts.chat_template is not None:
@@ -57,17 +61,23 @@ def family_yaml(facts: Facts) -> str:
 def plain(value: Any) -> str:
     """Write a value on one line, as YAML reads it back."""
     text = json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and yaml.safe_load(f"{{a: {value}}}" if _simple(value) else "1") == {"a": value}:
+    if isinstance(value, str) and _reads_back(value):
         return value
     if isinstance(value, float):
         return text if "." in text else text.replace("e", ".0e")
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {plain(one)}" for name, one in value.items()) + "}"
+        return "{" + ", ".join(f"{plain(str(name))}: {plain(one)}" for name, one in value.items()) + "}"
     return text
 
 
-def _simple(text: str) -> bool:
-    return all(one.isalnum() or one in " ._-/" for one in text)
+def _reads_back(text: str) -> bool:
+    """Tell whether YAML reads a text without quotes as that text."""
+    if not all(char.isalnum() or char in " ._-/" for char in text):
+        return False
+    try:
+        return bool(yaml.safe_load(f"{{a: {text}}}") == {"a": text})
+    except (yaml.YAMLError, ValueError):
+        return False
 
 
 def _template(template: str) -> list[str]:

@@ -12,9 +12,9 @@ def fine_tune_yaml(name: str, base: str, licence: str, weights: str) -> str:
         weights: what stands after ``weights:``, for example ``{hub: me/tuned}``.
     """
     return (
-        f"name: {name}\n"
-        f"title: {name}\n"
+        f"name: {plain(name)}\n"
+        f"title: {plain(name)}\n"
         f"licence: {{id: {plain(licence)}}}\n"
         "models:\n"
-        f"  - {{name: {name}, base: {base}, weights: {weights}}}\n"
+        f"  - {{name: {plain(name)}, base: {plain(base)}, weights: {weights}}}\n"
     )

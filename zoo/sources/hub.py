@@ -22,13 +22,14 @@ from zoo.sources.repository import Repository, inspect
 from zoo.sources.safetensors import MAX_HEADER
 from zoo.sources.transfer import Arrival
 from zoo.sources.weightfiles import absence, choose, is_index, shards, siblings
+from zoo.terminal import command_line
 
 PAGE = "README.md"
 """The repository's page; its head states the licence."""
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]*\w$")
-_LIKE_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-_REVISION = re.compile(r"^\w[\w./-]*$")
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]*\w\Z")
+_LIKE_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+\Z")
+_REVISION = re.compile(r"^\w[\w./-]*\Z")
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
 
@@ -211,7 +212,7 @@ def _from_cache(repository: str, revision: str, licence: Licence | None) -> Fetc
         partly = " (only part of it is)" if cached_snapshot(storage_folder(repository), revision) else ""
         raise ZooError(
             f"{repository} at {revision} is not on this machine{partly}, and the network is off (--offline or "
-            f"HF_HUB_OFFLINE); run `zoo fetch {repository}` with the network on"
+            f"HF_HUB_OFFLINE); run `{command_line('zoo', 'fetch', repository)}` with the network on"
         )
     names = sorted({*companion_names(sorted(os.listdir(snapshot))), *(_build_files(snapshot) or ())})
     sizes = {name: (snapshot / name).stat().st_size for name in names}

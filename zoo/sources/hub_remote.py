@@ -20,6 +20,7 @@ from zoo.sources.repository import Repository
 from zoo.sources.safetensors import MAX_HEADER, Header
 from zoo.sources.transfer import Wanted, continues
 from zoo.sources.weightfiles import choose, header_from, is_index, read_headers
+from zoo.terminal import command_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +78,9 @@ class RemoteCheckpoint:
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Refuse: the weights are not here."""
-        raise ZooError(f"{self.name}: its weights are not on this machine; run `zoo fetch {self.name}`")
+        raise ZooError(
+            f"{self.name}: its weights are not on this machine; run `{command_line('zoo', 'fetch', self.name)}`"
+        )
 
     def companion(self, name: str) -> bytes | None:
         """Read a file beside the weights, or None."""

@@ -11,6 +11,7 @@ from zoo.sources.hub import bring_companions, check_id, check_revision, is_hub_i
 from zoo.sources.hub_errors import declared_licence
 from zoo.sources.hub_remote import RemoteCheckpoint
 from zoo.sources.repository import inspect
+from zoo.terminal import command_line
 
 
 class Hub:
@@ -38,7 +39,7 @@ class Hub:
         if offline:
             raise WeightsAbsent(
                 f"{location} at {wanted} is not on this machine, and the network is off (--offline or "
-                f"HF_HUB_OFFLINE); run `zoo fetch {location}` with the network on"
+                f"HF_HUB_OFFLINE); run `{command_line('zoo', 'fetch', location)}` with the network on"
             )
         remote = inspect(location, wanted, storage_folder(location), licence=declared_licence.get())
         bring_companions(remote)

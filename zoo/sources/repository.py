@@ -24,7 +24,7 @@ log = logging.getLogger("zoo")
 
 _SPARE = 64 * 2**20
 """Bytes that a download leaves free on the disk."""
-_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+_SHA256 = re.compile(r"^[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ def _stated_licence(info: Any) -> Licence:
         stated = ", ".join(map(str, stated))
     if not stated:
         return UNKNOWN_LICENCE.model_copy(update={"gated": bool(info.gated)})
-    url = link if isinstance(link, str) and re.match(r"^https?://\S+$", link) else None
+    url = link if isinstance(link, str) and re.match(r"^https?://\S+\Z", link) else None
     return Licence(id=str(stated)[:100], name=str(name)[:100] if name else None, url=url, gated=bool(info.gated))
 
 

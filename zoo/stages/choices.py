@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,18 +123,31 @@ def target_options(
         stated = family.family.targets.get(request.target, {})
     model = registry.target(request.target).Options
     whose = f"target {request.target!r}"
-    options = check_options(whose, model, {**stated, **request.target_options}, architecture)
+    of_strangers = stated.keys() - request.target_options.keys()
+    merged = {**stated, **request.target_options}
+    options = check_options(whose, model, merged, architecture, of_strangers)
     return dict(options.model_dump(mode="json"))
 
 
-def check_options(whose: str, model: Any, options: Mapping[str, Any], architecture: Architecture | None = None) -> Any:
+def check_options(
+    whose: str,
+    model: Any,
+    options: Mapping[str, Any],
+    architecture: Architecture | None = None,
+    declared: Iterable[str] = (),
+) -> Any:
     """Validate options by their model; its validators find the model's numbers in ``info.context["architecture"]``.
+
+    Args:
+        declared: the options that come from a declaration, a stranger's, in ``info.context["declared"]``.
 
     Raises:
         UsageError: naming the first option that is unknown or out of range.
     """
     try:
-        return model.model_validate(dict(options), context={"architecture": architecture})
+        return model.model_validate(
+            dict(options), context={"architecture": architecture, "declared": frozenset(declared)}
+        )
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(step) for step in first["loc"])

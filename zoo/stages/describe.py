@@ -145,7 +145,7 @@ def _targets(registry: Registry, model: DeclaredModel) -> dict[str, dict[str, Fi
         stated = model.target_options(name)
         try:
             target = registry.target(name)
-            checked = check_options(f"target {name!r}", target.Options, stated, model.architecture)
+            checked = check_options(f"target {name!r}", target.Options, stated, model.architecture, stated)
         except ZooError as error:  # one target that cannot be used hides nothing of the others
             sections[f"target {name}"] = {"problem": Field(value=str(error), origin="computed")}
             continue

@@ -15,6 +15,7 @@ from zoo.errors import UsageError, ZooError
 from zoo.registry import Registry
 from zoo.scaffold import family_yaml, fine_tune_yaml, project_files, slug
 from zoo.scaffold.facts import Facts
+from zoo.scaffold.family import plain
 from zoo.stages.locations import HUB, find_source, given_location
 from zoo.stages.resolve import checkpoint_licence, implied
 from zoo.stages.subject import Subject
@@ -57,7 +58,7 @@ def new_fine_tune(registry: Registry, name: str, base: str, weights: str, output
     if path.exists():
         where = f"{{path: {json.dumps(os.path.relpath(path, output.parent))}}}"
     elif find_source(registry, weights) == HUB:
-        where = f"{{hub: {weights}}}"
+        where = f"{{hub: {plain(weights)}}}"
     else:
         raise UsageError(f"--weights {weights}: there is no such folder, and it is no hub id")
     return _write(output, fine_tune_yaml(name, model.full_name, model.licence.id, where))
@@ -129,8 +130,8 @@ def _template(checkpoint: Checkpoint) -> str | None:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.match(name):
-        raise UsageError(f"{name!r} is no name: use lower case letters, digits, dots, dashes and underscores")
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is not a name: use lower case letters, digits, dots, dashes and underscores")
 
 
 def _require_empty(folder: Path) -> None:

@@ -24,6 +24,7 @@ from zoo.stages.request import Request as Request
 from zoo.stages.subject import Subject, identify
 from zoo.stages.tokens import resolve_tokens
 from zoo.stages.weights import licence_of, locate_weights, open_location_here, transformed
+from zoo.terminal import command_line
 
 if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
@@ -98,7 +99,7 @@ def resolve(
     if checkpoint is None and subject.declared is None:
         raise ZooError(
             f"{subject.label} is not declared, its config.json is not on this machine and the network is off; "
-            f"with the network on: zoo fetch {request.model}"
+            f"with the network on: {command_line('zoo', 'fetch', request.model)}"
         )
     family = subject.family or (claimed_family(registry, checkpoint) if checkpoint is not None else None)
     architecture = resolve_architecture(registry, subject.declared, checkpoint)

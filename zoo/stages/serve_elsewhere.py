@@ -14,6 +14,7 @@ from zoo.stages.documents import document_target, target_context, write_document
 from zoo.stages.resolve import Request, resolve
 from zoo.stages.subject import identify
 from zoo.stages.tools import run_tool
+from zoo.terminal import command_line
 from zoo.toolchain import DocumentTarget, Listening, Serving, Tool, ToolCommand
 
 GRACE = 60.0
@@ -95,7 +96,7 @@ def prepare(
     if folder is None and _offline():
         raise ZooError(
             f"the weights of {resolved.recipe.model} are not on this machine and the network is off; "
-            f"with the network on: zoo fetch {request.model}"
+            f"with the network on: {command_line('zoo', 'fetch', request.model)}"
         )
     assert folder is not None or hub is not None  # a subject is declared with one of them, or is one of them
     written = write_documents(resolved, output_folder(resolved.recipe), registry)

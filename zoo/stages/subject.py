@@ -11,6 +11,7 @@ from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.sources.otherkinds import explain
 from zoo.stages.locations import HUB, find_source, is_checkpoint
 from zoo.stages.weights import locate_weights
+from zoo.terminal import command_line
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,10 @@ def _choose(registry: Registry, text: str, precision: str | None, *, to_run: boo
             raise unknown("precision", precision, PRECISIONS)
         packages = [one for one in packages if one.precision == precision]
     if not packages:
-        option = f" --precision {precision}" if precision else ""
+        option = ("--precision", precision) if precision else ()
         others = f" ({built[0].path.name} was built from other weights)" if built and not precision else ""
-        raise ZooError(f"no package of {text} is built{others}; build one: zoo build {text}{option}")
+        build = command_line("zoo", "build", text, *option)
+        raise ZooError(f"no package of {text} is built{others}; build one: {build}")
     if to_run:
         runnable = [one for one in packages if is_runnable(registry, one.target)]
         if not runnable:
@@ -146,5 +148,5 @@ def require_runnable(registry: Registry, package: StoredPackage) -> None:
     if not registry.target(target).runnable:
         raise ZooError(
             f"{name} was built for target {target!r}, whose files other tools run, not zoo; "
-            f"build one that runs here: zoo build {package.model} -p {package.precision}"
+            f"build one that runs here: {command_line('zoo', 'build', package.model, '-p', package.precision)}"
         )

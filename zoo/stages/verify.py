@@ -19,6 +19,7 @@ from zoo.reports import keep_report, make_report, require_place
 from zoo.stages.opening import open_engine
 from zoo.stages.subject import Subject, find_package, identify
 from zoo.stages.weights import locate_weights, retransformed
+from zoo.terminal import command_line
 
 if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
@@ -124,7 +125,8 @@ def original_weights(registry: Registry, package: Package, subject: Subject, wei
     if recipe.format_version == 1:
         raise ZooError(
             f"{package.path.name} was built by an earlier version, which did not record its weights' content; build it "
-            f"again: zoo build {recipe.model} -p {recipe.precision} --force -o {package.path}"
+            f"again: "
+            + command_line("zoo", "build", recipe.model, "-p", recipe.precision, "--force", "-o", package.path)
         )
     if subject.package is not None:
         declared = registry.find(f"{recipe.family}/{recipe.model}") if recipe.family else None
@@ -136,7 +138,7 @@ def original_weights(registry: Registry, package: Package, subject: Subject, wei
             checkpoint = location.open(registry, offline=weights is None)
     if checkpoint is None:
         known = subject.declared or subject.location
-        fetch = f"fetch them with zoo fetch {subject.label}, or " if known else ""
+        fetch = f"fetch them with {command_line('zoo', 'fetch', subject.label)}, or " if known else ""
         raise ZooError(
             f"the weights that {package.path.name} was built from are not known to be on this machine; "
             f"{fetch}name their folder with --weights"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from zoo import ZooError
+from zoo import ZooError, command_line, one_line, printable
 
 vamc = typer.Typer(no_args_is_help=True, help="Work with the vendor's compile files.")
 
@@ -46,13 +46,14 @@ def import_(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         for one in imported.findings:
-            typer.echo(f"{one.file}: {one.kind}: {one.message}")
+            typer.echo(one_line(f"{one.file}: {one.kind}: {one.message}"))
         for path in written:
-            typer.echo(f"wrote {path}")
+            typer.echo(one_line(f"wrote {path}"))
         if written:
-            typer.echo(f"Load them with ZOO_PATH={output.resolve()}; then these commands make the files again:")
+            where = command_line(output.resolve())
+            typer.echo(printable(f"Load them with ZOO_PATH={where}; then these commands make the files again:"))
         for file, command in imported.commands.items():
-            typer.echo(f"  {command}    # {file}")
+            typer.echo(one_line(f"  {command}    # {file}"))
     if not imported.families and not imported.findings:
         raise ZooError("no YAML file there")
     if not imported.clean:

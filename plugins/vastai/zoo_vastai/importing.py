@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -246,4 +247,4 @@ def _commands(one: _Checkpoint, result: Imported) -> None:
             words += ["--calibration", file.calibration.dataset]
         if file.true_sequential:
             words += ["--quantizer-option", "true_sequential=true"]
-        result.commands[file.path.name] = " ".join(words)
+        result.commands[file.path.name] = shlex.join(words)

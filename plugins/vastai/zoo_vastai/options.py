@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from zoo import Architecture
 
@@ -19,6 +29,8 @@ Length = Annotated[int, Field(ge=1)]
 
 def _travels(path: str) -> str:
     """Refuse a path into someone's home: options enter the recipe, and recipes travel."""
+    if path.startswith("-") or not path.isprintable():
+        raise ValueError("is not a path that a command can take; begin it with ./")
     if path.startswith("~") or Path(path).is_relative_to(Path.home()):
         raise ValueError(
             "lies in your home folder, which no recipe names; give it relative to the folder that the commands run in"
@@ -95,6 +107,16 @@ class DeployOptions(CompiledOptions):
     """Requests that are served at once."""
     devices: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """Numbers of the devices; by default the first ones, as many as tp."""
+
+    @field_validator("host")
+    @classmethod
+    def _listens_here(cls, host: str, info: ValidationInfo) -> str:
+        """Let only the user open the port to other machines, not a declaration."""
+        if "host" in (info.context or {}).get("declared", ()) and host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError("a declaration does not open a port to other machines; give --host yourself")
+        if not re.fullmatch(r"[A-Za-z0-9:\[][A-Za-z0-9.:\[\]-]*", host):
+            raise ValueError("is not an address to listen on")
+        return host
 
 
 class VastgenxOptions(DeployOptions):

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
 OWN = ("api-key", "host", "port", "model", "served-model-name", "tensor-parallel-size", "pipeline-parallel-size")
 """What ``extra`` may not say: the target says it itself, and a key among arguments is one that ``ps`` shows."""
+DECLARABLE = frozenset(
+    [
+        *("attention-backend", "block-size", "calculate-kv-scales", "cpu-offload-gb", "data-parallel-size"),
+        *("disable-custom-all-reduce", "disable-log-requests", "disable-log-stats", "enable-auto-tool-choice"),
+        *("enable-chunked-prefill", "enable-expert-parallel", "enable-prefix-caching", "enable-reasoning"),
+        *("enforce-eager", "kv-cache-dtype", "long-prefill-token-threshold", "max-logprobs"),
+        *("max-num-batched-tokens", "max-num-partial-prefills", "max-num-seqs", "max-seq-len-to-capture"),
+        *("num-gpu-blocks-override", "quantization", "reasoning-parser", "rope-scaling", "rope-theta"),
+        *("scheduling-policy", "seed", "swap-space", "tool-call-parser"),
+    ]
+)
+"""What ``extra`` of a declaration may say: how fast and how much, never whom to serve, what to load or what to run."""
 
 
 class VllmOptions(BaseModel):
@@ -34,13 +47,16 @@ class VllmOptions(BaseModel):
 
     @field_validator("extra")
     @classmethod
-    def _not_our_own(cls, extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _not_our_own(cls, extra: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
+        declared = "extra" in (info.context or {}).get("declared", ())
         for name in extra:
-            plain = name.replace("_", "-").removeprefix("--")
-            if plain in OWN:
+            plain = _plain(name)
+            if not re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", plain):
+                raise ValueError(f"{name!r} is not a name of an argument")
+            if any(own.startswith(plain) for own in OWN):  # the tool takes any beginning of a name for the name
                 raise ValueError(f"{name!r} has an option of its own")
-            if not plain or not plain.replace("-", "").replace(".", "").isalnum():
-                raise ValueError(f"{name!r} is no name of an argument")
+            if declared and plain not in DECLARABLE:
+                raise ValueError(f"{name!r} is not for a declaration to state; give it yourself with --extra")
         return extra
 
     def arguments(self) -> Iterator[str]:
@@ -51,8 +67,14 @@ class VllmOptions(BaseModel):
             if value is not None and value != "auto":
                 yield from (f"--{name.replace('_', '-')}", str(value))
         for key, given in self.extra.items():
-            argument = key.replace("_", "-").removeprefix("--")
+            argument = _plain(key)
             if isinstance(given, bool):
                 yield f"--{argument}" if given else f"--no-{argument}"
             elif given is not None:
-                yield from (f"--{argument}", given if isinstance(given, str) else json.dumps(given))
+                # In one word: a value that begins with a dash would be an argument of its own.
+                yield f"--{argument}={given if isinstance(given, str) else json.dumps(given)}"
+
+
+def _plain(name: str) -> str:
+    """Write an argument's name as the tool's help does, without the leading dashes."""
+    return name.replace("_", "-").removeprefix("--")

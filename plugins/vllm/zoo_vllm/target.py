@@ -57,7 +57,7 @@ class Vllm:
         """Name the weights as another machine finds them: by hub id and revision, else by folder."""
         if context.hub is None:
             return (str(context.weights.absolute()) if context.weights is not None else f"./{context.weights_name}",)
-        return (context.hub, *(() if context.revision == "main" else ("--revision", context.revision)))
+        return (context.hub, *(() if context.revision == "main" else (f"--revision={context.revision}",)))
 
     @staticmethod
     def _argv(recipe: Recipe, listening: Listening, weights: tuple[str, ...]) -> tuple[str, ...]:

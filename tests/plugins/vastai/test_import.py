@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -124,7 +126,7 @@ def test_round_trip(zoo, tmp_path, hand, monkeypatch) -> None:
     plugins.host.cache_clear()
     for name, document in FILES.items():
         out = tmp_path / f"built-{name}"
-        words = report["commands"][f"{name}.yaml"].split()
+        words = shlex.split(report["commands"][f"{name}.yaml"])
         built = zoo(*words[1:], "-o", out)
         assert built.exit_code == 0, built.output
         suffix = "-quant-c4" if name == "quant" else ""
@@ -272,3 +274,33 @@ def test_no_such_file(zoo, tmp_path) -> None:
     assert (result.exit_code, "there is no" in result.stderr) == (1, True)
     (tmp_path / "empty").mkdir()
     assert zoo("vamc", "import", tmp_path / "empty").exit_code == 1
+
+
+HOSTILE = ("./x; touch PWNED #", "$(touch PWNED)", "`touch PWNED`", "x' ; touch PWNED; '", 'a"b && touch PWNED')
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_printed_commands_are_words_to_a_shell(value, zoo, tmp_path, hand) -> None:
+    """A value of a file does not run, in whichever option it stands."""
+    folder = hand(
+        a=compile_file(),
+        b=compile_file(shapes=[512, 2048], workspace={"path": value, "workers": 4}),
+        c=compile_file(shapes=[256, 2048], backend={"compile": {"data_type": value}}),
+    )
+    result = zoo("vamc", "import", folder, "-o", tmp_path / "out", "--json")
+    commands = json.loads(result.stdout)["commands"].values()
+    assert any(value in shlex.split(command) for command in commands), result.output
+    shown = zoo("vamc", "import", folder, "-o", tmp_path / "out", "--force").stdout
+    lines = [line.strip() for line in shown.splitlines() if "zoo build" in line]
+    assert len(lines) == 3
+    script = "zoo() { printf '%s\\n' \"$@\"; }\n" + "\n".join(lines)
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert not (tmp_path / "PWNED").exists()
+    assert value in done.stdout.splitlines()
+
+
+def test_a_file_name_cannot_add_a_command(zoo, tmp_path, hand) -> None:
+    folder = hand(**{"a\ntouch PWNED\n\x1b[2J": compile_file()})
+    shown = zoo("vamc", "import", folder, "-o", tmp_path / "out").stdout
+    assert "\x1b" not in shown
+    assert not any(line.lstrip().startswith("touch") for line in shown.splitlines())

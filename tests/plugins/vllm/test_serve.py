@@ -74,7 +74,7 @@ def test_further_arguments(serve, fake_tool, calls) -> None:
     argv = calls()[0]["argv"]
     assert argv[argv.index("--dtype") :] == [
         *("--dtype", "float32", "--max-model-len", "256", "--distributed-executor-backend", "ray"),
-        *("--enforce-eager", "--max-num-seqs", "64", "--hf-overrides", '{"a": 1}', "--no-enable-prefix-caching"),
+        *("--enforce-eager", "--max-num-seqs=64", '--hf-overrides={"a": 1}', "--no-enable-prefix-caching"),
     ]
 
 

@@ -15,6 +15,7 @@ from zoo.engine.machine import memory_limit
 from zoo.home import packages_folder
 from zoo.registry import Registry
 from zoo.stages.doctor.findings import Finding, Status
+from zoo.terminal import command_line
 from zoo.toolchain import Probing
 from zoo.units import bytes_text
 
@@ -90,7 +91,9 @@ def memory(plan: Plan, model: str) -> Iterator[Finding]:
         found = f"needs {bytes_text(needed)}, {bytes_text(available)} of {bytes_text(total)} free"
         mend = None
         if status == "missing":
-            smaller = f"zoo build {model} -p int4, or " if plan.recipe.precision != "int4" else ""
+            smaller = (
+                f"{command_line('zoo', 'build', model, '-p', 'int4')}, or " if plan.recipe.precision != "int4" else ""
+            )
             mend = f"{smaller}a machine with more memory"
         elif status == "warning":
             mend = "close other programs first"

@@ -8,6 +8,7 @@ from pathlib import Path
 from zoo.errors import ZooError
 from zoo.stages.doctor.findings import Finding, Status
 from zoo.stages.resolve import Resolved
+from zoo.terminal import command_line
 
 
 def token() -> Iterator[Finding]:
@@ -37,10 +38,13 @@ def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding
 
     repository, revision = resolved.source.hub, resolved.source.revision
     if repository is None:
-        found, mend = "not on this machine, and no hub id is known", f"zoo build {model} --weights DIR"
+        found, mend = (
+            "not on this machine, and no hub id is known",
+            f"{command_line('zoo', 'build', model)} --weights DIR",
+        )
         yield Finding(check="weights", subject=resolved.source.name, status=bad, found=found, mend=mend)
         return
-    fetch = f"zoo fetch {model}"
+    fetch = command_line("zoo", "fetch", model)
     if hub.is_offline():
         found, mend = "not on this machine, and the network is off", f"with the network on: {fetch}"
         yield Finding(check="weights", subject=repository, status=bad, found=found, mend=mend)

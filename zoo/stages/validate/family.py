@@ -142,7 +142,9 @@ def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Reg
             continue
         stated = model.target_options(name)
         try:
-            target.Options.model_validate(stated, context={"architecture": model.architecture})
+            target.Options.model_validate(
+                stated, context={"architecture": model.architecture, "declared": frozenset(stated)}
+            )
         except ValidationError as error:
             for one in error.errors():
                 option = str(one["loc"][0]) if one["loc"] else ""
