@@ -272,7 +272,7 @@ def test_a_changed_file_of_the_same_size_is_named(copied, name) -> None:
     raw = bytearray((copied / name).read_bytes())
     raw[len(raw) // 2] ^= 1
     (copied / name).write_bytes(raw)
-    with pytest.raises(ZooError, match=f"{name} was changed"):
+    with pytest.raises(ZooError, match=f"{name}: its SHA-256 is not the one in zoo.json"):
         zoo.open(copied)
 
 
