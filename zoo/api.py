@@ -44,6 +44,10 @@ class Choices(TypedDict, total=False):
     mixed_budget: str | None
     """What that may take: bits per weight (``5.2``), or a percentage more than without (``10%``)."""
     allow_nonfinite: bool
+    no_adapter: bool
+    """Build weights without the adapter that lies beside them."""
+    allow_unused: Sequence[str]
+    """Patterns of tensors that the architecture does not use and the build may leave out."""
     """Keep NaN and infinite values in weights that stay floats."""
     target: str
     """For whom to build, ``ort`` unless stated."""
@@ -77,7 +81,7 @@ def build(
         warn: called with each line worth showing; by default they are logged.
         choices: the fields of ``Choices``: ``weights``, ``revision``, ``transforms``, ``quantizer``,
             ``quantizer_options``, ``calibration`` with ``samples``, ``sequence_length`` and ``seed``, ``mixed`` with
-            ``mixed_budget``, ``allow_nonfinite``, ``target``, ``target_options``.
+            ``mixed_budget``, ``allow_nonfinite``, ``no_adapter``, ``allow_unused``, ``target``, ``target_options``.
 
     Raises:
         ZooError: what is wrong, in one line.

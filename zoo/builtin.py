@@ -10,6 +10,7 @@ def register_sources(register: RegisterSource) -> None:
     register("safetensors", "zoo.sources.local:SafetensorsFolder")
     register("bin", "zoo.sources.local:BinFolder")
     register("hub", "zoo.sources.hub_source:Hub")
+    register.transform("rename", "zoo.sources.rename:Rename")
 
 
 @hookimpl

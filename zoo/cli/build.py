@@ -94,6 +94,13 @@ def build(
         list[str] | None, typer.Option("--target-option", metavar="NAME=VALUE", help="An option of the target.")
     ] = None,
     block_size: Annotated[int | None, typer.Option(help="Weights that share a scale (16 to 256).")] = None,
+    no_adapter: Annotated[
+        bool, typer.Option("--no-adapter", help="Build the weights without the adapter that lies beside them.")
+    ] = False,
+    allow_unused: Annotated[
+        list[str] | None,
+        typer.Option("--allow-unused", metavar="PATTERN", help="Leave out tensors that the architecture does not use."),
+    ] = None,
     allow_nonfinite: Annotated[
         bool,
         typer.Option(
@@ -133,6 +140,8 @@ def build(
         quantizer=quantizer,
         quantizer_options=options,
         allow_nonfinite=allow_nonfinite,
+        no_adapter=no_adapter,
+        allow_unused=allow_unused or (),
         calibration=calibration,
         samples=samples,
         sequence_length=sequence_length,

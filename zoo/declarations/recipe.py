@@ -91,6 +91,9 @@ class Recipe(Value):
     allow_nonfinite: bool = False
     """NaN and infinite weights are kept where a weight stays a float; integers cannot hold them, so there they are
     refused still. It enters the hash only where it is allowed."""
+    allow_unused: tuple[str, ...] = ()
+    """Patterns of tensors that the architecture does not use and the build left out. They enter the hash only where
+    there are any."""
     calibration: CalibrationPin | None = None
     target: TargetChoice
 
@@ -100,4 +103,6 @@ class Recipe(Value):
         fields: dict[str, Any] = self.model_dump(mode="json", exclude={"model", "family", "licence"})
         if not self.allow_nonfinite:
             del fields["allow_nonfinite"]
+        if not self.allow_unused:
+            del fields["allow_unused"]
         return digest(fields)

@@ -6,13 +6,14 @@ import fnmatch
 
 from zoo.contracts import HeadPadding, Parameter, ParameterKind, RowSlice, stacked
 from zoo.declarations.architecture import Architecture
+from zoo.sources.buffers import is_buffer
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 FINAL_NORM = "model.norm.weight"
 
 # Buffers that older conversions saved: computed from the numbers, never learned.
-_BUFFERS = ("*.rotary_emb.inv_freq", "*.attn.masked_bias", "*.self_attn.bias")
+_BUFFERS = ("*.attn.masked_bias", "*.self_attn.bias")
 
 
 def tensors(arch: Architecture) -> dict[str, tuple[int, ...]]:
@@ -37,7 +38,7 @@ def ignored(arch: Architecture, name: str) -> bool:
     """Tell whether a tensor carries nothing of its own: a derived buffer, or the second copy of a tied embedding."""
     if name == HEAD:
         return arch.tie_word_embeddings
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _BUFFERS)
+    return is_buffer(name) or any(fnmatch.fnmatchcase(name, pattern) for pattern in _BUFFERS)
 
 
 def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict[str, Parameter]:

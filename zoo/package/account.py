@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from zoo.contracts import Checkpoint, Parameter, RowSlice, TensorInfo, flat_shape
@@ -10,6 +11,7 @@ from zoo.declarations.dtypes import READABLE
 from zoo.errors import ZooError
 from zoo.operations import Program
 from zoo.package.layout import Layout
+from zoo.sources.rename import naming_hint
 
 
 def account(layout: Layout, checkpoint: Checkpoint | None) -> None:
@@ -46,7 +48,8 @@ def account(layout: Layout, checkpoint: Checkpoint | None) -> None:
         more = f" (and {len(unused) - 1} more)" if len(unused) > 1 else ""
         raise ZooError(
             f"{checkpoint.name}/{found[unused[0]].file}: tensor {unused[0]!r} is used by nothing in the architecture"
-            f"{more}; the model computes something that this build would lose"
+            f"{more}; the model computes something that this build would lose, unless --allow-unused "
+            f"{_pattern(unused[0])!r} leaves it out"
         )
     check_rows(f"architecture {arch.type!r}", layout.graph, wanted)
     if layout.target.operations is not None and layout.program is not None:
@@ -155,6 +158,13 @@ def _problem(counted: bytearray) -> tuple[str, str] | None:
     return None
 
 
+def _pattern(name: str) -> str:
+    """Write the pattern of a tensor and its like: those of one layer, or those of all layers."""
+    return re.sub(r"(\blayers\.\d+\.).*", r"\1*", name)
+
+
 def _instead(name: str, found: Mapping[str, TensorInfo]) -> str:
+    if hint := naming_hint(name, found):
+        return f"; {hint}"
     near = difflib.get_close_matches(name, list(found)[:5000], n=1, cutoff=0.8)
     return f"; the nearest there is {near[0]!r}" if near else ""

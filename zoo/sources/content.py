@@ -18,6 +18,7 @@ from zoo.declarations.base import digest
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
 from zoo.sources.memory import keep, recall
+from zoo.sources.named import beneath
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
@@ -42,11 +43,12 @@ def countable(tensors: Mapping[str, TensorInfo]) -> list[str]:
 
 
 def tensor_digests(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, str]:
-    """Give the BLAKE3 of tensors, row after row as stored: remembered, or read in full.
+    """Give the BLAKE3 of tensors, by the checkpoint's own names, row after row as stored: remembered, or read in full.
 
     Raises:
         ZooError: a file cannot be read, or changed meanwhile.
     """
+    checkpoint = beneath(checkpoint)
     wanted = list(names)
     known = known_digests(checkpoint)
     missing = [name for name in wanted if name not in known]
@@ -66,6 +68,7 @@ def tensor_digests(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, st
 
 def known_digests(checkpoint: Checkpoint) -> dict[str, str]:
     """Give the digests of a checkpoint's tensors that are remembered, by what its files are now."""
+    checkpoint = beneath(checkpoint)
     known: dict[str, str] = {}
     for key, names in _keys(checkpoint, checkpoint.stamps()).items():
         entry = recall("files", key)
@@ -80,6 +83,7 @@ def remember(checkpoint: Checkpoint, digests: Mapping[str, str], stamps: Mapping
         stamps: of the files, the same before and after.
         started: when reading began, nanoseconds since the epoch.
     """
+    checkpoint = beneath(checkpoint)
     if any(max(stamp[3:]) > started - _SETTLED for stamp in stamps.values()):
         return
     for key, names in _keys(checkpoint, stamps).items():
@@ -92,6 +96,7 @@ def settled_digest(checkpoint: Checkpoint, *, read: bool) -> str:
     Args:
         read: read the weights where only that tells; otherwise its own digest is taken for right.
     """
+    checkpoint = beneath(checkpoint)
     first = recall("weights", _weights_key(checkpoint.digest, checkpoint.transforms))
     if not first:
         return checkpoint.digest
@@ -118,6 +123,7 @@ def settle(checkpoint: Checkpoint, stated: str | None, tensors: Mapping[str, str
     Raises:
         ZooError: it stands for other weights.
     """
+    checkpoint = beneath(checkpoint)
     if stated == checkpoint.digest:
         key = _weights_key(stated, checkpoint.transforms)
         keep("weights", key, tensors, replace=False)
@@ -128,6 +134,7 @@ def settle(checkpoint: Checkpoint, stated: str | None, tensors: Mapping[str, str
 
 def differing(checkpoint: Checkpoint, stated: Mapping[str, str]) -> str | None:
     """Name the first tensor that is not, to the byte, what a manifest states; None where all are."""
+    checkpoint = beneath(checkpoint)
     if absent := sorted(stated.keys() - checkpoint.tensors.keys()):
         return absent[0]
     found = tensor_digests(checkpoint, stated)

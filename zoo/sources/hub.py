@@ -18,6 +18,7 @@ from zoo.declarations.licence import Licence
 from zoo.errors import UsageError, ZooError
 from zoo.sources.companions import CONFIG, GENERATION, LICENCES, TOKENIZER
 from zoo.sources.jsonfile import read_object
+from zoo.sources.otherkinds import ADAPTER
 from zoo.sources.repository import Repository, inspect
 from zoo.sources.safetensors import MAX_HEADER
 from zoo.sources.transfer import Arrival
@@ -166,7 +167,7 @@ def fetch(
 
 def companion_names(names: Sequence[str]) -> list[str]:
     """Choose the files beside the weights that a build reads or copies, and the index of shards."""
-    wanted = {CONFIG, GENERATION, *TOKENIZER, PAGE}
+    wanted = {CONFIG, GENERATION, *TOKENIZER, PAGE, ADAPTER}
     prefixes = tuple(pattern.rstrip("*") for pattern in LICENCES)
     chosen = [name for name in names if name in wanted or ("/" not in name and name.upper().startswith(prefixes))]
     choice = choose(names)

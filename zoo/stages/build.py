@@ -30,6 +30,7 @@ from zoo.package.signals import Signals, listening
 from zoo.package.staging import Staging, make_staging
 from zoo.package.stream import Progress, Stream
 from zoo.sources.content import differing, known_digests, remember, settle
+from zoo.sources.named import beneath, seen_over
 from zoo.sources.recording import Recording
 from zoo.stages.choices import needs_calibration
 from zoo.stages.plan import default_threads
@@ -171,7 +172,8 @@ def _write_data(
     """
     layout, staging = work.layout, work.staging
     started, stamps, known = time.time_ns(), checkpoint.stamps(), known_digests(checkpoint)
-    recording = Recording(checkpoint, work.threads, known)
+    recording = Recording(beneath(checkpoint), work.threads, known)
+    seen = seen_over(checkpoint, recording)
     places = [[one.file, one.parameter.name, one.array, one.dtype, one.offset, one.nbytes] for one in layout.arrays]
     begun = {name: hashlib.sha256(header).hexdigest() for name, header in headers.items()}
     states = {name: stamp[2:4] for name, stamp in stamps.items()}  # a device may be numbered anew between two builds
@@ -198,10 +200,10 @@ def _write_data(
 
             assert work.calibration is not None
             CalibratedStream(
-                layout, recording, data, staging.new, journal, resumed.done, work.signals, work.calibration, work.device
+                layout, seen, data, staging.new, journal, resumed.done, work.signals, work.calibration, work.device
             ).run(work.progress)
         else:
-            stream = Stream(layout, recording, data, journal, resumed.done, work.signals)
+            stream = Stream(layout, seen, data, journal, resumed.done, work.signals)
             stream.run(work.threads, work.progress)
         inputs = recording.digests()
         if checkpoint.stamps() != stamps:

@@ -259,6 +259,8 @@ def _measure(
 ) -> dict[str, tuple[float, float]]:
     """Measure every weight at both precisions, and keep it as a report."""
     from zoo.calibration.sensitivity import measure, used
+    from zoo.sources.content import countable, settle, tensor_digests
+    from zoo.sources.named import beneath
 
     assert resolved.checkpoint is not None
     low, high = found.low.schemes, found.high.schemes
@@ -279,6 +281,9 @@ def _measure(
             progress=progress,
         )
     settings = {"low": recipe.precision, "high": MORE[recipe.precision], "tokens": int(used(tokens).size)}
+    # From now on the recipe's digest stands for these weights here, also where nothing is built of them.
+    checkpoint = resolved.checkpoint
+    settle(checkpoint, recipe.weights.digest, tensor_digests(checkpoint, countable(beneath(checkpoint).tensors)))
     measured: Any = {name: {"low": one[0], "high": one[1]} for name, one in costs.items()}
     keep_report(recipe_report("sensitivity", recipe, settings, {"weights": measured}, libraries=("torch", "numpy")))
     return {name: (one[0], one[1]) for name, one in costs.items()}

@@ -18,6 +18,10 @@ class Request:
     revision: str | None = None
     transforms: Sequence[tuple[str, Mapping[str, Any]]] = ()
     """What is done to the tensors, first to last: transforms by name, each with its options."""
+    no_adapter: bool = False
+    """Build weights without the adapter that lies beside them."""
+    allow_unused: Sequence[str] = ()
+    """Patterns of tensors that the architecture does not use and the build may leave out."""
     quantizer: str | None = None
     quantizer_options: Mapping[str, Any] = field(default_factory=dict)
     allow_nonfinite: bool = False

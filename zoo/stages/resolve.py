@@ -20,6 +20,7 @@ from zoo.operations import missing
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.stages.choices import check_mixed, check_precision, choose_calibration, choose_quantizer, target_options
 from zoo.stages.locations import Location
+from zoo.stages.reading import MULTIMODAL, as_meant, refuse_adapter, without_leftovers
 from zoo.stages.request import Request as Request
 from zoo.stages.subject import Subject, identify
 from zoo.stages.tokens import resolve_tokens
@@ -96,6 +97,10 @@ def resolve(
         checkpoint = open_location_here(registry, subject, location, named=request.weights is not None)
     if checkpoint is not None:
         checkpoint = transformed(registry, checkpoint, request.transforms)
+    if checkpoint is not None and required:
+        if not request.no_adapter:
+            refuse_adapter(checkpoint)
+        checkpoint = without_leftovers(checkpoint)
     if checkpoint is None and subject.declared is None:
         raise ZooError(
             f"{subject.label} is not declared, its config.json is not on this machine and the network is off; "
@@ -108,6 +113,9 @@ def resolve(
     quantizer = choose_quantizer(registry, request, precision)
     if checkpoint is not None and required and not (headers_only and checkpoint.tensors):
         checkpoint = checkpoint.bring()
+    if checkpoint is not None and required:
+        part, allowed = registry.architecture(architecture.type), request.allow_unused
+        architecture, checkpoint = as_meant(part, architecture, checkpoint, allowed, read=not headers_only)
     recipe = Recipe(
         model=subject.declared.name if subject.declared else subject.label,
         family=family.family.name if family else None,
@@ -119,6 +127,7 @@ def resolve(
         precision=precision,
         quantizer=quantizer,
         allow_nonfinite=request.allow_nonfinite,
+        allow_unused=tuple(request.allow_unused),
         calibration=choose_calibration(registry, request, quantizer, family),
         target=TargetChoice(
             name=request.target,
@@ -137,6 +146,12 @@ def claimed_family(registry: Registry, checkpoint: Checkpoint) -> DeclaredFamily
     if family is None:
         claims = sorted(claim for one in registry.families.values() for claim in one.family.claims)
         known = f"claimed are {', '.join(claims)}" if claims else "no loaded plugin claims any"
+        for key in MULTIMODAL:
+            if key in checkpoint.config:
+                raise ZooError(
+                    f"{checkpoint.name}: a multimodal checkpoint (model_type {model_type!r}, {key} in config.json), "
+                    "which no loaded plugin builds; save its language model alone, with a config.json of its own"
+                )
         raise ZooError(f"{checkpoint.name}: no family claims model_type {model_type!r} of its config.json; {known}")
     return family
 

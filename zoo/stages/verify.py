@@ -17,6 +17,7 @@ from zoo.package.memory import OPENING
 from zoo.registry import Registry
 from zoo.reports import keep_report, make_report, require_place
 from zoo.stages.opening import open_engine
+from zoo.stages.reading import as_meant, without_leftovers
 from zoo.stages.subject import Subject, find_package, identify
 from zoo.stages.weights import locate_weights, retransformed
 from zoo.terminal import command_line
@@ -143,7 +144,9 @@ def original_weights(registry: Registry, package: Package, subject: Subject, wei
             f"the weights that {package.path.name} was built from are not known to be on this machine; "
             f"{fetch}name their folder with --weights"
         )
-    checkpoint = retransformed(registry, checkpoint.bring(), recipe.weights.transforms)
+    checkpoint = without_leftovers(retransformed(registry, checkpoint.bring(), recipe.weights.transforms))
+    part, arch = registry.architecture(recipe.architecture.type), recipe.architecture
+    _, checkpoint = as_meant(part, arch, checkpoint, recipe.allow_unused, read=False)
     _require_inputs(package, checkpoint)
     return checkpoint
 

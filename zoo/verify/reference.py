@@ -285,7 +285,7 @@ class TransformersReference:
         """Find the checkpoint's name of a weight: the head may be the embedding, the model's prefix may be left out."""
         tensors, base = self._checkpoint.tensors, f"{self._model.base_model_prefix}."
         head = f"{self._names[id(self._head)]}.weight"
-        if name == head and (self._model.config.get_text_config().tie_word_embeddings or name not in tensors):
+        if name == head and name not in tensors:
             name = f"{self._names[id(self._embed)]}.weight"
         if name not in tensors and name.removeprefix(base) in tensors:
             return name.removeprefix(base)
