@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,17 +17,24 @@ from safetensors.numpy import load_file
 
 from tests.builds import Flat, architecture, make_recipe, values_of, write_checkpoint
 from tests.builds import registry as flat_registry
+from tests.calibration.test_stream import TOKENS, prepare
+from tests.checkpoints import make_checkpoint, make_of_type
 from tests.docs.blocks import blocks
+from zoo.calibration.stream import CalibratedStream
 from zoo.calibration.weights import read_package
 from zoo.contracts import RowSlice
 from zoo.declarations.recipe import TargetChoice
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 from zoo.package import open_package, slabs
 from zoo.package.datafile import DataFiles
 from zoo.package.layout import lay_out
+from zoo.plugins import host
 from zoo.sources.folder import open_folder
 from zoo.stages.build import build
+from zoo.stages.mixed import mixed
 from zoo.stages.plan import plan
+from zoo.stages.request import Request
+from zoo.stages.resolve import resolve
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "target.md"
 
@@ -35,8 +43,6 @@ class Fused(Flat):
     """The same checkpoint, seen by a graph that pads, fuses and offsets: nothing of it may be left in the files."""
 
     def parameters(self, arch, head_multiple=1):
-        from dataclasses import replace
-
         for parameter in super().parameters(arch, 16):
             if parameter.kind == "norm":
                 parameter = replace(parameter, slices=tuple(replace(each, offset=1.0) for each in parameter.slices))
@@ -210,6 +216,15 @@ def test_what_the_disk_lost_of_an_earlier_file_is_built_again(checkpoint, tmp_pa
     assert files(tmp_path / "out") == reference
 
 
+def test_mixed_precision_is_refused(tmp_path):
+    make_checkpoint(tmp_path / "m", hidden_size=64, head_dim=16)
+    known = replace(host().registry, targets={**host().registry.targets, "small": "zoo_small:Small"})
+    request = Request(str(tmp_path / "m"), "int8", target="small", mixed="auto", calibration="tokens.txt")
+    resolved = resolve(known, request)
+    with pytest.raises(UsageError, match=r"stores the checkpoint's own tensors; state .* by --quantizer-option"):
+        mixed(known, request, resolved, TOKENS)
+
+
 def test_a_scheme_that_the_target_does_not_store_stops_before_a_weight_is_read(checkpoint, tmp_path):
     arch, opened = checkpoint
     with pytest.raises(ZooError, match="target 'small' stores symmetric blocks of 8 bits"):
@@ -246,3 +261,69 @@ def test_a_target_that_places_arrays_otherwise_is_named(checkpoint, monkeypatch,
     monkeypatch.setattr(target, "place", lambda *given: edit(list(original(*given))))
     with pytest.raises(ZooError, match=f"target 'small' .*({message}).*defective"):
         lay_out(small_recipe(arch), registry())
+
+
+def calibrated(tmp_path, quantizer, target, precision="int8", **shape):
+    """A recipe for a calibrated build of a real decoder, its checkpoint, and the registry that knows the target."""
+    if not (tmp_path / "m").exists():
+        make_checkpoint(tmp_path / "m", **{"hidden_size": 64, "head_dim": 16, **shape})
+    resolved = prepare(tmp_path / "m", precision, quantizer, symmetric=True, head_bits=8, embedding_bits=8)
+    recipe = resolved.recipe
+    known = replace(host().registry, targets={**host().registry.targets, "small": "zoo_small:Small"})
+    if target == "small":
+        choice = TargetChoice(name="small", options={"file_mb": 0})
+        recipe = recipe.model_copy(update={"target": choice})
+    return recipe, resolved.checkpoint, known
+
+
+def values_of_package(recipe, known, package):
+    layout = lay_out(recipe, known)
+    return {one.parameter: read_package(layout, package.path, one) for one in layout.placed}
+
+
+@pytest.mark.parametrize("quantizer", ["gptq", "awq"])
+def test_calibrated_tensors_are_the_rows_of_the_calibrated_graph(tmp_path, quantizer):
+    """Rows do not depend on each other, so q stored by itself is what it is in the packed q, k, v of a graph."""
+    packages = {}
+    for target in ("ort", "small"):
+        recipe, opened, known = calibrated(tmp_path, quantizer, target)
+        package = build(recipe, opened, tmp_path / target, known, calibration=TOKENS, warn=lambda line: None)
+        packages[target] = values_of_package(recipe, known, package)
+    stored = {one.name: values for one, values in packages["small"].items()}
+    assert len(stored) == 2 + 1 + 2 * 9
+    for parameter, values in packages["ort"].items():
+        parts = np.concatenate([stored[each.tensor] for each in parameter.slices])
+        assert np.array_equal(parts, values), parameter.name
+
+
+@pytest.mark.parametrize("after", [1, 8, 14])
+def test_an_interrupted_calibrated_build_of_tensors_goes_on(tmp_path, monkeypatch, after):
+    recipe, opened, known = calibrated(tmp_path, "gptq", "small")
+
+    def make(name):
+        return build(recipe, opened, tmp_path / name, known, calibration=TOKENS, warn=lambda line: None).path
+
+    reference, original, left = files(make("reference")), CalibratedStream._store, [after]
+
+    def store(self, *given):
+        left[0] -= 1
+        if left[0] < 0:
+            raise ZooError("pulled the plug")
+        return original(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CalibratedStream, "_store", store)
+        with pytest.raises(ZooError, match="pulled the plug"):
+            make("out")
+    assert files(make("out")) == reference
+
+
+def test_norms_that_the_graph_moves_are_stored_as_they_were(tmp_path):
+    make_of_type(tmp_path / "m", "gemma", head_dim=16)
+    recipe, opened, known = calibrated(tmp_path, "gptq", "small")
+    assert recipe.architecture.norm_offset == 1
+    package = build(recipe, opened, tmp_path / "out", known, calibration=TOKENS, warn=lambda line: None)
+    found, original = tensors(package.path), load_file(tmp_path / "m" / "model.safetensors")
+    norms = [name for name in original if "norm" in name]
+    assert len(norms) == 5
+    assert all(np.array_equal(found[name], original[name]) for name in norms)

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from zoo.calibration.execute import Executor
 from zoo.calibration.layer import Layer
+from zoo.calibration.owners import Owners, OwnersActivations
 from zoo.calibration.program import Segment, cut
 from zoo.calibration.states import States
 from zoo.calibration.weights import empty_arrays, read_float32, read_stored
-from zoo.contracts import Checkpoint, Folding, Parameter, StoredArray
+from zoo.contracts import Checkpoint, Folding, LayerActivations, Parameter, StoredArray
 from zoo.errors import ZooError
 from zoo.package.datafile import DataFiles
 from zoo.package.journal import Journal
@@ -63,7 +64,7 @@ class CalibratedStream:
         self._done, self._signals, self._tokens = done, signals, tokens
         self._executor = Executor(device)
         self._program = cut(layout.program)
-        self._placed = {one.parameter.name: one for one in layout.placed}
+        self._owners = Owners(layout)
         self._scratch = Scratch()
         self._states = States(folder, (*tokens.shape, layout.program.width(self._program.before.exit)))
         self._progress: Callable[[Progress], None] | None = None
@@ -84,7 +85,7 @@ class CalibratedStream:
                 last = segment is self._program.after
                 if placed and placed[-1].stop <= self._done:
                     if not last:
-                        self._advance(index, segment, self._stored(segment))
+                        self._advance(index, segment, self._stored(placed))
                     continue
                 weights = self._quantize(index, segment, placed)
                 if not last:
@@ -102,7 +103,7 @@ class CalibratedStream:
         lists: list[list[Placed]] = [[] for _ in segments]
         at = 0
         for placed in self._layout.placed:
-            index = where[placed.parameter.name]
+            index = min(where[owner.name] for owner in self._owners.of(placed.parameter))
             if index < at:
                 name = self._layout.recipe.target.name
                 raise ZooError(f"target {name!r} places layers out of order; it cannot be calibrated for")
@@ -113,10 +114,12 @@ class CalibratedStream:
     def _quantize(self, index: int, segment: Segment, placed: Sequence[Placed]) -> dict[str, NDArray[np.float32]]:
         """Quantize and append a segment's weights; return what they stand for now."""
         quantizer = self._layout.quantizer
-        weights = {one.parameter.name: read_float32(one.parameter, self._checkpoint, self._scratch) for one in placed}
+        owners = {owner.name: owner for one in placed for owner in self._owners.of(one.parameter)}
+        weights = {name: read_float32(owner, self._checkpoint, self._scratch) for name, owner in owners.items()}
         layer = Layer(segment, weights, self._executor.torch, self._executor.device)
         groups = [[one for one in group if one.name in weights] for group in segment.groups]
         groups = [group for group in groups if group]
+        folded = False
         sequential = bool(getattr(quantizer, "true_sequential", False))
         if groups and not sequential:
             self._observe(index, segment, layer, weights, [one for group in groups for one in group])
@@ -124,20 +127,51 @@ class CalibratedStream:
             if sequential:
                 raise ZooError(f"quantizer {self._layout.recipe.quantizer.name!r} cannot fold and be true_sequential")
             quantizer.fold(layer)
+            folded = True
+        left: dict[str, set[str]] = {name: set() for name in owners}
         for one in placed:
-            mine = next((group for group in groups if one.parameter.name in {each.name for each in group}), None)
-            if mine is not None and not layer.observed(one.parameter):
-                self._observe(index, segment, layer, weights, mine)
-            self._store(one, layer if mine is not None else None, weights[one.parameter.name])
-            layer.forget(one.parameter)
+            for owner in self._owners.of(one.parameter):
+                left[owner.name].add(one.parameter.name)
+        for one in placed:
+            mine = self._group_of(one, groups)
+            if folded or self._owners.exact(one.parameter):
+                values = self._owners.take(one.parameter, weights)
+            else:  # what was added to it in float32 cannot be taken away again
+                values = read_float32(one.parameter, self._checkpoint, self._scratch).reshape(one.rows, -1)
+            activations = None
+            if mine:
+                if not layer.observed(mine[0]):
+                    self._observe(index, segment, layer, weights, mine)
+                activations = OwnersActivations(layer, mine[0])
+            self._store(one, activations, values)
+            self._owners.give(one.parameter, values, weights)
+            for owner in self._owners.of(one.parameter):
+                left[owner.name].discard(one.parameter.name)
+                if not left[owner.name]:
+                    layer.forget(owner)
             self._report(one.parameter, self._sizes[one.parameter.name])
         if placed:
             self._journal.mark(placed[-1].stop, self._data.checksum)
         return weights
 
-    def _store(self, placed: Placed, layer: Layer | None, values: NDArray[np.float32]) -> None:
-        """Quantize a parameter, append its arrays, and put in ``values`` what was stored."""
-        parameter, matrix = placed.parameter, values.reshape(placed.rows, -1)
+    def _group_of(self, placed: Placed, groups: Sequence[Sequence[Parameter]]) -> Sequence[Parameter]:
+        """Find the linears that share the inputs of what is stored; none where it is not a linear.
+
+        Raises:
+            ZooError: its rows belong to linears with inputs of their own.
+        """
+        names = {owner.name for owner in self._owners.of(placed.parameter)}
+        sharing = [group for group in groups if names & {linear.name for linear in group}]
+        if len(sharing) > 1:
+            raise ZooError(
+                f"{placed.parameter.name}: its rows belong to linears with different inputs, so the quantizer "
+                f"{self._layout.recipe.quantizer.name!r} cannot calibrate it as one; choose one without calibration"
+            )
+        return sharing[0] if sharing else ()
+
+    def _store(self, placed: Placed, activations: LayerActivations | None, matrix: NDArray[np.float32]) -> None:
+        """Quantize a parameter, append its arrays, and put in ``matrix``, (rows, columns), what was stored."""
+        parameter = placed.parameter
         out = empty_arrays(placed, placed.rows)
         step = max(1, CHUNK // max(1, matrix.shape[1]))
         for start in range(0, placed.rows, step):
@@ -147,7 +181,7 @@ class CalibratedStream:
             rows = {name: array[start:stop] for name, array in out.items()}
             encoding = self._layout.target.encoding
             writer = ArrayWriter(encoding, placed.scheme, parameter.columns, rows, self._scratch)
-            quantize(self._layout, placed, slab, writer, layer)
+            quantize(self._layout, placed, slab, writer, activations)
             read_back(encoding, placed.scheme, rows, matrix[start:stop], self._scratch)
         if not np.isfinite(matrix).all():
             raise ZooError(
@@ -156,14 +190,19 @@ class CalibratedStream:
         for array in placed.arrays:
             self._data.append(placed.offset(array), out[array.array])
 
-    def _stored(self, segment: Segment) -> dict[str, NDArray[np.float32]]:
-        """Read a finished segment's weights back from the data file."""
+    def _stored(self, placed: Sequence[Placed]) -> dict[str, NDArray[np.float32]]:
+        """Read a finished segment's weights back from the data files."""
 
-        def read(placed: Placed, array: StoredArray, out: NDArray[Any]) -> None:
-            self._data.read(placed.offset(array), out)
+        def read(one: Placed, array: StoredArray, out: NDArray[Any]) -> None:
+            self._data.read(one.offset(array), out)
 
-        encoding, placed = self._layout.target.encoding, self._placed
-        return {name: read_stored(encoding, placed[name], partial(read, placed[name])) for name in segment.weights}
+        owners = {owner.name: owner for one in placed for owner in self._owners.of(one.parameter)}
+        weights = {name: np.zeros(owner.shape, np.float32) for name, owner in owners.items()}
+        for one in placed:
+            stored = read_stored(self._layout.target.encoding, one, partial(read, one))
+            self._owners.take(one.parameter, weights)[...] = stored.reshape(one.rows, -1)
+            self._owners.give(one.parameter, stored.reshape(one.rows, -1), weights)
+        return weights
 
     def _batches(self) -> Iterator[tuple[int, int]]:
         count, length = self._tokens.shape

@@ -94,6 +94,11 @@ class _Candidates:
                 f"{name!r} makes {recipe.precision}"
             )
         plain = lay_out(recipe, registry)
+        if plain.target.view == "checkpoint":
+            raise UsageError(
+                f"--mixed auto measures a graph's weights; target {recipe.target.name!r} stores the checkpoint's own "
+                "tensors; state their precisions by --quantizer-option 'keep={...}'"
+            )
         fixed = {option.removesuffix("_bits") for option in request.quantizer_options if option.endswith("_bits")}
         kept: Mapping[str, Any] = cast("Mapping[str, Any]", recipe.quantizer.options["keep"])
 

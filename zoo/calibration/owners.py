@@ -1,0 +1,94 @@
+"""Which weights of the computation a stored parameter is made of, and its values in theirs.
+
+A target that stores the graph's weights stores each as it is computed with. One that stores the checkpoint's own
+tensors stores rows of one or several of them, without what the graph did to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.contracts import LayerActivations, Parameter, RowSlice
+from zoo.package.layout import Layout
+from zoo.sources.rows import positions
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+class Owners:
+    """The weights of the computation by the parameters that are stored."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._whole = layout.target.view == "graph"
+        self._graph = {parameter.name: parameter for parameter in layout.graph}
+        self._slices: dict[str, list[tuple[Parameter, RowSlice]]] = {}
+        for parameter in layout.graph if not self._whole else ():
+            for each in parameter.slices:
+                self._slices.setdefault(each.tensor, []).append((parameter, each))
+
+    def of(self, stored: Parameter) -> list[Parameter]:
+        """List the weights that a stored parameter has rows of, in the order of use."""
+        if self._whole:
+            return [self._graph[stored.name]]
+        return list({owner.name: owner for owner, _ in self._slices[stored.name]}.values())
+
+    def take(self, stored: Parameter, weights: Weights) -> NDArray[np.float32]:
+        """The values of a stored parameter as the weights are now, (rows, columns); those themselves if it is one."""
+        if self._whole:
+            return weights[stored.name].reshape(stored.rows, -1)
+        values = np.empty((stored.rows, stored.columns), np.float32)
+        for owner, each in self._slices[stored.name]:
+            values[_rows(each)] = _part(weights[owner.name], owner, each)
+            if each.offset or each.scale != 1:
+                values[_rows(each)] = (values[_rows(each)] - np.float32(each.offset)) / np.float32(each.scale)
+        return values
+
+    def exact(self, stored: Parameter) -> bool:
+        """Tell whether ``take`` gives back, to the bit, what the checkpoint holds."""
+        return self._whole or all(not each.offset and each.scale == 1 for _, each in self._slices[stored.name])
+
+    def give(self, stored: Parameter, values: NDArray[np.float32], weights: Weights) -> None:
+        """Put what was stored back into the weights; nothing is left to do where it was changed in place."""
+        if self._whole:
+            return
+        for owner, each in self._slices[stored.name]:
+            rows = values[_rows(each)]
+            if each.offset or each.scale != 1:
+                rows = rows * np.float32(each.scale) + np.float32(each.offset)
+            matrix = weights[owner.name].reshape(owner.rows, -1)
+            matrix[_places(each)[:, None], _columns(each)] = rows
+
+
+class OwnersActivations:
+    """What a layer tells of a stored parameter's inputs: what it tells of its owner's (``LayerActivations``)."""
+
+    def __init__(self, layer: LayerActivations, owner: Parameter) -> None:
+        self.device, self.tokens = layer.device, layer.tokens
+        self._layer, self._owner = layer, owner
+
+    def hessian(self, parameter: Parameter) -> NDArray[np.float32]:
+        """Σ x xᵀ over the calibration tokens of the owner's inputs."""
+        return self._layer.hessian(self._owner)
+
+
+def _part(weight: NDArray[np.float32], owner: Parameter, each: RowSlice) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = weight.reshape(owner.rows, -1)[_places(each)[:, None], _columns(each)]
+    return found
+
+
+def _rows(each: RowSlice) -> NDArray[np.intp]:
+    """The tensor's rows that a slice takes."""
+    return np.arange(each.count) if each.rows is None else np.asarray(each.rows)
+
+
+def _places(each: RowSlice) -> NDArray[np.intp]:
+    """Where they lie in the weight."""
+    within = np.arange(each.count) if each.pad_rows is None else positions(each.pad_rows)
+    return each.at + within * each.stride
+
+
+def _columns(each: RowSlice) -> NDArray[np.intp]:
+    return np.arange(each.columns) if each.pad_columns is None else positions(each.pad_columns)
