@@ -164,9 +164,20 @@ def test_a_hopeless_hessian_is_named():
     seen.values[3, 3] = np.nan
     with pytest.raises(ZooError, match=r"layer\.w: the Hessian of its inputs holds NaN"):
         run(Gptq, weight, seen)
-    seen.values = np.zeros((32, 32), np.float32)
-    with pytest.raises(ZooError, match=r"layer\.w: its inputs are zero on every calibration token"):
-        run(Gptq, weight, seen)
+
+
+@pytest.mark.parametrize("precision", ["int4", "int8"])
+def test_a_weight_whose_inputs_are_zero_is_rounded_and_named_once(precision, caplog):
+    weight = np.random.default_rng(0).standard_normal((12, 70)).astype(np.float32)
+    found, stored = run(Gptq, weight, Seen(np.zeros((9, 70))), precision, rows=4)
+    nearest, rounded = run(Rtn, weight, None, precision)
+    assert np.array_equal(found, nearest)
+    assert {name: array.tobytes() for name, array in stored.items()} == {
+        name: array.tobytes() for name, array in rounded.items()
+    }
+    assert caplog.messages == [
+        "layer.w: its inputs are zero on every calibration token; it is rounded to nearest instead"
+    ]
 
 
 def test_zero_and_tiny_weights():

@@ -67,6 +67,8 @@ class Gptq(Rtn):
         self.options = GptqOptions(**self.options.model_dump(), **own)
         self._factor: tuple[Any, Any, Any, Any] | None = None
         """(a weak reference to the Hessian, U, order, diagonal): gone with the Hessian."""
+        self._rounded: set[str] = set()
+        """Weights whose inputs are zero, named once each."""
 
     @property
     def true_sequential(self) -> bool:
@@ -89,6 +91,9 @@ class Gptq(Rtn):
 
         # The Hessian of a group comes as the same array each time; its factor is kept for the group's next slab.
         hessian = activations.hessian(parameter)
+        if not hessian.diagonal().any():
+            self._round(parameter, slab, out)
+            return
         if self._factor is None or self._factor[0]() is not hessian:
             self._factor = None
             reference = weakref.ref(hessian, self._drop)
@@ -108,6 +113,15 @@ class Gptq(Rtn):
             if tile.zero_points is not None:
                 tile.zero_points[...] = zeros
 
+    def _round(self, parameter: Parameter, slab: Slab, out: TileWriter) -> None:
+        """Round a weight whose inputs are all zero: whatever it becomes, its output on them is the same."""
+        if parameter.name not in self._rounded:
+            self._rounded.add(parameter.name)
+            log.warning(
+                "%s: its inputs are zero on every calibration token; it is rounded to nearest instead", parameter.name
+            )
+        super().quantize(parameter, slab, out)
+
     def _drop(self, reference: Any) -> None:
         if self._factor is not None and self._factor[0] is reference:
             self._factor = None
@@ -125,8 +139,6 @@ class Gptq(Rtn):
         if not bool(torch.isfinite(diagonal).all()) or bool((diagonal < 0).any()):
             raise ZooError(f"{parameter.name}: the Hessian of its inputs holds NaN, infinite or negative values")
         mean = float(diagonal.mean())
-        if mean == 0:
-            raise ZooError(f"{parameter.name}: its inputs are zero on every calibration token; it cannot be calibrated")
         dead = diagonal == 0
         order = torch.argsort(diagonal, descending=True, stable=True) if self.options.activation_order else None
         damping = self.options.damping
