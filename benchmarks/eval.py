@@ -66,9 +66,10 @@ def time_side(side: str, path: Path, load: str, count: int, seed: int, batch: in
         from zoo.evaluation.prompting import Prompting
         from zoo.evaluation.scorer import LocalScorer
         from zoo.package.folder import open_package
+        from zoo.stages.opening import Opener
 
         journal = Journal(Path(tempfile.mkdtemp()) / "journal.jsonl")
-        model: Any = EngineModel(LocalScorer(path), Prompting(open_package(path)), journal)
+        model: Any = EngineModel(LocalScorer(Opener(path)), Prompting(open_package(path)), journal)
     else:
         from lm_eval.models.huggingface import HFLM
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class FlatTarget:
     operations = None
     emitter_version = 1
     needs_weights = True
-    runnable = False
+    engines: ClassVar[dict[str, str]] = {}
     data_file = "weights.data"
     head_multiple = 16
     view = "graph"

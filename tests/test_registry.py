@@ -109,3 +109,23 @@ def test_a_fine_tune_is_three_lines(install_plugin, family_yaml) -> None:
     install_plugin("tune", REGISTER_FAMILY, family__yaml=family_yaml() + tune)
     registry = plugins.host().registry
     assert registry.model("tuned").architecture == registry.model("example-1b").architecture
+
+
+def test_a_target_that_lacks_what_it_must_state_is_one_line(install_plugin) -> None:
+    source = """
+    from zoo import hookimpl
+
+    @hookimpl
+    def register_targets(register):
+        register("old", "plugin_old:Old")
+
+    class Old:
+        precisions = {}
+        operations = None
+        emitter_version = 1
+        needs_weights = False
+        runnable = False
+    """
+    install_plugin("old", source)
+    with pytest.raises(ZooError, match=r"^target 'old' \(plugin_old:Old\) does not state Options, engines$"):
+        plugins.host().registry.target("old")

@@ -10,8 +10,8 @@ from zoo.errors import UsageError
 from zoo.plugins import host
 
 if TYPE_CHECKING:
+    from zoo.contracts import Engine
     from zoo.declarations.plan import Plan
-    from zoo.engine import Engine
     from zoo.package import Package
     from zoo.stages.bench import Bench
     from zoo.stages.evaluate import Evaluation
@@ -113,7 +113,12 @@ def plan(
 
 
 def open_package(
-    model: str | Path, precision: str | None = None, *, threads: int | None = None, prepare: bool = False
+    model: str | Path,
+    precision: str | None = None,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    prepare: bool = False,
 ) -> Engine:
     """Open a package, or the built package of a model, ready to generate.
 
@@ -122,7 +127,8 @@ def open_package(
     Args:
         model: a package folder, or a model of which a package is in the store.
         precision: which package, where several are built.
-        threads: workers of a step; by default the physical cores that this process may use.
+        engine: what opens it; by default the engine of the target that it was built for.
+        threads: workers; by default what the engine finds best, here the physical cores that this process may use.
         prepare: prepare its weights first, as ``zoo prepare`` does; they are kept under ``$ZOO_HOME/prepacked``.
     """
     from zoo.stages.opening import open_engine
@@ -130,7 +136,7 @@ def open_package(
 
     registry = host().registry
     folder = find_package(registry, str(model), precision)
-    return open_engine(registry, folder, threads=threads, preparing="now" if prepare else "never")
+    return open_engine(registry, folder, name=engine, threads=threads, preparing="now" if prepare else "never")
 
 
 def prepare(
@@ -163,6 +169,7 @@ def benchmark(
     tokenizer: str | Path | None = None,
     retries: int = 0,
     timeout: float = 300.0,
+    engine: str | None = None,
     input_len: int | None = None,
     output_len: int | None = None,
     concurrency: int | None = None,
@@ -184,6 +191,7 @@ def benchmark(
         tokenizer: of the served model: a folder, a package or a model.
         retries: how often a request that the server turns away is sent again.
         timeout: seconds that the server may send nothing.
+        engine: what opens the package; by default the engine of its target.
         input_len: tokens of each prompt; ``output_len`` of each answer.
         concurrency: requests that run at once, of ``prompts`` in a round.
         matrix: all workloads of the matrix instead.
@@ -218,7 +226,7 @@ def benchmark(
         named = None if tokenizer is None else str(tokenizer)
         server = Server(url, served_model, api_key, retries, timeout, named)
         return bench_server(host().registry, server, ask, progress=progress)
-    return bench_package(host().registry, str(model), precision, ask, progress=progress)
+    return bench_package(host().registry, str(model), precision, ask, engine=engine, progress=progress)
 
 
 def evaluate(
@@ -235,6 +243,7 @@ def evaluate(
     weights: str | Path | None = None,
     workers: int | str | None = None,
     log_samples: bool = False,
+    engine: str | None = None,
     progress: Callable[[Any], None] | None = None,
 ) -> Evaluation:
     """Score a package on tasks, as ``zoo eval`` does.
@@ -247,6 +256,7 @@ def evaluate(
         scoring: ``likelihood`` or ``generation``; ``auto`` is what the model was made for.
         against: another package, or ``hf``: transformers over ``weights``.
         workers: processes, or ``ray://…``.
+        engine: what opens the package; by default the engine of its target.
 
     Returns:
         The reports, one a task, and the comparisons.
@@ -270,6 +280,7 @@ def evaluate(
         weights=None if weights is None else str(weights),
         workers=None if workers is None else str(workers),
         log_samples=log_samples,
+        engine=engine,
     )
     return run(host().registry, request, progress=progress)
 

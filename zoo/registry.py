@@ -22,7 +22,7 @@ from zoo.yamlfile import explain
 if TYPE_CHECKING:
     import typer
 
-    from zoo.contracts import ArchitecturePart, Quantizer, Source, Target, Transform
+    from zoo.contracts import ArchitecturePart, Engine, Quantizer, Source, Target, Transform
 
 
 class UnknownBase(ZooError):
@@ -221,6 +221,10 @@ class DeclaredModel:
         return declared.parent / path
 
 
+OF_WEIGHTS = frozenset({"head_multiple", "view", "encoding"})
+"""What a target states only where it takes weights."""
+
+
 @dataclass
 class Registry:
     """Everything that the loaded plugins brought."""
@@ -302,8 +306,28 @@ class Registry:
         return cast("type[Quantizer]", self._part("quantizer", self.quantizers, name))
 
     def target(self, name: str) -> Target:
-        """Get the target part of this name, imported on first use."""
-        return cast("Target", self._part("target", self.targets, name)())
+        """Get the target part of this name, imported on first use.
+
+        Raises:
+            ZooError: it cannot be imported, or lacks what a target states.
+        """
+        from zoo.contracts.target import Target
+
+        part = self._part("target", self.targets, name)
+        lacking = [member for member in Target.__annotations__ if not hasattr(part, member)]
+        if not getattr(part, "needs_weights", True):
+            lacking = [member for member in lacking if member not in OF_WEIGHTS]
+        if lacking:
+            raise ZooError(f"target {name!r} ({self.targets[name]}) does not state {', '.join(lacking)}")
+        return cast("Target", part())
+
+    def engine(self, target: str, name: str) -> type[Engine]:
+        """Get an engine of a target, imported on first use.
+
+        Raises:
+            ZooError: it cannot be imported.
+        """
+        return cast("type[Engine]", self._part("engine", dict(self.target(target).engines), name))
 
     def _part(self, kind: str, table: dict[str, str], name: str) -> Any:
         if name not in table:

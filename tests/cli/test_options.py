@@ -93,7 +93,7 @@ PLUGIN = """
         operations = None
         emitter_version = 1
         needs_weights = False
-        runnable = False
+        engines = {}
         tools = ()
         def check(self, recipe): pass
         def documents(self, recipe, context):

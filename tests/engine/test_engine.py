@@ -313,9 +313,9 @@ def test_a_keyword_that_is_none_is_named(engine) -> None:
 
 
 def test_every_field_of_limits_and_sampling_is_a_keyword() -> None:
-    from zoo.engine.options import LIMITS, SAMPLING, AnswerOptions
+    from zoo.engine.options import FORMS, LIMITS, SAMPLING, AnswerOptions
 
-    assert {*AnswerOptions.__annotations__} == LIMITS | SAMPLING | {"ignore_eos", "lookup"}
+    assert {*AnswerOptions.__annotations__} == LIMITS | SAMPLING | {*FORMS, "ignore_eos", "lookup"}
 
 
 def test_texts_that_dynamic_scaling_turns_as_a_whole_are_refused_alike(tmp_path) -> None:

@@ -17,13 +17,14 @@ from zoo.evaluation.processes import ProcessCrew
 from zoo.evaluation.scorer import LocalScorer
 from zoo.evaluation.workers import CrewScorer, make_scorer
 from zoo.stages.evaluate import Request, evaluate
+from zoo.stages.opening import Opener
 
 
 class Here:
     """A crew of this process, members of which are lost as a script says."""
 
     def __init__(self, package: Path, losses: dict[int, int], *, replaced: bool = True) -> None:
-        self._scorer = LocalScorer(package)
+        self._scorer = LocalScorer(Opener(package))
         self._losses = losses
         self._replaced = replaced
         self._given: list[tuple[int, Job]] = []
@@ -52,12 +53,14 @@ class Here:
 
 def test_a_lost_workers_job_is_done_by_another(fp32: Path) -> None:
     requests = requests_of(3)
-    alone = dict(LocalScorer(fp32).likelihoods(requests))
+    alone = dict(LocalScorer(Opener(fp32)).likelihoods(requests))
     crew = Here(fp32, {1: 2})
     assert dict(CrewScorer(crew).likelihoods(requests)) == alone
     assert sorted(index for _, indexes in crew.jobs for index in indexes) == list(range(len(requests)))
     prompts = [Prompt((1, 5 + one), (), 4) for one in range(7)]
-    assert dict(CrewScorer(Here(fp32, {0: 1})).completions(prompts)) == dict(LocalScorer(fp32).completions(prompts))
+    assert dict(CrewScorer(Here(fp32, {0: 1})).completions(prompts)) == dict(
+        LocalScorer(Opener(fp32)).completions(prompts)
+    )
 
 
 def test_when_all_are_lost_it_says_so(fp32: Path) -> None:
@@ -68,7 +71,7 @@ def test_when_all_are_lost_it_says_so(fp32: Path) -> None:
 
 
 def test_a_workers_error_is_told(fp32: Path, tmp_path: Path) -> None:
-    scorer = CrewScorer(ProcessCrew(tmp_path / "nowhere", 2))
+    scorer = CrewScorer(ProcessCrew(Opener(tmp_path / "nowhere"), 2))
     try:
         with pytest.raises(ZooError, match="nowhere"):
             dict(scorer.likelihoods(requests_of(3)))
@@ -79,7 +82,7 @@ def test_a_workers_error_is_told(fp32: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", ["0", "-1", "many", "http://x", "1.5", "²"])
 def test_wrong_numbers_of_workers(workers: str, fp32: Path) -> None:
     with pytest.raises(UsageError, match="--workers"):
-        make_scorer(fp32, "0" * 64, workers)
+        make_scorer(Opener(fp32), "0" * 64, workers)
 
 
 @pytest.mark.slow
@@ -120,16 +123,16 @@ def test_a_cluster_gives_what_one_process_gives_though_a_node_is_lost(
     try:
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         requests = requests_of(4, count=40)
-        scorer = make_scorer(fp32, read_manifest(fp32).recipe_hash, "ray://auto")
+        scorer = make_scorer(Opener(fp32), read_manifest(fp32).recipe_hash, "ray://auto")
         found = {}
         for index, likelihood in scorer.likelihoods(requests):
             if not found:
                 cluster.remove_node(second, allow_graceful=False)
             found[index] = likelihood
         scorer.close()
-        assert found == dict(LocalScorer(fp32).likelihoods(requests))
-        with pytest.raises(ZooError, match="another build on a node"):
-            dict(make_scorer(fp32, "0" * 64, "ray://auto").likelihoods(requests))
+        assert found == dict(LocalScorer(Opener(fp32)).likelihoods(requests))
+        with pytest.raises(ZooError, match=r"another build here.*on a node of the cluster"):
+            dict(make_scorer(Opener(fp32), "0" * 64, "ray://auto").likelihoods(requests))
     finally:
         import ray
 
@@ -143,4 +146,4 @@ def test_ray_is_named_where_it_is_missing(fp32: Path, monkeypatch: pytest.Monkey
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else found(name, *rest))
     with pytest.raises(ZooError, match=r"pip install 'zoo-framework\[ray\]'"):
-        make_scorer(fp32, "0" * 64, "ray://auto")
+        make_scorer(Opener(fp32), "0" * 64, "ray://auto")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from zoo.engine import Engine, Generation, Piece, SchedulerStats
+from zoo.engine import Generation, OrtEngine, Piece, SchedulerStats
 from zoo.server.tokens import TokenTable
 
 
@@ -53,7 +53,7 @@ class Script:
 class Scheduler:
     """Answers each request in a thread of its own."""
 
-    def __init__(self, script: Script, engine: Engine) -> None:
+    def __init__(self, script: Script, engine: OrtEngine) -> None:
         self._script, self._tokens = script, TokenTable(engine)
         self.context = engine.context_length
 

@@ -10,7 +10,7 @@ import pytest
 from zoo import plugins
 from zoo.errors import UsageError
 from zoo.stages.resolve import Request
-from zoo.stages.serve_elsewhere import engines, prepare, serve
+from zoo.stages.serve_elsewhere import prepare, serve, server_names
 
 PLUGIN = """
 from pydantic import BaseModel
@@ -31,7 +31,7 @@ class Papers:
     operations = None
     emitter_version = 1
     needs_weights = False
-    runnable = False
+    engines = {}
     head_multiple = 1
     tools = (Tool("chatterbox", "serves", "ask around"),)
 
@@ -74,8 +74,8 @@ def _chatterbox(install_plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_plugin_brings_an_engine(capfd) -> None:
     registry = plugins.host().registry
     # One that writes documents alone is none, and one that cannot be imported harms nobody.
-    assert "chatterbox" in engines(registry)
-    assert not {"papers", "broken", "ort"} & set(engines(registry))
+    assert "chatterbox" in server_names(registry)
+    assert not {"papers", "broken", "ort"} & set(server_names(registry))
     request = Request("zoo-tiny", precision="fp32", target="chatterbox", target_options={"gpus": 3})
     prepared = prepare(registry, request, host="::1", port=1234, api_key="hush")
     assert prepared.installed

@@ -12,7 +12,7 @@ from zoo.bench.workload import Prompt
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
-    from zoo.engine import Engine
+    from zoo.contracts import Batching
 
 
 class EngineClient:
@@ -28,11 +28,9 @@ class EngineClient:
         ZooError: there is no memory for as many requests of that length.
     """
 
-    def __init__(self, engine: Engine, slots: int, tokens: int = 0) -> None:
-        from zoo.engine.scheduler import Scheduler
-
+    def __init__(self, engine: Batching, slots: int, tokens: int = 0) -> None:
         self._engine = engine
-        self._scheduler = Scheduler(engine, slots=slots, prefix_cache_bytes=0)
+        self._scheduler = engine.queue(slots=slots, prefix_cache_bytes=0)
         if tokens > self._scheduler.context:
             self._scheduler.close()
             raise ZooError(f"with {slots} requests at once there is memory for {self._scheduler.context} tokens each")

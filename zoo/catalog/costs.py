@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.cards import BuildCost, LayerWeight, Share
-from zoo.contracts import Parameter, View, flat_shape
+from zoo.contracts import OWN_ENGINE, Parameter, View, flat_shape
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Recipe
 from zoo.package.layout import Layout, arrange, checkpoint_view, lay_out, make_quantizer
@@ -111,7 +111,7 @@ class Numbers:
             weights_bytes=stored,
             bits_per_weight=round(stored * 8 / max(1, self.parameters), 4),
             build_memory_bytes=BUILD_BASE + working_memory(layout, headers, THREADS) + bookkeeping(slabs, arrays),
-            run_memory_bytes=run_memory(layout, context) + held if target.runnable else None,
+            run_memory_bytes=run_memory(layout, context) + held if OWN_ENGINE in target.engines else None,
             run_context=context,
             files=(*(section.file for section in layout.sections), *self.files(recipe)),
         )

@@ -23,7 +23,7 @@ def target_card(registry: Registry, name: str, plugin: str | None) -> PartCard:
     properties = {
         "operations": _operations(target.operations),
         "reads weights": "yes" if target.needs_weights else "no: it writes files for other tools",
-        "run by zoo": "yes" if target.runnable else "no",
+        "engines": ", ".join(target.engines) or "none: other programs run it",
         "emitter version": str(target.emitter_version),
     }
     for tool in getattr(target, "tools", ()):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zoo.cli.output import print_json
 from zoo.cli.thinking import ThoughtReader, Thoughts
+from zoo.contracts import OWN_ENGINE
 from zoo.engine.options import read_options
 
 if TYPE_CHECKING:
-    from zoo.engine import Engine, Generation, Stream
+    from zoo.contracts import Answer, Engine
+    from zoo.engine import Generation, OrtEngine
 
 
 @dataclass
@@ -52,18 +54,21 @@ class Answers:
 
     def _start(
         self, prompt: str | Sequence[int] | None, messages: Sequence[Mapping[str, Any]] | None
-    ) -> tuple[Stream, ThoughtReader]:
+    ) -> tuple[Answer, ThoughtReader]:
         """Ask for an answer; a conversation goes on with what was computed of it, and may begin with thoughts."""
         thoughts = self.thoughts
         if messages is None:
             return self.engine.stream(prompt, **self.options), Thoughts().reader(False)  # text has none
-        ids = self.engine.check_prompt(thoughts.encode(self.engine, messages))
-        opened = thoughts.opened(self.engine, ids)
+        if self.engine.name != OWN_ENGINE:  # what a prompt begins with is its own matter
+            return self.engine.stream(messages=messages, continued=True, **self.options), thoughts.reader(False)
+        engine = cast("OrtEngine", self.engine)
+        ids = engine.check_prompt(thoughts.encode(engine, messages))
+        opened = thoughts.opened(engine, ids)
         options = {name: value for name, value in self.options.items() if name != "schema"}
-        limits, sampling = read_options(options, self.engine.stop_token_ids)
-        constraint = thoughts.constraint(self.engine, self.options.get("schema"), opened)
+        limits, sampling = read_options(options, engine.stop_token_ids)
+        constraint = thoughts.constraint(engine, self.options.get("schema"), opened)
         lookup = bool(self.options.get("lookup"))
-        stream = self.engine.answer(ids, limits, sampling, constraint=constraint, lookup=lookup, continued=True)
+        stream = engine.answer(ids, limits, sampling, constraint=constraint, lookup=lookup, continued=True)
         return stream, thoughts.reader(opened)
 
     def _close(self, generation: Generation, reasoning: str) -> None:

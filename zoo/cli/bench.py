@@ -79,6 +79,9 @@ def bench(
     precision: Annotated[
         str | None, typer.Option("-p", "--precision", help="Which package, where several are built.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What opens the package; by default the engine of its target.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as CSV.")] = None,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw latency against throughput.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -100,6 +103,8 @@ def bench(
         rounds=rounds,
         seed=seed,
     )
+    if engine is not None and url is not None:
+        raise UsageError("--engine opens a package; a server has its own")
     server = _server(model, url, served_model, api_key, retries, timeout, tokenizer, precision)
     for option, path in (("--csv", csv), ("--svg", svg)):
         _require_place(option, path)
@@ -109,7 +114,7 @@ def bench(
             if server is not None:
                 done = bench_server(registry, server, ask, progress=progress)
             else:
-                done = bench_package(registry, str(model), precision, ask, progress=progress)
+                done = bench_package(registry, str(model), precision, ask, engine=engine, progress=progress)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     _write(done, csv, svg)

@@ -50,6 +50,9 @@ def evaluate(
     workers: Annotated[
         str | None, typer.Option(metavar="N|ray://…", help="Compute in N processes, or on a Ray cluster.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What opens the package; by default the engine of its target.")
+    ] = None,
     log_samples: Annotated[bool, typer.Option("--log-samples", help="Keep every sample beside the report.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -66,7 +69,19 @@ def evaluate(
         raise UsageError("name a package, or a model that is built: zoo eval MODEL --tasks a,b")
     names = [one.strip() for one in tasks.split(",") if one.strip()]
     request = Request(
-        model, names, precision, data, limit, num_fewshot, seed, scoring, against, weights, workers, log_samples
+        model,
+        names,
+        precision,
+        data,
+        limit,
+        num_fewshot,
+        seed,
+        scoring,
+        against,
+        weights,
+        workers,
+        log_samples,
+        engine,
     )
     with _progress() as progress:
         done = run(registry, request, progress=progress)

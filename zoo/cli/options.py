@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
+from zoo.declarations.base import Value
 from zoo.errors import UsageError
 
 GIVEN = "zoo.target_options"
@@ -70,9 +71,12 @@ class EngineCommand(TargetCommand):
     def options_of(self, target: str) -> type[BaseModel]:
         """Get the options model of the named engine."""
         from zoo.plugins import host
-        from zoo.stages.serve_elsewhere import engine
+        from zoo.stages.opening import engine_names
+        from zoo.stages.serve_elsewhere import engine, server_names
 
         registry = host().registry
+        if target not in server_names(registry) and target in engine_names(registry):
+            return Value  # it opens packages, by the options of this command
         engine(registry, target)
         return registry.target(target).Options
 

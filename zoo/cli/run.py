@@ -72,6 +72,9 @@ def run(
     precision: Annotated[
         str | None, typer.Option("-p", "--precision", help="Which package, where a model has several.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What opens the package; by default the engine of its target.")
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Print load, prefill and decode times to stderr.")
     ] = False,
@@ -79,7 +82,9 @@ def run(
 ) -> None:
     """Run a package: print the continuation of a prompt as it is generated, and nothing else."""
     from zoo.cli.thinking import Thoughts
+    from zoo.contracts import OWN_ENGINE, require
     from zoo.engine import Sampling
+    from zoo.engine.chat import find_templates
     from zoo.package.chat_defaults import ChatDefaults
     from zoo.plugins import host
     from zoo.stages.manners import find_manners
@@ -115,16 +120,22 @@ def run(
         prompt = _read_stdin()
     try:
         with step_progress() as progress:
-            engine = open_engine(registry, folder, preparing="later", warn=print_notice, progress=progress)
-        if engine.tokenizer is None:
+            opened = open_engine(registry, folder, name=engine, preparing="later", warn=print_notice, progress=progress)
+        if "text" not in opened.abilities:
             raise ZooError(f"{folder.name} has no tokenizer, so it takes no text; build it from a checkpoint with one")
+        if lookup:
+            require(opened, "lookup", "--lookup")
+        if schema is not None:
+            require(opened, "forms", "--schema")
         if chat:
-            options |= engine.chat_defaults.with_options(**sampling)
+            options |= ChatDefaults.of_package(folder).with_options(**sampling)
         if verbose:
             print(sampling_text(options), file=sys.stderr, flush=True)
-        manners = find_manners(registry, engine.package.manifest.recipe, engine.chat_templates)
+        if no_think and opened.name != OWN_ENGINE:
+            raise ZooError(f"--no-think: the engine {opened.name!r} writes its prompts by itself")
+        manners = find_manners(registry, opened.package.manifest.recipe, find_templates(folder))
         thoughts = Thoughts.choose(manners.thinking, off=no_think, show=show_thinking, name=folder.name)
-        answers = Answers(engine, options, verbose=verbose, as_json=as_json, thoughts=thoughts)
+        answers = Answers(opened, options, verbose=verbose, as_json=as_json, thoughts=thoughts)
         if loop:
             from zoo.cli.prompt_loop import prompt_loop
 

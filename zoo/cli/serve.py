@@ -36,7 +36,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Serve original weights by another engine; `--engine NAME --help` shows its options too.",
+            help="What opens the package, or another server for original weights; `--engine NAME --help` shows its "
+            "options too.",
         ),
     ] = None,
     weights: Annotated[
@@ -104,9 +105,12 @@ def serve(
     """Serve packages over HTTP in OpenAI's protocol; print the address, and log JSON lines to stderr."""
     from zoo.plugins import host as plugin_host
     from zoo.server.settings import ServerSettings
+    from zoo.stages.serve_elsewhere import serves_elsewhere
 
-    _check_meant(ctx, engine)
-    if engine is not None:
+    registry = plugin_host().registry
+    elsewhere = engine is not None and serves_elsewhere(registry, engine, models[0])
+    _check_meant(ctx, engine, elsewhere=elsewhere)
+    if engine is not None and elsewhere:
         from zoo.cli.engines import serve_by_engine
 
         ServerSettings(api_key=api_key).check()
@@ -155,15 +159,15 @@ def serve(
         source = ctx.get_parameter_source(name)
         if uds is not None and source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"--uds takes the place of --{name}: give one of them")
-    served = served_models(plugin_host().registry, models, precision)
+    served = served_models(registry, models, precision, engine)
     settings = replace(settings, aliases=read_aliases(alias or (), models, served))
     from zoo.server.run import run_server
 
     run_server(served, settings, host, port, uds=uds, announce=typer.echo)
 
 
-def _check_meant(ctx: typer.Context, engine: str | None) -> None:
-    """Refuse what was given and would mean nothing to the engine that serves.
+def _check_meant(ctx: typer.Context, engine: str | None, *, elsewhere: bool) -> None:
+    """Refuse what was given and would mean nothing to what serves.
 
     Raises:
         UsageError: the first such option.
@@ -173,7 +177,7 @@ def _check_meant(ctx: typer.Context, engine: str | None) -> None:
         if source is None or source.name != "COMMANDLINE" or name in SHARED:
             continue
         option = f"--{name.replace('_', '-')}"
-        if engine is None and name in ELSEWHERE:
+        if not elsewhere and name in ELSEWHERE:
             raise UsageError(f"{option} is for another engine, which --engine names; packages are served as they are")
-        if engine is not None and name not in ELSEWHERE:
+        if elsewhere and name not in ELSEWHERE:
             raise UsageError(f"{option} is not for {engine}; what is, says: zoo serve --engine {engine} --help")

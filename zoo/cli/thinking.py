@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zoo.conversation.grammar import GrammarWriter
 from zoo.conversation.reader import AnswerReader
@@ -13,9 +13,9 @@ from zoo.errors import UsageError
 from zoo.structured import Structure
 
 if TYPE_CHECKING:
+    from zoo.contracts import Engine, ServedEngine
     from zoo.contracts.constraint import Constraint
     from zoo.declarations.conversation import Thinking
-    from zoo.engine import Engine
 
 TAIL = 32
 """Tokens at a prompt's end that may begin the thoughts."""
@@ -53,15 +53,17 @@ class Thoughts:
 
     def encode(self, engine: Engine, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Turn a conversation into ids."""
-        return engine.encode_chat(messages, variables=self.variables)
+        if not self.variables:
+            return engine.encode_chat(messages)
+        return cast("ServedEngine", engine).encode_chat(messages, variables=self.variables)
 
-    def opened(self, engine: Engine, ids: Sequence[int]) -> bool:
+    def opened(self, engine: ServedEngine, ids: Sequence[int]) -> bool:
         """Tell whether a prompt ends inside thoughts, since the template begins them itself."""
         if self.thinking is None or engine.tokenizer is None:
             return False
         return engine.tokenizer.decode(ids[-TAIL:], skip_special=False).rstrip().endswith(self.thinking.start)
 
-    def constraint(self, engine: Engine, schema: Any, opened: bool) -> Constraint | None:
+    def constraint(self, engine: ServedEngine, schema: Any, opened: bool) -> Constraint | None:
         """Say what the answer may be: JSON by a schema, after thoughts; None for anything."""
         if schema is None:
             return None

@@ -4,7 +4,7 @@ A part is registered by a string, ``"package.module:Class"``, and imported on fi
 
 - An **architecture** says *what* is computed.
 - A **quantizer** says *how small* a weight gets.
-- A **target** says *for whom*.
+- A **target** says *for whom*; an **engine** of it opens what it built, and answers.
 - A **source** opens a location as a **checkpoint**, where the weights come from.
 - A **transform** is a checkpoint over a checkpoint.
 
@@ -14,6 +14,17 @@ Only the builder knows all of them.
 from zoo.contracts.architecture import ArchitecturePart, InTransformers, OwnConfig, RepeatingLayers, Shrinking
 from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
 from zoo.contracts.encoding import ArrayLayout, BlockTile, Encoding, FloatTile, Tile, TileWriter
+from zoo.contracts.engine import (
+    OWN_ENGINE,
+    Ability,
+    Answer,
+    Batching,
+    Engine,
+    LogitEngine,
+    RequestQueue,
+    ServedEngine,
+    require,
+)
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
 from zoo.contracts.source import CheckpointOver, Source, Transform, TransformedCheckpoint
 from zoo.contracts.target import PackageContents, Target, View
@@ -29,12 +40,17 @@ from zoo.contracts.weights import (
 )
 
 __all__ = [
+    "OWN_ENGINE",
+    "Ability",
+    "Answer",
     "ArchitecturePart",
     "ArrayLayout",
+    "Batching",
     "BlockTile",
     "Checkpoint",
     "CheckpointOver",
     "Encoding",
+    "Engine",
     "FloatTile",
     "FoldLink",
     "FoldableLayer",
@@ -42,13 +58,16 @@ __all__ = [
     "HeadPadding",
     "InTransformers",
     "LayerActivations",
+    "LogitEngine",
     "OwnConfig",
     "PackageContents",
     "Parameter",
     "ParameterKind",
     "Quantizer",
     "RepeatingLayers",
+    "RequestQueue",
     "RowSlice",
+    "ServedEngine",
     "Shrinking",
     "Slab",
     "Source",
@@ -63,5 +82,6 @@ __all__ = [
     "View",
     "flat_shape",
     "interleaved",
+    "require",
     "stacked",
 ]

@@ -48,8 +48,9 @@ class Target(Protocol):
     """Raised when the same recipe would be emitted to other bytes."""
     needs_weights: ClassVar[bool]
     """Whether a build reads weights; without, files are written from the declaration alone."""
-    runnable: ClassVar[bool]
-    """Whether the engine opens what it builds."""
+    engines: ClassVar[Mapping[str, str]]
+    """The engines that open what it builds, its own first: name → ``"package.module:Class"``, imported on first use.
+    The class opens a package by ``open(package, threads=None)``. Empty where other programs run what it builds."""
     head_multiple: ClassVar[int]
     """Head sizes that the target's kernels take are multiples of this."""
     view: ClassVar[View]

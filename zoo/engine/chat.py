@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError, ZooError
-from zoo.tokenizer.files import in_folder, read_files
+from zoo.package.closed import files_of
+from zoo.sources.companions import MAX_COMPANION
+from zoo.tokenizer.files import read_files
 from zoo.tokenizer.templates import DEFAULT, chat_templates
 from zoo.worker.process import Worker
 
@@ -22,7 +24,7 @@ RENDER_MEMORY = 512 * 2**20
 
 def find_templates(folder: Path) -> dict[str, str]:
     """Find a package's chat templates by name; ``default`` is the one for a conversation without tools."""
-    companion = in_folder(folder)
+    companion = files_of(folder, MAX_COMPANION)
     return chat_templates(companion, read_files(companion, folder.name))
 
 
@@ -33,7 +35,7 @@ def find_template(folder: Path) -> str | None:
 
 def special_tokens(folder: Path, of_class: Mapping[str, str | None] | None = None) -> dict[str, str]:
     """Name the special tokens that a template may write; see ``TokenizerFiles.special_tokens``."""
-    return read_files(in_folder(folder), folder.name).special_tokens(of_class)
+    return read_files(files_of(folder, MAX_COMPANION), folder.name).special_tokens(of_class)
 
 
 def render(

@@ -1,4 +1,4 @@
-"""The engine: an opened package, ready to answer."""
+"""The engine over ONNX Runtime: an opened package, ready to answer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.contracts.engine import OWN_ENGINE, Ability, Engine
 from zoo.engine.chat import Message, cut_after_last, find_templates, render, special_tokens
 from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
 from zoo.engine.options import AnswerOptions, read_form, read_options
@@ -21,13 +22,14 @@ from zoo.tokenizer.templates import DEFAULT, choose_template
 
 if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
+    from zoo.engine.scheduler import Scheduler
     from zoo.package.folder import Package
     from zoo.structured.guide import Guide
     from zoo.worker.process import Worker
 
 
-class Engine:
-    """An opened package. One conversation at a time; not for several threads at once.
+class OrtEngine(Engine):
+    """A package opened over ONNX Runtime in this process.
 
     Attributes:
         package: the folder and its manifest.
@@ -37,18 +39,31 @@ class Engine:
     """
 
     def __init__(self, package: Package, threads: int | None = None) -> None:
+        self.name = OWN_ENGINE
         self.package = package
         folder = package.path
         self.session = _open_session(package, threads)
+        self.context_length = self.session.context
+        self.vocab_size = self.session.vocab_size
+        self.load_seconds = self.session.load_seconds
         self.tokenizer = Tokenizer(folder) if "tokenizer.json" in package.manifest.files else None
         self.chat_templates = find_templates(folder)
         self.chat_defaults = ChatDefaults.of_package(folder)
         self._tokens = special_tokens(folder, self._tokens_by_id())
         self.stop_token_ids = frozenset(package.manifest.recipe.tokens.eos_token_id)
+        self.special_ids = self.tokenizer.special_ids if self.tokenizer else frozenset()
+        self.abilities = frozenset(self._abilities())
         self._cache = self.session.new_cache()
 
+    def _abilities(self) -> Iterator[Ability]:
+        yield from ("batches", "logits", "steps", "logprobs", "lookup")
+        if self.tokenizer is not None:
+            yield from ("text", "forms")
+            if self.chat_templates:
+                yield from ("chat", "tools")
+
     @classmethod
-    def open(cls, package: Package, *, threads: int | None = None) -> Engine:
+    def open(cls, package: Package, *, threads: int | None = None) -> OrtEngine:
         """Open a package that was built for onnxruntime; over prepared weights where there are some.
 
         Args:
@@ -72,15 +87,6 @@ class Engine:
         """The template of a conversation without tools; None for a base model."""
         return self.chat_templates.get(DEFAULT)
 
-    @property
-    def context_length(self) -> int:
-        """Tokens that prompt and answer may have together."""
-        return self.session.context
-
-    @property
-    def vocab_size(self) -> int:
-        return self.session.vocab_size
-
     @cached_property
     def batching_effect(self) -> float:
         """How far a logit may come out from the same one computed alone; measured on first use."""
@@ -99,10 +105,33 @@ class Engine:
 
         return Guide(self._require_tokenizer().to_json(), self.vocab_size, self.stop_token_ids)
 
-    @property
-    def load_seconds(self) -> float:
-        """How long onnxruntime took to open the package."""
-        return self.session.load_seconds
+    def settings(self) -> dict[str, Any]:
+        """Tell with how many threads it computes, and how long prompts are computed."""
+        return {
+            "threads": self.session.threads,
+            "long_prompts": "row-wise" if self.session.rowwise else "as others",
+        }
+
+    def queue(
+        self,
+        *,
+        slots: int,
+        waiting: int | None = None,
+        prefix_cache_bytes: int | None = None,
+        cache_bytes: int | None = None,
+        lookup: bool = False,
+    ) -> Scheduler:
+        """Begin to take requests; see ``Scheduler``."""
+        from zoo.engine.scheduler import Scheduler
+
+        return Scheduler(
+            self,
+            slots=slots,
+            waiting=waiting,
+            prefix_cache_bytes=prefix_cache_bytes,
+            lookup=lookup,
+            cache_bytes=cache_bytes,
+        )
 
     def encode(self, text: str) -> list[int]:
         """Turn a prompt into ids, as the model was trained to see it."""
@@ -153,29 +182,6 @@ class Engine:
         if self.tokenizer is None:
             raise ZooError(f"{self.package.path.name} has no tokenizer; give token ids instead of text")
         return self.tokenizer
-
-    def generate(
-        self,
-        prompt: str | Sequence[int] | None = None,
-        *,
-        messages: Sequence[Message] | None = None,
-        **options: Unpack[AnswerOptions],
-    ) -> Generation:
-        """Answer a prompt, and return the answer when it is finished.
-
-        Args:
-            prompt: text, or token ids.
-            messages: a conversation instead, ``[{"role": "user", "content": "…"}]``.
-            options: see ``AnswerOptions``: ``max_new_tokens``, ``temperature``, ``seed``, ``stop`` …
-
-        Raises:
-            UsageError: a value out of range, or a form that cannot be followed.
-            ZooError: the prompt does not fit the context.
-        """
-        answer = self.stream(prompt, messages=messages, **options)
-        for _ in answer:
-            pass
-        return answer.generation
 
     def stream(
         self,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zoo.contracts.constraint import Constraint
-    from zoo.engine.engine import Engine
+    from zoo.engine.engine import OrtEngine
 
 CHUNK = 128
 """Tokens of a prompt that are computed between two steps of other answers."""
@@ -63,7 +63,7 @@ class Scheduler:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: OrtEngine,
         *,
         slots: int = 8,
         waiting: int | None = None,

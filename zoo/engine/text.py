@@ -34,10 +34,12 @@ class Tokenizer:
     """The package's tokenizer (``tokenizer.json``, run by the ``tokenizers`` library)."""
 
     def __init__(self, folder: Path) -> None:
-        from zoo.tokenizer.files import in_folder, read_files
+        from zoo.package.closed import files_of
+        from zoo.sources.companions import MAX_COMPANION
+        from zoo.tokenizer.files import read_files
         from zoo.tokenizer.library import open_plain
 
-        companion, self.path = in_folder(folder), folder / "tokenizer.json"
+        companion, self.path = files_of(folder, MAX_COMPANION), folder / "tokenizer.json"
         self.split_special = read_files(companion, folder.name).settings.get("split_special_tokens") is True
         where = f"{folder.name}/{self.path.name}"
         self._library: Any = open_plain(companion(self.path.name) or b"", where, split_special=self.split_special)

@@ -12,7 +12,7 @@ from zoo.engine.sampling import Sampling
 from zoo.engine.steps import compute
 
 if TYPE_CHECKING:
-    from zoo.engine import Engine
+    from zoo.engine import OrtEngine
     from zoo.engine.cache import Slots
 
 GREEDY = Sampling()
@@ -31,7 +31,7 @@ class Prompt:
     sampling: Sampling = GREEDY
 
 
-def complete(engine: Engine, requests: Sequence[Prompt], batch: int = BATCH) -> Iterator[tuple[int, str]]:
+def complete(engine: OrtEngine, requests: Sequence[Prompt], batch: int = BATCH) -> Iterator[tuple[int, str]]:
     """Complete prompts, in the order of their ids, so that what neighbours begin with is computed once.
 
     Args:
@@ -63,7 +63,7 @@ def complete(engine: Engine, requests: Sequence[Prompt], batch: int = BATCH) -> 
             yield index, cut(engine.tokenizer.decode(request.generation.token_ids), requests[index].until)
 
 
-def _begin(engine: Engine, slots: Slots, slot: int, last: int, prompt: Prompt) -> Request:
+def _begin(engine: OrtEngine, slots: Slots, slot: int, last: int, prompt: Prompt) -> Request:
     """Compute a prompt and choose its answer's first token."""
     held = min(slots.sequence(last).common(prompt.ids), len(prompt.ids) - 1)
     (logits,) = compute(engine.session, slots, last, prompt.ids, held, 1)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from zoo.engine.machine import usable_cores
 from zoo.errors import ZooError
 from zoo.evaluation.crew import Job, Reply, do_job
-from zoo.evaluation.scorer import LocalScorer
+from zoo.evaluation.scorer import LocalScorer, OpenEngine
 
 
 class ProcessCrew:
     """Processes that share this machine's cores, each with the package open and a pipe to this one."""
 
-    def __init__(self, package: Path, count: int) -> None:
-        self._package = package
+    def __init__(self, opener: OpenEngine, count: int) -> None:
+        self._opener = opener
         self._count = count
         self._threads = max(1, usable_cores() // count)
         self._context = multiprocessing.get_context("spawn")  # a fork would inherit onnxruntime's threads half alive
@@ -63,7 +62,7 @@ class ProcessCrew:
     def _start(self, number: int) -> None:
         mine, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_serve, args=(theirs, str(self._package), self._threads), daemon=True, name=f"zoo-eval-{number}"
+            target=_serve, args=(theirs, self._opener, self._threads), daemon=True, name=f"zoo-eval-{number}"
         )
         process.start()
         theirs.close()  # so that its end is seen here when the process ends
@@ -76,7 +75,7 @@ class ProcessCrew:
         process.join()
 
 
-def _serve(pipe: Connection, package: str, threads: int) -> None:
+def _serve(pipe: Connection, opener: OpenEngine, threads: int) -> None:
     """Answer jobs until the pipe closes."""
     import signal
 
@@ -88,7 +87,7 @@ def _serve(pipe: Connection, package: str, threads: int) -> None:
         except (EOFError, OSError):
             return
         try:
-            scorer = scorer or LocalScorer(Path(package), threads=threads)
+            scorer = scorer or LocalScorer(opener, threads=threads)
             reply = Reply(do_job(scorer, kind, requests))
         except ZooError as error:
             reply = Reply(None, str(error))

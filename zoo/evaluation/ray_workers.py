@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
 from zoo.evaluation.crew import RAY, Job, Reply
+
+if TYPE_CHECKING:
+    from zoo.evaluation.scorer import OpenEngine
 
 
 class RayCrew:
     """Actors, one a node. The package must be at the same path on each of them, and the zoo installed."""
 
-    def __init__(self, address: str, package: Path, recipe_hash: str) -> None:
+    def __init__(self, address: str, opener: OpenEngine, recipe_hash: str) -> None:
         """Join a cluster.
 
         Args:
@@ -31,7 +33,7 @@ class RayCrew:
         import ray
 
         self._ray: Any = ray
-        self._package, self._recipe_hash = str(package.resolve()), recipe_hash
+        self._opener, self._recipe_hash = opener, recipe_hash
         self._joined = not ray.is_initialized()
         if self._joined:
             known = os.environ.get("RAY_ADDRESS", "auto") if address in (RAY, f"{RAY}auto") else address
@@ -88,28 +90,24 @@ class RayCrew:
         # No core is reserved: a lost worker's successor must find room beside those that are left.
         made = self._ray.remote(_Worker).options(num_cpus=0, scheduling_strategy=where, max_restarts=0)
         self._next += 1
-        self._actors[self._next] = made.remote(self._package, self._recipe_hash, cores)
+        self._actors[self._next] = made.remote(self._opener, self._recipe_hash, cores)
         return self._next
 
 
 class _Worker:
     """What runs on a node."""
 
-    def __init__(self, package: str, recipe_hash: str, cores: int) -> None:
-        self._package, self._recipe_hash, self._cores = package, recipe_hash, cores
+    def __init__(self, opener: OpenEngine, recipe_hash: str, cores: int) -> None:
+        self._opener, self._recipe_hash, self._cores = opener, recipe_hash, cores
         self._scorer: Any = None
 
     def work(self, kind: Any, requests: list[Any]) -> Reply:
         from zoo.evaluation.crew import do_job
         from zoo.evaluation.scorer import LocalScorer
-        from zoo.package.folder import read_manifest
 
         try:
             if self._scorer is None:
-                found = read_manifest(Path(self._package)).recipe_hash
-                if found != self._recipe_hash:
-                    raise ZooError(f"{self._package} is another build on a node: recipe {found[:12]}")
-                self._scorer = LocalScorer(Path(self._package), threads=self._cores)
+                self._scorer = LocalScorer(self._opener, threads=self._cores, recipe_hash=self._recipe_hash)
             return Reply(do_job(self._scorer, kind, requests))
         except ZooError as error:
             return Reply(None, f"{error} (on a node of the cluster; the package must be at the same path on each)")

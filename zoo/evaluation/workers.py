@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.completion import Prompt
 from zoo.evaluation.crew import RAY, Crew, Job, Kind
 from zoo.evaluation.likelihood import Continuation, Likelihood, questions
-from zoo.evaluation.scorer import LocalScorer, Scorer
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from zoo.evaluation.scorer import LocalScorer, OpenEngine, Scorer
 
 ATTEMPTS = 3
 """Workers that may be lost over one job before it is the job that is to blame."""
@@ -78,23 +75,24 @@ def _jobs(kind: Kind, requests: Sequence[Any], groups: list[list[int]], members:
         yield Job(kind, indexes, [requests[index] for index in indexes])
 
 
-def make_scorer(package: Path, recipe_hash: str, workers: str | None) -> Scorer:
+def make_scorer(opener: OpenEngine, recipe_hash: str, workers: str | None) -> Scorer:
     """Open a package for scoring, here or by workers.
 
     Args:
+        opener: opens the package; a process of its own may call it.
         workers: None or "1" for this process; how many processes; or ``ray://…``, a Ray cluster.
 
     Raises:
         UsageError: neither a number nor such an address.
     """
     if workers is None or workers == "1":
-        return LocalScorer(package)
+        return LocalScorer(opener)
     if workers.startswith(RAY):
         from zoo.evaluation.ray_workers import RayCrew
 
-        return CrewScorer(RayCrew(workers, package, recipe_hash))
+        return CrewScorer(RayCrew(workers, opener, recipe_hash))
     if not workers.isdecimal() or not 1 < int(workers) <= 256:
         raise UsageError(f"--workers {workers}: give a number of processes, or ray://HOST:PORT, or ray://auto")
     from zoo.evaluation.processes import ProcessCrew
 
-    return CrewScorer(ProcessCrew(package, int(workers)))
+    return CrewScorer(ProcessCrew(opener, int(workers)))

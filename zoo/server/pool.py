@@ -8,8 +8,9 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from zoo.contracts import require
 from zoo.errors import ZooError, unknown
 from zoo.server.errors import ApiError
 from zoo.server.textwork import TextWork
@@ -17,7 +18,8 @@ from zoo.server.tokens import TokenTable
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
-    from zoo.engine import Engine, Scheduler, SchedulerStats
+    from zoo.contracts import RequestQueue, ServedEngine
+    from zoo.engine import SchedulerStats
     from zoo.server.logs import Log
     from zoo.server.settings import ServerSettings
     from zoo.stages.serve import Footprint, ServedModel
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 class Running:
     """A loaded model: its engine, and the scheduler that runs requests over it."""
 
-    def __init__(self, model: ServedModel, engine: Engine, scheduler: Scheduler, memory: int) -> None:
+    def __init__(self, model: ServedModel, engine: ServedEngine, scheduler: RequestQueue, memory: int) -> None:
         self.model, self.engine, self.scheduler, self.memory = model, engine, scheduler, memory
         self.text = TextWork(engine.tokenizer)
         self.tokens = TokenTable(engine, self.text)
@@ -218,19 +220,21 @@ class ModelPool:
 
 def start_model(
     model: ServedModel, fit: Footprint, settings: ServerSettings, notice: Callable[[str], None]
-) -> tuple[Engine, Scheduler]:
-    """Open a package and start its scheduler.
+) -> tuple[ServedEngine, RequestQueue]:
+    """Open a package and start to take requests.
 
     Args:
         notice: called with a line that says what is prepared for later starts.
     """
-    from zoo.engine import Scheduler
     from zoo.plugins import host
     from zoo.stages.opening import open_engine
 
-    engine = open_engine(host().registry, model.path, threads=settings.threads, preparing="later", warn=notice)
-    return engine, Scheduler(
-        engine,
+    engine = open_engine(
+        host().registry, model.path, name=model.engine, threads=settings.threads, preparing="later", warn=notice
+    )
+    require(engine, "batches", f"serving {model.name}")
+    served = cast("ServedEngine", engine)
+    return served, served.queue(
         slots=settings.slots,
         prefix_cache_bytes=fit.prefixes,
         cache_bytes=fit.caches,

@@ -10,7 +10,7 @@ from zoo.errors import ZooError
 from zoo.server.errors import ApiError
 
 if TYPE_CHECKING:
-    from zoo.engine import Engine
+    from zoo.contracts import ServedEngine
     from zoo.server.textwork import TextWork
 
 REPLACEMENT = "\ufffd"
@@ -23,8 +23,9 @@ class TokenTable:
         work: the process that renders and tokenizes; without, this one does.
     """
 
-    def __init__(self, engine: Engine, work: TextWork | None = None) -> None:
+    def __init__(self, engine: ServedEngine, work: TextWork | None = None) -> None:
         self._engine, self._work = engine, work
+
         self._anchor = self._find_anchor()
         self.text = lru_cache(maxsize=4096)(self._text)
 

@@ -15,10 +15,10 @@ from zoo.server.errors import ApiError
 from zoo.server.tools import Offer
 
 if TYPE_CHECKING:
+    from zoo.contracts import ServedEngine
     from zoo.contracts.constraint import Constraint
     from zoo.conversation.parts import Part
     from zoo.declarations.conversation import Thinking
-    from zoo.engine import Engine
     from zoo.server.pool import Running
     from zoo.server.schemas import ChatRequest
     from zoo.structured import Structure
@@ -120,7 +120,7 @@ class Turn:
         return [part for part in parts if part.call == 0]
 
 
-def _special(engine: Engine) -> dict[str, int]:
+def _special(engine: ServedEngine) -> dict[str, int]:
     """Name the special tokens of a vocabulary."""
     tokenizer = engine.tokenizer
     ids = tokenizer.special_ids if tokenizer is not None else ()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from zoo.errors import ZooError
+from zoo.contracts import OWN_ENGINE
+from zoo.errors import ZooError, unknown
 from zoo.package.folder import Package, open_package
 from zoo.stages.prepare import Progress, is_due, prepare, prepare_later
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
-    from zoo.engine import Engine
+    from zoo.contracts import Engine
     from zoo.registry import Registry
 
 Preparing = Literal["never", "later", "now"]
@@ -25,6 +28,7 @@ def open_engine(
     registry: Registry,
     folder: Path,
     *,
+    name: str | None = None,
     threads: int | None = None,
     preparing: Preparing = "never",
     warn: Callable[[str], None] | None = None,
@@ -38,22 +42,71 @@ def open_engine(
     Args:
         registry: where the package's target comes from.
         folder: the package.
-        threads: workers of a step; by default the physical cores that this process may use.
+        name: the engine; by default the target's own.
+        threads: workers; by default what the engine finds best.
         preparing: when weights are prepared.
         warn: called with a line that says what is prepared, when, and how to forbid it.
         progress: called before each part of what is prepared at once.
 
     Raises:
-        ZooError: it is no package, a file is missing or changed, or it was built for something else to run.
+        UsageError: there is no engine of this name.
+        ZooError: it is not a package, a file is missing or changed, or the engine does not open it.
     """
-    from zoo.engine import Engine
-
     package = open_package(folder)
-    target = package.manifest.recipe.target.name
-    if target not in registry.targets or not registry.target(target).runnable:
-        raise ZooError(f"{package.path.name} was built for the target {target!r}, which this engine does not run")
-    _prepare(package, preparing, warn or logging.getLogger("zoo").warning, progress)
-    return Engine.open(package, threads=threads)
+    chosen = choose_engine(registry, package, name)
+    if chosen == OWN_ENGINE:
+        _prepare(package, preparing, warn or logging.getLogger("zoo").warning, progress)
+    return registry.engine(package.manifest.recipe.target.name, chosen).open(package, threads=threads)
+
+
+def choose_engine(registry: Registry, package: Package, name: str | None = None) -> str:
+    """Name the engine that opens a package: the one asked for, or the target's own.
+
+    Raises:
+        UsageError: there is no engine of this name.
+        ZooError: other programs run the package, or the engine does not open it.
+    """
+    label, target = package.path.name, package.manifest.recipe.target.name
+    offered = tuple(registry.target(target).engines) if target in registry.targets else ()
+    if name is None and offered:
+        return offered[0]
+    if name is not None and name not in offered:
+        known = engine_names(registry)
+        if name not in known:
+            raise unknown("engine", name, known)
+        if offered:
+            raise ZooError(f"{label} was built for target {target!r}, which {name!r} does not open: {_or(offered)}")
+    if not offered:
+        raise ZooError(f"{label} was built for target {target!r}, whose files other tools run, not zoo")
+    assert name is not None
+    return name
+
+
+def engine_names(registry: Registry) -> list[str]:
+    """List the engines of all targets that are installed and can be imported."""
+    names: dict[str, None] = {}
+    for target in registry.targets:
+        with contextlib.suppress(ZooError):  # a target that cannot be imported says so where it is asked for
+            names |= dict.fromkeys(registry.target(target).engines)
+    return list(names)
+
+
+def _or(names: Sequence[str]) -> str:
+    return f"--engine {' or '.join(names)}"
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Opens a package again in another process: its fields travel, an engine does not."""
+
+    folder: Path
+    engine: str | None = None
+
+    def __call__(self, threads: int | None = None) -> Engine:
+        """Open it with whatever plugins this process has."""
+        from zoo.plugins import host
+
+        return open_engine(host().registry, self.folder, name=self.engine, threads=threads)
 
 
 def _prepare(package: Package, preparing: Preparing, warn: Callable[[str], None], progress: Progress | None) -> None:

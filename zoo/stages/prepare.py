@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.contracts import OWN_ENGINE
 from zoo.errors import UsageError, ZooError
 from zoo.package.folder import Package, open_package
 
@@ -52,6 +53,9 @@ def prepare(package: Package, progress: Progress | None = None) -> Prepared:
     from zoo.engine.rowwise.making import make
     from zoo.verify.trial import run_trial
 
+    target = package.manifest.recipe.target.name
+    if target != OWN_ENGINE:
+        raise ZooError(f"{package.path.name} was built for target {target!r}, whose engine has nothing to prepare")
     if prepack.mode() == "never":
         raise UsageError("ZOO_PREPACK=never: what would be prepared would not be used; unset it first")
     found = prepack.find(package) is not None

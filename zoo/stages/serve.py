@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.contracts import OWN_ENGINE, require
 from zoo.declarations.conversation import Manners
 from zoo.engine.chat import find_template, find_templates
 from zoo.errors import UsageError, ZooError, unknown
-from zoo.package.folder import MANIFEST, open_package
+from zoo.package.folder import MANIFEST, Package, open_package
 from zoo.package.layout import program
 from zoo.package.memory import token_bytes
 from zoo.registry import Registry
 from zoo.stages.manners import find_manners
+from zoo.stages.opening import choose_engine, open_engine
 from zoo.stages.subject import find_package
 from zoo.units import bytes_text
 
@@ -43,6 +45,8 @@ class ServedModel:
     """What keys and values of one token take, float32."""
     manners: Manners = field(default_factory=Manners)
     """How it writes calls of tools, and thoughts."""
+    engine: str = OWN_ENGINE
+    """What opens it."""
 
     @property
     def created(self) -> int:
@@ -104,19 +108,26 @@ class Footprint:
         return self.weights + self.caches + self.prefixes
 
 
-def served_models(registry: Registry, texts: Sequence[str], precision: str | None = None) -> list[ServedModel]:
+def served_models(
+    registry: Registry, texts: Sequence[str], precision: str | None = None, engine: str | None = None
+) -> list[ServedModel]:
     """Find the packages that MODEL|PACKAGE... mean, and name them.
 
     A package goes by its model's name; where two of one model are served, by model and precision; where that is the
     same too, by its folder's name. No name is a path.
 
+    Args:
+        engine: what opens them; by default the engine of the target that each was built for.
+
     Raises:
-        ZooError: one is not built, or two would have the same name.
+        ZooError: one is not built, or cannot be served, or two would have the same name.
     """
     if not texts:
         raise UsageError("nothing to serve: name a model or a package")
     paths = list(dict.fromkeys(find_package(registry, text, precision).resolve() for text in texts))
-    manifests = [open_package(path).manifest for path in paths]
+    packages = [open_package(path) for path in paths]
+    engines = [_require_served(registry, package, choose_engine(registry, package, engine)) for package in packages]
+    manifests = [package.manifest for package in packages]
     recipes = [one.recipe for one in manifests]
     names = [recipe.model for recipe in recipes]
     for longer in (
@@ -134,10 +145,11 @@ def served_models(registry: Registry, texts: Sequence[str], precision: str | Non
             path,
             manifest,
             chat=find_template(path) is not None,
+            engine=chosen,
             token_bytes=token_bytes(program(recipe, registry)),
             manners=find_manners(registry, recipe, find_templates(path)),
         )
-        for name, path, manifest, recipe in zip(names, paths, manifests, recipes, strict=True)
+        for name, path, manifest, recipe, chosen in zip(names, paths, manifests, recipes, engines, strict=True)
     ]
 
 
@@ -168,6 +180,21 @@ def read_aliases(texts: Sequence[str], asked: Sequence[str], models: Sequence[Se
             raise unknown("model", model, known, "--alias takes one of those that are served")
         aliases[name] = known[model]
     return aliases
+
+
+def _require_served(registry: Registry, package: Package, engine: str) -> str:
+    """Refuse an engine that cannot serve before anything listens; our own can, so only others are asked.
+
+    Raises:
+        ZooError: it answers one request at a time.
+    """
+    if engine != OWN_ENGINE:
+        opened = open_engine(registry, package.path, name=engine)
+        try:
+            require(opened, "batches", "zoo serve")
+        finally:
+            opened.close()
+    return engine
 
 
 def require_server() -> None:

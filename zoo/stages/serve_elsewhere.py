@@ -8,9 +8,11 @@ from pathlib import Path
 
 from zoo.declarations.licence import Licence
 from zoo.errors import UsageError, ZooError, unknown
+from zoo.package.folder import read_manifest
 from zoo.package.store import output_folder
 from zoo.registry import Registry
 from zoo.stages.documents import document_target, target_context, write_documents
+from zoo.stages.opening import engine_names
 from zoo.stages.resolve import Request, resolve
 from zoo.stages.subject import identify
 from zoo.stages.tools import run_tool
@@ -37,8 +39,8 @@ class Elsewhere:
         return shutil.which(self.command.argv[0]) is not None
 
 
-def engines(registry: Registry) -> list[str]:
-    """Name the engines that plugins bring; a target that cannot be imported is passed over."""
+def server_names(registry: Registry) -> list[str]:
+    """Name the servers of original weights that plugins bring; a target that cannot be imported is passed over."""
     found = []
     for name in registry.targets:
         try:
@@ -49,6 +51,26 @@ def engines(registry: Registry) -> list[str]:
     return found
 
 
+def serves_elsewhere(registry: Registry, name: str, model: str) -> bool:
+    """Tell whether ``--engine NAME`` means a server of original weights, and not what opens a package.
+
+    Raises:
+        UsageError: it means neither.
+    """
+    opens = name in engine_names(registry)
+    if name not in server_names(registry):
+        if not opens:
+            engine(registry, name)  # offers the nearest names
+        return False
+    if not opens:
+        return True
+    package = identify(registry, model).package
+    if package is None:
+        return True
+    target = read_manifest(package).recipe.target.name
+    return target not in registry.targets or name not in registry.target(target).engines
+
+
 def engine(registry: Registry, name: str) -> DocumentTarget:
     """Get the target that serves by an engine.
 
@@ -57,7 +79,7 @@ def engine(registry: Registry, name: str) -> DocumentTarget:
         ZooError: it serves, but writes no documents.
     """
     if name not in registry.targets or not isinstance(registry.target(name), Serving):
-        raise unknown("engine", name, engines(registry))
+        raise unknown("engine", name, [*server_names(registry), *engine_names(registry)])
     return document_target(registry, name)
 
 

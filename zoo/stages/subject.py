@@ -132,12 +132,12 @@ def _built_from(registry: Registry, subject: Subject, packages: list[StoredPacka
 
 
 def is_runnable(registry: Registry, target: str) -> bool:
-    """Tell whether the engine opens what a target builds."""
-    return target in registry.targets and registry.target(target).runnable
+    """Tell whether an engine opens what a target builds."""
+    return target in registry.targets and bool(registry.target(target).engines)
 
 
 def require_runnable(registry: Registry, package: StoredPackage) -> None:
-    """Refuse a package that the engine does not open.
+    """Refuse a package that no engine opens.
 
     Raises:
         ZooError: its target writes for other tools, or no loaded plugin brings it.
@@ -145,7 +145,7 @@ def require_runnable(registry: Registry, package: StoredPackage) -> None:
     name, target = package.path.name, package.target
     if target not in registry.targets:
         raise ZooError(f"{name} was built for target {target!r}, which no loaded plugin brings; see `zoo plugins`")
-    if not registry.target(target).runnable:
+    if not registry.target(target).engines:
         raise ZooError(
             f"{name} was built for target {target!r}, whose files other tools run, not zoo; "
             f"build one that runs here: {command_line('zoo', 'build', package.model, '-p', package.precision)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.contracts import OWN_ENGINE
 from zoo.declarations.manifest import Manifest
 from zoo.declarations.report import Report
 from zoo.engine.machine import free_memory
@@ -77,8 +78,10 @@ def verify(
 
     package = open_package(find_package(registry, model, precision))
     recipe = package.manifest.recipe
-    if not registry.target(recipe.target.name).runnable:
-        raise ZooError(f"{package.path.name} was built for the target {recipe.target.name!r}, which zoo cannot run")
+    if OWN_ENGINE not in registry.target(recipe.target.name).engines:
+        raise ZooError(
+            f"{package.path.name} was built for target {recipe.target.name!r}, whose layers zoo cannot compare"
+        )
     require_reference()
     require_place(package.manifest.recipe_hash)
     checkpoint = original_weights(registry, package, identify(registry, model), weights)

@@ -19,7 +19,7 @@ from zoo.testing.shrink import shrink, with_numbers
 
 if TYPE_CHECKING:
     from zoo.declarations.plan import Plan
-    from zoo.engine import Engine
+    from zoo.engine import OrtEngine
     from zoo.package import Package
     from zoo.stages.resolve import Resolved
 
@@ -108,11 +108,11 @@ class Case:
         found = self.resolve(precision)
         return build(found.recipe, found.checkpoint, self.folder / precision, self.registry, threads=1)
 
-    def engine(self, precision: str) -> Engine:
+    def engine(self, precision: str) -> OrtEngine:
         """Open a package."""
-        from zoo.engine import Engine
+        from zoo.engine import OrtEngine
 
-        return Engine.open(self.package(precision), threads=1)
+        return OrtEngine.open(self.package(precision), threads=1)
 
     def precisions(self) -> tuple[str, ...]:
         """Name the precisions that run here."""

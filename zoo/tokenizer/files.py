@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.package.closed import files_of
-from zoo.sources.companions import MAX_COMPANION
 from zoo.sources.jsonfile import parse_object
 
 SETTINGS = "tokenizer_config.json"
@@ -105,11 +102,6 @@ def read_files(companion: Companion, where: str) -> TokenizerFiles:
         return {} if raw is None else parse_object(raw, f"{where}/{name}", duplicates=True)
 
     return TokenizerFiles(where, read(SETTINGS), read(NAMED), read(ADDED))
-
-
-def in_folder(folder: Path) -> Companion:
-    """Return the reader of a folder's files; of a package, of those that its manifest lists."""
-    return files_of(folder, MAX_COMPANION)
 
 
 def require_text(raw: bytes, where: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zoo.engine import Engine
+    from zoo.contracts import Engine
 
 WINDOW = 512
 """Tokens of a window of text; less where the model's context is shorter."""

@@ -21,7 +21,7 @@ class VendorTarget:
     operations = None
     emitter_version = 1
     needs_weights = False
-    runnable = False
+    engines: ClassVar[dict[str, str]] = {}
 
 
 def compiled_name(recipe: Recipe, context: TargetContext, options: Any) -> str:

@@ -24,7 +24,7 @@ class Vllm:
     operations = None
     emitter_version = 1
     needs_weights = False
-    runnable = False
+    engines: ClassVar[dict[str, str]] = {}
     head_multiple = 1
     tools = (Tool("vllm", "serves the original weights on one or more GPUs", INSTALL),)
 

@@ -6,10 +6,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from zoo.bench.engine_client import EngineClient
 from zoo.bench.measure import Progress, Skipped, Workload, measure
 from zoo.bench.prompts import id_maker
+from zoo.bench.single_client import SingleClient
+from zoo.contracts import OWN_ENGINE, require
 from zoo.registry import Registry
 from zoo.stages.bench.ask import Ask
 from zoo.stages.bench.loop import run
@@ -18,6 +21,7 @@ from zoo.stages.bench.workloads import workload_of_conversations, workloads_of_l
 
 if TYPE_CHECKING:
     from zoo.bench.load import Client
+    from zoo.contracts import Batching, Engine
 
 RATE_SLOTS = 8
 """Requests that the engine runs at once where only their rate is given; the others wait."""
@@ -30,6 +34,7 @@ def bench_package(
     precision: str | None = None,
     ask: Ask | None = None,
     *,
+    engine: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Bench:
     """Measure a package and keep a report.
@@ -37,61 +42,78 @@ def bench_package(
     Args:
         model: a package folder, or a model of which a package is in the store.
         precision: which package, where several are built.
+        engine: what opens the package; by default the engine of its target.
         progress: told now and then.
 
     Raises:
         UsageError: an unknown name.
         ZooError: there is no package, nothing fits its context, or no request was completed.
     """
-    from zoo.bench.engine_client import EngineClient
-    from zoo.engine.rowwise import recorded
     from zoo.reports import keep_report, make_report, require_place
     from zoo.stages.opening import open_engine
     from zoo.stages.subject import find_package
 
     ask = ask or Ask()
-    engine = open_engine(registry, find_package(registry, model, precision))
-    manifest = engine.package.manifest
+    opened = open_engine(registry, find_package(registry, model, precision), name=engine)
+    manifest = opened.package.manifest
     require_place(manifest.recipe_hash)
     tokens = manifest.recipe.tokens
-    if engine.tokenizer is not None:
-        lead, special = engine.encode(""), engine.tokenizer.special_ids
+    if "text" in opened.abilities:
+        lead = opened.encode("")
     else:
-        lead, special = [] if tokens.bos_token_id is None else [tokens.bos_token_id], frozenset()
+        lead = [] if tokens.bos_token_id is None else [tokens.bos_token_id]
     skipped: list[Skipped] = []
     if ask.varied:
 
         def encode(text: str) -> list[int]:
-            return engine.encode(text)[len(lead) :]
+            return opened.encode(text)[len(lead) :]
 
-        one, settings = workload_of_conversations(registry, ask, encode, engine.context_length)
+        one, settings = workload_of_conversations(registry, ask, encode, opened.context_length)
         workloads = [one]
     else:
-        make = id_maker(engine.vocab_size, lead, special | {*tokens.eos_token_id})
-        workloads, skipped, settings = workloads_of_lengths(ask, make, engine.context_length)
+        make = id_maker(opened.vocab_size, lead, opened.special_ids | {*tokens.eos_token_id})
+        workloads, skipped, settings = workloads_of_lengths(ask, make, opened.context_length)
 
     @asynccontextmanager
-    async def client(workload: Workload) -> AsyncIterator[Client]:
+    async def connect(workload: Workload) -> AsyncIterator[Client]:
         tokens = (workload.input_len or 0) + (workload.output_len or 0)
-        opened = EngineClient(engine, workload.concurrency or RATE_SLOTS, tokens)
+        client = _client(opened, workload.concurrency or RATE_SLOTS, tokens)
         try:
-            yield opened
+            yield client
         finally:
-            opened.close()
+            client.close()
 
-    rows, failed = run(measure(workloads, client, rounds=ask.rounds, warmup=ask.warmup, progress=progress))
+    rows, failed = run(measure(workloads, connect, rounds=ask.rounds, warmup=ask.warmup, progress=progress))
     require_rows(rows, failed)
-    settings |= {"through": "engine", "prefix_cache": False, "threads": engine.session.threads}
-    settings |= {"long_prompts": "row-wise" if engine.session.rowwise else "as others"}
+    settings |= {"through": "engine" if opened.name == OWN_ENGINE else opened.name, "prefix_cache": False}
+    settings |= opened.settings()
     if ask.places is None:
         settings |= {"slots": RATE_SLOTS}
-    trial = recorded(engine.package)
     bench = Bench(
-        engine.package.path.name, settings, rows, [*skipped, *failed], engine.load_seconds, peak_rss_bytes(),
-        str(trial) if trial else None,
+        opened.package.path.name, settings, rows, [*skipped, *failed], opened.load_seconds, peak_rss_bytes(),
+        _trial(opened),
     )  # fmt: skip
     report = make_report("bench", manifest, settings, bench.measured, libraries=_LIBRARIES)
     return replace(bench, report=report, path=keep_report(report))
+
+
+def _client(engine: Engine, slots: int, tokens: int) -> EngineClient | SingleClient:
+    """Open what sends requests: so many at once, where the engine can."""
+    if slots > 1:
+        require(engine, "batches", f"{slots} requests at once")
+    if "batches" not in engine.abilities:
+        return SingleClient(engine)
+    return EngineClient(cast("Batching", engine), slots, tokens)
+
+
+def _trial(engine: Engine) -> str | None:
+    """Say how a trial of row-wise products for long prompts came out, where the engine makes one."""
+    if engine.name != OWN_ENGINE:
+        return None
+    from zoo.engine.rowwise import recorded
+
+    trial = recorded(engine.package)
+    return str(trial) if trial else None
 
 
 def peak_rss_bytes() -> int | None:

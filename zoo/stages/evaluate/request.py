@@ -27,6 +27,7 @@ class Request:
         weights: where those are.
         workers: processes that compute, or the address of a Ray cluster.
         log_samples: keep every sample beside the report.
+        engine: what opens the package; by default the engine of its target.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Request:
     weights: str | None = None
     workers: str | None = None
     log_samples: bool = False
+    engine: str | None = None
 
     def check(self) -> None:
         """Refuse values that mean nothing.

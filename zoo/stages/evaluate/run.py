@@ -12,6 +12,7 @@ from zoo.package.folder import Package
 from zoo.registry import Registry
 from zoo.reports import make_report
 from zoo.stages.evaluate.request import Request
+from zoo.stages.opening import Opener
 
 if TYPE_CHECKING:
     from zoo.evaluation.harness import Outcome
@@ -43,12 +44,13 @@ class Run:
         from zoo.evaluation.prompting import Prompting
         from zoo.evaluation.workers import make_scorer
 
+        opener = Opener(package.path.resolve(), request.engine)
         self._package, self._request, self._scoring = package, request, scoring
         prompting = Prompting(package)
         self.context = prompting.context_length
         self._chat = scoring == "generation" and prompting.chat_template is not None
         work = digest([package.manifest.recipe_hash, sorted(request.tasks), request.limit, request.seed, scoring])
-        self._scorer = make_scorer(package.path, package.manifest.recipe_hash, request.workers)
+        self._scorer = make_scorer(opener, package.manifest.recipe_hash, request.workers)
         self._journal = Journal(zoo_home() / "evaluations" / f"{work[:24]}.jsonl")
         self.model: EngineModel = EngineModel(
             self._scorer, prompting, self._journal, seed=request.seed, progress=progress

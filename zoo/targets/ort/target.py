@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
-from zoo.contracts import Encoding, PackageContents, Parameter, StoredArray, View
+from zoo.contracts import OWN_ENGINE, Encoding, PackageContents, Parameter, StoredArray, View
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision, Recipe
@@ -34,7 +34,7 @@ class OrtTarget:
     operations: ClassVar[Mapping[str, frozenset[str]] | None] = OPERATIONS
     emitter_version: ClassVar[int] = 2
     needs_weights: ClassVar[bool] = True
-    runnable: ClassVar[bool] = True
+    engines: ClassVar[Mapping[str, str]] = {OWN_ENGINE: "zoo.engine:OrtEngine"}
     head_multiple: ClassVar[int] = 16
     """GroupQueryAttention with rotary inside refuses other head sizes."""
     view: ClassVar[View] = "graph"
