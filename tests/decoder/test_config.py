@@ -104,7 +104,7 @@ def test_original_context_falls_back_to_the_context() -> None:
 
 
 REFUSED: list[tuple[str, Any]] = [
-    ("hidden_act", "quick_gelu"),
+    ("hidden_act", "mish"),
     ("hidden_act", ["silu"]),
     ("quantization_config", {"quant_method": "gptq"}),
     ("partial_rotary_factor", 0.5),

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from zoo.declarations.base import Name, Value
-from zoo.declarations.traits import Trait, nullable_fields
+from zoo.declarations.traits import Trait, fields_with, nullable_fields
 from zoo.errors import ZooError
 
 Size = Annotated[int, Field(gt=0, le=2**31 - 1)]
@@ -99,7 +99,7 @@ class Architecture(_Numbers):
     """A token sees itself and the ``sliding_window - 1`` before it; None sees all."""
     use_sliding_window: Annotated[bool, Trait.WINDOW] = False
     """Whether there is a sliding window; stated as false, a ``sliding_window`` beside it is not in use."""
-    layer_types: tuple[LayerType, ...] | None = None
+    layer_types: Annotated[tuple[LayerType, ...] | None, Trait.PER_LAYER] = None
     """Which layers the sliding window is for; None is all."""
     mlp_bias: Annotated[bool, Trait.SHAPES, Trait.FLAG] = False
     tie_word_embeddings: Annotated[bool, Trait.SHAPES, Trait.FLAG] = False
@@ -110,6 +110,45 @@ class Architecture(_Numbers):
     """Added to the weights of every RMSNorm: 1 where a checkpoint stores how far they are from 1."""
     gelu_approximate: Annotated[Literal["none", "tanh"], Trait.IMPLIED] = "none"
     """What ``hidden_act: gelu`` means in these checkpoints, as the argument of PyTorch's GELU."""
+    norm: Annotated[Literal["rms", "layer"], Trait.IMPLIED] = "rms"
+    """RMSNorm, or LayerNorm; ``rms_norm_eps`` is the epsilon of either."""
+    norm_bias: Annotated[bool, Trait.IMPLIED] = False
+    """Norms outside attention have biases."""
+    norm_placement: Annotated[Literal["before", "after", "around"], Trait.IMPLIED] = "before"
+    """Where attention and MLP have their norms: on what they read, on what they make, or on both."""
+    use_parallel_residual: Annotated[bool, Trait.CLAIMED] = False
+    """Attention and MLP read one norm and stand side by side."""
+    gated_mlp: Annotated[bool, Trait.IMPLIED] = True
+    """The MLP has a gate beside its way up."""
+    qk_norm_over: Annotated[Literal["head", "each head", "all heads"], Trait.IMPLIED] = "head"
+    """Over what the norms of q and k go: a head with weights for all, a head with its own, or all heads at once."""
+    partial_rotary_factor: Annotated[float, Trait.CLAIMED, Field(gt=0.0, le=1.0)] = 1.0
+    """The share of a head, from its beginning, that positions turn."""
+    rotary_interleaved: Annotated[bool, Trait.IMPLIED] = False
+    """Positions turn neighbouring values of a head against each other, not its halves."""
+    rope_local_base_freq: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
+    """``rope_theta`` of layers with a sliding window, unscaled, where it is another one."""
+    rope_layers: Annotated[Literal["all", "sliding"], Trait.IMPLIED] = "all"
+    """Which layers turn heads by position where some have a sliding window and some not."""
+    no_rope_layers: Annotated[tuple[int, ...] | None, Trait.CLAIMED, Trait.PER_LAYER] = None
+    """1 for a layer that turns heads by position, 0 for one that does not."""
+    attn_logit_softcapping: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
+    """Scores become cap · tanh(score / cap)."""
+    final_logit_softcapping: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
+    """Logits become cap · tanh(logit / cap)."""
+    query_pre_attn_scalar: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
+    """Scores are divided by its square root; by default by that of ``head_dim``."""
+    attention_multiplier: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
+    """Scores are multiplied by it instead."""
+    embedding_multiplier: Annotated[float, Trait.CLAIMED, Field(gt=0.0)] = 1.0
+    residual_multiplier: Annotated[float, Trait.CLAIMED, Field(gt=0.0)] = 1.0
+    """What attention and MLP make is multiplied by it."""
+    logits_scaling: Annotated[float, Trait.CLAIMED, Field(gt=0.0)] = 1.0
+    """Logits are divided by it."""
+    logit_scale: Annotated[float, Trait.CLAIMED, Field(gt=0.0)] = 1.0
+    """Logits are multiplied by it."""
+    config_names: Annotated[dict[str, str], Trait.IMPLIED] = Field(default_factory=dict)
+    """Field → the key of ``config.json`` that states it, where it has another name there."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of an architecture other than ``decoder``, checked by that architecture."""
 
@@ -143,8 +182,14 @@ class Architecture(_Numbers):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; rotary embeddings turn pairs")
-        if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
-            raise ValueError(f"layer_types lists {len(self.layer_types)} layers of {self.num_hidden_layers}")
+        for name in fields_with(type(self), Trait.PER_LAYER):
+            stated = getattr(self, name)
+            if stated is not None and len(stated) != self.num_hidden_layers:
+                raise ValueError(f"{name} lists {len(stated)} layers of {self.num_hidden_layers}")
+        if self.turning % 2 or not self.turning:
+            raise ValueError(
+                f"partial_rotary_factor {self.partial_rotary_factor} of head_dim {self.head_dim} makes no pairs"
+            )
         return self
 
     @classmethod
@@ -194,17 +239,50 @@ class Architecture(_Numbers):
         return -(-self.head_dim // multiple) * multiple
 
     @property
+    def norms_before(self) -> bool:
+        """Whether attention and MLP have norms on what they read."""
+        return self.norm_placement != "after"
+
+    @property
+    def norms_after(self) -> bool:
+        """Whether attention and MLP have norms on what they make."""
+        return self.norm_placement != "before"
+
+    @property
+    def turning(self) -> int:
+        """Count the values of a head that positions turn."""
+        return int(self.head_dim * self.partial_rotary_factor)
+
+    @property
+    def turns_halves(self) -> bool:
+        """Whether positions turn the halves of a whole head against each other."""
+        return self.turning == self.head_dim and not self.rotary_interleaved
+
+    @property
+    def _columns(self) -> dict[str, tuple[Any, ...]]:
+        """What is stated layer by layer."""
+        stated = {name: getattr(self, name) for name in fields_with(type(self), Trait.PER_LAYER)}
+        return {name: values for name, values in stated.items() if values is not None}
+
+    @property
     def layer_kinds(self) -> int:
         """Count the kinds of layers."""
-        return len(set(self.layer_types)) if self.layer_types else 1
+        return len(set(zip(*self._columns.values(), strict=True))) or 1
 
     def with_layers(self, count: int) -> Architecture:
         """The same numbers with so many layers, in which the kinds of layers take turns."""
+        columns = self._columns
+        kinds = tuple(dict.fromkeys(zip(*columns.values(), strict=True)))
         changes: dict[str, Any] = {"num_hidden_layers": count}
-        if self.layer_types:
-            kinds = tuple(dict.fromkeys(self.layer_types))
-            changes["layer_types"] = tuple(kinds[layer % len(kinds)] for layer in range(count))
+        for index, name in enumerate(columns):
+            changes[name] = tuple(kinds[layer % len(kinds)][index] for layer in range(count))
         return self.model_copy(update=changes)
+
+    def turns(self, layer: int) -> bool:
+        """Tell whether a layer turns heads by position."""
+        if self.no_rope_layers is not None and not self.no_rope_layers[layer]:
+            return False
+        return self.rope_layers == "all" or self.sliding_window is None or self.window(layer) is not None
 
     def window(self, layer: int) -> int | None:
         """Say how many tokens a token of this layer sees, itself included; None is all."""

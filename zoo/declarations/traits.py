@@ -23,6 +23,11 @@ class Trait(enum.Enum):
     """A yes or no that ``config.json`` states under this very name; absent is no."""
     IMPLIED = enum.auto()
     """No ``config.json`` states it: it follows from the ``model_type``, which a family claims."""
+    CLAIMED = enum.auto()
+    """``config.json`` may state it, and only the code of some model types looks there: it is read where the claim of
+    the type speaks of it, and refused elsewhere."""
+    PER_LAYER = enum.auto()
+    """One value a layer."""
     WINDOW = enum.auto()
     """Only the code of some model types looks at it; elsewhere a ``config.json`` carries it for nothing."""
 

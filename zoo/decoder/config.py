@@ -18,10 +18,13 @@ from zoo.errors import ZooError
 
 log = logging.getLogger("zoo")
 
-ACTIVATIONS = frozenset({"silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"})
+ACTIVATIONS = frozenset(
+    {"silu", "swish", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "relu2"}
+)
 
 _SIZES = fields_with(Architecture, Trait.REQUIRED)
 _IMPLIED = frozenset(fields_with(Architecture, Trait.IMPLIED))
+_CLAIMED = fields_with(Architecture, Trait.CLAIMED)
 _DEFAULT_CONTEXT = 2048
 
 _MOST_LAYERS = 10_000
@@ -30,34 +33,23 @@ _MOST_LAYERS = 10_000
 # Keys that change what is computed, each with the values, besides null and false, at which they change nothing.
 _TRIVIAL: dict[str, tuple[Any, ...]] = {
     "quantization_config": (),
-    "partial_rotary_factor": (1,),
     "rotary_pct": (1,),
     "rotary_percent": (1,),
     "position_embedding_type": ("rotary", "rope"),
     "alibi": (),
-    "no_rope_layers": ([],),
     "rope_interleave": (),
     "rope_interleaved": (),
     "rope_ratio": (1,),
-    "attn_logit_softcapping": (0,),
-    "final_logit_softcapping": (0,),
-    "query_pre_attn_scalar": (),
-    "attention_multiplier": (),
     "attention_sink": (),
     "clip_qkv": (),
     "use_qk_norm": (),
     "qk_layernorm": (),
-    "embedding_multiplier": (1,),
-    "residual_multiplier": (1,),
-    "logits_scaling": (1,),
-    "logit_scale": (1,),
     "scale_emb": (1,),
     "scale_depth": (),
     "num_experts": (0, 1),
     "num_local_experts": (0, 1),
     "n_routed_experts": (0, 1),
     "parallel_attn": (),
-    "use_parallel_residual": (),
     "is_encoder_decoder": (),
     "add_cross_attention": (),
 }
@@ -91,9 +83,12 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
     Raises:
         ZooError: a number is missing or none, or a key says something that the decoder does not compute.
     """
-    _contradicted(config, implied)
-    config = {**implied, **{name: value for name, value in config.items() if name not in _IMPLIED}}
-    _refuse(config)
+    names: Mapping[str, str] = implied.get("config_names") or {}
+    config = _renamed(config, names)
+    unsaid = _IMPLIED - names.keys()
+    _contradicted(config, implied, unsaid)
+    config = {**implied, **{name: value for name, value in config.items() if name not in unsaid}}
+    _refuse(config, implied)
     numbers: dict[str, Any] = {name: _integer(config, name) for name in _SIZES if name in config}
     numbers.setdefault("max_position_embeddings", _DEFAULT_CONTEXT)
     for name in _SIZES:
@@ -123,7 +118,8 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
     if config.get("hidden_activation") not in (None, numbers["hidden_act"]):
         stated = f"hidden_activation {_shown(config['hidden_activation'])} and hidden_act {_shown(activation)}"
         raise ZooError(f"config.json: {stated} contradict each other")
-    numbers |= _rope(config, numbers["max_position_embeddings"])
+    numbers |= {name: config[name] for name in _CLAIMED if name in implied and config.get(name) is not None}
+    numbers |= _rope(config, implied, numbers["max_position_embeddings"])
     arch = _validated(numbers)
     return _validated(numbers | windows(config, implied, arch.num_hidden_layers, arch.context_length))
 
@@ -138,9 +134,18 @@ def _validated(numbers: dict[str, Any]) -> Architecture:
         raise ZooError(f"config.json: {f'{where}: ' if where else ''}{message}") from None
 
 
-def _refuse(config: Mapping[str, Any]) -> None:
+def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Put what a file states under another key where the field has its name."""
+    renamed = {key: value for key, value in config.items() if key not in names.values()}
+    return renamed | {field: config[key] for field, key in names.items() if key in config}
+
+
+def _refuse(config: Mapping[str, Any], implied: Mapping[str, Any]) -> None:
     """Stop at a key that says something else than what is computed; warn of keys that nobody knows."""
-    for name, trivial in _TRIVIAL.items():
+    elsewhere: dict[str, tuple[Any, ...]] = {
+        name: (Architecture.model_fields[name].default, 0, []) for name in _CLAIMED if name not in implied
+    }
+    for name, trivial in {**_TRIVIAL, **elsewhere}.items():
         value = config.get(name)
         if value is None or value is False or (value is not True and value in trivial):
             continue
@@ -155,15 +160,15 @@ def _refuse(config: Mapping[str, Any]) -> None:
         log.warning("config.json: keys that are not known are not used: %s", _shortened(", ".join(unknown), 300))
 
 
-def _contradicted(config: Mapping[str, Any], implied: Mapping[str, Any]) -> None:
+def _contradicted(config: Mapping[str, Any], implied: Mapping[str, Any], unsaid: frozenset[str]) -> None:
     """Stop at a key that says something else about a quirk than what follows from the type."""
-    for name in sorted(_IMPLIED & config.keys()):
+    for name in sorted(unsaid & config.keys()):
         usual = implied.get(name, Architecture.model_fields[name].default)
         if config[name] is not None and config[name] != usual:
             raise ZooError(f"config.json: {name} {_shown(config[name])} is not computed by this decoder")
 
 
-def _rope(config: Mapping[str, Any], context: int) -> dict[str, Any]:
+def _rope(config: Mapping[str, Any], implied: Mapping[str, Any], context: int) -> dict[str, Any]:
     """Read rotary base and scaling from the newer ``rope_parameters``, or ``rope_theta`` and ``rope_scaling``.
 
     Which one wins where both are there, and what stands for absent keys: transformers, ``modeling_rope_utils``.
@@ -175,18 +180,35 @@ def _rope(config: Mapping[str, Any], context: int) -> dict[str, Any]:
         return {"rope_theta": theta}
     if not isinstance(stated, dict):
         raise ZooError(f"config.json: {where} must be an object, not {_shown(stated)}")
+    if any(isinstance(value, dict) for value in stated.values()):
+        return _by_layer(config, implied, stated, where, context)
     kind = stated.get("rope_type", stated.get("type")) or "default"
     if kind != "default" and kind not in _ROPE_TYPES:
         raise ZooError(f"config.json: {where}: rope_type {_shown(kind)} is not computed by this decoder")
     unknown = sorted(str(name) for name in stated.keys() - _ROPE_KEYS if stated[name] is not None)
     if unknown:
         raise ZooError(f"config.json: {where}: {_shortened(unknown[0])} is not computed by this decoder")
+    numbers: dict[str, Any] = {"rope_theta": _number(stated, "rope_theta", theta, where)}
     if stated.get("partial_rotary_factor") not in (None, 1):
-        raise ZooError(f"config.json: {where}: partial_rotary_factor is not computed by this decoder")
-    theta = _number(stated, "rope_theta", theta, where)
-    if kind == "default":
-        return {"rope_theta": theta}
-    return {"rope_theta": theta, "rope_scaling": _scaling(config, stated, kind, where, context)}
+        if "partial_rotary_factor" not in implied:
+            raise ZooError(f"config.json: {where}: partial_rotary_factor is not computed by this decoder")
+        numbers["partial_rotary_factor"] = stated["partial_rotary_factor"]
+    if kind != "default":
+        numbers["rope_scaling"] = _scaling(config, stated, kind, where, context)
+    return numbers
+
+
+def _by_layer(
+    config: Mapping[str, Any], implied: Mapping[str, Any], stated: Mapping[str, Any], where: str, context: int
+) -> dict[str, Any]:
+    """Read parameters that are stated by type of layer: those of sliding windows may have a base of their own."""
+    if "rope_local_base_freq" not in implied or stated.keys() != {"full_attention", "sliding_attention"}:
+        raise ZooError(f"config.json: {where} by type of layer is not computed by this decoder")
+    whole, local = ({**config, where: stated[kind]} for kind in ("full_attention", "sliding_attention"))
+    other = _rope(local, {}, context)
+    if "rope_scaling" in other:
+        raise ZooError(f"config.json: {where}: scaling in layers with a sliding window is not computed by this decoder")
+    return _rope(whole, implied, context) | {"rope_local_base_freq": other["rope_theta"]}
 
 
 def _scaling(

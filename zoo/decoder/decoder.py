@@ -45,7 +45,4 @@ class Decoder:
 
     def one_of_each_layer(self, arch: Architecture) -> Architecture:
         """Shorten the numbers to two layers, or one of each type, that compose the same operations."""
-        kinds = tuple(dict.fromkeys(arch.layer_types or ()))
-        few = kinds if len(kinds) > 1 else (kinds * 2)[: arch.num_hidden_layers]
-        count = len(few) or min(2, arch.num_hidden_layers)
-        return arch.model_copy(update={"num_hidden_layers": count, "layer_types": few or None})
+        return arch.with_layers(min(max(2, arch.layer_kinds), arch.num_hidden_layers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterator
 
 from zoo.contracts import HeadPadding, Parameter, ParameterKind, RowSlice, stacked
 from zoo.declarations.architecture import Architecture
@@ -11,6 +12,7 @@ from zoo.sources.buffers import is_buffer
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 FINAL_NORM = "model.norm.weight"
+FINAL_NORM_BIAS = "model.norm.bias"
 
 # Buffers that older conversions saved: computed from the numbers, never learned.
 _BUFFERS = ("*.attn.masked_bias", "*.self_attn.bias")
@@ -30,7 +32,7 @@ def parameter_count(arch: Architecture) -> int:
     def size(*listed: Parameter) -> int:
         return sum(parameter.size for parameter in listed)
 
-    outside = [embedding(arch), final_norm(arch)] + ([] if arch.tie_word_embeddings else [head(arch)])
+    outside = [embedding(arch), *final_norm(arch).values()] + ([] if arch.tie_word_embeddings else [head(arch)])
     return size(*outside) + arch.num_hidden_layers * size(*layer_parameters(arch, 0, 1).values())
 
 
@@ -43,68 +45,98 @@ def ignored(arch: Architecture, name: str) -> bool:
 
 def layer_parameters(arch: Architecture, layer: int, head_multiple: int) -> dict[str, Parameter]:
     """List one layer's weights by role, in the order they are used."""
-    hidden, ffn, size = arch.hidden_size, arch.intermediate_size, arch.head_dim
-    heads, kv_heads = arch.num_attention_heads, arch.num_key_value_heads
-    padded = arch.padded_head(head_multiple)
-    prefix = f"model.layers.{layer}."
+    return {parameter.role: parameter for parameter in _Layer(arch, layer, head_multiple).parameters()}
 
-    def padding(count: int, *, rotary: bool) -> HeadPadding | None:
-        return None if padded == size else HeadPadding(count, size, padded, rotary)
 
-    def parameter(role: str, kind: ParameterKind, *slices: RowSlice) -> tuple[str, Parameter]:
+class _Layer:
+    """One layer's weights in the making."""
+
+    def __init__(self, arch: Architecture, layer: int, head_multiple: int) -> None:
+        self._arch, self._layer = arch, layer
+        self._prefix = f"model.layers.{layer}."
+        self._padded = arch.padded_head(head_multiple)
+
+    def parameters(self) -> Iterator[Parameter]:
+        before, after = self._arch.norms_before, self._arch.norms_after
+        if before:
+            yield from self._norm("input_layernorm")
+        yield from self._attention()
+        if after:
+            yield from self._norm("post_attention_layernorm")
+        if before and not self._arch.use_parallel_residual:
+            yield from self._norm("pre_feedforward_layernorm" if after else "post_attention_layernorm")
+        yield from self._mlp()
+        if after:
+            yield from self._norm("post_feedforward_layernorm")
+
+    def _attention(self) -> Iterator[Parameter]:
+        arch, size = self._arch, self._arch.head_dim
+        heads, kv_heads = arch.num_attention_heads, arch.num_key_value_heads
+        qkv = [("q", heads, arch.turns_halves), ("k", kv_heads, arch.turns_halves), ("v", kv_heads, False)]
+        weights = [
+            self._rows(f"self_attn.{each}_proj.weight", (count * size, arch.hidden_size), self._pad(count, halves))
+            for each, count, halves in qkv
+        ]
+        yield self._parameter("attn.qkv_proj", "linear", *weights)
+        if arch.attention_bias or arch.qkv_bias:
+            biases = [
+                self._rows(f"self_attn.{each}_proj.bias", (count * size,), self._pad(count, halves))
+                for each, count, halves in qkv
+            ]
+            yield self._parameter("attn.qkv_proj.bias", "bias", *biases)
+        if arch.qk_norm:
+            for each, count, halves in qkv[:2]:
+                yield self._parameter(f"attn.{each}_norm", "norm", *self._head_norms(each, count, halves))
+        output = self._rows(
+            "self_attn.o_proj.weight", (arch.hidden_size, heads * size), pad_columns=self._pad(heads, False)
+        )
+        yield self._parameter("attn.o_proj", "linear", output)
+        if arch.attention_bias:
+            yield self._parameter("attn.o_proj.bias", "bias", self._rows("self_attn.o_proj.bias", (arch.hidden_size,)))
+
+    def _head_norms(self, each: str, count: int, halves: bool) -> Iterator[RowSlice]:
+        size, over, offset = self._arch.head_dim, self._arch.qk_norm_over, self._arch.norm_offset
+        if over == "each head":
+            for head in range(count):
+                name = f"self_attn.{each}_layernorm.norms.{head}.weight"
+                yield self._rows(name, (size,), self._pad(1, halves), offset=offset)
+        else:
+            count = count if over == "all heads" else 1
+            name = f"self_attn.{each}_norm.weight"
+            yield self._rows(name, (count * size,), self._pad(count, halves), offset=offset)
+
+    def _mlp(self) -> Iterator[Parameter]:
+        hidden, ffn = self._arch.hidden_size, self._arch.intermediate_size
+        gate = [("gate_proj", ffn, hidden)] if self._arch.gated_mlp else []
+        for name, rows, columns in [*gate, ("up_proj", ffn, hidden), ("down_proj", hidden, ffn)]:
+            yield self._parameter(f"mlp.{name}", "linear", self._rows(f"mlp.{name}.weight", (rows, columns)))
+            if self._arch.mlp_bias:
+                yield self._parameter(f"mlp.{name}.bias", "bias", self._rows(f"mlp.{name}.bias", (rows,)))
+
+    def _norm(self, role: str) -> Iterator[Parameter]:
+        width = (self._arch.hidden_size,)
+        yield self._parameter(role, "norm", self._rows(f"{role}.weight", width, offset=self._arch.norm_offset))
+        if self._arch.norm_bias:
+            yield self._parameter(f"{role}.bias", "bias", self._rows(f"{role}.bias", width))
+
+    def _pad(self, count: int, halves: bool) -> HeadPadding | None:
+        size = self._arch.head_dim
+        return None if self._padded == size else HeadPadding(count, size, self._padded, halves)
+
+    def _rows(
+        self,
+        tensor: str,
+        shape: tuple[int, ...],
+        pad_rows: HeadPadding | None = None,
+        pad_columns: HeadPadding | None = None,
+        offset: float = 0.0,
+    ) -> RowSlice:
+        return RowSlice(f"{self._prefix}{tensor}", shape, pad_rows=pad_rows, pad_columns=pad_columns, offset=offset)
+
+    def _parameter(self, role: str, kind: ParameterKind, *slices: RowSlice) -> Parameter:
         suffix = "bias" if kind == "bias" else "weight"
-        stem = role.removesuffix(".bias")
-        return role, Parameter(f"{prefix}{stem}.{suffix}", kind, stacked(*slices), layer, role)
-
-    def projection(tensor: str, rows: int, columns: int, pad_columns: HeadPadding | None = None) -> RowSlice:
-        return RowSlice(f"{prefix}{tensor}.weight", (rows, columns), pad_columns=pad_columns)
-
-    def norm(role: str, tensor: str, width: int, pad: HeadPadding | None = None) -> tuple[str, Parameter]:
-        return parameter(
-            role, "norm", RowSlice(f"{prefix}{tensor}.weight", (width,), pad_rows=pad, offset=arch.norm_offset)
-        )
-
-    qkv = [("q", heads, True), ("k", kv_heads, True), ("v", kv_heads, False)]
-    listed = [
-        norm("input_layernorm", "input_layernorm", hidden),
-        parameter(
-            "attn.qkv_proj",
-            "linear",
-            *(
-                RowSlice(
-                    f"{prefix}self_attn.{each}_proj.weight",
-                    (count * size, hidden),
-                    pad_rows=padding(count, rotary=rotary),
-                )
-                for each, count, rotary in qkv
-            ),
-        ),
-    ]
-    if arch.attention_bias or arch.qkv_bias:
-        listed.append(
-            parameter(
-                "attn.qkv_proj.bias",
-                "bias",
-                *(
-                    RowSlice(
-                        f"{prefix}self_attn.{each}_proj.bias", (count * size,), pad_rows=padding(count, rotary=rotary)
-                    )
-                    for each, count, rotary in qkv
-                ),
-            )
-        )
-    if arch.qk_norm:
-        listed += [norm(f"attn.{one}_norm", f"self_attn.{one}_norm", size, padding(1, rotary=True)) for one in "qk"]
-    output = projection("self_attn.o_proj", hidden, heads * size, padding(heads, rotary=False))
-    listed.append(parameter("attn.o_proj", "linear", output))
-    if arch.attention_bias:
-        listed.append(parameter("attn.o_proj.bias", "bias", RowSlice(f"{prefix}self_attn.o_proj.bias", (hidden,))))
-    listed.append(norm("post_attention_layernorm", "post_attention_layernorm", hidden))
-    for name, rows, columns in (("gate_proj", ffn, hidden), ("up_proj", ffn, hidden), ("down_proj", hidden, ffn)):
-        listed.append(parameter(f"mlp.{name}", "linear", projection(f"mlp.{name}", rows, columns)))
-        if arch.mlp_bias:
-            listed.append(parameter(f"mlp.{name}.bias", "bias", RowSlice(f"{prefix}mlp.{name}.bias", (rows,))))
-    return dict(listed)
+        name = f"{self._prefix}{role.removesuffix('.bias')}.{suffix}"
+        return Parameter(name, kind, stacked(*slices), self._layer, role)
 
 
 def embedding(arch: Architecture) -> Parameter:
@@ -113,10 +145,14 @@ def embedding(arch: Architecture) -> Parameter:
     return Parameter(EMBEDDING, "embedding", (rows,), None, "embed_tokens")
 
 
-def final_norm(arch: Architecture) -> Parameter:
-    """The norm before the output head."""
+def final_norm(arch: Architecture) -> dict[str, Parameter]:
+    """The norm before the output head, by role: its weight, and its bias where it has one."""
     rows = RowSlice(FINAL_NORM, (arch.hidden_size,), offset=arch.norm_offset)
-    return Parameter(FINAL_NORM, "norm", (rows,), None, "norm")
+    weights = {"norm": Parameter(FINAL_NORM, "norm", (rows,), None, "norm")}
+    if arch.norm_bias:
+        bias = RowSlice(FINAL_NORM_BIAS, (arch.hidden_size,))
+        weights["norm.bias"] = Parameter(FINAL_NORM_BIAS, "bias", (bias,), None, "norm.bias")
+    return weights
 
 
 def head(arch: Architecture) -> Parameter:
@@ -131,7 +167,7 @@ def parameters(arch: Architecture, head_multiple: int) -> list[Parameter]:
     listed = [embedding(arch)]
     for layer in range(arch.num_hidden_layers):
         listed += layer_parameters(arch, layer, head_multiple).values()
-    listed.append(final_norm(arch))
+    listed += final_norm(arch).values()
     if not arch.tie_word_embeddings:
         listed.append(head(arch))
     return listed

@@ -28,11 +28,14 @@ class NormHeads(Operation):
     head_dim: int
     centered: bool = False
     """LayerNorm; without, RMSNorm."""
+    together: bool = False
+    """One norm over all heads of q, and one over all of k."""
 
     def features(self) -> frozenset[str]:
         shapes = [weight.shape for weight in (self.q_weight, self.k_weight) if weight is not None]
         used = {
             "centered": self.centered,
+            "together": self.together,
             "without weight": len(shapes) < 2,
             "weight a head": any(shape != (self.head_dim,) for shape in shapes),
         }
@@ -41,7 +44,10 @@ class NormHeads(Operation):
     def compute(self, run: Reference) -> Any:
         parts = list(run.value(self.qkv).split(packed(self), -1))
         for index, weight in enumerate((self.q_weight, self.k_weight)):
-            x = normalized(run.torch, parts[index].unflatten(-1, (-1, self.head_dim)), self.eps, centered=self.centered)
+            x = parts[index] if self.together else parts[index].unflatten(-1, (-1, self.head_dim))
+            x = normalized(run.torch, x, self.eps, centered=self.centered)
+            if self.together:
+                x = x.unflatten(-1, (-1, self.head_dim))
             if weight is not None:
                 x = x * run.weight(weight).reshape(-1, self.head_dim)
             parts[index] = x.flatten(-2)

@@ -203,7 +203,9 @@ def implied(registry: Registry, declared: DeclaredModel | None, checkpoint: Chec
         fields: dict[str, Any] = claim.model_dump(exclude_unset=True)
         return fields
     stated = declared.stated if declared is not None else {}
-    unsaid = fields_with(Architecture, Trait.IMPLIED) + fields_with(Architecture, Trait.WINDOW)
+    unsaid = [
+        name for trait in (Trait.IMPLIED, Trait.CLAIMED, Trait.WINDOW) for name in fields_with(Architecture, trait)
+    ]
     return {name: stated[name][0] for name in unsaid if name in stated}
 
 

@@ -190,6 +190,10 @@ def norm_heads(emission: Emission, step: Step, op: NormHeads) -> str:
     for index, (which, heads, weight) in enumerate(
         [("q", op.num_heads, op.q_weight), ("k", op.num_kv_heads, op.k_weight)]
     ):
+        if op.together and weight is not None:
+            norm = layer_norm if op.centered else rms_norm
+            parts[index] = norm(graph, f"{name}/{which}_norm", parts[index], graph.floats(weight), op.eps)
+            continue
         apart = graph.constant(f"/model/attn/{which}_heads", [0, 0, heads, op.head_dim], np.int64)
         rows = graph.node("Reshape", [parts[index], apart], f"{name}/{which}_norm/Reshape")
         rows = _norm_rows(emission, f"{name}/{which}_norm", rows, weight, op)

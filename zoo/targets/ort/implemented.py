@@ -13,7 +13,7 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
     "linear": _PLAIN,
     "rms_norm": _PLAIN,
     "layer_norm": _PLAIN,
-    "norm_heads": frozenset({"centered", "without weight", "weight a head"}),
+    "norm_heads": frozenset({"centered", "without weight", "weight a head", "together"}),
     "attention": frozenset(
         {
             "window",
