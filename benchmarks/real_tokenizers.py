@@ -67,11 +67,14 @@ class Zoo:
     def __init__(self, source: Path, folder: Path) -> None:
         from zoo.engine.chat import find_templates
         from zoo.engine.text import Tokenizer
-        from zoo.tokenizer.files import in_folder, read_files
+        from zoo.tokenizer.files import read_files
         from zoo.tokenizer.resolve import resolve_tokenizer
 
-        files = read_files(in_folder(source), source.name)
-        resolved = resolve_tokenizer(in_folder(source), files)
+        def companion(name: str) -> bytes | None:
+            return (source / name).read_bytes() if (source / name).is_file() else None
+
+        files = read_files(companion, source.name)
+        resolved = resolve_tokenizer(companion, files)
         assert resolved is not None
         (folder / "tokenizer.json").write_bytes(resolved.raw)
         (folder / "tokenizer_config.json").write_bytes((source / "tokenizer_config.json").read_bytes())

@@ -83,9 +83,10 @@ def arrangements(draw: st.DrawFn) -> dict[str, Any]:
 
 KINDS = st.sampled_from(["byte_fallback", "byte_level"])
 APART = "vocab and merges"
-HEADS = ("tied and stored",)
-NAMES: tuple[str, ...] = ()
-SHARDS: tuple[str, ...] = ()
+INDEX, LATER = "model.safetensors.index.json", "index.json"
+HEADS = ("tied and stored", "tied with another head", "head alone")
+NAMES = ("without model.",)
+SHARDS = ("without index",)
 
 
 def write(folder: Path, drawn: dict[str, Any]) -> Path:
@@ -185,5 +186,12 @@ def _store(folder: Path, drawn: dict[str, Any]) -> None:
         file = f"model-{at + 1:05d}-of-00002.safetensors" if len(halves) > 1 else "model.safetensors"
         save_file({name: weights[name] for name in half}, folder / file, {"format": "pt"})
         weight_map |= dict.fromkeys(half, file)
-    if drawn["shards"] == "indexed":
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    index = {"metadata": {}, "weight_map": weight_map}
+    if len(halves) > 1:
+        (folder / (INDEX if drawn["shards"] == "indexed" else LATER)).write_text(json.dumps(index))
+
+
+def give_index(folder: Path) -> None:
+    """Put the index back, without which transformers reads no shards."""
+    if (folder / LATER).exists():
+        (folder / LATER).rename(folder / INDEX)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 import zoo
-from tests.parity.arrangements import ROWS, arrangements, write
+from tests.parity.arrangements import ROWS, arrangements, give_index, write
 from zoo.errors import UsageError, ZooError
 
 torch = pytest.importorskip("torch")
@@ -36,6 +36,7 @@ def check(drawn: dict[str, Any]) -> None:
         engine = zoo.open(zoo.build(str(checkpoint), "fp32", output=folder / "package").path)
         compare_texts(engine, tokenizer)
         compare_talks(engine, tokenizer)
+        give_index(checkpoint)
         model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
         compare_answers(engine, model, tokenizer)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +32,8 @@ def write(folder: Path, **files: Any) -> Path:
         text = content if isinstance(content, str) else json.dumps(content)
         (folder / f"{stem}.{kind}").write_text(text, encoding="utf-8")
     return folder
+
+
+def in_folder(folder: Path) -> Callable[[str], bytes | None]:
+    """Return the reader of a folder's files."""
+    return lambda name: (folder / name).read_bytes() if (folder / name).is_file() else None

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.tokenizer.made import FLAGS, WORDS, words, write
+from tests.tokenizer.made import FLAGS, WORDS, in_folder, words, write
 from zoo.errors import ZooError
-from zoo.tokenizer.files import in_folder, read_files
+from zoo.tokenizer.files import read_files
 from zoo.tokenizer.resolve import resolve_tokenizer
 
 NEXT = len(WORDS)

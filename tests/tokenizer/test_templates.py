@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tokenizer.made import words, write
+from tests.tokenizer.made import in_folder, words, write
 from zoo.engine.chat import render
 from zoo.errors import ZooError
 from zoo.tokenizer.ends import end_of_turn
-from zoo.tokenizer.files import in_folder, read_files
+from zoo.tokenizer.files import read_files
 from zoo.tokenizer.templates import chat_templates, choose_template
 
 NAMED = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}, {"name": "broken"}, "text"]
