@@ -122,7 +122,20 @@ def hooks() -> str:
             signature = str(inspect.signature(function)).replace("'", "")
             parts.append(f"## {name}\n\n```python\n{name}{signature}\n```\n\n{inspect.getdoc(function)}\n")
     parts.append("# Contracts\n")
-    for name in ("Source", "Checkpoint", "Transform", "ArchitecturePart", "RepeatingLayers", "Quantizer", "Target"):
+    for name in (
+        "Source",
+        "Checkpoint",
+        "Transform",
+        "ArchitecturePart",
+        "RepeatingLayers",
+        "Parameter",
+        "RowSlice",
+        "Quantizer",
+        "TileWriter",
+        "Target",
+        "Encoding",
+        "PackageContents",
+    ):
         parts.append(f"## {name}\n\n```python\n{inspect.getsource(getattr(contracts, name)).rstrip()}\n```\n")
     for name in ("DocumentTarget", "TargetContext", "ToolCommand", "Tool", "Serving", "Listening", "Probing", "Probe"):
         parts.append(f"## {name}\n\n```python\n{inspect.getsource(getattr(toolchain, name)).rstrip()}\n```\n")

@@ -22,7 +22,7 @@ from tests.checkpoints import make_checkpoint, make_of_type
 from tests.docs.blocks import blocks
 from zoo.calibration.stream import CalibratedStream
 from zoo.calibration.weights import read_package
-from zoo.contracts import RowSlice
+from zoo.contracts import ArrayLayout, RowSlice
 from zoo.declarations.recipe import TargetChoice
 from zoo.errors import UsageError, ZooError
 from zoo.package import open_package, slabs
@@ -252,6 +252,9 @@ def test_a_file_of_the_target_replaces_a_companion(checkpoint, tmp_path, monkeyp
     [
         (lambda arrays: arrays[::-1], "out of order|goes back"),
         (lambda arrays: [arrays[0], *arrays[2:], arrays[1]], "out of order"),
+        (lambda arrays: [replace(arrays[0], nbytes=arrays[0].nbytes - 1), *arrays[1:]], "which no array takes"),
+        (lambda arrays: [replace(arrays[0], dtype="int7"), *arrays[1:]], "which no array takes"),
+        (lambda arrays: [replace(arrays[0], shape=arrays[0].shape[::-1]), *arrays[1:]], "not row by row"),
     ],
 )
 def test_a_target_that_places_arrays_otherwise_is_named(checkpoint, monkeypatch, edit, message):
@@ -327,3 +330,33 @@ def test_norms_that_the_graph_moves_are_stored_as_they_were(tmp_path):
     norms = [name for name in original if "norm" in name]
     assert len(norms) == 5
     assert all(np.array_equal(found[name], original[name]) for name in norms)
+
+
+def test_types_that_numpy_lacks_are_stored_as_bit_patterns(checkpoint, tmp_path, monkeypatch):
+    """A target may store bfloat16, of which a tile is a part to encode."""
+    import torch
+    from safetensors.torch import load_file as load_torch
+
+    class BrainFloats:
+        def arrays(self, scheme, shape):
+            return {"": ArrayLayout("bfloat16", shape)}
+
+        def encode(self, scheme, tile, out):
+            bits = np.ascontiguousarray(tile.values, np.float32).view(np.uint32) >> 16
+            out[""][...] = bits.reshape(out[""].shape)
+
+        def decode(self, scheme, arrays, tile):
+            wide = arrays[""].astype(np.uint32) << 16
+            tile.values[...] = wide.view(np.float32).reshape(tile.values.shape)
+
+    monkeypatch.setattr(sys.modules["zoo_small"].Small, "encoding", BrainFloats())
+    arch, opened = checkpoint
+    recipe = small_recipe(arch, "fp16")
+    package = build(recipe, opened, tmp_path / "out", registry())
+    found = load_torch(next(package.path.glob("*.safetensors")))
+    layout = lay_out(recipe, registry())
+    for placed in layout.placed:
+        name = placed.parameter.name
+        assert found[name].dtype == torch.bfloat16
+        assert np.array_equal(found[name].float().numpy(), values_of(arch)[name])
+        assert np.array_equal(read_package(layout, package.path, placed), values_of(arch)[name])

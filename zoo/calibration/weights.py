@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.contracts import Checkpoint, Encoding, Parameter, StoredArray
+from zoo.declarations.dtypes import held_as
 from zoo.package.layout import Layout, Placed
 from zoo.package.slabs import SlabReader, job_bytes, slab_jobs
 from zoo.quantizers.slab import Scratch
@@ -37,7 +38,7 @@ def read_float32(parameter: Parameter, checkpoint: Checkpoint, scratch: Scratch)
 
 def empty_arrays(placed: Placed, rows: int) -> dict[str, NDArray[Any]]:
     """Make room for some rows of each array of a stored parameter."""
-    return {array.array: np.empty((rows, *placed.row_shape(array)), array.dtype) for array in placed.arrays}
+    return {array.array: np.empty((rows, *placed.row_shape(array)), held_as(array.dtype)) for array in placed.arrays}
 
 
 def read_stored(
@@ -63,6 +64,6 @@ def read_package(layout: Layout, folder: Path, placed: Placed) -> NDArray[np.flo
     header = path.stat().st_size - size
 
     def read(array: StoredArray, out: NDArray[Any]) -> None:
-        out[...] = np.fromfile(path, array.dtype, out.size, offset=header + array.offset).reshape(out.shape)
+        out[...] = np.fromfile(path, held_as(array.dtype), out.size, offset=header + array.offset).reshape(out.shape)
 
     return read_stored(layout.target.encoding, placed, read)

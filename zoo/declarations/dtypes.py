@@ -58,6 +58,7 @@ _TABLE = (
     DType("F4", 4, None, ""),
 )
 
+
 BY_CODE = {dtype.code: dtype for dtype in _TABLE}
 """Types by safetensors' name."""
 BY_NAME = {dtype.name: dtype for dtype in _TABLE if dtype.name is not None}
@@ -66,3 +67,15 @@ BY_STORAGE = {dtype.storage: dtype for dtype in _TABLE if dtype.storage is not N
 """Types by the class that PyTorch's ``.bin`` files name."""
 READABLE = {dtype.code: dtype for dtype in _TABLE if dtype.readable}
 """Types of weights that a build reads, by safetensors' name."""
+
+
+def held_as(name: str) -> str:
+    """Say how NumPy holds values of a type, by its name: as themselves, or as their bit patterns.
+
+    Raises:
+        ValueError: nothing holds it.
+    """
+    known = BY_NAME.get(name)
+    if known is None or not known.numpy:
+        raise ValueError(f"no array holds {name}")
+    return known.numpy

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import ArchitecturePart, PackageContents, Parameter, Quantizer, RowSlice, StoredArray, Target
+from zoo.declarations.dtypes import BY_NAME
 from zoo.declarations.recipe import Recipe
 from zoo.declarations.scheme import Scheme
 from zoo.errors import ZooError
@@ -186,6 +187,12 @@ def arrange(
             raise ZooError(
                 f"target {recipe.target.name!r} stores {array.array} of {name} as {list(array.shape)}, "
                 f"not row by row of {list(rows)}; it is defective"
+            )
+        known = BY_NAME.get(array.dtype)
+        if known is None or not known.numpy or array.nbytes != math.prod(array.shape) * known.nbytes:
+            raise ZooError(
+                f"target {recipe.target.name!r} stores {array.array} of {name} as {array.nbytes} bytes of "
+                f"{array.dtype} {list(array.shape)}, which no array takes; it is defective"
             )
         at = array.offset + array.nbytes
         grouped.setdefault(name, []).append(array)

@@ -71,7 +71,7 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> Counter[SlabBytes]:
         for job in slab_jobs(one.parameter, checkpoint.tensors):
             rows, dtype = job.stop - job.start, checkpoint.tensors[job.slices[0].tensor].dtype
             taken = job_bytes(job, checkpoint.tensors)
-            tile = _tile_values(one, rows) * _tile_bytes(one.scheme, dtype) + taken.widened
+            tile = _tile_values(one, rows) * _tile_bytes(one.scheme, dtype) + taken.work
             counts[SlabBytes(taken.read, taken.laid, rows * one.row_bytes, round(tile))] += 1
     return counts
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zoo.contracts import Checkpoint, Parameter, RowSlice, TensorInfo, flat_shape
 from zoo.declarations.dtypes import READABLE
 from zoo.quantizers.slab import RawSlab, Scratch
-from zoo.sources.rows import RowReader, positions
+from zoo.sources.rows import WINDOW, RowReader, positions, scattered
 
 SLAB = 4 * 2**20
 """Bytes of a slab as the checkpoint stores it: long enough to stream, short enough to hold several."""
@@ -79,8 +79,8 @@ class JobBytes(NamedTuple):
     """The most rows of one slice, as the checkpoint stores them."""
     laid: int
     """The slab laid together; 0 where its rows are handed on as they are read."""
-    widened: int
-    """Whole rows in float32, where they are scaled or moved, or of several types."""
+    work: int
+    """Whole rows in float32, where values are scaled or moved or of several types; the window to pick rows from."""
 
 
 def job_bytes(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> JobBytes:
@@ -88,14 +88,15 @@ def job_bytes(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> JobBytes:
     first = job.slices[0]
     values, common = (job.stop - job.start) * first.columns, _common(job, tensors)
     moved = 2 if any(each.offset or each.scale != 1 for each in job.slices) else 0 if common else 1
+    work = moved * values * 4 + (WINDOW if any(scattered(each) for each in job.slices) else 0)
     if job.plain:
-        return JobBytes(values * READABLE[tensors[first.tensor].dtype].nbytes, 0, moved * values * 4)
+        return JobBytes(values * READABLE[tensors[first.tensor].dtype].nbytes, 0, work)
     read = 0
     for piece in _pieces(job):
         info = tensors[piece.row_slice.tensor]
         row = flat_shape(piece.row_slice.tensor_shape)[1] * READABLE[info.dtype].nbytes
         read = max(read, (piece.last - piece.first) * row)
-    return JobBytes(read, values * READABLE[common or "F32"].nbytes, moved * values * 4)
+    return JobBytes(read, values * READABLE[common or "F32"].nbytes, work)
 
 
 class SlabReader:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.contracts import Checkpoint, LayerActivations, Parameter, TensorInfo
-from zoo.declarations.dtypes import READABLE
+from zoo.declarations.dtypes import READABLE, held_as
 from zoo.declarations.scheme import FloatScheme
 from zoo.errors import ZooError
 from zoo.package.datafile import DataFiles
@@ -161,7 +161,8 @@ class Stream:
         name = placed.parameter.name
         if name not in self._sides:
             self._sides[name] = {
-                array.array: _fresh((placed.rows, *placed.row_shape(array)), array.dtype) for array in placed.arrays[1:]
+                array.array: _fresh((placed.rows, *placed.row_shape(array)), held_as(array.dtype))
+                for array in placed.arrays[1:]
             }
         return self._sides[name]
 
@@ -173,7 +174,7 @@ class Stream:
         streamed = placed.streamed
         flat = buffer[: rows * placed.row_bytes]
         out = {name: array[job.start : job.stop] for name, array in sides.items()}
-        out[streamed.array] = flat.view(streamed.dtype).reshape(rows, *placed.row_shape(streamed))
+        out[streamed.array] = flat.view(held_as(streamed.dtype)).reshape(rows, *placed.row_shape(streamed))
         writer = ArrayWriter(self._layout.target.encoding, placed.scheme, placed.parameter.columns, out, scratch)
         quantize(self._layout, placed, slab, writer)
         offset = placed.offset(streamed) + job.start * placed.row_bytes

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.contracts import ArrayLayout, BlockTile, Encoding, FloatTile, Tile
+from zoo.declarations.dtypes import held_as
 from zoo.declarations.scheme import FloatScheme, Scheme
 from zoo.quantizers.slab import RawSlab, Scratch
 
@@ -105,7 +106,8 @@ NEUTRAL = Neutral()
 
 def empty_arrays(encoding: Encoding, scheme: Scheme, shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
     """Make room for the arrays of a weight of this shape."""
-    return {name: np.empty(layout.shape, layout.dtype) for name, layout in encoding.arrays(scheme, shape).items()}
+    layouts = encoding.arrays(scheme, shape)
+    return {name: np.empty(layout.shape, held_as(layout.dtype)) for name, layout in layouts.items()}
 
 
 def read_back(

@@ -26,6 +26,12 @@ def positions(padding: HeadPadding) -> NDArray[np.intp]:
     return (np.arange(padding.heads)[:, None] * padding.padded + within).reshape(-1)
 
 
+def scattered(row_slice: RowSlice) -> bool:
+    """Tell whether a slice takes rows that do not follow each other."""
+    rows = row_slice.rows
+    return rows is not None and not (isinstance(rows, range) and rows.step == 1)
+
+
 class RowReader:
     """Reads rows of slices into a buffer that it keeps; one for each thread.
 
@@ -45,8 +51,8 @@ class RowReader:
         The result is overwritten by the next read.
         """
         rows, columns = row_slice.rows, flat_shape(row_slice.tensor_shape)[1]
-        if rows is None or (isinstance(rows, range) and rows.step == 1):
-            start = first if rows is None else rows.start + first
+        if rows is None or not scattered(row_slice):
+            start = first if rows is None else rows[0] + first
             raw = self._checkpoint.read(row_slice.tensor, start, start + last - first, self._buffer)
             return raw.reshape(last - first, columns)
         info = self._checkpoint.tensors[row_slice.tensor]

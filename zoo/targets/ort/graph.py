@@ -13,13 +13,6 @@ from zoo.contracts import Parameter, StoredArray
 MS = "com.microsoft"
 OPSET = 21
 IR_VERSION = 10
-_TYPES = {
-    "float32": TensorProto.FLOAT,
-    "float16": TensorProto.FLOAT16,
-    "uint8": TensorProto.UINT8,
-    "int32": TensorProto.INT32,
-    "int64": TensorProto.INT64,
-}
 
 
 class Graph:
@@ -38,12 +31,12 @@ class Graph:
 
     def input(self, name: str, dtype: str, shape: Sequence[str | int]) -> str:
         """Declare an input; a size that varies has a name."""
-        self._inputs.append(helper.make_tensor_value_info(name, _TYPES[dtype], list(shape)))
+        self._inputs.append(helper.make_tensor_value_info(name, _type(dtype), list(shape)))
         return name
 
     def output(self, name: str, dtype: str, shape: Sequence[str | int], *, first: bool = False) -> str:
         """Declare an output, behind the others or before them."""
-        declared = helper.make_tensor_value_info(name, _TYPES[dtype], list(shape))
+        declared = helper.make_tensor_value_info(name, _type(dtype), list(shape))
         self._outputs.insert(0 if first else len(self._outputs), declared)
         return name
 
@@ -77,7 +70,7 @@ class Graph:
         name = weight.name if array == "weight" else f"{weight.name}_{array}"
         name += view
         if name not in self._initializers:
-            tensor = TensorProto(name=name, data_type=_TYPES[stored.dtype], dims=list(shape or stored.shape))
+            tensor = TensorProto(name=name, data_type=_type(stored.dtype), dims=list(shape or stored.shape))
             tensor.data_location = TensorProto.EXTERNAL
             place = {"location": stored.file, "offset": str(stored.offset), "length": str(stored.nbytes)}
             for key, value in place.items():
@@ -127,3 +120,8 @@ class Graph:
 
 def _attribute_name(attribute: AttributeProto) -> str:
     return str(attribute.name)
+
+
+def _type(name: str) -> int:
+    """ONNX's number of a type that numpy has."""
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(name)))
