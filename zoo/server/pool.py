@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import math
 import time
@@ -234,6 +235,10 @@ def start_model(
     )
     require(engine, "batches", f"serving {model.name}")
     served = cast("ServedEngine", engine)
+    if served.tokenizer is not None:
+        # Reading a vocabulary keeps other threads waiting, up to a second; later that would hold up answers.
+        with contextlib.suppress(ZooError):  # structured output is an extra
+            _ = served.guide
     return served, served.queue(
         slots=settings.slots,
         prefix_cache_bytes=fit.prefixes,

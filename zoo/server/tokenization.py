@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from zoo.server.errors import ApiError
+from zoo.server.errors import ApiError, invalid
 from zoo.server.schemas import ChatRequest, Part, TokenId
+from zoo.server.turn import Turn
 
 if TYPE_CHECKING:
     from zoo.server.answer import Service
     from zoo.server.pool import Running
+
+
+MANY = 2**62
+"""Tokens: however many there are."""
 
 
 class TokenizeRequest(Part):
@@ -37,24 +42,11 @@ class TokenizeRequest(Part):
 
     def encode(self, running: Running) -> list[int]:
         """Turn it into ids."""
-        tokens, tokenizer = running.tokens, running.engine.tokenizer
         if self.messages is not None:
-            body = self._as_chat(running)
-            from zoo.server.turn import Turn
-
-            return Turn(body).encode(running, 2**62)
-        if tokenizer is None:
-            raise ApiError(400, "this model has no tokenizer", code="no_tokenizer", param="model")
-        text = self.prompt or ""
-        if self.add_special_tokens is False:
-            return tokenizer.encode(text, special=False)
-        return tokens.encode(text, 2**62) if text else tokenizer.encode(text)
+            return Turn(self._as_chat(running)).encode(running, MANY)
+        return running.tokens.encode_text(self.prompt or "", special=self.add_special_tokens is not False)
 
     def _as_chat(self, running: Running) -> ChatRequest:
-        from pydantic import ValidationError
-
-        from zoo.server.errors import invalid
-
         names = ("messages", "tools", "chat_template_kwargs", "continue_final_message", "add_generation_prompt")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         try:

@@ -84,6 +84,18 @@ class TokenTable:
         except ZooError as error:
             raise ApiError(400, str(error), code="invalid_value", param="messages") from None
 
+    def encode_text(self, text: str, *, special: bool) -> list[int]:
+        """Turn text into ids as it is, however many.
+
+        Raises:
+            ApiError: it cannot be encoded.
+        """
+        self._require_tokenizer("prompt")
+        try:
+            return self._encode(text, special=special)
+        except ZooError as error:
+            raise ApiError(400, str(error), code="invalid_value", param="prompt") from None
+
     def _encode(self, text: str, *, special: bool) -> list[int]:
         encoder: Any = self._engine.tokenizer if self._work is None else self._work
         ids: list[int] = encoder.encode(text, special=special)
