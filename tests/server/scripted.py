@@ -136,6 +136,6 @@ def base_checkpoint(folder: Path) -> Path:
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
     """Let every model of a server say what the test wants."""
     made = Script()
-    monkeypatch.setattr("zoo.engine.Scheduler", lambda engine, **_: Scheduler(made, engine))
+    monkeypatch.setattr("zoo.engine.scheduler.Scheduler", lambda engine, **_: Scheduler(made, engine))
     yield made
     made.gate.set()
