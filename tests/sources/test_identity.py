@@ -250,3 +250,98 @@ def test_every_byte_of_a_tensor_of_three_axes_is_digested(tmp_path):
     for start, stop in ((4, 9), (0, 3), (2, 6)):
         assert np.array_equal(recording.read("experts", start, stop), values.reshape(15, 7)[start:stop])
     assert recording.digests() == {"experts": expected}
+
+
+def test_a_byte_between_samples_makes_another_package_and_is_refused_by_verify(tmp_path):
+    from typer.testing import CliRunner
+
+    from tests.checkpoints import make_checkpoint
+    from zoo.cli import app
+    from zoo.package import open_package
+    from zoo.plugins import host
+    from zoo.stages.subject import find_package, identify
+    from zoo.stages.verify import original_weights
+
+    folder = tmp_path / "model"
+    make_checkpoint(folder, vocab_size=LARGE)
+
+    def zoo_build():
+        result = CliRunner().invoke(app, ["build", str(folder), "--json"])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    def weights_of(built):
+        package = open_package(find_package(host().registry, built["package"]))
+        return original_weights(host().registry, package, identify(host().registry, built["package"]), str(folder))
+
+    first = zoo_build()
+    assert zoo_build()["already_built"]
+    place = open_folder(folder)._offsets["lm_head.weight"] + BETWEEN
+    flip(folder / "model.safetensors", place)
+    with pytest.raises(ZooError, match=r"model is not what .* was built from: its tensor 'lm_head\.weight' differs"):
+        weights_of(first)
+    second = zoo_build()
+    assert (second["already_built"], second["recipe_hash"] == first["recipe_hash"]) == (False, False)
+    assert weights_of(second).tensors
+    flip(folder / "model.safetensors", place)
+    assert zoo_build() == first | {"already_built": True}
+    with pytest.raises(ZooError, match="differs"):
+        weights_of(second)
+    (folder / "generation_config.json").write_text('{"top_k": 3}')
+    with pytest.raises(ZooError, match="its tensors are the same, but its config"):
+        weights_of(first)
+
+
+def test_weights_of_the_hub_are_the_same_in_a_folder(tmp_path, monkeypatch):
+    """What was built from a hub id is verified by a copy of its files, and the other way round."""
+    import hashlib
+    from pathlib import Path
+
+    from tests.checkpoints import make_checkpoint
+    from zoo.package.folder import Package
+    from zoo.plugins import host
+    from zoo.stages.request import Request
+    from zoo.stages.resolve import resolve
+    from zoo.stages.subject import identify
+    from zoo.stages.verify import original_weights
+
+    plain = tmp_path / "plain"
+    make_checkpoint(plain)
+    (plain / "tokenizer.json").write_text("{}")
+    storage = Path(os.environ["HF_HOME"]) / "hub" / "models--org--small"
+    snapshot = storage / "snapshots" / "abcdef"
+    snapshot.mkdir(parents=True)
+    for folder in ("blobs", "refs"):
+        (storage / folder).mkdir()
+    (storage / "refs" / "main").write_text("abcdef")
+    for path in plain.iterdir():
+        blob = storage / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+        shutil.copy(path, blob)
+        (snapshot / path.name).symlink_to(f"../../blobs/{blob.name}")
+
+    def package(model):
+        found = resolve(host().registry, Request(str(model)))
+        inputs = tensor_digests(found.checkpoint, sorted(found.checkpoint.tensors))
+        return Package(tmp_path / "package", manifest_of(found.recipe, inputs))
+
+    def manifest_of(recipe, inputs):
+        from zoo.declarations.manifest import Manifest
+
+        return Manifest(
+            recipe=recipe, recipe_hash=recipe.hash, parameters=1, bits_per_weight=8.0, files={}, inputs=inputs,
+            versions={},
+        )  # fmt: skip
+
+    of_hub, of_folder = package("org/small"), package(plain)
+    weights = of_hub.manifest.recipe.weights
+    stated = hashlib.sha256((plain / "model.safetensors").read_bytes()).hexdigest()
+    assert (weights.hub, weights.revision, weights.files) == ("org/small", "abcdef", {"model.safetensors": stated})
+    assert package(snapshot).manifest.recipe_hash == of_folder.manifest.recipe_hash
+    for built in (of_hub, of_folder):
+        for given in (plain, snapshot, "org/small"):
+            subject = identify(host().registry, str(plain))
+            assert original_weights(host().registry, built, subject, str(given)).tensors
+    (plain / "tokenizer.json").write_text("{} ")
+    for built in (of_hub, of_folder):
+        with pytest.raises(ZooError, match="its tensors are the same, but its config"):
+            original_weights(host().registry, built, identify(host().registry, str(plain)), str(plain))

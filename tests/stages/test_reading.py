@@ -191,6 +191,17 @@ def test_unused_tensors_stop_a_build_unless_a_pattern_lets_them_go(weights, tmp_
         assert f"--allow-unused {pattern} matches no tensor that is unused" in caplog.text
 
 
+def test_a_tensor_of_every_layer_has_one_pattern(weights, tmp_path):
+    scales = {f"model.layers.{layer}.self_attn.k_scale": torch.ones(1) for layer in (0, 1)}
+    folder = write(tmp_path / "ck", weights[0] | scales, weights[1])
+    with pytest.raises(ZooError, match=r"--allow-unused 'model\.layers\.\*\.self_attn\.k_scale' leaves it out"):
+        plan(folder)
+    assert (
+        plan(folder, allow_unused=["model.layers.*.self_attn.k_scale"]).parameters
+        == plan(write(tmp_path / "plain", *weights)).parameters
+    )
+
+
 def test_the_pattern_is_part_of_the_recipe(weights, tmp_path):
     folder = write(tmp_path / "ck", weights[0] | {"score.weight": torch.ones(1, 64)}, weights[1])
     one, two = (plan(folder, allow_unused=[pattern]).recipe_hash for pattern in ("score.weight", "score.*"))

@@ -49,7 +49,7 @@ def account(layout: Layout, checkpoint: Checkpoint | None) -> None:
         raise ZooError(
             f"{checkpoint.name}/{found[unused[0]].file}: tensor {unused[0]!r} is used by nothing in the architecture"
             f"{more}; the model computes something that this build would lose, unless --allow-unused "
-            f"{_pattern(unused[0])!r} leaves it out"
+            f"{_pattern(unused[0], arch.num_hidden_layers)!r} leaves it out"
         )
     check_rows(f"architecture {arch.type!r}", layout.graph, wanted)
     if layout.target.operations is not None and layout.program is not None:
@@ -158,9 +158,12 @@ def _problem(counted: bytearray) -> tuple[str, str] | None:
     return None
 
 
-def _pattern(name: str) -> str:
-    """Write the pattern of a tensor and its like: those of one layer, or those of all layers."""
-    return re.sub(r"(\blayers\.\d+\.).*", r"\1*", name)
+def _pattern(name: str, layers: int) -> str:
+    """Write the pattern of a tensor and its like: all of a layer too many, or the same one of every layer."""
+    layer = re.match(r"(.*\blayers)\.(\d+)\.(.*)", name)
+    if layer is None:
+        return name
+    return f"{layer[1]}.{layer[2]}.*" if int(layer[2]) >= layers else f"{layer[1]}.*.{layer[3]}"
 
 
 def _instead(name: str, found: Mapping[str, TensorInfo]) -> str:

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import Stamp, TensorInfo, flat_shape
+from zoo.contracts import Checkpoint, Stamp, TensorInfo, flat_shape
 from zoo.declarations.base import digest
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
@@ -31,10 +31,17 @@ if TYPE_CHECKING:
 
 
 class FolderCheckpoint:
-    """An opened checkpoint folder (the ``Checkpoint`` protocol)."""
+    """An opened checkpoint folder (the ``Checkpoint`` protocol).
 
-    def __init__(self, folder: Path, headers: Mapping[str, Header] | None = None) -> None:
+    Args:
+        folder: where it is.
+        headers: of its files of weights, where they were read already.
+        hub: it was asked for by its hub id, and is known by what the hub says of it; otherwise it is any folder.
+    """
+
+    def __init__(self, folder: Path, headers: Mapping[str, Header] | None = None, *, hub: bool = False) -> None:
         self.folder = folder
+        self._hub = hub
         self.name = _label(folder)
         self.config: dict[str, Any] = read_object(_inside(folder, CONFIG), MAX_CONFIG, f"{self.name}/{CONFIG}")
         headers = dict(_headers(folder)) if headers is None else headers
@@ -61,15 +68,13 @@ class FolderCheckpoint:
     @cached_property
     def digest(self) -> str:
         """Name everything of the folder that decides a build's bits; see ``Checkpoint``."""
-        beside = {name: hashlib.sha256(self.companion(name) or b"").hexdigest() for name in self.companions()}
-        return content_digest(
-            beside, self.checksums, lambda: [self._weights, sampled_digest(self._paths, self._headers)]
-        )
+        samples = lambda: [self._weights, sampled_digest(self._paths, self._headers)]  # noqa: E731
+        return content_digest(companion_hashes(self), self.checksums, samples)
 
     @cached_property
     def checksums(self) -> Mapping[str, str]:
-        """SHA-256 of each file, where the folder is a snapshot of the hub's cache, which names its files by theirs."""
-        return hub_checksums(self._paths) if self.revision is not None else {}
+        """SHA-256 of each file, where the hub vouches for it: its cache names files by theirs."""
+        return hub_checksums(self._paths) if self._hub else {}
 
     @property
     def revision(self) -> str | None:
@@ -148,6 +153,12 @@ class FolderCheckpoint:
         self._shards.close()
 
 
+def companion_hashes(checkpoint: Checkpoint) -> dict[str, str]:
+    """Hash the files beside the weights, by name."""
+    names = checkpoint.companions()
+    return {name: hashlib.sha256(checkpoint.companion(name) or b"").hexdigest() for name in names}
+
+
 def content_digest(companions: Mapping[str, str], checksums: Mapping[str, str], samples: Callable[[], Any]) -> str:
     """Name a checkpoint's content.
 
@@ -173,8 +184,8 @@ def narrowed(info: TensorInfo) -> TensorInfo:
     return replace(info, dtype="F32", nbytes=info.nbytes // 2) if info.dtype == "F64" else info
 
 
-def open_folder(path: Path) -> FolderCheckpoint:
-    """Open a checkpoint folder, reading its headers and nothing else.
+def open_folder(path: Path, *, hub: bool = False) -> FolderCheckpoint:
+    """Open a checkpoint folder, reading its headers and nothing else; see ``FolderCheckpoint``.
 
     Raises:
         ZooError: the folder is no checkpoint, or its files contradict each other; the message names the file.
@@ -184,7 +195,7 @@ def open_folder(path: Path) -> FolderCheckpoint:
     if not (path / CONFIG).exists():
         raise ZooError(f"{path}: no checkpoint, it holds no {CONFIG}")
     try:
-        return FolderCheckpoint(path)
+        return FolderCheckpoint(path, hub=hub)
     except PermissionError as error:
         raise ZooError(f"{error.filename}: {error.strerror}") from None
 

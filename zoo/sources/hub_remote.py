@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.contracts import Stamp, TensorInfo
 from zoo.errors import ZooError
 from zoo.sources.configonly import ConfigOnly
-from zoo.sources.folder import FolderCheckpoint, content_digest, open_folder
+from zoo.sources.folder import FolderCheckpoint, companion_hashes, content_digest, open_folder
 from zoo.sources.hub import bring_weights, weight_files
 from zoo.sources.hub_errors import Place, attempt
 from zoo.sources.jsonfile import read_object
@@ -59,8 +59,7 @@ class RemoteCheckpoint:
     @cached_property
     def digest(self) -> str:
         """Name the content: as the download will have it, where the hub states what it holds."""
-        beside = {name: sha256(self.companion(name) or b"").hexdigest() for name in self.companions()}
-        return content_digest(beside, self.checksums, self._described)
+        return content_digest(companion_hashes(self), self.checksums, self._described)
 
     def _described(self) -> dict[str, Any]:
         return {file: [one.file_size, sha256(one.raw).hexdigest()] for file, one in self._headers.items()}
@@ -97,7 +96,7 @@ class RemoteCheckpoint:
     def bring(self, progress: Callable[[Any], None] | None = None) -> FolderCheckpoint:
         """Fetch the weights, and open the snapshot that is whole now."""
         bring_weights(self._remote, progress)
-        return open_folder(self._remote.snapshot)
+        return open_folder(self._remote.snapshot, hub=True)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -35,7 +35,7 @@ class Hub:
         offline = is_offline(offline)
         snapshot = locate(location, wanted, offline=offline)
         if snapshot is not None:
-            return open_folder(snapshot)
+            return open_folder(snapshot, hub=True)
         if offline:
             raise WeightsAbsent(
                 f"{location} at {wanted} is not on this machine, and the network is off (--offline or "

@@ -161,13 +161,20 @@ def _require_inputs(package: Package, checkpoint: Checkpoint) -> None:
         ZooError: naming what differs.
     """
     from zoo.sources.content import differing, full_digest
+    from zoo.sources.folder import companion_hashes, content_digest
 
     name, wrong = package.path.name, "name the right folder with --weights"
-    inputs, stated = package.manifest.inputs, package.manifest.recipe.weights.digest
+    inputs, pin = package.manifest.inputs, package.manifest.recipe.weights
     tensor = differing(checkpoint, inputs)
     if tensor is not None:
         raise ZooError(f"{checkpoint.name} is not what {name} was built from: its tensor {tensor!r} differs; {wrong}")
-    if stated not in (checkpoint.digest, full_digest(checkpoint.digest, inputs)):
+    # The hub's digest and one of samples name the same weights differently, and the weights are the same by now.
+    named = {checkpoint.digest, full_digest(checkpoint.digest, inputs)}
+    if pin.files:
+        named.add(content_digest(companion_hashes(checkpoint), pin.files, list))
+    elif checkpoint.checksums:
+        return
+    if pin.digest not in named:
         raise ZooError(
             f"{checkpoint.name} is not what {name} was built from: its tensors are the same, but its config.json, "
             f"tokenizer or another file beside them differs; {wrong}"

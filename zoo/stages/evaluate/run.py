@@ -49,7 +49,8 @@ class Run:
         prompting = Prompting(package)
         self.context = prompting.context_length
         self._chat = scoring == "generation" and prompting.chat_template is not None
-        work = digest([package.manifest.recipe_hash, sorted(request.tasks), request.limit, request.seed, scoring])
+        built = [package.manifest.recipe_hash, package.manifest.inputs]
+        work = digest([*built, sorted(request.tasks), request.limit, request.seed, scoring])
         self._scorer = make_scorer(opener, package.manifest.recipe_hash, request.workers)
         self._journal = Journal(zoo_home() / "evaluations" / f"{work[:24]}.jsonl")
         self.model: EngineModel = EngineModel(
