@@ -19,6 +19,10 @@ from zoo.errors import UsageError, ZooError
 FIRST_NUCLEUS = 256
 """How many of the likeliest tokens are looked at first for top-p: seldom is more needed, and sorting all is slow."""
 
+REPETITION_PENALTIES = (0.01, 100.0)
+"""Past them a logit of float32 may become infinite, which says nothing about the model."""
+LARGEST_ADDED = 1e6
+"""Of a penalty or a bias: a thousand times as far as logits reach."""
 BLOCK = 512
 """Weights whose sum is taken at once when a token is drawn."""
 MINUS_INFINITY = np.float32(-np.inf)
@@ -55,16 +59,17 @@ class Sampling:
             raise UsageError(f"top-k must be 0 (all) or more, not {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top-p must be above 0 and at most 1, not {self.top_p}")
-        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
-            raise UsageError(f"repetition penalty must be above 0, not {self.repetition_penalty}")
+        least, most = REPETITION_PENALTIES
+        if not least <= self.repetition_penalty <= most:
+            raise UsageError(f"repetition penalty must be between {least} and {most}, not {self.repetition_penalty}")
         if not 0 <= self.min_p <= 1:
             raise UsageError(f"min-p must be between 0 and 1, not {self.min_p}")
         for name, value in (("presence", self.presence_penalty), ("frequency", self.frequency_penalty)):
-            if not math.isfinite(value):
-                raise UsageError(f"the {name} penalty must be a finite number, not {value}")
+            if not abs(value) <= LARGEST_ADDED:
+                raise UsageError(f"the {name} penalty must be at most {LARGEST_ADDED:g} either way, not {value}")
         for token, bias in self.logit_bias:
-            if not math.isfinite(bias):
-                raise UsageError(f"the bias of token {token} must be a finite number, not {bias}")
+            if not abs(bias) <= LARGEST_ADDED:
+                raise UsageError(f"the bias of token {token} must be at most {LARGEST_ADDED:g} either way, not {bias}")
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"seed must be 0 or more, not {self.seed}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,6 @@ class Service:
     settings: ServerSettings
     log: Log
     metrics: Metrics
-    encoders: Executor
     arriving: Arriving
 
 

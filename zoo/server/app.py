@@ -43,19 +43,19 @@ def create_app(pool: ModelPool, settings: ServerSettings, log: Log, *, routers: 
             ``/static/`` need no API key, everything else does where one is set.
     """
     metrics = Metrics(pool)
-    encoders = ThreadPoolExecutor(2, thread_name_prefix="zoo-encode")
+    parsers = ThreadPoolExecutor(2, thread_name_prefix="zoo-parse")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await pool.close()
-        encoders.shutdown(wait=False, cancel_futures=True)
+        parsers.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
         title="zoo serve", docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False,
         exception_handlers={HTTPException: _http_error},
     )  # fmt: skip
-    app.state.service = Service(pool, settings, log, metrics, encoders, Arriving(settings.max_body))
+    app.state.service = Service(pool, settings, log, metrics, Arriving(settings.max_body, parsers))
     app.include_router(router)
     for one in routers:
         app.include_router(one)

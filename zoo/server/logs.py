@@ -1,6 +1,7 @@
 """Structured logs: a JSON object a line on stderr, written by a thread of its own.
 
-A reader of the log that falls behind costs lines, never answers: what does not fit in the queue is counted and dropped.
+A reader of the log that falls behind costs lines, never answers: what does not fit in the queue, or comes too fast, is
+counted and dropped.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import logging
 import queue
 import sys
 import threading
+import time
 import traceback
 from datetime import UTC, datetime
 from typing import IO, Any
 
 WAITING = 4096
 """Lines that wait to be written at most."""
+BURST, RATE = 1000, 200
+"""Lines of one kind of event that are written at once, and then a second: a flood of clients is no flood of lines."""
 
 
 class Log:
@@ -26,20 +30,30 @@ class Log:
         # One that a signal's handler may use while it interrupts this very thread inside it.
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._dropped = 0
+        self._left: dict[str, tuple[float, float]] = {}
+        """Kind of event → lines that it may still write, and when that was so."""
         self._thread = threading.Thread(target=self._write, name="zoo-log", daemon=True)
         self._thread.start()
 
     def event(self, event: str, **fields: Any) -> None:
         """Write an event with its fields; never blocks."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if self._lines.qsize() >= WAITING or not self._allowed(event):
+            self._dropped += 1
+            return
         if self._dropped:
             fields["dropped_lines"] = self._dropped
         line = json.dumps({"time": now, "event": event, **fields}, ensure_ascii=True, default=str)
-        if self._lines.qsize() >= WAITING:
-            self._dropped += 1
-            return
         self._dropped = 0
         self._lines.put(line)
+
+    def _allowed(self, event: str) -> bool:
+        """Spend one line of those that this kind of event has left."""
+        now = time.monotonic()
+        left, at = self._left.get(event, (float(BURST), now))
+        left = min(float(BURST), left + (now - at) * RATE)
+        self._left[event] = (left - 1 if left >= 1 else left, now)
+        return left >= 1
 
     def error(self, error: BaseException, **fields: Any) -> None:
         """Write an error that nobody expected, and the steps that led to it, without any file's path."""

@@ -61,7 +61,7 @@ class Message(BaseModel):
     content: str | None = None
     """Text; content in parts is put together."""
     name: Annotated[str, StringConstraints(max_length=300)] | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=128)] | None = None
     tool_call_id: Annotated[str, StringConstraints(max_length=300)] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None

@@ -31,9 +31,9 @@ class ResponsesRequest(Part):
     ignored = BOOKS
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=300)]
-    input: str | Annotated[list[Item], Field(min_length=1, max_length=4096)]
+    input: str | Annotated[list[Item], Field(fail_fast=True, min_length=1, max_length=4096)]
     instructions: str | None = None
-    tools: Annotated[list[Item], Field(max_length=1000)] | None = None
+    tools: Annotated[list[Item], Field(fail_fast=True, max_length=1000)] | None = None
     tool_choice: str | Item | None = None
     parallel_tool_calls: bool | None = None
     text: Item | None = None

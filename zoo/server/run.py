@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from zoo.server.app import create_app
-from zoo.server.connection import connection_class
+from zoo.server.connection import connection_class, most_connections
 from zoo.server.listening import bind, bind_path, check_certificate, close, is_loopback, is_path, url
 from zoo.server.logs import Handler, Log
 from zoo.server.page import router as page
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from zoo.server.settings import ServerSettings
     from zoo.stages.serve import ServedModel
 
+BACKLOG = 256
+"""Connections that are accepted at once, before any of them is looked at."""
 SWITCH_INTERVAL = 0.0005
 """Seconds that a flood of requests may keep the interpreter from the thread that computes; Python's own 5 ms, many
 times a step, would slow every answer down."""
@@ -93,9 +96,14 @@ def make_server(
 ) -> Server:
     """Make a server that is not listening yet; its ``run`` takes sockets that are."""
     app = create_app(ModelPool(models, settings, log), settings, log, routers=(page, *routers))
+    backlog = max(4, min(BACKLOG, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8))
+    most = most_connections(settings.max_connections, len(models), backlog)
+    if most < settings.max_connections:
+        log.event("connections_limited", wanted=settings.max_connections, most=most, reason="few open files: ulimit -n")
     config = uvicorn.Config(
         app,
-        http=connection_class(settings, log),
+        http=connection_class(settings, log, most),
+        backlog=backlog,
         ws="none",
         loop="asyncio",
         log_config=None,

@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from zoo.engine.sampling import REPETITION_PENALTIES
 from zoo.errors import unknown
 from zoo.server.errors import ApiError
 from zoo.server.formats import KINDS, ResponseFormat, StructuredOutputs, choose_structure
@@ -100,10 +101,10 @@ class Body(Part):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=MAX_TOKENS)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=REPETITION_PENALTIES[0], le=REPETITION_PENALTIES[1])] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+    stop: Annotated[list[Stop], Field(fail_fast=True, max_length=MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(fail_fast=True, max_length=64)] | None = None
     include_stop_str_in_output: bool | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -115,7 +116,7 @@ class Body(Part):
     guided_json: dict[str, Any] | bool | str | None = None
     guided_regex: str | None = None
     guided_grammar: str | None = None
-    guided_choice: list[str] | None = None
+    guided_choice: Annotated[list[str], Field(fail_fast=True)] | None = None
     structured_outputs: StructuredOutputs | None = None
 
     @field_validator("stop", mode="before")
@@ -169,13 +170,13 @@ class Body(Part):
 RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"})
 """Variables of a chat template that follow from other fields."""
 TemplateName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w{0,63}$")]
-Ids = Annotated[list[TokenId], Field(min_length=1)]
+Ids = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
 
 
 class CompletionRequest(Body):
     """``POST /v1/completions``."""
 
-    prompt: str | list[str] | Ids | list[Ids]
+    prompt: str | Annotated[list[str], Field(fail_fast=True)] | Ids | Annotated[list[Ids], Field(fail_fast=True)]
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
 
@@ -216,7 +217,7 @@ class ChatRequest(Body):
     continue_final_message: bool | None = None
     """Go on with the last message, the assistant's, instead of answering it."""
     add_generation_prompt: bool | None = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=4096)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None

@@ -79,7 +79,7 @@ async def tokenize(service: Service, body: TokenizeRequest) -> dict[str, Any]:
     """Turn a text or a conversation into ids."""
     running = await service.pool.lease(_name(service, body.model))
     try:
-        ids = await asyncio.get_running_loop().run_in_executor(service.encoders, body.encode, running)
+        ids = await asyncio.get_running_loop().run_in_executor(running.text.threads, body.encode, running)
         answer = {"count": len(ids), "max_model_len": running.scheduler.context, "tokens": ids, "token_strs": None}
         tokenizer = running.engine.tokenizer
         if body.return_token_strs and tokenizer is not None:
@@ -94,7 +94,7 @@ async def detokenize(service: Service, body: DetokenizeRequest) -> dict[str, Any
     running = await service.pool.lease(_name(service, body.model))
     try:
         loop = asyncio.get_running_loop()
-        return {"prompt": await loop.run_in_executor(service.encoders, body.decode, running)}
+        return {"prompt": await loop.run_in_executor(running.text.threads, body.decode, running)}
     finally:
         running.release()
 

@@ -59,7 +59,7 @@ class ChosenTool(BaseModel):
     function: ChosenName
 
 
-Tools = Annotated[list[ToolParam], Field(max_length=MAX_TOOLS)]
+Tools = Annotated[list[ToolParam], Field(fail_fast=True, max_length=MAX_TOOLS)]
 ToolChoice = Mode | ChosenTool
 
 

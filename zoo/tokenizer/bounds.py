@@ -51,7 +51,7 @@ def check(raw: bytes, where: str) -> None:
         ("normalizer", "normalizers", _growth),
         ("pre_tokenizer", "pretokenizers", _growth),
         ("post_processor", "processors", _repetition),
-        ("decoder", "decoders", _growth),
+        ("decoder", "decoders", _decoder_growth),
     ):
         _check_chain(key, items, data.get(key), growth, where)
     _check_added(data.get("added_tokens"), where)
@@ -96,6 +96,12 @@ def _growth(component: dict[str, Any]) -> float:
         return float("inf")
     table = component.get("precompiled_charsmap")
     return 1.0 if not isinstance(table, str) or _longest_replacement(table) <= WORD else float("inf")
+
+
+def _decoder_growth(component: dict[str, Any]) -> float:
+    """The same of a decoder, which runs beside the model for every token: expressions have no place there."""
+    pattern = component.get("pattern")
+    return float("inf") if isinstance(pattern, dict) and "Regex" in pattern else _growth(component)
 
 
 def _longest_replacement(table: str) -> int:
