@@ -169,7 +169,7 @@ def test_what_it_cannot_is_one_line(package, tmp_path) -> None:
     line = refusal("bench", package, "--input-len", 4, "--output-len", 2, "--concurrency", 2, "--prompts", 2)
     assert "2 requests at once: the engine 'parrot' answers one request at a time" in line
     assert "whose engine has nothing to prepare" in refusal("prepare", package)
-    assert "whose layers zoo cannot compare" in refusal("verify", package)
+    assert "zoo verify: the engine 'parrot' gives no logits" in refusal("verify", package)
 
 
 def test_serving_asks_before_it_listens(package) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from zoo.calibration.program import Segment
 from zoo.contracts import Parameter
 from zoo.errors import UsageError, ZooError
-from zoo.operations import Linear, Operation, TokenIds, Value
+from zoo.operations import Linear, Operation, TokenIds
+from zoo.operations.compute import TorchRun
 
 Observe = Callable[[Parameter, Any], None]
 """Told of each linear's weight and of its input, (tokens, in_features)."""
@@ -90,7 +91,7 @@ class Executor:
         Returns:
             What leaves, or None with ``until``.
         """
-        run = _Run(self.torch, {segment.entry: state}, weights, self._kept)
+        run = TorchRun(self.torch, {segment.entry: state}, weights, self._kept)
         left = set(until) if until is not None else None
         last = {value: step for step in segment.steps for value in step.operation.inputs}
         for step in segment.steps:
@@ -113,24 +114,3 @@ class Executor:
                 if last[value] is step and value != segment.exit:
                     run.values.pop(value, None)
         return run.values[segment.exit]
-
-
-class _Run:
-    """One pass over a segment (the ``Reference`` protocol)."""
-
-    def __init__(
-        self, torch: Any, values: dict[Value, Any], weights: Mapping[str, Any], kept: dict[Hashable, Any]
-    ) -> None:
-        self.torch, self.values = torch, values
-        self._weights, self._kept = weights, kept
-
-    def value(self, value: Value) -> Any:
-        return self.values[value]
-
-    def weight(self, weight: Parameter) -> Any:
-        return self._weights[weight.name]
-
-    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]

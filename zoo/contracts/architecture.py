@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 class ArchitecturePart(Protocol):
-    """What a registered architecture class offers; it is used through an instance made without arguments."""
+    """What a registered architecture class offers; it is used through an instance made without arguments.
+
+    A class that names this protocol as its base gets ``tensors``, ``parameter_count`` and ``ignored`` from its
+    ``parameters``.
+    """
 
     activations: ClassVar[frozenset[str]]
 
@@ -30,15 +34,15 @@ class ArchitecturePart(Protocol):
 
     def tensors(self, arch: Architecture) -> dict[str, tuple[int, ...]]:
         """Name every tensor that a checkpoint of these numbers holds, with its shape."""
-        ...
+        return {rows.tensor: rows.tensor_shape for weight in self.parameters(arch) for rows in weight.slices}
 
     def parameter_count(self, arch: Architecture) -> int:
         """Count the weights of those tensors, a tied one once; lists ask it of every model."""
-        ...
+        return sum(weight.size for weight in self.parameters(arch))
 
     def ignored(self, arch: Architecture, name: str) -> bool:
         """Tell whether a tensor of a checkpoint carries nothing (a derived buffer) and may stay unread."""
-        ...
+        return False
 
     def parameters(self, arch: Architecture, head_multiple: int = 1) -> list[Parameter]:
         """List the weights of the graph in the order they are used; together they read every tensor.

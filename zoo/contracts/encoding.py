@@ -73,7 +73,10 @@ class ArrayLayout:
 
 
 class Encoding(Protocol):
-    """How a target lays weights in arrays."""
+    """How a target lays weights in arrays.
+
+    A class that names this protocol as its base and whose arrays all hold one of a tile's needs ``arrays`` alone.
+    """
 
     def arrays(self, scheme: Scheme, shape: tuple[int, ...]) -> dict[str, ArrayLayout]:
         """Lay out the arrays of a weight of this shape; the first, the largest, is written a slab at a time.
@@ -91,8 +94,6 @@ class Encoding(Protocol):
         Args:
             out: array name → (rows, ...).
         """
-        ...
 
     def decode(self, scheme: Scheme, arrays: Mapping[str, NDArray[Any]], tile: Tile) -> None:
         """Fill a tile from rows of the arrays: the inverse of ``encode``."""
-        ...

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 
 from zoo.contracts.encoding import Encoding
 from zoo.contracts.weights import Parameter, StoredArray
+from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.declarations.scheme import Scheme
 
@@ -35,25 +37,32 @@ class PackageContents:
     checkpoint was opened yet and names alone are asked for."""
 
 
-class Target(Protocol):
-    """What a registered target class offers; it is used through an instance made without arguments."""
+class NoOptions(Value):
+    """There is nothing to choose."""
 
-    Options: ClassVar[type[BaseModel]]
+
+class Target(Protocol):
+    """What a registered target class offers; it is used through an instance made without arguments.
+
+    A class that names this protocol as its base states what differs from the defaults here.
+    """
+
+    Options: ClassVar[type[BaseModel]] = NoOptions
     precisions: ClassVar[Mapping[Precision, str]]
     """Precision → the quantizer that the target means by it."""
     operations: ClassVar[Mapping[str, frozenset[str]] | None]
     """Operation → its features that the target implements, by the names of ``zoo.operations``; None where nothing is
     computed from operations, since another program reads the checkpoint by itself."""
-    emitter_version: ClassVar[int]
+    emitter_version: ClassVar[int] = 1
     """Raised when the same recipe would be emitted to other bytes."""
-    needs_weights: ClassVar[bool]
+    needs_weights: ClassVar[bool] = True
     """Whether a build reads weights; without, files are written from the declaration alone."""
-    engines: ClassVar[Mapping[str, str]]
+    engines: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """The engines that open what it builds, its own first: name → ``"package.module:Class"``, imported on first use.
     The class opens a package by ``open(package, threads=None)``. Empty where other programs run what it builds."""
-    head_multiple: ClassVar[int]
+    head_multiple: ClassVar[int] = 1
     """Head sizes that the target's kernels take are multiples of this."""
-    view: ClassVar[View]
+    view: ClassVar[View] = "graph"
     """Which weights are stored: those of the graph, fused as its kernels like them, or the checkpoint's own tensors
     under their own names. A target without weights has neither this nor an encoding."""
     encoding: ClassVar[Encoding]
@@ -65,7 +74,6 @@ class Target(Protocol):
         Raises:
             ZooError: which rule is broken, and why it is one.
         """
-        ...
 
     def place(
         self, recipe: Recipe, parameters: Sequence[Parameter], schemes: Mapping[str, Scheme]
@@ -78,7 +86,7 @@ class Target(Protocol):
 
     def headers(self, contents: PackageContents) -> Mapping[str, bytes]:
         """Make what data files begin with, by file; offsets are counted from its end. Most formats have none."""
-        ...
+        return {}
 
     def files(self, contents: PackageContents) -> Iterable[tuple[str, bytes]]:
         """Make the files that hold no weights: the graph, the configuration of other runtimes.

@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from zoo.contracts import OWN_ENGINE
+from zoo.contracts.engine import require
 from zoo.declarations.manifest import Manifest
 from zoo.declarations.report import Report
 from zoo.engine.machine import free_memory
@@ -17,15 +18,17 @@ from zoo.package.folder import Package, check_hashes, open_package, read_manifes
 from zoo.package.memory import OPENING
 from zoo.registry import Registry
 from zoo.reports import keep_report, make_report, require_place
-from zoo.stages.opening import open_engine
+from zoo.stages.opening import choose_engine, open_engine
 from zoo.stages.reading import as_meant, without_leftovers
 from zoo.stages.subject import Subject, find_package, identify
 from zoo.stages.weights import locate_weights, retransformed
 from zoo.terminal import command_line
 
 if TYPE_CHECKING:
-    from zoo.contracts import Checkpoint
+    from zoo.contracts import Checkpoint, LogitEngine
+    from zoo.verify.candidate import Candidate
     from zoo.verify.compare import Progress
+    from zoo.verify.engine_candidate import EngineCandidate
     from zoo.verify.result import Verdict
     from zoo.verify.samples import Sample
 
@@ -67,8 +70,6 @@ def verify(
     Raises:
         ZooError: there is no package or no weights, they do not belong together, or the reference cannot be run.
     """
-    from zoo.engine.rowwise import find
-    from zoo.verify.candidate import Candidate
     from zoo.verify.compare import compare
     from zoo.verify.reference import require_reference
     from zoo.verify.references import find_reference
@@ -78,10 +79,7 @@ def verify(
 
     package = open_package(find_package(registry, model, precision))
     recipe = package.manifest.recipe
-    if OWN_ENGINE not in registry.target(recipe.target.name).engines:
-        raise ZooError(
-            f"{package.path.name} was built for target {recipe.target.name!r}, whose layers zoo cannot compare"
-        )
+    candidate, rowwise = _candidates(registry, package)
     require_reference()
     require_place(package.manifest.recipe_hash)
     checkpoint = original_weights(registry, package, identify(registry, model), weights)
@@ -94,12 +92,8 @@ def verify(
             samples = _continued(registry, package, samples, context, quick=quick, progress=progress)
         except ZooError as error:  # numbers that are not finite, for one; the comparison will say where they begin
             refusal = error
-    rowwise = find(package)
     reference = find_reference(checkpoint, registry.architecture(recipe.architecture.type), recipe.architecture)
-    figures = compare(
-        reference, Candidate(package.path), samples, tolerance.tie, progress,
-        Candidate(rowwise.parent, rowwise.name) if rowwise is not None else None,
-    )  # fmt: skip
+    figures = compare(reference, candidate, samples, tolerance.tie, progress, rowwise)
     verdict = judge(figures, tolerance)
     if refusal is not None and verdict.passed:
         raise refusal
@@ -117,6 +111,28 @@ def verify(
         libraries=_LIBRARIES,
     )
     return Verification(verdict, report, keep_report(report))
+
+
+def _candidates(registry: Registry, package: Package) -> tuple[Candidate | EngineCandidate, Candidate | None]:
+    """Choose how a package is compared: its own graph layer by layer, or the logits of its target's engine.
+
+    Returns:
+        The package, and its graph for long prompts where it has one.
+
+    Raises:
+        ZooError: its engine cannot be opened, or gives no logits.
+    """
+    from zoo.engine.rowwise import find
+    from zoo.verify.candidate import Candidate
+    from zoo.verify.engine_candidate import EngineCandidate
+
+    name = choose_engine(registry, package)
+    if name == OWN_ENGINE:
+        rowwise = find(package)
+        return Candidate(package.path), Candidate(rowwise.parent, rowwise.name) if rowwise is not None else None
+    engine = open_engine(registry, package.path, name=name)
+    require(engine, "logits", "zoo verify")
+    return EngineCandidate(cast("LogitEngine", engine)), None
 
 
 def original_weights(registry: Registry, package: Package, subject: Subject, weights: str | None) -> Checkpoint:

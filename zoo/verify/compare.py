@@ -1,4 +1,7 @@
-"""Both sides in step: embed, send every sequence through one layer after the other, compare logits slice by slice."""
+"""Both sides in step: embed, send every sequence through one layer after the other, compare logits slice by slice.
+
+An engine that gives logits alone has no layers to compare; it is held against the reference by its logits.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import ZooError
 from zoo.verify.candidate import Candidate
+from zoo.verify.engine_candidate import EngineCandidate
 from zoo.verify.metrics import Continuation, LogitFigures, TextFigures, relative_error, root_ratio
 from zoo.verify.references import Reference
 from zoo.verify.result import Figures, Greedy, Place, RowwiseFigures, finite
@@ -30,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 
 def compare(
     reference: Reference,
-    candidate: Candidate,
+    candidate: Candidate | EngineCandidate,
     samples: Sequence[Sample],
     tie: float,
     progress: Progress | None = None,
@@ -39,6 +43,7 @@ def compare(
     """Measure how far a package is from its reference.
 
     Args:
+        candidate: the package, by its layers or through an engine that gives logits.
         samples: token sequences; both sides see the same ids at every position (teacher forcing).
         tie: see ``LogitFigures.add``.
         progress: called before each step.
@@ -47,8 +52,9 @@ def compare(
     Raises:
         ZooError: the two sides have other numbers of layers, or one of them cannot run.
     """
-    if reference.num_layers != candidate.num_layers:
-        raise ZooError(f"the package has {candidate.num_layers} layers, the reference {reference.num_layers}")
+    layered = candidate if isinstance(candidate, Candidate) else None
+    if layered is not None and reference.num_layers != layered.num_layers:
+        raise ZooError(f"the package has {layered.num_layers} layers, the reference {reference.num_layers}")
     if not samples:
         raise ZooError("no sample is left to verify on; the context length is too short")
     total = reference.num_layers + 2
@@ -59,19 +65,12 @@ def compare(
     candidate.begin(sequences)
     if rowwise is not None:
         rowwise.begin(sequences)
-    carried = _carried(reference, candidate, len(samples))
-    places = [Place(name="embedding", carried=finite(carried), own=finite(carried))]
-    probed = range(min(PROBES, len(samples)))
+    places = _embedded(reference, layered, len(samples))
     for layer in range(reference.num_layers):
         say(f"layer {layer}", layer + 1, total)
-        before = {index: reference.states(index)[:PROBE_LENGTH].copy() for index in probed}
-        reference.step(layer)
-        tried = candidate.step(layer, before)
+        places += _step(reference, layered, layer, len(samples))
         if rowwise is not None:
             rowwise.step(layer, {})
-        own = _own(before, {index: reference.states(index)[:PROBE_LENGTH] for index in probed}, tried)
-        carried = _carried(reference, candidate, len(samples))
-        places.append(Place(name=f"layer {layer}", carried=finite(carried), own=finite(own)))
     say("head", total - 1, total)
     logits, text, error, wanted = LogitFigures(), TextFigures(), 0.0, 0.0
     other_logits, other_text = LogitFigures(), TextFigures()
@@ -96,8 +95,9 @@ def compare(
                 continuation.add(right[begin - start : begin - start + len(chosen)], chosen)
         if sample.continued:
             continued.append(continuation)
-    own = _head(reference, candidate, [len(samples[index].ids) for index in probed])
-    places.append(Place(name="head", carried=finite(root_ratio(error, wanted)), own=finite(own)))
+    if layered is not None:
+        own = _head(reference, layered, [len(sample.ids) for sample in samples[:PROBES]])
+        places.append(Place(name="head", carried=finite(root_ratio(error, wanted)), own=finite(own)))
     return Figures(
         positions=logits.positions,
         text_tokens=text.tokens,
@@ -126,6 +126,28 @@ def compare(
         if rowwise is not None
         else None,
     )
+
+
+def _embedded(reference: Reference, candidate: Candidate | None, sequences: int) -> list[Place]:
+    """Compare what enters the first layer."""
+    if candidate is None:
+        return []
+    carried = finite(_carried(reference, candidate, sequences))
+    return [Place(name="embedding", carried=carried, own=carried)]
+
+
+def _step(reference: Reference, candidate: Candidate | None, layer: int, sequences: int) -> list[Place]:
+    """Send both sides through a layer, and the package also what the reference has before it."""
+    if candidate is None:
+        reference.step(layer)
+        return []
+    probed = range(min(PROBES, sequences))
+    before = {index: reference.states(index)[:PROBE_LENGTH].copy() for index in probed}
+    reference.step(layer)
+    tried = candidate.step(layer, before)
+    own = _own(before, {index: reference.states(index)[:PROBE_LENGTH] for index in probed}, tried)
+    carried = _carried(reference, candidate, sequences)
+    return [Place(name=f"layer {layer}", carried=finite(carried), own=finite(own))]
 
 
 def _add(

@@ -60,6 +60,7 @@ class Figures(Value):
     not_finite: int
     """Positions at which the package gave a logit that is no finite number."""
     places: tuple[Place, ...]
+    """Empty where the package's engine gives logits and no hidden states."""
     greedy: tuple[Greedy, ...] | None = None
     """None where the package does not fit into memory whole, or its engine cannot run it."""
     rowwise: RowwiseFigures | None = None
@@ -97,9 +98,10 @@ def judge(figures: Figures, tolerance: Tolerance) -> Verdict:
     checks = [
         _check("positions with logits that are not finite", float(figures.not_finite), 0.0),
         _check("mean KL, nats", figures.kl_mean, tolerance.kl_mean),
-        _check("worst error of one layer by itself", _worst_own(figures), tolerance.layer),
         _check("top-1 agreement, near ties aside", figures.top1_but_ties, tolerance.top1, at_least=True),
     ]
+    if figures.places:
+        checks.insert(2, _check("worst error of one layer by itself", _worst_own(figures), tolerance.layer))
     if tolerance.logit_difference is not None:
         checks.append(
             _check("largest logit difference, deviations", figures.logit_difference, tolerance.logit_difference)
