@@ -13,7 +13,7 @@ from zoo.stages.locations import path_location
 from zoo.stages.subject import identify
 
 KINDS = {
-    "an adapter": (["adapter_model.safetensors"], "holds an adapter for org/base, no weights of its own; merge it"),
+    "an adapter": (["adapter_model.safetensors"], "holds an adapter for org/base, not a model; merge it into its base"),
     "GGUF": (["small-q4.gguf"], r"holds GGUF \(small-q4\.gguf\), which no loaded plugin reads"),
     "a trainer's": (
         ["checkpoint-90/x", "checkpoint-500/x"],
@@ -61,7 +61,7 @@ def test_a_configuration_beside_it_changes_nothing(make, kind):
 def test_a_base_that_is_a_path_is_not_shown(make):
     folder = make("an adapter")
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "/home/me/base"}')
-    with pytest.raises(ZooError, match="holds an adapter, no weights"):
+    with pytest.raises(ZooError, match="holds an adapter, not a model"):
         identify(host().registry, str(folder))
 
 

@@ -221,6 +221,13 @@ def test_two_sources_of_one_location_are_named(archive, install_plugin):
         resolved(archive)
 
 
+def test_a_source_that_fails_to_look_leaves_the_others_alone(folder, install_plugin, caplog):
+    broken = PLUGIN.replace('"archive", f', '"broken", f').replace("register.transform", "print")
+    install_plugin("broken", broken.replace("return location.endswith", "return location.ends_with"))
+    assert resolved(folder).recipe.weights.digest
+    assert any("source 'broken' cannot be asked about" in line and "AttributeError" in line for line in caplog.messages)
+
+
 def test_plugins_lists_what_it_brought():
     rows = json.loads(CliRunner().invoke(app, ["plugins", "--json"]).stdout)
     assert next(one for one in rows if one["name"] == "archives")["registered"] == {

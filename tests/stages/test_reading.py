@@ -135,7 +135,7 @@ def test_a_head_of_its_own_is_used_although_the_configuration_ties_it(weights, t
 
 
 def test_the_engine_answers_as_transformers_where_the_head_is_untied(weights, tmp_path):
-    from zoo.engine import Engine
+    import zoo
     from zoo.stages.build import build
 
     tensors, config = weights
@@ -146,7 +146,7 @@ def test_the_engine_answers_as_transformers_where_the_head_is_untied(weights, tm
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.inference_mode():
         wanted = model(torch.tensor([ids])).logits[0].numpy()
-    np.testing.assert_allclose(Engine.open(package).logits(ids), wanted, atol=1e-4)
+    np.testing.assert_allclose(zoo.open(package.path).logits(ids), wanted, atol=1e-4)
     assert set(package.manifest.inputs) == set(tensors)
 
 
@@ -229,7 +229,7 @@ def test_a_configuration_that_a_merge_left_behind_is_passed_over(weights, tmp_pa
     folder = write(tmp_path / "ck", tensors, config | {"quantization_config": LEFT})
     with caplog.at_level(logging.WARNING):
         found, values = read(folder)
-    assert "states a quantization_config (bitsandbytes), but all weights are floats" in caplog.text
+    assert "states quantization_config (bitsandbytes), but all weights are floats" in caplog.text
     assert np.array_equal(values[HEAD], tensors[HEAD].numpy())
     assert "quantization_config" not in found.checkpoint.config
 
@@ -238,7 +238,7 @@ def test_weights_that_are_quantized_are_refused_by_name(weights, tmp_path):
     tensors, config = dict(weights[0]), weights[1]
     tensors["model.layers.0.mlp.up_proj.weight"] = torch.zeros(3584, 1, dtype=torch.uint8)
     folder = write(tmp_path / "ck", tensors, config | {"quantization_config": LEFT})
-    with pytest.raises(ZooError, match=r"quantized already \(quant_method 'bitsandbytes'; 'model\.layers\.0.* is U8\)"):
+    with pytest.raises(ZooError, match=r"quantized already \(bitsandbytes; 'model\.layers\.0.* is U8\)"):
         plan(folder)
 
 
@@ -251,6 +251,14 @@ def test_an_adapter_beside_the_weights_is_not_passed_over(weights, tmp_path):
     ):
         plan(folder)
     assert plan(folder, no_adapter=True).recipe_hash == plain
+
+
+def test_an_adapter_beside_a_configuration_alone_is_said_to_be_that(weights, tmp_path):
+    folder = write(tmp_path / "ck", *weights)
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ZooError, match="ck holds an adapter, not a model"):
+        plan(folder)
 
 
 @pytest.mark.parametrize("key", ["vision_config", "audio_config"])

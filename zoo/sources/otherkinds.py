@@ -31,8 +31,9 @@ def explain(path: Path) -> str:
 def kind_of(folder: Path, names: list[str]) -> str | None:
     """Recognise what a folder without readable weights holds; None where nothing is known."""
     if ADAPTER in names:
+        base = _base_of(folder)
         return (
-            f"holds an adapter{_base_of(folder)}, no weights of its own; merge it into its base, build what comes out"
+            f"holds an adapter{base}, not a model; merge it into its base (peft's merge_and_unload), build the result"
         )
     gguf = next((name for name in names if name.endswith(".gguf")), None)
     if gguf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
     from zoo.declarations.licence import Licence
     from zoo.registry import Registry
+
+log = logging.getLogger("zoo")
 
 HUB = "hub"
 """The source whose locations are hub ids, which recipes name."""
@@ -70,13 +73,24 @@ def find_source(registry: Registry, text: str) -> str | None:
     Raises:
         ZooError: several recognise it.
     """
-    names = [name for name in registry.sources if registry.source(name).recognise(text)]
+    names = [name for name in registry.sources if _recognises(registry, name, text)]
     if len(names) > 1:
         raise ZooError(
             f"{text}: the sources {' and '.join(map(repr, names))} both recognise it; `zoo plugins` says who brings "
             "them, and ZOO_PLUGINS loads only those that are named"
         )
     return names[0] if names else None
+
+
+def _recognises(registry: Registry, name: str, text: str) -> bool:
+    """Ask a source; one that cannot be asked recognises nothing, and the others go on."""
+    try:
+        return registry.source(name).recognise(text)
+    except Exception as error:  # a plugin's code
+        log.warning(
+            "source %r cannot be asked about %s: %s", name, text, " ".join(f"{type(error).__name__}: {error}".split())
+        )
+        return False
 
 
 def is_checkpoint(registry: Registry, path: Path) -> bool:

@@ -27,6 +27,8 @@ log = logging.getLogger("zoo")
 
 MULTIMODAL = ("vision_config", "audio_config", "mm_vision_tower", "vision_tower", "text_config")
 """Keys of a ``config.json`` that describe more than a language model."""
+_QUANTIZED = ("quantization_config", "quantization")
+"""Keys of a ``config.json`` that say how its weights are quantized."""
 _LAYER = re.compile(r"(.*\blayers\.(\d+))\.")
 _EXTRA = re.compile(r"(model\.)?mtp\.")
 """Modules that predict further tokens, where they stand outside the layers."""
@@ -38,33 +40,34 @@ def refuse_adapter(checkpoint: Checkpoint) -> None:
     Raises:
         ZooError: there is one.
     """
-    if checkpoint.companion(ADAPTER) is not None:
+    if checkpoint.companion(ADAPTER) is not None and checkpoint.tensors:
         raise ZooError(
             f"{checkpoint.name}: an adapter lies beside the weights ({ADAPTER}), and what it changes would be lost; "
-            "merge it first and build that, or --no-adapter builds the weights without it"
+            "merge it (peft's merge_and_unload) and build the result, or --no-adapter builds the weights without it"
         )
 
 
 def without_leftovers(checkpoint: Checkpoint) -> Checkpoint:
-    """Read a checkpoint's configuration without the ``quantization_config`` that a merge left behind.
+    """Read a checkpoint's configuration without what says that it is quantized, where a merge left that behind.
 
     Raises:
         ZooError: the weights are quantized, and no transform undoes it.
     """
-    method = quant_method(checkpoint.config)
-    if "quantization_config" not in checkpoint.config or not checkpoint.tensors:
+    key = next((key for key in _QUANTIZED if checkpoint.config.get(key)), None)
+    if key is None or not checkpoint.tensors:
         return checkpoint
+    method = quant_method(checkpoint.config) or key
     quantized = next((info for info in checkpoint.tensors.values() if not _is_plain(info)), None)
     if quantized is not None:
         raise ZooError(
-            f"{checkpoint.name}: its weights are quantized already (quant_method {method!r}; {quantized.name!r} is "
+            f"{checkpoint.name}: its weights are quantized already ({method}; {quantized.name!r} is "
             f"{quantized.dtype}), and no loaded plugin undoes that; build from the original weights"
         )
     log.warning(
-        "%s: config.json states a quantization_config (%s), but all weights are floats: they are read as they are",
-        checkpoint.name, method,
+        "%s: config.json states %s (%s), but all weights are floats: they are read as they are",
+        checkpoint.name, key, method,
     )  # fmt: skip
-    kept = {name: value for name, value in checkpoint.config.items() if name != "quantization_config"}
+    kept = {name: value for name, value in checkpoint.config.items() if name != key}
     return NamedCheckpoint(checkpoint, config=kept)
 
 
