@@ -35,6 +35,36 @@ class LayerWeight(Value):
     shape: tuple[int, ...]
 
 
+class Block(Value):
+    """A block of a layer: a norm, attention, an MLP, or a sum."""
+
+    kind: Literal["norm", "attention", "mlp", "sum"]
+    name: str
+    note: str
+    reads: tuple[int, ...]
+    """Which blocks it reads, by place; -1 is what enters the layer."""
+
+
+class Outline(Value):
+    """What a model computes, the first of its layers standing for all."""
+
+    vocab_size: int
+    hidden_size: int
+    times: int
+    """Layers."""
+    layer: tuple[Block, ...]
+    norms: tuple[Block, ...]
+    """Norms behind the layers."""
+    outputs: int
+    tied: bool
+    """The output head is the token embedding."""
+
+    @property
+    def gated(self) -> bool:
+        """Whether an MLP has a gate."""
+        return any(block.name.startswith("Gated") for block in self.layer)
+
+
 class BuildCost(Value):
     """What building one precision for one target takes, and running it; computed from numbers alone. Bytes."""
 
@@ -89,6 +119,7 @@ class ModelCard(Value):
     shares: tuple[Share, ...]
     layer: tuple[LayerWeight, ...]
     """The weights of the first layer."""
+    outline: Outline
     precisions: tuple[str, ...]
     """Those that the default target builds."""
     builds: tuple[BuildCost, ...]

@@ -1,10 +1,12 @@
-"""A decoder drawn from its numbers: the stack of layers, the heads, the feed-forward, and where the weights are."""
+"""A model drawn from what it computes: the stack of layers, the heads, the feed-forward, and where the weights are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from markupsafe import Markup
 
-from zoo.catalog.cards import ModelCard
+from zoo.catalog.cards import Block, ModelCard
 from zoo.svg import drawing, line, number, path, rect, text
 from zoo.units import count_text
 
@@ -13,64 +15,84 @@ MAX_HEADS = 256
 """Heads that are drawn one by one; of more, the first are."""
 
 
+_HEIGHTS = {"norm": 26.0, "attention": 38.0, "mlp": 38.0, "sum": 18.0}
+_LEFT, _WIDE, _MIDDLE = 110.0, 420.0, 320.0
+_GAP = 14.0
+
+
 def stack(card: ModelCard) -> Markup:
-    """Draw the way of a token: embedding, layers, norm, head; with residual connections."""
-    arch = card.architecture
-    marks: list[str] = []
-    left, width, middle = 110.0, 420.0, 320.0
-    biased = ", biased" if arch.attention_bias else ""
-    mlp_name = "Gated MLP" if gated(card) else "MLP"
-    mlp_biased = ", biased" if arch.mlp_bias else ""
-    head_note = "the embedding again" if arch.tie_word_embeddings else f"{arch.hidden_size} → {arch.vocab_size}"
-
-    def box(y: float, css: str, name: str, note: str, height: float = 34) -> None:
-        marks.append(rect(left, y, width, height, f"box {css}", radius=6))
-        marks.append(text(left + 14, y + height / 2 + 5, name, "name"))
-        marks.append(text(left + width - 14, y + height / 2 + 5, note, "note", "end"))
-
-    def down(y: float, to: float) -> None:
-        marks.append(line(middle, y, middle, to, "wire"))
-
-    marks.append(text(middle, 18, "token ids", "note", "middle"))
-    down(24, 36)
-    box(36, "embedding", "Token embedding", f"{arch.vocab_size} → {arch.hidden_size}")
-    down(70, 102)
-    top, bottom = 92.0, 386.0
+    """Draw the way of a token: embedding, the blocks of a layer with what each reads, norm, head."""
+    outline, marks = card.outline, [text(_MIDDLE, 18, "token ids", "note", "middle")]
+    _down(marks, 24, 36)
+    _box(marks, 36, "embedding", "Token embedding", f"{outline.vocab_size} → {outline.hidden_size}", 34)
+    top = 92.0
+    inside: list[str] = []
+    bottom = _layer(inside, outline.layer, top + 10)
     for shift in (10, 5):
-        marks.append(rect(left - 46 + shift, top - shift, width + 92, bottom - top, "behind", radius=10))
-    marks.append(rect(left - 46, top, width + 92, bottom - top, "block", radius=10))
-    marks.append(text(left + width + 38, top + 22, f"× {arch.num_hidden_layers}", "times", "end"))
-    for start, norm, css, name, note in (
-        (
-            122.0,
-            f"RMSNorm, ε {arch.rms_norm_eps:g}",
-            "attention",
-            f"{arch.attention} attention{biased}",
-            f"{arch.num_attention_heads} heads of {arch.head_dim}, {arch.num_key_value_heads} KV",
-        ),
-        (252.0, "RMSNorm", "mlp", f"{mlp_name}{mlp_biased}", f"{arch.intermediate_size} wide, {arch.hidden_act}"),
-    ):
-        down(start - 20, start)
-        box(start, "norm", norm, f"{arch.hidden_size}", 26)
-        down(start + 26, start + 38)
-        box(start + 38, css, name, note, 38)
-        down(start + 76, start + 90)
-        marks.append(path(f"M{number(middle)} {number(start - 10)}H{number(left - 24)}V{number(start + 98)}"
-                          f"H{number(middle - 9)}", "wire"))  # fmt: skip
-        marks.append(f'<circle cx="{number(middle)}" cy="{number(start + 98)}" r="9" class="sum"/>')
-        marks.append(text(middle, start + 103, "+", "plus", "middle"))
-        down(start + 107, start + 120)
-    down(372, 408)
-    box(408, "norm", "RMSNorm", f"{arch.hidden_size}", 26)
-    down(434, 446)
-    box(446, "head", "Output head" + (", tied" if arch.tie_word_embeddings else ""), head_note)
-    down(480, 494)
-    marks.append(text(middle, 510, "logits of the next token", "note", "middle"))
-    label = (
-        f"{arch.num_hidden_layers} decoder layers of width {arch.hidden_size}: {arch.attention} attention, then "
-        f"{mlp_name}, each after RMSNorm and with a residual connection"
+        marks.append(rect(_LEFT - 46 + shift, top - shift, _WIDE + 92, bottom - top, "behind", radius=10))
+    marks.append(rect(_LEFT - 46, top, _WIDE + 92, bottom - top, "block", radius=10))
+    marks.append(text(_LEFT + _WIDE + 38, top + 22, f"× {outline.times}", "times", "end"))
+    _down(marks, 70, top + 10)
+    marks += inside
+    y = bottom + 10
+    _down(marks, bottom - 10, y)
+    for norm in outline.norms:
+        _box(marks, y, "norm", norm.name, norm.note, 26)
+        _down(marks, y + 26, y + 38)
+        y += 38
+    note = "the embedding again" if outline.tied else f"{outline.hidden_size} → {outline.outputs}"
+    _box(marks, y, "head", "Output head" + (", tied" if outline.tied else ""), note, 34)
+    _down(marks, y + 34, y + 48)
+    marks.append(text(_MIDDLE, y + 64, "logits of the next token", "note", "middle"))
+    blocks = ", ".join(block.name for block in outline.layer if block.kind != "sum")
+    label = f"{outline.times} layers of width {outline.hidden_size}, each with residual connections: {blocks}"
+    return drawing(WIDTH, y + 74, label, "stack", marks)
+
+
+def _layer(marks: list[str], blocks: Sequence[Block], y: float) -> float:
+    """Draw the blocks of a layer from ``y`` down; return where the layer ends."""
+    leaves = {-1: y + 6}
+    """Block → where its result is taken from, beside the way down."""
+    for index, block in enumerate(blocks):
+        high = _HEIGHTS[block.kind]
+        if index - 1 in block.reads:
+            _down(marks, y, y + _GAP)
+        y += _GAP
+        centre = y + high / 2
+        for source in block.reads:
+            if source != index - 1:
+                _around(marks, leaves[source], centre, left=block.kind == "sum")
+        if block.kind == "sum":
+            marks.append(f'<circle cx="{number(_MIDDLE)}" cy="{number(centre)}" r="9" class="sum"/>')
+            marks.append(text(_MIDDLE, centre + 5, "+", "plus", "middle"))
+        else:
+            _box(marks, y, block.kind, block.name, block.note, high)
+        y += high
+        leaves[index] = y + 6
+    _down(marks, y, y + 10)
+    return y + 20
+
+
+def _around(marks: list[str], start: float, stop: float, *, left: bool) -> None:
+    """Draw a wire past what lies between: to a sum on the left, to a box on the right."""
+    side = _LEFT - 24 if left else _LEFT + _WIDE + 24
+    end = _MIDDLE - 9 if left else _LEFT + _WIDE
+    marks.append(
+        path(
+            f"M{number(_MIDDLE)} {number(start - 6)}V{number(start)}H{number(side)}V{number(stop)}H{number(end)}",
+            "wire",
+        )
     )
-    return drawing(WIDTH, 520, label, "stack", marks)
+
+
+def _box(marks: list[str], y: float, css: str, name: str, note: str, height: float) -> None:
+    marks.append(rect(_LEFT, y, _WIDE, height, f"box {css}", radius=6))
+    marks.append(text(_LEFT + 14, y + height / 2 + 5, name, "name"))
+    marks.append(text(_LEFT + _WIDE - 14, y + height / 2 + 5, note, "note", "end"))
+
+
+def _down(marks: list[str], y: float, to: float) -> None:
+    marks.append(line(_MIDDLE, y, _MIDDLE, to, "wire"))
 
 
 def heads(card: ModelCard) -> Markup:
@@ -147,7 +169,7 @@ def mlp(card: ModelCard) -> Markup:
 
     bar(narrow, "norm", f"{arch.hidden_size}")
     fan(narrow, wide)
-    if gated(card):
+    if card.outline.gated:
         bar(wide, "mlp", f"gate {arch.intermediate_size}, {arch.hidden_act}")
         y += 4
         bar(wide, "mlp", f"× up {arch.intermediate_size}")
@@ -155,7 +177,7 @@ def mlp(card: ModelCard) -> Markup:
         bar(wide, "mlp", f"{arch.intermediate_size}, {arch.hidden_act}")
     fan(wide, narrow)
     bar(narrow, "norm", f"{arch.hidden_size}")
-    ways = "gate and up projections" if gated(card) else "one projection up"
+    ways = "gate and up projections" if card.outline.gated else "one projection up"
     label = f"Feed-forward: {arch.hidden_size} to {arch.intermediate_size} by {ways}, and back to {arch.hidden_size}"
     return drawing(WIDTH, y + 8, label, "mlp-drawing", marks)
 
@@ -178,9 +200,3 @@ def weights(card: ModelCard) -> Markup:
         legend += WIDTH / 2
     label = "Where the weights are: " + "; ".join(f"{one.name} {count_text(one.parameters)}" for one in card.shares)
     return drawing(WIDTH, 40 + 22 * -(-len(card.shares) // 2), label, "weights", marks)
-
-
-def gated(card: ModelCard) -> bool:
-    """Tell whether two linears of a layer lead up to the feed-forward's width."""
-    arch = card.architecture
-    return sum(one.shape == (arch.intermediate_size, arch.hidden_size) for one in card.layer) >= 2

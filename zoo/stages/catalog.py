@@ -10,6 +10,7 @@ from typing import Any
 from zoo.catalog.cards import BuildCost, Fact, FamilyCard, ModelCard, Refused, Written, Zoo
 from zoo.catalog.costs import Numbers
 from zoo.catalog.folder import publish_site
+from zoo.catalog.outline import outline
 from zoo.catalog.parts import quantizer_card, target_card
 from zoo.catalog.site import site
 from zoo.declarations.dataset import DatasetUses
@@ -106,6 +107,8 @@ def model_card(
     architecture = model.architecture
     key = architecture.model_dump_json()
     numbers: Numbers = cache.setdefault(key, Numbers(architecture, registry, cache.setdefault("files", {})))
+    if ("outline", key) not in cache:
+        cache["outline", key] = outline(registry.architecture(architecture.type), architecture)
     builds: list[BuildCost] = []
     documents: list[Written] = []
     refused: list[Refused] = []
@@ -144,6 +147,7 @@ def model_card(
         weights=model.model.weights.hub,
         shares=numbers.shares(),
         layer=numbers.layer(),
+        outline=cache["outline", key],
         precisions=tuple(default),
         builds=tuple(builds),
         documents=tuple(documents),

@@ -1,0 +1,105 @@
+"""What a computation looks like: the blocks of a layer and what each reads, from the operations that compose it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from zoo.catalog.cards import Block, Outline
+from zoo.contracts import ArchitecturePart, RepeatingLayers
+from zoo.declarations.architecture import Architecture
+from zoo.operations import (
+    Activation,
+    Add,
+    Attention,
+    Embedding,
+    LastPositions,
+    LayerNorm,
+    Linear,
+    Multiply,
+    Operation,
+    Program,
+    RmsNorm,
+    Step,
+    Value,
+    record,
+)
+
+Kind = Literal["norm", "attention", "mlp", "sum"]
+
+
+def outline(part: ArchitecturePart, arch: Architecture) -> Outline:
+    """Draw up what an architecture computes, its first layer standing for all."""
+    short = part.one_of_each_layer(arch) if isinstance(part, RepeatingLayers) else arch
+    program = record(part, short)
+    embedding = next(program.all(Embedding)).weight
+    linears = [step.operation for step in program.steps if isinstance(step.operation, Linear) and step.layer is None]
+    head = linears[-1].weight
+    after = [step for step in program.steps if step.layer is None]
+    return Outline(
+        vocab_size=embedding.shape[0],
+        hidden_size=embedding.shape[-1],
+        times=arch.num_hidden_layers,
+        layer=_blocks(program, [step for step in program.steps if step.layer == 0]),
+        norms=tuple(block for block in _blocks(program, after) if block.kind == "norm"),
+        outputs=head.shape[0],
+        tied=head.name == embedding.name,
+    )
+
+
+def _blocks(program: Program, steps: Sequence[Step]) -> tuple[Block, ...]:
+    """Put steps that hand values to each other into one block; norms and sums are blocks of their own."""
+    same: dict[Value, Value] = {}
+    grouped: dict[Value, list[Step]] = {}
+    """Value → the block that makes it."""
+    blocks: list[list[Step]] = []
+    for step in steps:
+        if isinstance(step.operation, LastPositions):
+            same[step.output] = same.get(step.operation.x, step.operation.x)
+            continue
+        mine = [step]
+        if not _alone(step.operation):
+            for value in step.operation.inputs:
+                other = grouped.get(same.get(value, value))
+                if other is not None and not _alone(other[0].operation) and other is not mine:
+                    blocks.remove(other)
+                    mine = [*other, *mine]
+                    grouped.update((one.output, mine) for one in other)
+        grouped[step.output] = mine
+        blocks.append(mine)
+    place = {id(block): index for index, block in enumerate(blocks)}
+    drawn = []
+    for block in blocks:
+        made = {step.output for step in block}
+        read = {same.get(value, value): None for step in block for value in step.operation.inputs if value not in made}
+        reads = dict.fromkeys(
+            place.get(id(grouped.get(value)), -1) for value in read if same.get(value, value) not in made
+        )
+        drawn.append(_block(program, [step.operation for step in block], tuple(reads)))
+    return tuple(drawn)
+
+
+def _alone(operation: Operation) -> bool:
+    return isinstance(operation, RmsNorm | LayerNorm | Add)
+
+
+def _block(program: Program, operations: Sequence[Operation], reads: tuple[int, ...]) -> Block:
+    for operation in operations:
+        if isinstance(operation, Add):
+            return Block(kind="sum", name="+", note="", reads=reads)
+        if isinstance(operation, RmsNorm | LayerNorm):
+            name = "RMSNorm" if isinstance(operation, RmsNorm) else "LayerNorm"
+            return Block(kind="norm", name=f"{name}, ε {operation.eps:g}", note=f"{operation.weight.rows}", reads=reads)
+    biased = ", biased" if any(isinstance(one, Linear) and one.bias is not None for one in operations) else ""
+    attention = next((one for one in operations if isinstance(one, Attention)), None)
+    if attention is not None:
+        heads, kv = attention.num_heads, attention.num_kv_heads
+        name = "MHA" if kv == heads else "MQA" if kv == 1 else "GQA"
+        note = f"{heads} heads of {attention.head_dim}, {kv} KV"
+        window = f", window {attention.window}" if attention.window is not None else ""
+        return Block(kind="attention", name=f"{name} attention{biased}{window}", note=note, reads=reads)
+    function = next((one for one in operations if isinstance(one, Activation)), None)
+    wide = max((one.weight.shape[0] for one in operations if isinstance(one, Linear)), default=0)
+    gated = "Gated MLP" if any(isinstance(one, Multiply) for one in operations) else "MLP"
+    note = f"{wide} wide" + (f", {function.function}" if function is not None else "")
+    return Block(kind="mlp", name=f"{gated}{biased}", note=note, reads=reads)
