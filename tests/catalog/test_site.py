@@ -106,7 +106,8 @@ def test_the_same_zoo_gives_the_same_bytes(make) -> None:
 def test_memory_is_what_a_plan_predicts(tmp_path: Path) -> None:
     from zoo.catalog.costs import BUILD_BASE, THREADS, Numbers
     from zoo.package.layout import lay_out
-    from zoo.package.memory import run_memory, working_memory
+    from zoo.package.memory import working_memory
+    from zoo.package.running import RUN_BASE, run_memory
     from zoo.sources.declared import DeclaredCheckpoint
 
     registry = plugins.host().registry
@@ -117,7 +118,9 @@ def test_memory_is_what_a_plan_predicts(tmp_path: Path) -> None:
         parts = {each.tensor: each.tensor_shape for one in layout.placed for each in one.parameter.slices}
         headers = DeclaredCheckpoint.of(parts.items())
         cost = Numbers(model.architecture, registry).cost(recipe)
-        assert cost.run_memory_bytes == run_memory(layout, cost.run_context)
+        memory = run_memory(layout)
+        assert memory is not None
+        assert cost.run_memory_bytes == RUN_BASE + memory.running(cost.run_context)
         assert cost.bits_per_weight == layout.bits_per_weight
         assert cost.weights_bytes == sum(array.nbytes for array in layout.arrays)
         whole = BUILD_BASE + working_memory(layout, headers, THREADS)

@@ -19,7 +19,7 @@ from zoo.cli import app
 from zoo.engine import rowwise
 from zoo.engine.prepack import find, opening, store
 from zoo.errors import UsageError, ZooError
-from zoo.package.memory import OPENING
+from zoo.package.running import opening_bytes
 from zoo.plugins import host
 from zoo.stages import prepare as stage
 from zoo.stages.opening import open_engine
@@ -190,7 +190,7 @@ def test_what_fits_neither_memory_nor_disk_is_refused_with_the_numbers(package, 
         later(package, [])
     half = zoo.build(tmp_path / "checkpoint", "fp16", output=tmp_path / "fp16")
     for share in (0.0, 0.99):
-        needed = OPENING["fp16"] * sum(one.size for one in half.manifest.files.values())
+        needed = opening_bytes(half.manifest)
         monkeypatch.setattr(opening, "free_memory", lambda free=share * needed: free)
         with pytest.raises(ZooError, match="fewer bits"):
             later(half, [])
@@ -204,7 +204,7 @@ def test_the_background_process_says_why_it_cannot(tmp_path) -> None:
         [sys.executable, "-m", "zoo.stages.prepare", str(tmp_path)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1
-    assert "no package" in done.stderr
+    assert "not a package" in done.stderr
     assert "Traceback" not in done.stderr
 
 

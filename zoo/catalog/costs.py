@@ -8,11 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.cards import BuildCost, LayerWeight, Share
-from zoo.contracts import OWN_ENGINE, Parameter, View, flat_shape
+from zoo.contracts import Parameter, View, flat_shape
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Recipe
 from zoo.package.layout import Layout, arrange, checkpoint_view, lay_out, make_quantizer
-from zoo.package.memory import RUN_CONTEXT, bookkeeping, held_bytes, run_memory, working_memory
+from zoo.package.memory import bookkeeping, working_memory
+from zoo.package.running import RUN_BASE, RUN_CONTEXT, held_bytes, run_memory, widened_weights
 from zoo.package.slabs import slab_jobs
 from zoo.sources.declared import DeclaredCheckpoint
 
@@ -102,8 +103,10 @@ class Numbers:
         slabs = sum(more[name] * alike[name].slabs for name in more)
         arrays = sum(more[one.parameter.name] * len(one.arrays) for one in placed)
         stored = sum((more[one.parameter.name] + 1) * sum(array.nbytes for array in one.arrays) for one in placed)
-        held = sum(more[one.parameter.name] * held_bytes(one) for one in placed)
+        widened = widened_weights(layout.program) if layout.program is not None else frozenset[str]()
+        held = sum(more[one.parameter.name] * held_bytes(one, widened) for one in placed)
         context = min(RUN_CONTEXT, recipe.architecture.context_length)
+        memory = run_memory(layout)
         return BuildCost(
             target=recipe.target.name,
             precision=recipe.precision,
@@ -111,7 +114,7 @@ class Numbers:
             weights_bytes=stored,
             bits_per_weight=round(stored * 8 / max(1, self.parameters), 4),
             build_memory_bytes=BUILD_BASE + working_memory(layout, headers, THREADS) + bookkeeping(slabs, arrays),
-            run_memory_bytes=run_memory(layout, context) + held if OWN_ENGINE in target.engines else None,
+            run_memory_bytes=RUN_BASE + held + memory.running(context) if memory is not None else None,
             run_context=context,
             files=(*(section.file for section in layout.sections), *self.files(recipe)),
         )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from zoo.declarations.base import Blake3, Sha256, Value, digest
+from zoo.declarations.memory import RunMemory
 from zoo.declarations.recipe import Recipe
 
 
@@ -30,6 +31,8 @@ class Manifest(Value):
     """Stored bits, scales and zero points included, over stored weights."""
     files: dict[str, FileRecord]
     """Every file of the folder but ``zoo.json``, by its path inside the folder."""
+    memory: RunMemory | None = None
+    """What it takes while it runs; None where an older zoo built it, or other programs run it."""
     inputs: dict[str, Blake3] = Field(default_factory=dict)
     """BLAKE3 of every tensor of the checkpoint, row after row as it stores them; empty in packages of format 1 and in
     those that hold no weights."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from zoo.contracts.engine import OWN_ENGINE, Ability, Engine
 from zoo.engine.chat import Message, cut_after_last, find_templates, render, special_tokens
 from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
+from zoo.engine.machine import give_back_memory
 from zoo.engine.options import AnswerOptions, read_form, read_options
 from zoo.engine.sampling import Sampling
 from zoo.engine.session import Session
@@ -73,7 +74,9 @@ class OrtEngine(Engine):
         Raises:
             ZooError: a file was changed, or the package does not fit memory.
         """
-        return cls(package, threads)
+        opened = cls(package, threads)
+        give_back_memory()
+        return opened
 
     def _tokens_by_id(self) -> dict[str, str | None]:
         """Name the tokens that the recipe gives by id."""

@@ -1,4 +1,4 @@
-"""How much memory a build and a run take, from shapes alone."""
+"""How much memory a build takes, from shapes alone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from typing import NamedTuple
 from zoo.contracts import Checkpoint
 from zoo.declarations.dtypes import READABLE
 from zoo.declarations.scheme import FloatScheme, Scheme
-from zoo.operations import Program
 from zoo.package.layout import NO_FILES, Layout, Placed
 from zoo.package.slabs import job_bytes, slab_jobs
 
-RUN_CONTEXT = 2048
-"""Tokens of context that the predicted memory of a run is for, unless the model has fewer."""
 SPARE_BUFFERS = 2
 """Finished slabs that wait to be hashed, beside the one that each thread works on."""
 _START = 3 * 2**17
@@ -30,11 +27,6 @@ _STORED_ARRAY = 512
 """What Python keeps for each array of the data file, in the journal's identity above all."""
 _TORCH = 700 * 2**20
 """torch itself, with the samples and the few rows that are in work."""
-_RUN_BASE = 110 * 2**20
-"""Resident size of the interpreter with onnxruntime and a tokenizer."""
-OPENING = {"fp16": 3.75}
-"""Memory that opening a package takes, in the package's own size, where that is more than the package: onnxruntime
-widens float16 weights to float32 and lets go of what it made them from at the end. Measured on 0.2B and 0.6B shapes."""
 
 
 def resident() -> int:
@@ -183,26 +175,3 @@ def calibration_memory(layout: Layout) -> int:
     for (layer, _), size in hessians.items():
         together[layer] = together.get(layer, 0) + size
     return max(layers.values()) + max(9 * widest // 4, *together.values()) + stored + _TORCH
-
-
-def run_memory(layout: Layout, context: int) -> int:
-    """Predict the resident set size of running the package at ``context`` tokens, bytes.
-
-    onnxruntime copies weights when it packs them for its kernels, and has no CPU kernels for float16, so those are held
-    as float32; the KV cache is float32.
-    """
-    program = layout.program if layout.target.operations is not None else None
-    cache = context * token_bytes(program) if program is not None else 0
-    return _RUN_BASE + sum(map(held_bytes, layout.placed)) + cache
-
-
-def token_bytes(program: Program) -> int:
-    """Count what keys and values of one token take, float32, with heads as wide as the target makes them."""
-    return 4 * program.kv_values_per_token
-
-
-def held_bytes(one: Placed) -> int:
-    """Count what a weight takes while the package runs."""
-    if one.scheme.kind == "float":
-        return math.prod(one.parameter.shape) * 4
-    return sum(array.nbytes for array in one.arrays)

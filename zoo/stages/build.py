@@ -26,6 +26,7 @@ from zoo.package.journal import Journal, identity
 from zoo.package.layout import Layout, lay_out
 from zoo.package.locking import locked
 from zoo.package.publish import clear_up, existing, publish, recover, standing, write_manifest
+from zoo.package.running import run_memory
 from zoo.package.signals import Signals, listening
 from zoo.package.staging import Staging, make_staging
 from zoo.package.stream import Progress, Stream
@@ -104,6 +105,7 @@ def build(
             recipe_hash=recipe.hash,
             parameters=layout.parameters,
             bits_per_weight=layout.bits_per_weight,
+            memory=run_memory(layout),
             files=dict(sorted(records.items())),
             inputs=inputs,
             versions=_versions(),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from zoo.contracts import OWN_ENGINE
 from zoo.errors import ZooError, unknown
 from zoo.package.folder import Package, open_package
+from zoo.package.running import recorded_memory
 from zoo.stages.prepare import Progress, is_due, prepare, prepare_later
 from zoo.units import bytes_text
 
@@ -52,11 +53,21 @@ def open_engine(
         UsageError: there is no engine of this name.
         ZooError: it is not a package, a file is missing or changed, or the engine does not open it.
     """
-    package = open_package(folder)
+    package = with_memory(registry, open_package(folder))
     chosen = choose_engine(registry, package, name)
     if chosen == OWN_ENGINE:
         _prepare(package, preparing, warn or logging.getLogger("zoo").warning, progress)
     return registry.engine(package.manifest.recipe.target.name, chosen).open(package, threads=threads)
+
+
+def with_memory(registry: Registry, package: Package) -> Package:
+    """Fill in what a package of an older zoo does not say: the memory that it takes."""
+    if package.manifest.memory is not None:
+        return package
+    memory = None
+    with contextlib.suppress(ZooError):  # a recipe whose parts are gone; the package may run all the same
+        memory = recorded_memory(package.manifest, registry)
+    return replace(package, manifest=package.manifest.model_copy(update={"memory": memory}))
 
 
 def choose_engine(registry: Registry, package: Package, name: str | None = None) -> str:

@@ -13,7 +13,8 @@ from zoo.declarations.recipe import Recipe
 from zoo.package.account import account
 from zoo.package.companions import companion_files
 from zoo.package.layout import Layout, lay_out
-from zoo.package.memory import RUN_CONTEXT, build_memory, run_memory
+from zoo.package.memory import build_memory
+from zoo.package.running import RUN_BASE, RUN_CONTEXT, run_memory
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -60,6 +61,7 @@ def plan(
     written = begun + layout.data_size + sum(len(content) for content in small.values()) + _MANIFEST_BYTES
     context = min(RUN_CONTEXT, recipe.architecture.context_length)
     reads = _reads(layout, checkpoint)
+    memory = run_memory(layout)
     return Plan(
         recipe=recipe,
         recipe_hash=recipe.hash,
@@ -85,7 +87,7 @@ def plan(
         peak_memory_bytes=build_memory(layout, checkpoint, threads or default_threads(), files),
         disk_cache_bytes=download_bytes,
         disk_output_bytes=written,
-        run_memory_bytes=run_memory(layout, context),
+        run_memory_bytes=RUN_BASE + memory.running(context) if memory is not None else 0,
         run_context=context,
     )
 

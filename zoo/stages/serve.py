@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from zoo.contracts import OWN_ENGINE, require
 from zoo.declarations.conversation import Manners
+from zoo.declarations.memory import RunMemory
 from zoo.engine.chat import find_template, find_templates
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.folder import MANIFEST, Package, open_package
-from zoo.package.layout import program
-from zoo.package.memory import token_bytes
+from zoo.package.running import recorded_memory, stored_bytes
 from zoo.registry import Registry
 from zoo.stages.manners import find_manners
 from zoo.stages.opening import choose_engine, open_engine
@@ -41,8 +41,8 @@ class ServedModel:
     manifest: Manifest
     chat: bool
     """It has a chat template."""
-    token_bytes: int
-    """What keys and values of one token take, float32."""
+    memory: RunMemory
+    """What its weights and a token's keys and values take."""
     manners: Manners = field(default_factory=Manners)
     """How it writes calls of tools, and thoughts."""
     engine: str = OWN_ENGINE
@@ -55,12 +55,6 @@ class ServedModel:
             return int((self.path / MANIFEST).stat().st_mtime)
         except OSError:
             return 0
-
-    @property
-    def weight_bytes(self) -> int:
-        """What the weights take while the package runs; onnxruntime holds float16 as float32."""
-        stored = sum(record.size for name, record in self.manifest.files.items() if name.endswith(".data"))
-        return stored * 2 if self.manifest.recipe.precision == "fp16" else stored
 
     @property
     def context_length(self) -> int:
@@ -78,19 +72,20 @@ class ServedModel:
         Raises:
             ZooError: not even short contexts fit; the message has the numbers.
         """
-        full = slots * self.context_length * self.token_bytes
-        rest = 2 * full if limit is None else max(0, limit - self.weight_bytes)
+        weights, token = self.memory.weights_bytes, self.memory.kv_bytes_per_token
+        full = slots * self.context_length * token
+        rest = 2 * full if limit is None else max(0, limit - weights)
         prefixes = min(full, int(rest * PREFIX_SHARE)) if limit is not None else full
-        context = min(self.context_length, (rest - prefixes) // (slots * self.token_bytes))
+        context = min(self.context_length, (rest - prefixes) // (slots * token))
         least = min(self.context_length, LEAST_CONTEXT)
         if limit is not None and context < least:
-            caches = slots * least * self.token_bytes
+            caches = slots * least * token
             raise ZooError(
-                f"{self.name} needs {bytes_text(self.weight_bytes)} of memory for its weights and {bytes_text(caches)} "
+                f"{self.name} needs {bytes_text(weights)} of memory for its weights and {bytes_text(caches)} "
                 f"for {slots} slots of {least} tokens, and the limit is {bytes_text(limit)}; serve it with fewer "
                 "--slots, a lower precision, or more --memory"
             )
-        return Footprint(context, self.weight_bytes, slots * context * self.token_bytes, prefixes)
+        return Footprint(context, weights, slots * context * token, prefixes)
 
 
 @dataclass(frozen=True)
@@ -129,6 +124,7 @@ def served_models(
     engines = [_require_served(registry, package, choose_engine(registry, package, engine)) for package in packages]
     manifests = [package.manifest for package in packages]
     recipes = [one.recipe for one in manifests]
+    memories = [_memory(registry, package) for package in packages]
     names = [recipe.model for recipe in recipes]
     for longer in (
         [f"{recipe.model}-{recipe.precision}" for recipe in recipes],
@@ -146,10 +142,12 @@ def served_models(
             manifest,
             chat=find_template(path) is not None,
             engine=chosen,
-            token_bytes=token_bytes(program(recipe, registry)),
+            memory=memory,
             manners=find_manners(registry, recipe, find_templates(path)),
         )
-        for name, path, manifest, recipe, chosen in zip(names, paths, manifests, recipes, engines, strict=True)
+        for name, path, manifest, recipe, chosen, memory in zip(
+            names, paths, manifests, recipes, engines, memories, strict=True
+        )
     ]
 
 
@@ -180,6 +178,12 @@ def read_aliases(texts: Sequence[str], asked: Sequence[str], models: Sequence[Se
             raise unknown("model", model, known, "--alias takes one of those that are served")
         aliases[name] = known[model]
     return aliases
+
+
+def _memory(registry: Registry, package: Package) -> RunMemory:
+    """Read what a package takes; of one that another engine runs, its files are all that is known."""
+    memory = recorded_memory(package.manifest, registry)
+    return memory or RunMemory(weights_bytes=stored_bytes(package.manifest), kv_bytes_per_token=1)
 
 
 def _require_served(registry: Registry, package: Package, engine: str) -> str:

@@ -15,10 +15,10 @@ from zoo.declarations.report import Report
 from zoo.engine.machine import free_memory
 from zoo.errors import WeightsAbsent, ZooError
 from zoo.package.folder import Package, check_hashes, open_package, read_manifest
-from zoo.package.memory import OPENING
+from zoo.package.running import opening_bytes
 from zoo.registry import Registry
 from zoo.reports import keep_report, make_report, require_place
-from zoo.stages.opening import choose_engine, open_engine
+from zoo.stages.opening import choose_engine, open_engine, with_memory
 from zoo.stages.reading import as_meant, without_leftovers
 from zoo.stages.subject import Subject, find_package, identify
 from zoo.stages.weights import locate_weights, retransformed
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from zoo.verify.samples import Sample
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime")
-_OPENED = 1.3
-"""Memory of an opened package in its own size, where ``OPENING`` does not state it."""
 _SHARE = 0.8
 """Share of the free memory that a whole package may take."""
 
@@ -77,7 +75,7 @@ def verify(
     from zoo.verify.samples import make_samples
     from zoo.verify.tolerances import TOLERANCES
 
-    package = open_package(find_package(registry, model, precision))
+    package = with_memory(registry, open_package(find_package(registry, model, precision)))
     recipe = package.manifest.recipe
     candidate, rowwise = _candidates(registry, package)
     require_reference()
@@ -199,9 +197,7 @@ def _require_inputs(package: Package, checkpoint: Checkpoint) -> None:
 
 def fits(package: Package) -> bool:
     """Tell whether a package can be opened whole beside what runs now."""
-    size = sum(record.size for record in package.manifest.files.values())
-    needed = size * OPENING.get(package.manifest.recipe.precision, _OPENED)
-    return bool(needed < free_memory() * _SHARE)
+    return opening_bytes(package.manifest) < free_memory() * _SHARE
 
 
 def bad_files(folder: Path) -> tuple[Manifest, list[str]]:

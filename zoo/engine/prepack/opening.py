@@ -11,7 +11,7 @@ from zoo.engine.prepack import store
 from zoo.engine.prepack.making import SOURCE, can_prepare
 from zoo.engine.prepack.store import find
 from zoo.errors import ZooError
-from zoo.package.memory import OPENING
+from zoo.package.running import opening_bytes, stored_bytes
 
 if TYPE_CHECKING:
     from zoo.package.folder import Package
@@ -34,12 +34,12 @@ def mode() -> str:
 
 def is_large(package: Package) -> bool:
     """Tell whether a package is so large that preparing its weights pays."""
-    return _size(package) >= SMALLEST
+    return stored_bytes(package.manifest) >= SMALLEST
 
 
 def shortage(package: Package) -> str | None:
     """Say in words why a package cannot be opened as it is: how much memory that takes; None where it can."""
-    needed, free = _size(package) * OPENING.get(package.manifest.recipe.precision, 1.0), free_memory()
+    needed, free = opening_bytes(package.manifest), free_memory()
     if needed <= free:
         return None
     return f"takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
@@ -63,7 +63,3 @@ def graph_to_open(package: Package) -> Path:
         raise ZooError(f"{name}: opened, it {short}; build it with fewer bits a weight")
     command = shlex.join(["zoo", "prepare", str(package.path)])
     raise ZooError(f"{name}: opened, it {short}; prepare its weights, which are then mapped from disk: {command}")
-
-
-def _size(package: Package) -> int:
-    return sum(record.size for record in package.manifest.files.values())

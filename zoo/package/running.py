@@ -1,0 +1,74 @@
+"""How much memory a package takes while it runs: computed from how each weight is stored, recorded in its manifest."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from zoo.contracts import OWN_ENGINE
+from zoo.declarations.memory import RunMemory
+from zoo.operations.linear import Embedding
+from zoo.package.layout import Layout, Placed, lay_out
+
+if TYPE_CHECKING:
+    from zoo.declarations.manifest import Manifest
+    from zoo.operations import Program
+    from zoo.registry import Registry
+
+RUN_CONTEXT = 2048
+"""Tokens of context that the predicted memory of a run is for, unless the model has fewer."""
+RUN_BASE = 110 * 2**20
+"""Resident size of the interpreter with onnxruntime and a tokenizer."""
+
+
+def run_memory(layout: Layout) -> RunMemory | None:
+    """Compute what a package of this layout takes; None where other programs run it, whose matter that is."""
+    if OWN_ENGINE not in layout.target.engines or layout.program is None:
+        return None
+    widened = widened_weights(layout.program)
+    return RunMemory(
+        weights_bytes=sum(held_bytes(placed, widened) for placed in layout.placed),
+        kv_bytes_per_token=4 * layout.program.kv_values_per_token,
+    )
+
+
+def widened_weights(program: Program) -> frozenset[str]:
+    """Name the weights that are held as float32 where they are stored as floats.
+
+    onnxruntime has no CPU kernels for float16, so it widens what it computes with. An embedding stays as it is, mapped
+    from the file: its rows are widened as they are looked up.
+    """
+    return frozenset(
+        weight.name
+        for step in program.steps
+        if not isinstance(step.operation, Embedding)
+        for weight in step.operation.weights
+    )
+
+
+def held_bytes(placed: Placed, widened: frozenset[str]) -> int:
+    """Count what a weight takes while the package runs; an embedding that is mapped, as if all of it were read."""
+    if placed.scheme.kind == "float" and placed.parameter.name in widened:
+        return math.prod(placed.parameter.shape) * 4
+    return sum(array.nbytes for array in placed.arrays)
+
+
+def recorded_memory(manifest: Manifest, registry: Registry) -> RunMemory | None:
+    """Read what a package takes from its manifest; compute it from the recipe where an older zoo built it.
+
+    Raises:
+        ZooError: a part of the recipe is not installed.
+    """
+    return manifest.memory or run_memory(lay_out(manifest.recipe, registry))
+
+
+def stored_bytes(manifest: Manifest) -> int:
+    """Count the bytes of a package's files."""
+    return sum(record.size for record in manifest.files.values())
+
+
+def opening_bytes(manifest: Manifest) -> int:
+    """Count what opening a package takes at its peak; one that does not say what it holds is taken as it is stored."""
+    if manifest.memory is None:
+        return stored_bytes(manifest)
+    return manifest.memory.opening(round(manifest.bits_per_weight * manifest.parameters / 8))
