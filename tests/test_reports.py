@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 import zoo
 from tests.builds import architecture, make_recipe
-from zoo.declarations.manifest import Manifest
+from zoo.declarations.manifest import FileRecord, Manifest
 from zoo.declarations.report import Report
 from zoo.errors import ZooError
 from zoo.home import reports_folder
+from zoo.package.folder import Package
+from zoo.package.hashes import read_contents, stated_contents
 from zoo.reports import is_verified, keep_report, make_report, reports, verification
 
 RECIPE = make_recipe(architecture())
@@ -21,7 +25,8 @@ MANIFEST = Manifest(recipe=RECIPE, recipe_hash=RECIPE.hash, parameters=1, bits_p
 
 
 def report(*, passed: bool | None = True, quick: bool = False, second: int = 0, kind="verify") -> Report:
-    made = make_report(kind, MANIFEST, {"quick": quick}, {"figure": 1.5}, passed=passed, libraries=("numpy", "no-such"))
+    package = Package(Path(), MANIFEST)
+    made = make_report(kind, package, {"quick": quick}, {"figure": 1.5}, passed=passed, libraries=("numpy", "no-such"))
     return made.model_copy(update={"measured_at": made.measured_at.replace(year=2020, minute=0, second=second)})
 
 
@@ -93,3 +98,23 @@ def test_a_place_that_cannot_be_written_is_known_before_anything_is_measured(mon
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "file"))
     with pytest.raises(ZooError, match="the report cannot be written: Not a directory"):
         zoo.benchmark(package, input_len=4, output_len=2)
+
+
+def test_a_report_counts_for_the_bytes_that_were_measured(tmp_path) -> None:
+    """Two packages of one recipe that hold other bytes, and one that says what it does not hold."""
+
+    def package(name: str, content: bytes, stated: bytes | None = None) -> Package:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "weights").write_bytes(content)
+        sha256 = hashlib.sha256(content if stated is None else stated).hexdigest()
+        files = {"weights": FileRecord(size=len(content), sha256=sha256)}
+        return Package(folder, MANIFEST.model_copy(update={"files": files}))
+
+    mine, other, liar = package("mine", b"one"), package("other", b"two"), package("liar", b"bad", b"one")
+    keep_report(make_report("verify", liar, {}, {}, passed=False))
+    keep_report(make_report("verify", mine, {}, {}, passed=True))
+    assert [is_verified(RECIPE.hash, stated_contents(one.manifest)) for one in (mine, other)] == [True, False]
+    assert read_contents(mine) == stated_contents(mine.manifest)
+    assert read_contents(liar) != stated_contents(liar.manifest)
+    assert len(reports(RECIPE.hash)) == 2

@@ -13,19 +13,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from zoo.declarations.manifest import Manifest
 from zoo.declarations.recipe import Recipe
 from zoo.declarations.report import MachineKind, Report, ReportKind
 from zoo.errors import ZooError
 from zoo.home import reports_folder, zoo_home
 from zoo.package.files import write_whole
+from zoo.package.folder import Package
+from zoo.package.hashes import read_contents
 
 _MAX_REPORT = 64 * 2**20
 
 
 def make_report(
     kind: ReportKind,
-    manifest: Manifest,
+    package: Package,
     settings: dict[str, Any],
     measured: dict[str, Any],
     *,
@@ -35,11 +36,12 @@ def make_report(
     """Write down a measurement of a package, with this machine and the libraries' versions.
 
     Args:
-        manifest: of the package that was measured.
+        package: what was measured; its files are read where nobody knows what they hold.
         libraries: distributions that took part, by name.
     """
-    report = recipe_report(kind, manifest.recipe, settings, measured, passed=passed, libraries=libraries)
-    return report.model_copy(update={"recipe_hash": manifest.recipe_hash})
+    recipe_hash, contents = package.manifest.recipe_hash, read_contents(package)
+    report = recipe_report(kind, package.manifest.recipe, settings, measured, passed=passed, libraries=libraries)
+    return report.model_copy(update={"recipe_hash": recipe_hash, "contents": contents})
 
 
 def recipe_report(
@@ -105,15 +107,20 @@ def keep_report(report: Report) -> Path:
         raise ZooError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
 
 
-def reports(recipe_hash: str, kind: ReportKind | None = None) -> list[Report]:
-    """List the reports on a build, oldest first; a file that is none is passed over."""
+def reports(recipe_hash: str, kind: ReportKind | None = None, contents: str | None = None) -> list[Report]:
+    """List the reports on a build, oldest first; a file that is not a report is passed over.
+
+    Args:
+        contents: leave out those on packages that are known to hold other files.
+    """
     folder = reports_folder(recipe_hash)
     found = []
     for path in sorted(folder.glob(f"{kind or '*'}-*.json")) if folder.is_dir() else ():
         with contextlib.suppress(OSError, ValidationError):
             if path.stat().st_size <= _MAX_REPORT:
                 found.append(Report.model_validate_json(path.read_bytes()))
-    return sorted(found, key=lambda one: one.measured_at)
+    ours = (one for one in found if contents is None or one.contents in (None, contents))
+    return sorted(ours, key=lambda report: report.measured_at)
 
 
 def recorded_reports() -> list[Report]:
@@ -123,9 +130,9 @@ def recorded_reports() -> list[Report]:
     return [one for one in found if one.kind != "sensitivity"]
 
 
-def verification(recipe_hash: str) -> Report | None:
+def verification(recipe_hash: str, contents: str | None = None) -> Report | None:
     """Find the report that says whether a build is verified: the latest full one, else the latest quick one."""
-    return latest_verification(reports(recipe_hash, "verify"))
+    return latest_verification(reports(recipe_hash, "verify", contents))
 
 
 def latest_verification(found: Sequence[Report]) -> Report | None:
@@ -135,9 +142,9 @@ def latest_verification(found: Sequence[Report]) -> Report | None:
     return chosen[-1] if chosen else None
 
 
-def is_verified(recipe_hash: str) -> bool:
-    """Tell whether a build was verified and passed."""
-    report = verification(recipe_hash)
+def is_verified(recipe_hash: str, contents: str | None = None) -> bool:
+    """Tell whether a build, of these contents where they are known, was verified and passed."""
+    report = verification(recipe_hash, contents)
     return report is not None and report.passed is True
 
 

@@ -124,7 +124,7 @@ def test_without_hard_links_reports_are_kept_and_never_replaced(tmp_path, make, 
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", refuse)
-    report = reports.make_report("verify", package.manifest, {}, {"kl": 0.0})
+    report = reports.make_report("verify", package, {}, {"kl": 0.0})
     paths = [reports.keep_report(report) for _ in range(3)]
     assert len(set(paths)) == 3
     assert len(reports.reports(package.manifest.recipe_hash)) == 3

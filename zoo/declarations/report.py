@@ -31,6 +31,8 @@ class Report(Value):
     format_version: Literal[1] = 1
     kind: ReportKind
     recipe_hash: Sha256
+    contents: Sha256 | None = None
+    """Names the files of the package that was measured, by what was read of them; absent where none was."""
     model: str
     family: Name | None = None
     precision: str

@@ -9,6 +9,7 @@ from typing import Any
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Recipe
 from zoo.home import packages_folder
+from zoo.package.hashes import name_contents
 
 
 class StoredPackage(Value):
@@ -23,6 +24,8 @@ class StoredPackage(Value):
     """The hub repository of its weights."""
     digest: str | None
     """The digest of its weights; None in packages of format 1."""
+    contents: str
+    """Names its files, as its manifest states them."""
     path: Path
 
 
@@ -39,6 +42,7 @@ def read_labels(manifest: Path) -> StoredPackage | None:
             recipe_hash=data["recipe_hash"],
             hub=recipe["weights"].get("hub"),
             digest=recipe["weights"].get("digest"),
+            contents=name_contents({name: record["sha256"] for name, record in data["files"].items()}),
             path=manifest.parent,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

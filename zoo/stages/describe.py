@@ -12,6 +12,8 @@ from zoo.declarations.base import Value
 from zoo.declarations.family import Tokens
 from zoo.errors import ZooError
 from zoo.package.folder import read_manifest
+from zoo.package.hashes import stated_contents
+from zoo.package.store import StoredPackage
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import is_verified, verification
 from zoo.stages.choices import check_options
@@ -71,9 +73,7 @@ def _architecture_fields(architecture: Architecture, origins: dict[str, str]) ->
 def _declared(registry: Registry, model: DeclaredModel, subject: Subject) -> Description:
     sections = declared_fields(registry, model, parameter_count(registry, model))
     packages = {
-        one.path.name: Field(
-            value=f"{one.precision} for {one.target}{_verification(one.recipe_hash)}", origin=one.recipe_hash[:12]
-        )
+        one.path.name: Field(value=f"{one.precision} for {one.target}{_verification(one)}", origin=one.recipe_hash[:12])
         for one in find_packages(model, subject.label)
     }
     sections |= {"packages": packages} if packages else {}
@@ -163,9 +163,9 @@ def _targets(registry: Registry, model: DeclaredModel) -> dict[str, dict[str, Fi
     return sections
 
 
-def _verification(recipe_hash: str) -> str:
+def _verification(package: StoredPackage) -> str:
     """Say whether a build was held against its reference, and how that ended."""
-    report = verification(recipe_hash)
+    report = verification(package.recipe_hash, package.contents)
     if report is None:
         return ""
     outcome = "verified" if report.passed else "past the tolerance of its verification"
@@ -184,7 +184,7 @@ def _package(folder: Path) -> Description:
         "parameters": manifest.parameters,
         "bits_per_weight": manifest.bits_per_weight,
         "bytes": sum(record.size for record in manifest.files.values()),
-        "verified": is_verified(manifest.recipe_hash),
+        "verified": is_verified(manifest.recipe_hash, stated_contents(manifest)),
     }
     sections = {
         "package": {name: Field(value=value, origin="zoo.json") for name, value in made.items()},

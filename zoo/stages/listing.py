@@ -80,5 +80,5 @@ def list_models(
 def _verified(packages: tuple[StoredPackage, ...]) -> tuple[str, ...]:
     passed = {one.precision: True for one in packages}
     for one in packages:
-        passed[one.precision] &= is_verified(one.recipe_hash)
+        passed[one.precision] &= is_verified(one.recipe_hash, one.contents)
     return tuple(precision for precision, good in passed.items() if good)

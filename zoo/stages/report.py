@@ -12,9 +12,10 @@ from zoo.declarations.base import Value, digest
 from zoo.declarations.report import Report, ReportKind
 from zoo.errors import ZooError
 from zoo.package.folder import read_manifest
+from zoo.package.hashes import stated_contents
 from zoo.registry import Registry
 from zoo.reports import latest_verification, recorded_reports, reports
-from zoo.stages.subject import identify
+from zoo.stages.subject import identify, packages_of
 
 KINDS: tuple[ReportKind, ...] = ("verify", "eval", "bench")
 _VERIFIED = (("top1", "top-1 agreement"), ("kl_mean", "mean KL, nats"), ("perplexity", "perplexity"))
@@ -90,12 +91,17 @@ def make_table(registry: Registry, model: str) -> Table:
     """
     subject = identify(registry, model)
     if subject.package is not None:
-        found = [one for one in reports(read_manifest(subject.package).recipe_hash) if one.kind in KINDS]
+        manifest = read_manifest(subject.package)
+        own = reports(manifest.recipe_hash, contents=stated_contents(manifest))
+        found = [one for one in own if one.kind in KINDS]
     else:
         family = subject.declared.family.name if subject.declared is not None else None
         found = [
             one for one in recorded_reports() if one.model == subject.label and (family is None or one.family == family)
         ]
+        if subject.location is not None:  # many folders have one name
+            hashes = {package.recipe_hash for package in packages_of(registry, subject)}
+            found = [one for one in found if one.recipe_hash in hashes]
     if not found:
         raise ZooError(
             f"nothing is recorded of {subject.label}; measure it: zoo verify {model}, zoo eval {model} --tasks …, "

@@ -93,9 +93,7 @@ def _choose(registry: Registry, text: str, precision: str | None, *, to_run: boo
         if precision is not None and labels is not None and labels.precision != precision:
             raise UsageError(f"{subject.label} was built as {labels.precision}, not {precision}; leave -p out")
         return subject.package
-    packages = built = find_packages(subject.declared, subject.label)
-    if subject.location is not None and built:
-        packages = _built_from(registry, subject, built)
+    built, packages = find_packages(subject.declared, subject.label), packages_of(registry, subject)
     if precision is not None:
         from zoo.declarations.recipe import PRECISIONS
 
@@ -117,6 +115,12 @@ def _choose(registry: Registry, text: str, precision: str | None, *, to_run: boo
         advice = "name the folder" if len({one.precision for one in packages}) == 1 else "choose with -p"
         raise UsageError(f"several packages of {text} are built: {names}; {advice}")
     return packages[0].path
+
+
+def packages_of(registry: Registry, subject: Subject) -> list[StoredPackage]:
+    """List the store's packages of a subject; of a location only those that were built from its very weights."""
+    packages = find_packages(subject.declared, subject.label)
+    return _built_from(registry, subject, packages) if subject.location is not None and packages else packages
 
 
 def _built_from(registry: Registry, subject: Subject, packages: list[StoredPackage]) -> list[StoredPackage]:

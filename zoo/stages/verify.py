@@ -97,7 +97,7 @@ def verify(
         raise refusal
     report = make_report(
         "verify",
-        package.manifest,
+        package,
         {
             "quick": quick,
             "sequences": len(samples),

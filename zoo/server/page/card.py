@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalog import measured
 from zoo.catalog.words import figure, use_of
 from zoo.package.chat_defaults import ChatDefaults
+from zoo.package.hashes import stated_contents
 from zoo.reports import latest_verification, reports
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
     """Collect what is known of a model, as JSON. Reports are read anew, so that a new measurement shows at once."""
     manifest = model.manifest
     recipe = manifest.recipe
-    found = reports(manifest.recipe_hash)
+    found = reports(manifest.recipe_hash, contents=stated_contents(manifest))
     use, sentence = use_of(recipe.licence)
     return {
         "id": model.name,

@@ -93,7 +93,7 @@ def bench_package(
         opened.package.path.name, settings, rows, [*skipped, *failed], opened.load_seconds, peak_rss_bytes(),
         _trial(opened),
     )  # fmt: skip
-    report = make_report("bench", manifest, settings, bench.measured, libraries=_LIBRARIES)
+    report = make_report("bench", opened.package, settings, bench.measured, libraries=_LIBRARIES)
     return replace(bench, report=report, path=keep_report(report))
 
 

@@ -93,7 +93,7 @@ class Run:
             "data_hash": outcome.data_hash,
             "prompt_hash": outcome.prompt_hash,
         }
-        return make_report("eval", self._package.manifest, settings, measured, libraries=(*_LIBRARIES, *libraries))
+        return make_report("eval", self._package, settings, measured, libraries=(*_LIBRARIES, *libraries))
 
     def close(self, *, done: bool) -> None:
         """Let go of the workers and keep the journal unless the work is done."""
