@@ -27,6 +27,7 @@ STEERING = (
 )
 
 
+@pytest.mark.attack("s07_zoopath.py", "escape sequences and line breaks in titles and names")
 @pytest.mark.parametrize("text", STEERING)
 def test_nothing_that_steers_a_terminal_is_printed(text, capsys) -> None:
     assert printable(f"a{text}b").isprintable()

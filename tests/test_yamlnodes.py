@@ -62,6 +62,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.attack("s05_yaml.py", "YAML that exhausts the stack, the memory or the clock of the parser")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_could_end_the_process_is_one_line(case, tmp_path) -> None:
     text, message = REFUSED[case]
@@ -121,6 +122,7 @@ def test_marks_and_data_agree_with_the_library(tmp_path) -> None:
 BOUNDED = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
 
 
+@pytest.mark.attack("s07_zoopath.py", "a thousand million layers, heads or columns")
 @pytest.mark.parametrize("field", BOUNDED)
 def test_what_is_looped_over_is_bounded(field, tmp_path) -> None:
     file = tmp_path / "family.yaml"
@@ -137,6 +139,7 @@ def test_numbers_are_finite_however_they_are_written(tmp_path) -> None:
             Document(file).validate(Family)
 
 
+@pytest.mark.attack("s05_yaml.py", "a declaration with forty thousand mistakes")
 def test_a_thousand_mistakes_are_told_by_the_first(tmp_path) -> None:
     file = tmp_path / "family.yaml"
     file.write_text(FAMILY + "  - {}\n" * 20_000)
@@ -161,6 +164,7 @@ def test_a_chain_of_bases_is_bounded(tmp_path) -> None:
         Document(file).validate(Family)
 
 
+@pytest.mark.attack("s07_zoopath.py", "a bomb in a folder of ZOO_PATH, beside any command")
 @pytest.mark.parametrize("text", ["a: " + "[" * 40_000, "a: " + "{b: " * 40_000, "- " * 40_000])
 def test_commands_go_on_beside_a_bomb(text, tmp_path) -> None:
     (tmp_path / "bomb.yaml").write_text(text)

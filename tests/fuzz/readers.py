@@ -411,6 +411,41 @@ def _yaml(raw: bytes) -> object:
     return Document(path).validate(Family)
 
 
+def _bounds(raw: bytes) -> object:
+    """``tokenizer.json`` of a stranger, before the library runs any of it."""
+    from zoo.tokenizer.bounds import check
+
+    return check(raw, "ck/tokenizer.json")
+
+
+def _body(kind: str) -> Callable[[bytes], object]:
+    """A request's body; what it refuses is an error of the protocol, with one line."""
+
+    def read(raw: bytes) -> object:
+        from zoo.server import schemas
+        from zoo.server.body import parse
+        from zoo.server.errors import ApiError
+
+        try:
+            return parse(raw, getattr(schemas, kind))
+        except ApiError as error:
+            refusal = error
+        assert 400 <= refusal.status < 500
+        raise ZooError(str(refusal.body()["error"]["message"]))
+
+    return read
+
+
+COMPLETION = (
+    b'{"model": "m", "prompt": ["a", "b"], "n": 2, "stop": ["x"], "logit_bias": {"1": 2.5}, "seed": 7, "stream": true}'
+)
+CHAT = (
+    b'{"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant",'
+    b' "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},'
+    b' {"role": "tool", "tool_call_id": "c", "content": "1"}], "tools": [{"type": "function", "function": {"name": "f",'
+    b' "parameters": {"type": "object"}}}], "response_format": {"type": "json_object"},'
+    b' "top_logprobs": 3, "logprobs": true}'
+)
 READERS: dict[str, Reader] = {
     "safetensors": Reader(_safetensors_samples, _safetensors),
     "safetensors-header": Reader(_header_samples, _header, text=True),
@@ -422,6 +457,9 @@ READERS: dict[str, Reader] = {
     "tokenizer-config": Reader(own("tokenizer_config.json"), plan_with("tokenizer_config.json"), text=True),
     "tokenizer-build": Reader(own("tokenizer.json"), plan_with("tokenizer.json"), text=True),
     "tokenizer-engine": Reader(own("tokenizer.json"), _tokenizer, text=True),
+    "tokenizer-bounds": Reader(own("tokenizer.json"), _bounds, text=True),
+    "completion-body": Reader(lambda: (COMPLETION,), _body("CompletionRequest"), text=True),
+    "chat-body": Reader(lambda: (CHAT,), _body("ChatRequest"), text=True),
     "sentencepiece": Reader(_sentencepiece_samples, _sentencepiece),
     "chat-config": Reader(_chat_samples, _chat_folder, text=True),
     "chat-template": Reader(lambda: (TEMPLATE.encode(),), _template),

@@ -46,6 +46,7 @@ def quick(monkeypatch) -> Worker:
     return worker
 
 
+@pytest.mark.attack("s03_template_bombs.py", "a chat template that hangs, grows or crashes inside one operation")
 @pytest.mark.parametrize("name", HANGS | GROWS | CRASHES)
 def test_a_bomb_is_one_line_and_the_next_is_answered(name, quick) -> None:
     begun = time.monotonic()

@@ -35,6 +35,7 @@ def error_of(found: tuple[int, dict[str, str], Any]) -> dict[str, Any]:
     return {"status": status, **body["error"]}
 
 
+@pytest.mark.attack("s09_json.py", "bodies that are not JSON, or JSON of odd values")
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
@@ -316,6 +317,7 @@ def test_addresses_and_methods(served) -> None:
         assert error_of((found.status_code, dict(found.headers), found.json()))["status"] == status
 
 
+@pytest.mark.attack("s08_http.py", "what is not HTTP")
 def test_what_is_no_http(served) -> None:
     greeting_of_tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 50 + b"\r\n\r\n"
     for raw in (greeting_of_tls, b"GET\r\n\r\n", b"A" * 100_000):

@@ -43,6 +43,7 @@ def chat(served: Any, model: str) -> tuple[int, Any]:
     return status, body
 
 
+@pytest.mark.attack("s03_template_bombs.py", "a served model whose template hangs, beside another")
 def test_a_hanging_template_delays_nobody_else(hanging, package, monkeypatch) -> None:
     monkeypatch.setattr(textwork, "SECONDS", 3.0)
     with serving([package, hanging], threads=1) as served:
@@ -67,6 +68,7 @@ def test_a_hanging_template_delays_nobody_else(hanging, package, monkeypatch) ->
         assert post(served, "/v1/completions", completion | {"model": bad})[0] == 200
 
 
+@pytest.mark.attack("s03_template_bombs.py", "SIGTERM while a template hangs")
 def test_the_server_ends_in_time_while_a_template_hangs(hanging) -> None:
     with serving([hanging], threads=1, drain_timeout=1.0) as served:
         bad = served.pool.models[0].name
@@ -98,7 +100,9 @@ def test_text_that_a_tokenizer_cannot_take_is_a_400(slow_expression, monkeypatch
 def test_the_worker_gives_the_same_ids(engine, package) -> None:
     from zoo.server.tokens import TokenTable
 
-    work = textwork.TextWork(engine.tokenizer)
+    work = textwork.TextWork()
+    work.open(package)
+    work.follow(engine.tokenizer)
     try:
         for text in ("Once upon a time", "", "ä🙂\n\t" * 50, "</s><s>"):
             for special in (True, False):

@@ -44,6 +44,7 @@ MANY: dict[str, tuple[Any, str, str, str]] = {
 }
 
 
+@pytest.mark.attack("s01_pydantic_amplification.py", "a body of half a million wrong values")
 @pytest.mark.parametrize("name", MANY)
 def test_many_wrong_values_are_one_short_error(name) -> None:
     kind, head, piece, tail = MANY[name]
@@ -68,6 +69,7 @@ def test_what_is_legitimate_and_large_passes() -> None:
     assert len(parse(json.dumps({"model": "m", "messages": turns}).encode(), ChatRequest).messages) == 4096
 
 
+@pytest.mark.attack("s02_server_bad_body.py", "large bodies that are wrong, while others ask")
 def test_the_server_answers_while_a_large_body_is_read(package, monkeypatch) -> None:
     import httpx2
 
@@ -106,6 +108,7 @@ def test_bytes_are_given_back_whatever_a_body_is(package, monkeypatch) -> None:
         assert served.server.config.app.state.service.arriving.bytes == 0
 
 
+@pytest.mark.attack("s10_poison_batch.py", "a penalty that makes the logits of a shared batch infinite")
 @pytest.mark.parametrize("penalty", [1e-45, 1e-300, 1e-9, 0.009, 101, 1e30])
 def test_a_penalty_past_what_numbers_hold_is_a_400(penalty, package, served) -> None:
     body = {"model": "zoo-tiny", "prompt": "hi", "max_tokens": 2, "repetition_penalty": penalty}
@@ -114,6 +117,7 @@ def test_a_penalty_past_what_numbers_hold_is_a_400(penalty, package, served) -> 
     assert answer["error"]["param"] == "repetition_penalty"
 
 
+@pytest.mark.attack("s12_fd_flood.py", "more idle connections than descriptors")
 def test_connections_over_the_limit_hold_no_descriptors(package) -> None:
     import os
 
@@ -142,6 +146,7 @@ def test_the_limit_leaves_descriptors_for_everything_else(monkeypatch) -> None:
     assert all(limits[1] == 4096 for limits in set_to)
 
 
+@pytest.mark.attack("s12_fd_flood.py", "a flood of events, each a line of the log")
 def test_a_flood_is_not_a_flood_of_lines() -> None:
     stream = io.StringIO()
     log = Log(stream)

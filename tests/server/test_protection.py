@@ -71,6 +71,7 @@ def test_a_key_is_asked_for_everywhere_but_at_the_health_check(package) -> None:
         assert "a-secret" not in served.lines.getvalue()
 
 
+@pytest.mark.attack("s08_http.py", "a web page under a name that was made to resolve to this machine")
 def test_a_name_that_was_made_to_resolve_here_is_refused(served) -> None:
     import httpx2
 
@@ -114,6 +115,7 @@ def test_more_than_fits_is_refused_with_a_time_to_come_back(package) -> None:
         assert error_of(complete(served, n=4))["param"] == "n"  # it could never fit
 
 
+@pytest.mark.attack("s13_cancel.py", "clients that leave in the middle of an answer")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_slot(package, stream) -> None:
     with serving([package], threads=1, slots=1, queue=8) as served:
@@ -161,6 +163,7 @@ def test_a_reader_that_is_slow_gets_all_of_it(package, engine) -> None:
     assert "".join(one["choices"][0]["text"] for one in map(json.loads, events)) == wanted
 
 
+@pytest.mark.attack("s11_conns.py", "heads and bodies that come a byte at a time")
 def test_a_request_that_does_not_arrive_is_given_up(package) -> None:
     head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with serving([package], threads=1, receive_timeout=0.3) as served:
@@ -247,6 +250,7 @@ def test_many_at_once_all_get_their_own_answer(served, engine) -> None:
     assert not wrong
 
 
+@pytest.mark.attack("s11_conns.py", "many large bodies that never end")
 def test_bodies_that_arrive_together_take_bounded_memory(package) -> None:
     head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with serving([package], threads=1, max_body=100_000) as served:

@@ -67,6 +67,7 @@ BOMBS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.attack("t01_tokenizer_bombs.py", "a tokenizer.json that makes gigabytes of a letter")
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_before_it_goes_off(name) -> None:
     data = json.loads(TINY.read_text()) | BOMBS[name]

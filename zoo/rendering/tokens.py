@@ -11,11 +11,18 @@ from zoo.tokenizer.bounds import MAX_BYTES
 from zoo.tokenizer.library import encode, open_plain
 
 
-def warm(path: str, split_special: bool) -> bool:
-    """Load a tokenizer, and import what renders templates, before the first request comes."""
+def warm() -> bool:
+    """Import what rendering and tokenizing need, before a model comes."""
+    import tokenizers
 
-    _tokenizer(path, split_special)
-    return True
+    import zoo.rendering.template
+
+    return bool(zoo.rendering.template and tokenizers)
+
+
+def load(path: str) -> bool:
+    """Load a tokenizer before the first request comes."""
+    return _tokenizer(path) is not None
 
 
 def encode_here(path: str, split_special: bool, text: str, special: bool) -> list[int]:
@@ -26,12 +33,14 @@ def encode_here(path: str, split_special: bool, text: str, special: bool) -> lis
         split_special: names of special tokens in a text are text.
         special: add what the tokenizer puts around a text.
     """
-    return encode(_tokenizer(path, split_special), text, special=special)
+    library = _tokenizer(path)
+    library.encode_special_tokens = split_special
+    return encode(library, text, special=special)
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(path: str, split_special: bool) -> Any:
+def _tokenizer(path: str) -> Any:
     file = Path(path)
     if file.stat().st_size > MAX_BYTES:
         raise ZooError(f"{file.parent.name}/{file.name} is too large")
-    return open_plain(file.read_bytes(), f"{file.parent.name}/{file.name}", split_special=split_special)
+    return open_plain(file.read_bytes(), f"{file.parent.name}/{file.name}", split_special=False)

@@ -26,12 +26,18 @@ if TYPE_CHECKING:
     from zoo.stages.serve import Footprint, ServedModel
 
 
+SPARE_AFTER = 2.0
+"""Seconds after a model was loaded in which its first answers have the machine to themselves."""
+
+
 class Running:
     """A loaded model: its engine, and the scheduler that runs requests over it."""
 
-    def __init__(self, model: ServedModel, engine: ServedEngine, scheduler: RequestQueue, memory: int) -> None:
-        self.model, self.engine, self.scheduler, self.memory = model, engine, scheduler, memory
-        self.text = TextWork(engine.tokenizer)
+    def __init__(
+        self, model: ServedModel, engine: ServedEngine, scheduler: RequestQueue, memory: int, text: TextWork
+    ) -> None:
+        self.model, self.engine, self.scheduler, self.memory, self.text = model, engine, scheduler, memory, text
+        text.follow(engine.tokenizer)
         self.tokens = TokenTable(engine, self.text)
         self.users = 0
         self.last_used = time.monotonic()
@@ -102,6 +108,9 @@ class ModelPool:
         """Last statistics of schedulers that are gone: totals go on where they were."""
         self._loads: dict[str, asyncio.Task[Running]] = {}
         self._lock = asyncio.Lock()
+        self._closed = False
+        self._spare: TextWork | None = TextWork()
+        """The next model's, started ahead: the first answer is not to wait for a process to start."""
 
     @property
     def models(self) -> list[ServedModel]:
@@ -159,17 +168,28 @@ class ModelPool:
         async with self._lock:
             await self._make_room(model, needed)
             started = time.perf_counter()
+            text, self._spare = self._spare or TextWork(), None
+            text.open(model.path)
             try:
                 engine, scheduler = await asyncio.to_thread(
                     start_model, model, self.fits[name], self._settings, self._notice
                 )
+                self.running[name] = Running(model, engine, scheduler, needed, text)
             except (ZooError, OSError, MemoryError) as error:
                 self._log.event("load_failed", model=name, error=type(error).__name__, message=self._private(error))
                 message = f"the model {name!r} cannot be loaded now; the server's log says why"
                 raise ApiError(503, message, code="model_unavailable", param="model") from None
-            self.running[name] = Running(model, engine, scheduler, needed)
+            finally:
+                if name not in self.running:
+                    text.close()
+            if len(self.running) < len(self._models):
+                asyncio.get_running_loop().call_later(SPARE_AFTER, self._start_spare)
             self._log.event("loaded", model=name, seconds=round(time.perf_counter() - started, 3), memory=needed)
             return self.running[name]
+
+    def _start_spare(self) -> None:
+        if not self._closed and self._spare is None and len(self.running) < len(self._models):
+            self._spare = TextWork()
 
     def _notice(self, line: str) -> None:
         self._log.event("preparing", message=line)
@@ -213,10 +233,13 @@ class ModelPool:
 
     async def close(self) -> None:
         """Unload everything."""
+        self._closed = True
         for load in list(self._loads.values()):
             await asyncio.wait([load])
         for running in list(self.running.values()):
             await self._unload(running)
+        if self._spare is not None:
+            self._spare.close()
 
 
 def start_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from zoo.errors import ZooError
 from zoo.worker.process import Worker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from zoo.engine.text import Tokenizer
 
 SECONDS = 5.0
@@ -22,16 +25,28 @@ THREADS = 2
 
 
 class TextWork:
-    """The worker process of one model, and the threads that wait for it."""
+    """The worker process of one model, and the threads that wait for it.
 
-    def __init__(self, tokenizer: Tokenizer | None) -> None:
+    It starts at once and imports what it needs, so that it is there before its model is.
+    """
+
+    def __init__(self) -> None:
         self.worker = Worker(MEMORY, SECONDS, ("jinja2", "markupsafe", "tokenizers", "pydantic_core"))
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="zoo-encode")
-        self._where = (
-            None if tokenizer is None else {"path": str(tokenizer.path), "split_special": tokenizer.split_special}
-        )
-        if self._where is not None:
-            threading.Thread(target=self._warm, name="zoo-warm", daemon=True).start()
+        self._path: str | None = None
+        self._split_special = False
+        self._prepare("zoo.rendering.tokens:warm")
+
+    def open(self, folder: Path) -> None:
+        """Begin to load a package's tokenizer, while the model is loaded."""
+        if (folder / "tokenizer.json").is_file():
+            self._path = str(folder / "tokenizer.json")
+            self._prepare("zoo.rendering.tokens:load", path=self._path)
+
+    def follow(self, tokenizer: Tokenizer | None) -> None:
+        """Tokenize as the engine's tokenizer does."""
+        self._path = None if tokenizer is None else str(tokenizer.path)
+        self._split_special = tokenizer is not None and tokenizer.split_special
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Turn text into ids.
@@ -42,8 +57,10 @@ class TextWork:
             ZooError: the tokenizer cannot take it.
         """
         check_text(text)
-        what, work = "the tokenizer", "zoo.rendering.tokens:encode_here"
-        ids: list[int] = self.worker.call(work, what, text=text, special=special, **(self._where or {}))
+        ids: list[int] = self.worker.call(
+            "zoo.rendering.tokens:encode_here", "the tokenizer",
+            path=self._path, split_special=self._split_special, text=text, special=special,
+        )  # fmt: skip
         return ids
 
     def close(self) -> None:
@@ -51,9 +68,11 @@ class TextWork:
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.worker.close()
 
-    def _warm(self) -> None:
-        """Load what the first request needs."""
-        try:
-            self.worker.call("zoo.rendering.tokens:warm", "the tokenizer", **(self._where or {}))
-        except ZooError:
-            return  # the first request says so
+    def _prepare(self, function: str, **arguments: str) -> None:
+        """Let the process do something that nobody waits for; the first request says what is wrong."""
+
+        def ask() -> None:
+            with contextlib.suppress(ZooError):
+                self.worker.call(function, "the tokenizer", **arguments)
+
+        threading.Thread(target=ask, name="zoo-warm", daemon=True).start()

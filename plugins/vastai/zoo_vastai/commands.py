@@ -53,7 +53,7 @@ def import_(
             where = command_line(output.resolve())
             typer.echo(printable(f"Load them with ZOO_PATH={where}; then these commands make the files again:"))
         for file, command in imported.commands.items():
-            typer.echo(one_line(f"  {command}    # {file}"))
+            typer.echo("  " + one_line(f"{command}    # {file}"))
     if not imported.families and not imported.findings:
         raise ZooError("no YAML file there")
     if not imported.clean:

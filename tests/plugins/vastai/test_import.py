@@ -279,6 +279,7 @@ def test_no_such_file(zoo, tmp_path) -> None:
 HOSTILE = ("./x; touch PWNED #", "$(touch PWNED)", "`touch PWNED`", "x' ; touch PWNED; '", 'a"b && touch PWNED')
 
 
+@pytest.mark.attack("v01_vamc_injection.sh", "a compile file whose values are shell commands, printed to be copied")
 @pytest.mark.parametrize("value", HOSTILE)
 def test_printed_commands_are_words_to_a_shell(value, zoo, tmp_path, hand) -> None:
     """A value of a file does not run, in whichever option it stands."""
