@@ -33,6 +33,11 @@ KINDS = {
     "llama": LLAMA,
     "bpe, nfkc": {"model_type": "bpe", "byte_fallback": True},
     "bpe, no prefix": {**LLAMA, "add_dummy_prefix": False},
+    "bpe, runs of spaces": {
+        **LLAMA,
+        "add_dummy_prefix": False,
+        "user_defined_symbols": ["<|x|>", *("▁" * n for n in range(2, 12)), "\n\n"],
+    },
     "unigram": {"model_type": "unigram"},
     "unigram, bytes": {**LLAMA, "model_type": "unigram", "split_digits": False},
 }
@@ -50,8 +55,7 @@ def trained(request, tmp_path_factory):
         vocab_size=420,
         minloglevel=2,
         hard_vocab_limit=False,
-        user_defined_symbols=["<|x|>"],
-        **KINDS[request.param],
+        **{"user_defined_symbols": ["<|x|>"], **KINDS[request.param]},
     )
     raw = (folder / "m.model").read_bytes()
     return raw, spm.SentencePieceProcessor(model_proto=raw)

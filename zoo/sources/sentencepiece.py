@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -97,17 +98,19 @@ def merges_of(pieces: list[tuple[str, float, int]]) -> list[list[str]]:
     """Recover the merges of a BPE model, the most urgent first.
 
     sentencepiece merges the adjacent pair whose result has the best score; so every way to cut a piece into two others
-    is a merge, ranked by the piece's score.
+    is a merge, ranked by the score of the piece. A user-defined piece is cut out before anything merges. One that holds
+    spaces meets no text as it is written, since they have become ``▁``: merges reach it, and come before all others.
     """
     ids = {text: at for at, (text, _, kind) in enumerate(pieces) if kind in (_NORMAL, _USER_DEFINED)}
     ranked = []
     for text, score, kind in pieces:
-        if kind != _NORMAL:
+        if kind != _NORMAL and not (kind == _USER_DEFINED and SPACE in text):
             continue
         for cut in range(1, len(text)):
             left, right = text[:cut], text[cut:]
             if left in ids and right in ids:
-                ranked.append((-score, -len(left), -len(right), ids[left], ids[right], left, right))
+                rank = -score if kind == _NORMAL else -math.inf
+                ranked.append((rank, -len(left), -len(right), ids[left], ids[right], left, right))
     ranked.sort()
     return [[left, right] for *_, left, right in ranked]
 

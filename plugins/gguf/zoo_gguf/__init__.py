@@ -1,0 +1,3 @@
+"""GGUF files: their tokenizers as the files that a checkpoint brings."""
+
+ZOO_API = 1

@@ -1,0 +1,71 @@
+"""llama.cpp's own tokenizer over a vocabulary: a GGUF file with a tiny model around it, asked over HTTP."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HIDDEN, HEADS = 32, 2
+
+
+def write(path: Path, metadata: Mapping[str, Any]) -> Path:
+    """Write a GGUF file of one random layer with this tokenizer."""
+    import gguf
+
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_context_length(512)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(HIDDEN)
+    writer.add_head_count(HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(metadata["tokenizer.ggml.tokens"]))
+    for key, value in metadata.items():
+        if isinstance(value, list):
+            writer.add_array(key, value)
+        elif isinstance(value, bool):
+            writer.add_bool(key, value)
+        elif isinstance(value, int):
+            writer.add_uint32(key, value)
+        else:
+            writer.add_string(key, value)
+    draw = np.random.default_rng(0)
+    vocab = len(metadata["tokenizer.ggml.tokens"])
+    shapes = {"token_embd": (vocab, HIDDEN), "output": (vocab, HIDDEN), "output_norm": (HIDDEN,)}
+    shapes |= {f"blk.0.{name}": (HIDDEN,) for name in ("attn_norm", "ffn_norm")}
+    linear = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    shapes |= {f"blk.0.{name}": (HIDDEN, HIDDEN) for name in linear}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", draw.standard_normal(shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def encoder(path: Path) -> Callable[[str], list[int]]:
+    """Open a file and return its encoder: what the model puts around a text, special tokens read as such."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx, params.n_parallel, params.n_gpu_layers = 64, 1, 0
+    params.hostnames, params.port, params.verbosity = ["127.0.0.1"], 0, -1
+    server = xllamacpp.Server(params)
+
+    def encode(text: str) -> list[int]:
+        body = json.dumps({"content": text, "add_special": True, "parse_special": True}).encode()
+        request = urllib.request.Request(
+            f"{server.listening_address}/tokenize", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            ids: list[int] = json.load(answer)["tokens"]
+        return ids
+
+    return encode
