@@ -14,7 +14,7 @@ from zoo.calibration.program import Segment
 from zoo.contracts import Parameter, RowSlice
 from zoo.declarations.scheme import FloatScheme
 from zoo.operations import Angles, GraphOps, Program, Rotary, Value
-from zoo.targets.ort import attention, norms, ops  # noqa: F401
+from zoo.targets.ort import attention, experts, norms, ops  # noqa: F401
 from zoo.targets.ort.emission import Emission
 from zoo.targets.ort.graph import Graph
 from zoo.targets.ort.inputs import MaskInputs, RaggedInputs, TextInputs

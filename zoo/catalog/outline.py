@@ -13,6 +13,7 @@ from zoo.operations import (
     Add,
     Attention,
     Embedding,
+    Experts,
     LastPositions,
     LayerNorm,
     Linear,
@@ -98,6 +99,11 @@ def _block(program: Program, operations: Sequence[Operation], reads: tuple[int, 
         note = f"{heads} heads of {attention.head_dim}, {kv} KV"
         window = f", window {attention.window}" if attention.window is not None else ""
         return Block(kind="attention", name=f"{name} attention{biased}{window}", note=note, reads=reads)
+    experts = next((one for one in operations if isinstance(one, Experts)), None)
+    if experts is not None:
+        count, width = experts.gate_up.shape[0], experts.down.shape[-1]
+        name, note = f"{experts.chosen} of {count} experts", f"gated MLPs {width} wide, silu"
+        return Block(kind="mlp", name=name, note=note, reads=reads)
     function = next((one for one in operations if isinstance(one, Activation)), None)
     wide = max((one.weight.shape[0] for one in operations if isinstance(one, Linear)), default=0)
     gated = "Gated MLP" if any(isinstance(one, Multiply) for one in operations) else "MLP"

@@ -8,6 +8,7 @@ A target adds the one thing that is its own: how to emit it.
 
 from zoo.operations.attention import Attention, NormHeads
 from zoo.operations.elementwise import Activation, Add, Multiply, Scale, Softcap
+from zoo.operations.experts import Experts
 from zoo.operations.linear import Embedding, Linear
 from zoo.operations.matching import Needs, lacking, missing
 from zoo.operations.norms import LayerNorm, RmsNorm
@@ -32,6 +33,7 @@ __all__ = [
     "Angles",
     "Attention",
     "Embedding",
+    "Experts",
     "FirstPosition",
     "GraphOps",
     "HiddenStates",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, overload
 from zoo.errors import ZooError
 from zoo.operations.attention import Attention, NormHeads
 from zoo.operations.elementwise import Activation, Add, Multiply, Scale, Softcap
+from zoo.operations.experts import Experts
 from zoo.operations.linear import Embedding, Linear
 from zoo.operations.norms import LayerNorm, RmsNorm
 from zoo.operations.operation import Operation, Value
@@ -78,6 +79,7 @@ class GraphOps:
     layer_norm = Composed(LayerNorm)
     norm_heads = Composed(NormHeads)
     attention = Composed(Attention)
+    experts = Composed(Experts)
     activation = Composed(Activation)
     add = Composed(Add)
     multiply = Composed(Multiply)

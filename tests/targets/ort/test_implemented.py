@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zoo.targets.ort.attention
+import zoo.targets.ort.experts
 import zoo.targets.ort.ops  # noqa: F401
 from zoo.operations import Operation
 from zoo.targets.ort.emission import EMITTERS

@@ -55,7 +55,7 @@ class OrtTarget:
 
     def files(self, contents: PackageContents) -> Iterable[tuple[str, bytes]]:
         """Make ``model.onnx``; of a model that generates, ``batch.onnx`` and ``genai_config.json`` too."""
-        from zoo.targets.ort import attention, norms, ops  # noqa: F401  they register how operations are emitted
+        from zoo.targets.ort import attention, experts, norms, ops  # noqa: F401  they register how operations are emitted
         from zoo.targets.ort.emission import Emission
         from zoo.targets.ort.genai_config import genai_config
         from zoo.targets.ort.graph import Graph
@@ -65,13 +65,14 @@ class OrtTarget:
         assert program is not None  # ``needs_weights`` says that this target takes one
         options = OrtOptions.model_validate(recipe.target.options)
         feeds: dict[str, Callable[[Graph], StepInputs]] = {"model.onnx": TextInputs}
-        if program.generates:
+        cached = program.generates and program.kv_values_per_token > 0
+        if cached:
             feeds = {"model.onnx": MaskInputs, BATCH_GRAPH: RaggedInputs}
         for name, feed in feeds.items():
             graph = Graph(contents.arrays)
             Emission(program, graph, feed(graph), contents.schemes, options.accuracy_level).run()
             yield name, graph.serialize()
-        if program.generates:
+        if cached:
             yield "genai_config.json", genai_config(recipe, program)
 
     def probes(self, architecture: Architecture | None, precisions: Sequence[Precision]) -> Iterable[Probe]:
