@@ -38,10 +38,19 @@ def test_a_model_s_words_are_never_markup(talk: Talk) -> None:
     assert window.run("return window.hacked") is None
     inside = "return [...new Set([...document.querySelectorAll('article *')].map(one => one.localName))].sort()"
     assert set(window.run(inside)) <= {
-        "p", "div", "h3", "span", "button", "pre", "code", "strong", "em", "ul", "ol", "li", "blockquote",
+        "p", "div", "h3", "span", "button", "pre", "code", "strong", "em", "ul", "ol", "li", "blockquote", "details",
+        "summary", "a",
     }  # fmt: skip
     attributes = "return [...document.querySelectorAll('.words *')].flatMap(one => one.getAttributeNames())"
-    assert set(window.run(attributes)) <= {"dir", "tabindex", "start"}
+    # What classes and data there are, the page's own files name.
+    assert set(window.run(attributes)) <= {
+        "dir", "tabindex", "start", "class", "data-language", "data-said", "type", "aria-label", "href", "target",
+        "rel",
+    }  # fmt: skip
+    # An address is a link that a click alone opens; of other schemes there is none, and nothing is loaded.
+    links = "return [...document.querySelectorAll('.words a')].map(one => [one.href, one.rel, one.target])"
+    assert window.run(links) == [["https://example.invalid/leak?secret", "noopener noreferrer nofollow", "_blank"]]
+    assert window.run("return document.querySelectorAll('.words :is(img, iframe, [style], [src])').length") == 0
     assert window.text("h1") == "zoo"
     assert window.text(".you .words") == "<b>Attack</b> <script>window.hacked = 1</script>"
     assert window.run("return performance.getEntriesByType('resource').every(one => one.name.startsWith(origin))")

@@ -110,8 +110,11 @@ def test_a_server_with_a_key(script: Script, package: Path, window: Browser) -> 
         window.type("Hello", "<enter>")
         window.wait("document.querySelector('.again')")
         assert window.text(".reply .words") == "Welcome."
-        kept = "return [location.href, document.cookie, localStorage.length, sessionStorage.length, history.state]"
-        assert window.run(kept) == [f"{served.url}/", "", 0, 0, None]
+        kept = "return [location.href, document.cookie, sessionStorage.length, history.state]"
+        assert window.run(kept) == [f"{served.url}/", "", 0, None]
+        stored = window.run("return JSON.stringify(localStorage)")
+        assert "Welcome." in stored
+        assert "sesame" not in stored
         window.open(served.url)
         window.wait("document.activeElement.id === 'key'")
         assert window.run("return document.getElementById('key').value") == ""

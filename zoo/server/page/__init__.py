@@ -20,13 +20,14 @@ router = APIRouter(include_in_schema=False)
 TYPES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "api.js": "text/javascript; charset=utf-8",
-    "card.js": "text/javascript; charset=utf-8",
-    "text.js": "text/javascript; charset=utf-8",
-    "turns.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
-}
+} | dict.fromkeys(
+    (
+        "page.js", "api.js", "asking.js", "blocks.js", "card.js", "conversation.js", "dom.js", "inline.js", "store.js",
+        "talks.js", "text.js", "thoughts.js", "turns.js",
+    ),
+    "text/javascript; charset=utf-8",
+)  # fmt: skip
 """Every file of the page; nothing else is served."""
 
 HEADERS = {

@@ -1,6 +1,6 @@
 // The model's card: what was built, from what, and what was measured of it.
 
-import {element} from "./text.js";
+import {element} from "./dom.js";
 
 const number = new Intl.NumberFormat("en");
 const day = text => new Intl.DateTimeFormat("en", {dateStyle: "medium", timeZone: "UTC"}).format(new Date(text));

@@ -1,14 +1,20 @@
 // The page: which model, what is asked of it, and the one answer that may be on its way.
 
-import {Failure, ask, events} from "./api.js";
+import {Failure, ask} from "./api.js";
+import {receive} from "./asking.js";
 import {showCard} from "./card.js";
-import {element} from "./text.js";
+import {Conversation} from "./conversation.js";
+import {element} from "./dom.js";
+import * as store from "./store.js";
+import {Talks} from "./talks.js";
 import {Turn} from "./turns.js";
 
 const $ = id => document.getElementById(id);
 const models = new Map(); // id → its card
 let key = ""; // in memory only
-let turns = [];
+let conversation = new Conversation();
+let turns = []; // those of the conversation's chosen way, on the page
+let editing = null; // the turn whose message is asked in other words
 let running = null; // {controller, turn}
 
 const chosen = () => models.get($("model").value);
@@ -61,7 +67,7 @@ function choose() {
   $("prompt").placeholder = card.chat ? `Message to ${card.id}` : "Begin a text, and the model goes on with it";
   for (const [name, value] of Object.entries(usual(card))) $(name).placeholder = String(value);
   $("max_tokens").placeholder = card.chat ? "as fits" : String(someTokens(card));
-  if (turns.length && turns[0].chat !== card.chat) begin();
+  if (turns.length && conversation.chat !== card.chat) begin();
   if (!turns.length) greet(...(card.chat
     ? ["What is on your mind?", `${card.id} answers in turns, and sees the whole conversation each time.`]
     : ["Begin a text", `${card.id} is a base model: it goes on with what you write instead of answering it.`]));
@@ -112,14 +118,78 @@ function send() {
     return;
   }
   if (!sampling()) return;
-  turns.at(-1)?.retire();
-  const turn = new Turn({prompt, chat: card.chat, model: card.id}, {again: answer, goOn, grown: follow});
-  turns.push(turn);
-  $("hello").hidden = true;
-  $("talk").append(turn.question, turn.reply);
+  const parent = editing ? editing.kept.parent : conversation.turns.indexOf(turns.at(-1)?.kept);
+  editOff();
+  conversation.chat = card.chat;
+  conversation.system = $("system").value;
+  const kept = conversation.add(parent, prompt, card.id);
   $("prompt").value = "";
   fit();
-  answer(turn);
+  render();
+  answer(turns.find(one => one.kept === kept));
+}
+
+/** Show the conversation's chosen way; turns that are shown already stay as they are. */
+function render() {
+  const known = new Map(turns.map(one => [one.kept, one]));
+  const shown = conversation.path();
+  for (const one of turns) if (!shown.includes(one.kept)) one.remove();
+  turns = shown.map(kept => known.get(kept) ?? new Turn(kept, conversation.chat, {again: answer, goOn, edit, turn: show, grown: follow}));
+  $("hello").hidden = turns.length > 0;
+  turns.forEach((one, at) => {
+    if (at < turns.length - 1) one.retire();
+    $("talk").append(one.question, one.reply);
+    one.offer(conversation.beside(one.kept));
+  });
+  talks.show(conversation.id);
+}
+
+/** Go to other words of the same message. */
+function show(kept) {
+  if (running) return;
+  conversation.choose(kept);
+  rememberNow();
+  render();
+}
+
+/** Ask a message again in other words: what came of it stays, beside the new one. */
+function edit(turn) {
+  if (running) return;
+  editing = turn;
+  $("prompt").value = turn.kept.prompt;
+  $("prompt-label").textContent = "In other words";
+  $("cancel").hidden = false;
+  fit();
+  $("prompt").focus();
+}
+
+function editOff() {
+  if (!editing) return;
+  editing = null;
+  $("cancel").hidden = true;
+  choose();
+}
+
+function rememberNow() {
+  const problem = store.keep(conversation);
+  if (problem) say(problem);
+}
+
+/** Open a conversation that was kept. */
+function open(kept) {
+  if (running) return;
+  editOff();
+  for (const turn of turns) turn.remove();
+  turns = [];
+  conversation = kept;
+  $("system").value = kept.system;
+  const last = kept.turns.at(-1)?.model;
+  const fits = id => models.get(id)?.chat === kept.chat;
+  const model = fits(last) ? last : fits($("model").value) ? $("model").value : [...models.keys()].find(fits);
+  if (model) $("model").value = model;
+  render();
+  choose();
+  scrollToEnd();
 }
 
 /** The conversation that a turn ends: what has no answer was not heard, and is left out. */
@@ -128,10 +198,10 @@ function messages(turn) {
   const system = $("system").value.trim();
   if (system) said.push({role: "system", content: system});
   for (const one of turns) {
-    if (one !== turn && !one.answer) continue;
-    said.push({role: "user", content: one.prompt});
+    if (one !== turn && !one.kept.answer) continue;
+    said.push({role: "user", content: one.kept.prompt});
     if (one === turn) break;
-    said.push({role: "assistant", content: one.answer});
+    said.push({role: "assistant", content: one.kept.answer});
   }
   return said;
 }
@@ -147,60 +217,16 @@ async function answer(turn) {
   $("prompt").focus();
   say("Waiting for the answer");
   const body = {model: card.id, stream: true, stream_options: {include_usage: true}, ...asked,
-    ...(turn.chat ? {messages: messages(turn)} : {prompt: turn.prompt, max_tokens: asked.max_tokens ?? someTokens(card)})};
-  const clock = {sent: performance.now(), first: 0, last: 0, pieces: 0, head: 0, length: 0, tokens: 0, reason: ""};
-  let failure = null;
-  try {
-    const path = turn.chat ? "v1/chat/completions" : "v1/completions";
-    const response = await ask(path, {key, body, signal: controller.signal});
-    for await (const event of events(response, controller.signal)) take(event, turn, clock);
-  } catch (error) {
-    if (controller.signal.aborted) clock.reason = "stop button";
-    else failure = error instanceof Failure ? error : new Failure(`Something went wrong in this page: ${error.message}`);
-  }
+    ...(turn.chat ? {messages: messages(turn)} : {prompt: turn.kept.prompt, max_tokens: asked.max_tokens ?? someTokens(card)})};
+  const {words, failure, stopped} = await receive(turn, body, {key, controller, first: () => say("Answering")});
   running = null;
-  turn.finish(summary(clock), failure);
+  turn.finish(words, failure);
+  turn.offer(conversation.beside(turn.kept));
   busy(false);
-  say(failure ? "" : clock.reason === "stop button" ? "Stopped" : "Done");
+  say(failure ? "" : stopped ? "Stopped" : "Done");
+  if (conversation.turns.includes(turn.kept)) rememberNow();
+  talks.show(conversation.id);
   if (failure?.status === 401) askForKey();
-}
-
-function take(event, turn, clock) {
-  if (event.usage) clock.tokens = event.usage.completion_tokens;
-  const choice = event.choices?.[0];
-  if (!choice) return;
-  if (choice.finish_reason) clock.reason = choice.finish_reason;
-  const text = turn.chat ? choice.delta?.content : choice.text;
-  if (!text) return;
-  clock.last = performance.now();
-  clock.first ||= clock.last;
-  clock.pieces++;
-  clock.head ||= text.length;
-  clock.length += text.length;
-  turn.grow(text);
-  if (clock.pieces === 1) say("Answering");
-  const rate = speed(clock, clock.pieces);
-  if (rate) turn.pace(`about ${rate} tokens/s`);
-}
-
-/**
- * Tokens a second after the first piece; nothing where there is too little to count. A piece may hold several tokens, and
- * nobody says how many the first one held: its share of the text has to do.
- */
-function speed(clock, tokens) {
-  const seconds = (clock.last - clock.first) / 1000;
-  return clock.pieces > 1 && seconds > 0.05 ? (tokens * (1 - clock.head / clock.length) / seconds).toFixed(1) : "";
-}
-
-function summary(clock) {
-  if (!clock.pieces) return {"stop button": "stopped before the first token", stop: "an empty answer", length: "no room for a token"}[clock.reason] ?? "";
-  const exact = clock.tokens > 0, tokens = clock.tokens || clock.pieces, rate = speed(clock, tokens);
-  const parts = [`${exact ? "" : "about "}${tokens} ${tokens === 1 ? "token" : "tokens"}`];
-  if (rate) parts.push(`${rate} tokens/s`);
-  parts.push(`first after ${((clock.first - clock.sent) / 1000).toFixed(2)} s`);
-  if (clock.reason === "length") parts.push("cut at the longest answer");
-  if (clock.reason === "stop button") parts.push("stopped by you");
-  return parts.join(", ");
 }
 
 function stop() {
@@ -217,12 +243,24 @@ function goOn(text) {
 
 function begin() {
   stop();
+  editOff();
   for (const turn of turns) turn.remove();
   turns = [];
+  conversation = new Conversation();
   say("");
   choose();
+  talks.show("");
   $("prompt").focus();
 }
+
+const talks = new Talks($("talks"), {
+  open: kept => {
+    open(kept);
+    openPanel(false);
+  },
+  gone: id => { if (id === conversation.id) begin(); },
+  said: say,
+});
 
 // ── the page itself ──
 
@@ -261,6 +299,7 @@ function fit() {
 
 function openPanel(open) {
   document.body.classList.toggle("panel-open", open);
+  document.querySelector("main").inert = open && !wide.matches;
   $("toggle").setAttribute("aria-expanded", String(open || wide.matches));
 }
 const wide = matchMedia("(min-width: 60rem)");
@@ -278,6 +317,7 @@ $("prompt").addEventListener("keydown", event => {
 document.addEventListener("keydown", event => {
   if (event.key !== "Escape") return;
   if (running) stop();
+  else if (editing) $("cancel").click();
   else if (!wide.matches && document.body.classList.contains("panel-open")) {
     openPanel(false);
     $("toggle").focus();
@@ -286,7 +326,24 @@ document.addEventListener("keydown", event => {
 $("toggle").addEventListener("click", () => {
   const open = !document.body.classList.contains("panel-open");
   openPanel(open);
-  if (open) $("panel").querySelector("summary, input, textarea, a")?.focus();
+  if (open) [...$("panel").querySelectorAll("button, summary, input, textarea, a")].find(one => one.checkVisibility())?.focus();
+});
+$("done").addEventListener("click", () => {
+  openPanel(false);
+  $("toggle").focus();
+});
+$("cancel").addEventListener("click", () => {
+  $("prompt").value = "";
+  editOff();
+  fit();
+  $("prompt").focus();
+});
+$("export").addEventListener("click", () => talks.download());
+$("import").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", async () => {
+  const [file] = $("file").files;
+  if (file) await talks.take(file);
+  $("file").value = "";
 });
 $("sampling").addEventListener("submit", event => event.preventDefault());
 $("key-form").addEventListener("submit", event => {
@@ -300,4 +357,5 @@ $("key-form").addEventListener("submit", event => {
   });
 });
 
+talks.show("");
 loadModels();
