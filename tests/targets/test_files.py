@@ -139,6 +139,19 @@ def test_several_files_hold_what_one_holds(checkpoint, tmp_path):
     open_package(several.path, hashes=True)
 
 
+def test_transformers_opens_what_stays_floating_point(tmp_path):
+    import torch
+    from transformers import LlamaForCausalLM
+
+    model = make_checkpoint(tmp_path / "m", dtype="float16", hidden_size=64, head_dim=16)
+    known = replace(host().registry, targets={**host().registry.targets, "small": "zoo_small:Small"})
+    resolved = resolve(known, Request(str(tmp_path / "m"), "fp16", target="small", target_options={"file_mb": 0}))
+    package = build(resolved.recipe, resolved.checkpoint, tmp_path / "out", known, warn=lambda line: None)
+    again, ids = LlamaForCausalLM.from_pretrained(package.path, dtype=torch.float32).eval(), torch.arange(40)[None]
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, model(ids).logits)
+
+
 def test_bytes_do_not_depend_on_slabs_or_threads(checkpoint, tmp_path, monkeypatch):
     arch, opened = checkpoint
     reference = files(build(small_recipe(arch, file_mb=0), opened, tmp_path / "whole", registry(), threads=1).path)
