@@ -345,3 +345,40 @@ def test_weights_of_the_hub_are_the_same_in_a_folder(tmp_path, monkeypatch):
     for built in (of_hub, of_folder):
         with pytest.raises(ZooError, match="its tensors are the same, but its config"):
             original_weights(host().registry, built, identify(host().registry, str(plain)), str(plain))
+
+
+def test_rows_picked_in_turn_are_digested_as_they_come(tmp_path, monkeypatch):
+    """Every second row, then the others: the first pass reads, and digests, what lies between."""
+    from blake3 import blake3
+
+    from tests.builds import write_safetensors
+    from zoo.contracts import RowSlice
+    from zoo.sources.rows import RowReader
+
+    values = np.random.default_rng(0).standard_normal((40_000, 64)).astype(np.float32)
+    (tmp_path / "ck").mkdir()
+    (tmp_path / "ck" / "config.json").write_text('{"model_type": "flat"}')
+    write_safetensors(tmp_path / "ck" / "model.safetensors", {"gate_up": ("F32", values)})
+    recording = Recording(open_folder(tmp_path / "ck"), 2)
+    reader = RowReader(recording, 20_000 * 256)
+    for first in range(2):
+        picked = RowSlice("gate_up", values.shape, range(first, 40_000, 2))
+        for start in range(0, 20_000, 8_000):
+            stop = min(start + 8_000, 20_000)
+            assert np.array_equal(reader.read(picked, start, stop), values[first::2][start:stop])
+    monkeypatch.setattr(recording.base, "read", lambda *given: pytest.fail("read twice"))
+    assert recording.digests() == {"gate_up": blake3(values.tobytes()).hexdigest()}
+
+
+def test_early_slabs_of_all_tensors_together_are_few(tmp_path):
+    from tests.builds import write_safetensors
+
+    tensors = {f"t{index}": ("F32", np.ones((8, 4), np.float32)) for index in range(20)}
+    (tmp_path / "ck").mkdir()
+    (tmp_path / "ck" / "config.json").write_text('{"model_type": "flat"}')
+    write_safetensors(tmp_path / "ck" / "model.safetensors", tensors)
+    recording = Recording(open_folder(tmp_path / "ck"), 3)
+    for name in tensors:
+        recording.read(name, 4, 6)
+    assert sum(len(tensor.early) for tensor in recording._tensors.values()) == 3
+    assert len(recording.digests()) == 20

@@ -88,15 +88,17 @@ def job_bytes(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> JobBytes:
     first = job.slices[0]
     values, common = (job.stop - job.start) * first.columns, _common(job, tensors)
     moved = 2 if any(each.offset or each.scale != 1 for each in job.slices) else 0 if common else 1
-    work = moved * values * 4 + (WINDOW if any(scattered(each) for each in job.slices) else 0)
     if job.plain:
-        return JobBytes(values * READABLE[tensors[first.tensor].dtype].nbytes, 0, work)
-    read = 0
-    for piece in _pieces(job):
-        info = tensors[piece.row_slice.tensor]
-        row = flat_shape(piece.row_slice.tensor_shape)[1] * READABLE[info.dtype].nbytes
-        read = max(read, (piece.last - piece.first) * row)
-    return JobBytes(read, values * READABLE[common or "F32"].nbytes, work)
+        read, laid = values * READABLE[tensors[first.tensor].dtype].nbytes, 0
+    else:
+        read, laid = 0, values * READABLE[common or "F32"].nbytes
+        for piece in _pieces(job):
+            info = tensors[piece.row_slice.tensor]
+            row = flat_shape(piece.row_slice.tensor_shape)[1] * READABLE[info.dtype].nbytes
+            read = max(read, (piece.last - piece.first) * row)
+    # Rows that come before their turn are kept until they are digested, as many as are read at once.
+    work = moved * values * 4 + (WINDOW + read if any(scattered(each) for each in job.slices) else 0)
+    return JobBytes(read, laid, work)
 
 
 class SlabReader:

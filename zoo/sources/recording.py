@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ class Recording(CheckpointOver):
 
         super().__init__(base)
         self._ahead = threads
+        self._kept: deque[tuple[_Tensor, int]] = deque()
+        self._guard = threading.Lock()
         self._known = dict(known or {})
         self._tensors = {name: _Tensor(blake3()) for name in countable(base.tensors) if name not in self._known}
 
@@ -70,14 +73,27 @@ class Recording(CheckpointOver):
         if start > tensor.at:
             # The one before it is not even begun: it is kept while there is room, or else read again at the end.
             if start not in tensor.early and len(tensor.early) < self._ahead:
+                self._keep(tensor, start)
                 tensor.early[start] = (stop, bytes(raw))
             return
-        if start == tensor.at:
-            tensor.state.update(raw)
+        if stop > tensor.at:
+            row = len(raw) // (stop - start)
+            tensor.state.update(raw[(tensor.at - start) * row :])
             tensor.at = stop
         while (kept := tensor.early.pop(tensor.at, None)) is not None:
             tensor.at, early = kept
             tensor.state.update(early)
+
+    def _keep(self, tensor: _Tensor, start: int) -> None:
+        """Make room for an early slab: of all tensors together as many are kept as there are workers, the last ones.
+
+        Where rows are picked from here and there, the ones between may never be read before the end.
+        """
+        with self._guard:
+            self._kept.append((tensor, start))
+            if len(self._kept) > self._ahead:
+                other, first = self._kept.popleft()
+                other.early.pop(first, None)
 
     def digests(self) -> dict[str, str]:
         """Give the BLAKE3 of every tensor; what nobody read is read now.

@@ -59,18 +59,27 @@ class RowReader:
         dtype = READABLE[info.dtype]
         size = (last - first) * columns * dtype.nbytes
         out = self._buffer[:size].view(dtype.numpy).reshape(last - first, columns)
-        self._gather(row_slice.tensor, np.asarray(rows[first:last]), out)
+        self._gather(row_slice, np.asarray(rows[first:last]), out)
         return out
 
-    def _gather(self, tensor: str, rows: NDArray[np.intp], out: NDArray[Any]) -> None:
-        """Fill ``out`` with rows of a tensor, in the order given."""
-        row = out.shape[1] * out.itemsize
-        for begin, end in _reads(rows, row):
-            low = int(rows[begin:end].min())
+    def _gather(self, row_slice: RowSlice, rows: NDArray[np.intp], out: NDArray[Any]) -> None:
+        """Fill ``out`` with rows of a tensor, in the order given.
+
+        A window reaches up to where the next one begins: a tensor of which every second row is read is read in one go.
+        """
+        row, tensor, last = out.shape[1] * out.itemsize, row_slice.tensor, flat_shape(row_slice.tensor_shape)[0]
+        reads = list(_reads(rows, row))
+        lows = [int(rows[begin:end].min()) for begin, end in reads]
+        step = row_slice.rows.step if isinstance(row_slice.rows, range) else 1
+        lows.append(min(int(rows[-1]) + max(step, 1), last))
+        for index, (begin, end) in enumerate(reads):
+            low, following = lows[index : index + 2]
             span = int(rows[begin:end].max()) + 1 - low
+            if span < following - low <= WINDOW // row:
+                span = following - low
             if (np.diff(rows[begin:end]) == 1).all():
                 into = out[begin:end].reshape(-1).view(np.uint8)
-                self._checkpoint.read(tensor, low, low + span, into)
+                self._checkpoint.read(tensor, low, low + end - begin, into)
                 continue
             if self._window is None:
                 self._window = np.empty(WINDOW, np.uint8)
@@ -91,7 +100,7 @@ def _reads(rows: NDArray[np.intp], row: int) -> Iterator[tuple[int, int]]:
             yield start, stop
             begin = end = stop
             continue
-        if begin < end and (max(high, last) + 1 - min(low, first)) * row > WINDOW:
+        if begin < end and (max(high, last) + 1 - min(low, first)) * row > WINDOW - _RUN:
             yield begin, end
             begin = end
         low, high = (min(low, first), max(high, last)) if begin < end else (first, last)
