@@ -1,5 +1,7 @@
 """Write docs/reliability.md from what reliability.py found, and from the table of tests below."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import tables
@@ -26,6 +28,12 @@ TESTS = (
     ("no permission", "stages/test_permissions.py, package/test_folder.py"),
     ("a flipped byte in each file of a package", "stages/test_permissions.py, package/test_folder.py"),
 )  # fmt: skip
+ATTACKS = Path(__file__).with_name("attacks.json")
+ATTACKED = """\
+What a stranger may hand over, and what must not be lost; [threat-model.md](threat-model.md) says which mechanism holds
+each line. Written by `benchmarks/attacks.py --write`, which runs every test that is marked `attack`. A variant is a
+case of a test; some need root, to mount file systems and to give files away.
+"""
 MEMORY = """\
 What `zoo build --dry-run` says, and what the build took. A float16 1.1B shape has 2.2 GB of weights and a largest
 tensor of 131 MB; `.bin` takes no more memory than safetensors.
@@ -48,6 +56,28 @@ They are refused, by the tensor's name. `--allow-nonfinite` keeps them bit for b
 fp32 and fp16, and norms, biases and weights kept as floats in int8 and int4. Blocks of integers cannot hold them and a
 zero in their place would be another model, so there they are refused still. The choice enters the recipe's hash.
 """
+
+
+def attacks_table(result: dict[str, Any]) -> list[str]:
+    """Return the lines of the table of attacks."""
+    lines = [
+        "| attack | found by | variants | held | got through | its tests, under `tests/` |",
+        "|---|---|---:|---:|---:|---|",
+    ]
+    for attack in result["attacks"]:
+        through = len(attack["through"])
+        skipped = f" ({attack['skipped']} not tried here)" if attack["skipped"] else ""
+        lines.append(
+            f"| {attack['what']} | {attack['script']} | {attack['held'] + through}{skipped} | {attack['held']} "
+            f"| {through} | {attack['place']} |"
+        )
+    held = sum(attack["held"] for attack in result["attacks"])
+    through = sum(len(attack["through"]) for attack in result["attacks"])
+    return [
+        *lines,
+        "",
+        f"{len(lines) - 2} attacks, {held + through} variants, {through} got through; {result['date']}.",
+    ]
 
 
 def page(result: dict[str, Any]) -> str:
@@ -85,6 +115,8 @@ def page(result: dict[str, Any]) -> str:
             pairs = [(row["predicted_peak"], row["peak"]), (row["predicted_bytes"], row["bytes"])]
             cells = " | ".join(f"{a / 1e6:.1f} | {b / 1e6:.1f} | {100 * (a / b - 1):+.1f} %" for a, b in pairs)
             lines.append(f"| {row['name']} | {cells} |")
+    if ATTACKS.exists():
+        lines += ["", "## Attacks", "", ATTACKED, *attacks_table(json.loads(ATTACKS.read_text(encoding="utf-8")))]
     lines += ["", FUZZ, NONFINITE, "## Bad input", "", "| what | its tests, under `tests/` |", "|---|---|"]
     lines += [f"| {what} | {where} |" for what, where in TESTS]
     return "\n".join(lines).rstrip() + "\n"

@@ -16,6 +16,8 @@ from zoo.declarations.family import MAX_BASES, Family
 from zoo.errors import ZooError
 from zoo.yamlfile import MAX_PROBLEMS, DeclarationError, Document
 
+pytestmark = pytest.mark.attack("s05_yaml.py, s07_zoopath.py", "YAML that crashes, hangs or fills memory")
+
 FAMILY = """\
 name: example
 title: Example

@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import zoo
-from zoo.engine import Engine
+from zoo.engine import OrtEngine
 from zoo.errors import ZooError
 from zoo.package import external, open_package, verified
 from zoo.package.onnx_schema import MESSAGES
@@ -71,7 +71,7 @@ def refused(package: Path, match: str) -> str:
     with pytest.raises(ZooError, match=match):
         zoo.open(package).generate(PROMPT, max_new_tokens=2)
     with pytest.raises(ZooError, match=match) as caught:
-        Engine.open(open_package(package))
+        OrtEngine.open(open_package(package))
     line = str(caught.value)
     assert "\n" not in line
     assert line.isprintable()

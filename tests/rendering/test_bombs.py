@@ -11,6 +11,8 @@ from zoo.engine.chat import render
 from zoo.errors import ZooError
 from zoo.worker.process import Overrun, Worker
 
+pytestmark = pytest.mark.attack("s03_template_bombs.py", "a chat template that hangs or takes gigabytes")
+
 TALK = [{"role": "user", "content": "hi"}]
 GOOD = "{% for m in messages %}{{ m.content }}{% endfor %}"
 

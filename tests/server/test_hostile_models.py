@@ -15,6 +15,10 @@ from tests.server.scripted import base_checkpoint
 from tests.server.serving import post, serving
 from zoo.server import textwork
 
+pytestmark = pytest.mark.attack(
+    "s03_template_bombs.py, t01_tokenizer_bombs.py", "a served model whose template or tokenizer hangs, beside others"
+)
+
 HANG = "{% set a=[0]*1000000 %}{% set b=[a]*1000000 %}{{ b }}"
 TALK = [{"role": "user", "content": "Hello"}]
 

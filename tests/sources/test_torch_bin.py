@@ -27,6 +27,8 @@ from zoo.sources.folder import FolderCheckpoint, open_folder
 from zoo.sources.torch_bin_pickle import _STEPS, MAX_STEPS, describe
 from zoo.sources.weightfiles import header_of
 
+pytestmark = pytest.mark.attack("b01_pickle.py", "a pickle that runs code, or grows")
+
 torch = pytest.importorskip("torch")
 
 

@@ -16,6 +16,8 @@ from zoo.tokenizer import bounds
 from zoo.tokenizer.bounds import check
 from zoo.tokenizer.library import encode, load, open_plain
 
+pytestmark = pytest.mark.attack("t01_tokenizer_bombs.py", "a tokenizer.json that makes much of little")
+
 TINY = Path(__file__).parents[2] / "plugins/tiny/zoo_tiny/checkpoint/tokenizer.json"
 
 

@@ -1,0 +1,88 @@
+"""Run every attack and write the table of them into docs/reliability.md.
+
+    python benchmarks/attacks.py [--write] [PYTEST-ARGUMENT ...]
+
+An attack is a test marked ``@pytest.mark.attack("where it was found", "what it tries")``; its variants are the cases of
+the test. Without ``--write`` the table goes to stdout. The exit code is 1 where an attack gets through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from reliability_page import attacks_table, page
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "reliability.md"
+RESULT, RELIABILITY = Path(__file__).with_name("attacks.json"), Path(__file__).with_name("reliability.json")
+
+
+@dataclass
+class Attack:
+    """What was tried, and how it ended."""
+
+    script: str
+    what: str
+    place: str
+    held: int = 0
+    skipped: int = 0
+    through: list[str] = field(default_factory=list)
+
+
+class Collector:
+    """A pytest plugin that keeps the attacks among the tests and notes how each ended."""
+
+    def __init__(self) -> None:
+        self.attacks: dict[tuple[str, str, str], Attack] = {}
+        self._of_test: dict[str, Attack] = {}
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        config.hook.pytest_deselected(items=[item for item in items if not item.get_closest_marker("attack")])
+        items[:] = [item for item in items if item.get_closest_marker("attack")]
+        for item in items:
+            marker = item.get_closest_marker("attack")
+            assert marker is not None
+            script, what = marker.args
+            place = Path(item.location[0]).relative_to("tests").as_posix()
+            attack = self.attacks.setdefault((script, place, what), Attack(script, what, place))
+            self._of_test[item.nodeid] = attack
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        attack = self._of_test[report.nodeid]
+        if report.failed:
+            attack.through.append(report.nodeid)
+        elif report.skipped:
+            attack.skipped += 1
+        elif report.when == "call":
+            attack.held += 1
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.relative_to(ROOT)}")
+    options, rest = parser.parse_known_args()
+    collector, started = Collector(), time.monotonic()
+    code = pytest.main(["-q", "--no-header", "-p", "no:cacheprovider", *(rest or [str(ROOT / "tests")])], [collector])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return int(code)
+    found = [asdict(collector.attacks[key]) for key in sorted(collector.attacks)]
+    result = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "attacks": found}
+    if options.write:
+        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        PAGE.write_text(page(json.loads(RELIABILITY.read_text(encoding="utf-8"))), encoding="utf-8")
+    else:
+        print("\n".join(attacks_table(result)))
+    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+    return 1 if code else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
