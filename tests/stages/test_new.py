@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from zoo.scaffold import family_yaml
 from zoo.scaffold.facts import Facts
 from zoo.stages.validate import validate
 from zoo.testing.checkpoint import write_tokenizer
+
+from ..conftest import REGISTER_FAMILY
 
 TEMPLATE = "{% for m in messages %}\n  <{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}\n\tend: \"'#"
 
@@ -204,3 +208,64 @@ def test_what_a_checkpoint_says_stands_in_the_yaml_as_it_was(text) -> None:
 @pytest.mark.parametrize("name", ["mine\n", "-mine", "Mine", "../mine", "mi ne", ""])
 def test_a_name_that_is_not_one(name, here) -> None:
     assert "is not a name" in zoo("new", "--", name, code=2)
+
+
+def test_names_that_are_there_already(here, install_plugin, family_yaml, tmp_path) -> None:
+    """Another module of the name would be imported instead, and its tests would pass against it."""
+    install_plugin("my-own", REGISTER_FAMILY, family__yaml=family_yaml())
+    assert "the plugin 'my-own' is installed already" in zoo("new", "my-own", code=2)
+    assert "the plugin 'deepseek_r1' is installed already" in zoo("new", "deepseek_r1", code=2)
+    assert "is installed already" in zoo("new", "deepseek.r1", code=2)
+    (tmp_path / "site" / "zoo_stray.py").write_text("")
+    assert "a module 'zoo_stray' is installed already" in zoo("new", "stray", code=2)
+    info = tmp_path / "site" / "zoo_plugin_lonely-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo-plugin-lonely\nVersion: 1.0\n")
+    assert "the distribution 'zoo-plugin-lonely' is installed already" in zoo("new", "lonely", code=2)
+    assert sorted(path.name for path in here.iterdir()) == []
+
+
+def test_a_project_has_what_a_published_one_needs(here) -> None:
+    zoo("new", "acme")
+    project = tomllib.loads((here / "acme/pyproject.toml").read_text())
+    assert project["project"]["license-files"] == ["LICENSE"]
+    assert set(project["project"]["urls"]) == {"Source", "Issues"}
+    assert project["tool"]["setuptools"]["package-data"] == {"zoo_acme": ["*.yaml", "py.typed"]}
+    assert (here / "acme/zoo_acme/py.typed").read_text() == ""
+    assert "Copyright (c) 20" in (here / "acme/LICENSE").read_text()
+    workflow = yaml.safe_load((here / "acme/.github/workflows/test.yml").read_text())
+    oldest, newest = workflow["jobs"]["test"]["strategy"]["matrix"]["core"]
+    assert oldest == f"{newest}=={project['project']['dependencies'][0].partition('>=')[2]}"
+    assert "${{ matrix.core }}" in str(workflow["jobs"]["test"]["steps"])
+
+
+def test_every_field_of_the_schema_is_described(here) -> None:
+    zoo("new", "acme")
+    schema = json.loads((here / "acme/family.schema.json").read_text())
+    for name, part in [("Family", schema), *schema["$defs"].items()]:
+        bare = [field for field, value in part.get("properties", {}).items() if not value.get("description")]
+        assert bare == [], name
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_data(here) -> None:
+    """A plugin that installs without its YAML would declare nothing."""
+    zoo("new", "acme")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        "wheels",
+        str(here / "acme"),
+    ]
+    done = subprocess.run(pip, cwd=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (here / "wheels").iterdir()
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"zoo_acme/acme.yaml", "zoo_acme/py.typed", "zoo_acme/__init__.py"} <= set(names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)

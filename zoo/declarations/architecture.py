@@ -50,13 +50,21 @@ class RopeScaling(_Numbers):
     original_max_position_embeddings: Size | None = None
     """The context that the weights were trained on, in tokens."""
     low_freq_factor: float | None = None
+    """Of ``llama3``: where frequencies begin to be stretched."""
     high_freq_factor: float | None = None
+    """Of ``llama3``: from where on they stay."""
     attention_factor: float | None = None
+    """Of ``yarn``: what attention scores are scaled by; by default it follows from the factor."""
     beta_fast: float | None = None
+    """Of ``yarn``: rotations from which on a frequency stays."""
     beta_slow: float | None = None
+    """Of ``yarn``: rotations up to which it is stretched whole."""
     mscale: float | None = None
+    """Of ``yarn``: a part of the attention factor."""
     mscale_all_dim: float | None = None
+    """Of ``yarn``: a part of the attention factor."""
     truncate: bool = True
+    """Of ``yarn``: the bounds between stretched and kept are whole numbers."""
 
     def context(self, stated: int) -> int:
         """Positions that scaled frequencies serve, where a configuration states ``max_position_embeddings``.
@@ -75,20 +83,29 @@ class Architecture(_Numbers):
     type: Name = "decoder"
     """The registered architecture that computes it."""
     hidden_size: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
+    """Width of the hidden states."""
     intermediate_size: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
+    """Width of the MLP."""
     num_hidden_layers: Annotated[Layers, Trait.SHAPES, Trait.REQUIRED]
+    """How many layers."""
     num_attention_heads: Annotated[Heads, Trait.SHAPES, Trait.REQUIRED]
+    """Heads of queries."""
     num_key_value_heads: Annotated[Heads, Trait.SHAPES, Trait.DERIVED]
     """Heads of keys and values; as many as ``num_attention_heads`` is MHA, one is MQA, between is GQA."""
     head_dim: Annotated[HeadSize, Trait.SHAPES, Trait.DERIVED]
     """Width of a head; by default ``hidden_size / num_attention_heads``."""
     vocab_size: Annotated[Size, Trait.SHAPES, Trait.REQUIRED]
+    """How many token ids the embedding has."""
     max_position_embeddings: Annotated[Size, Trait.REQUIRED]
     """Tokens of context before ``rope_scaling``; see ``context_length``."""
     hidden_act: str = "silu"
+    """The MLP's activation."""
     rms_norm_eps: float = Field(default=1e-6, gt=0.0)
+    """Epsilon of every RMSNorm."""
     rope_theta: float = Field(default=10000.0, gt=0.0)
+    """Base of the rotary frequencies."""
     rope_scaling: RopeScaling | None = None
+    """How they are stretched; None leaves them."""
     attention_bias: Annotated[bool, Trait.SHAPES, Trait.FLAG] = False
     """The q, k, v and output projections have biases."""
     qkv_bias: Annotated[bool, Trait.IMPLIED] = False
@@ -102,6 +119,7 @@ class Architecture(_Numbers):
     layer_types: Annotated[tuple[LayerType, ...] | None, Trait.PER_LAYER] = None
     """Which layers the sliding window is for; None is all."""
     mlp_bias: Annotated[bool, Trait.SHAPES, Trait.FLAG] = False
+    """The MLP's projections have biases."""
     tie_word_embeddings: Annotated[bool, Trait.SHAPES, Trait.FLAG] = False
     """The output head is the token embedding."""
     scale_embedding: Annotated[bool, Trait.IMPLIED] = False
@@ -141,6 +159,7 @@ class Architecture(_Numbers):
     attention_multiplier: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
     """Scores are multiplied by it instead."""
     embedding_multiplier: Annotated[float, Trait.CLAIMED, Field(gt=0.0)] = 1.0
+    """Embeddings are multiplied by it."""
     residual_multiplier: Annotated[float, Trait.CLAIMED, Field(gt=0.0)] = 1.0
     """What attention and MLP make is multiplied by it."""
     logits_scaling: Annotated[float, Trait.CLAIMED, Field(gt=0.0)] = 1.0

@@ -47,14 +47,18 @@ class Paper(Value):
     """A paper that describes the family."""
 
     title: str
+    """Its title."""
     url: HttpUrl
+    """Where it can be read."""
 
 
 class Weights(Value):
     """Where a model's weights are: a hub repository, or a folder beside the declaration."""
 
     hub: HubId | None = None
+    """The hub repository, ``organisation/name``."""
     revision: Revision = "main"
+    """A branch, a tag or a commit of the repository."""
     path: str | None = None
     """A folder, relative to the declaring file: weights that a plugin ships."""
 
@@ -74,9 +78,11 @@ class Tokens(Value):
     """Special tokens; what is not stated is the checkpoint's own."""
 
     bos_token_id: int | None = None
+    """The id that begins a text."""
     eos_token_id: Annotated[tuple[int, ...] | None, Field(json_schema_extra=_one_is_enough)] = None
     """Every id that ends a text."""
     pad_token_id: int | None = None
+    """The id that fills up a batch."""
     override: str | None = None
     """Why these ids win over the checkpoint's, where they do; without a reason the checkpoint wins."""
 
@@ -92,25 +98,36 @@ class Model(Value):
     """One model: a name, its weights, its numbers and what it changes of the family."""
 
     name: Name
+    """What people type: ``zoo build NAME``."""
     title: str | None = None
+    """How the model is called in lists and pages."""
     base: BaseName | None = None
     """The model whose numbers, tokens and template this one shares, as a fine-tune does: one declared above, or
     ``family/model`` of another family, whichever plugin brings it."""
     weights: Weights
+    """Where its weights are."""
     model_type: ModelType | None = None
     """The ``model_type`` of its checkpoint, where it is not the family's."""
     architecture: ArchitectureFields = ArchitectureFields()
+    """Its numbers, and what they change of the family's."""
     tokens: Tokens | None = None
+    """Special tokens that differ from the family's."""
     chat_template: str | None = None
     """Jinja template over ``messages``; absent, the checkpoint's own is used."""
     tools: ToolFormat | None = None
+    """How it writes calls of tools, where that is not as the family says."""
     thinking: Thinking | None = None
+    """How it marks its thoughts, where that is not as the family says."""
     chat: bool | None = None
     """Tuned to converse: scored by what it generates, prompted through its template."""
     licence: Licence | None = None
+    """Its licence, where it is not the family's."""
     targets: TargetOptions = Field(default_factory=dict)
+    """What the model changes of a target's defaults."""
     pretraining_tokens: int | None = Field(default=None, gt=0)
+    """Tokens that it was trained on, where that is not the family's number."""
     note: str | None = None
+    """What a user should know of this model."""
     source: str | None = None
     """Where the numbers come from."""
 
@@ -119,32 +136,46 @@ class Family(Value):
     """A model family, declared once."""
 
     name: Name
+    """What people type: ``zoo list --family NAME``, ``NAME/model``."""
     title: str
+    """How the family is called in lists and pages."""
     organisation: str | None = None
+    """Who trained it."""
     summary: str | None = None
+    """What it is, in a few sentences."""
     papers: tuple[Paper, ...] = ()
+    """Papers that describe it."""
     homepage: HttpUrl | None = None
+    """Its page."""
     pretraining_tokens: int | None = Field(default=None, gt=0)
+    """Tokens that its models were trained on."""
     licence: Licence
+    """What one may do with its models."""
     claims: tuple[ModelType, ...] | dict[ModelType, ArchitectureFields] = ()
     """Values of ``model_type`` in ``config.json`` for which this family speaks, each with what such a file leaves
     unsaid: quirks that follow from the type, and defaults of absent keys."""
     model_type: ModelType | None = None
     """The ``model_type`` of the models' checkpoints; by default the one that the family claims."""
     architecture: ArchitectureFields = ArchitectureFields()
+    """Numbers and quirks that all its models have; a model's own win."""
     tokens: Tokens = Tokens()
+    """Special tokens of all its models."""
     chat_template: str | None = None
+    """Jinja template over ``messages`` of all its models; absent, each checkpoint's own is used."""
     tools: ToolFormat | None = None
     """How the models write calls of tools; a model's own wins."""
     thinking: Thinking | None = None
     """How the models mark their thoughts; a model's own wins."""
     datasets: DatasetUses = DatasetUses()
+    """Which datasets it is calibrated, measured and scored with."""
     targets: TargetOptions = Field(default_factory=dict)
     """What the family changes of a target's defaults; the target's own options model checks it."""
     tested_versions: dict[str, str] = Field(default_factory=dict)
     """Versions of tools and libraries that the family was tested with."""
     notes: tuple[str, ...] = ()
+    """What a user should know."""
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    """Its models; one that is based on another comes after it."""
 
     @model_validator(mode="after")
     def _check(self) -> Family:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 
@@ -16,11 +17,18 @@ build-backend = "setuptools.build_meta"
 name = "zoo-plugin-{name}"
 version = "0.1.0"
 description = "The {name} family for zoo"
+license = "MIT"
+license-files = ["LICENSE"]
 requires-python = ">=3.11"
-dependencies = ["zoo-framework>={version}"]
+dependencies = ["{core}>={version}"]
+
+[project.urls]
+# TODO(you): where the project is
+Source = "https://github.com/me/zoo-plugin-{name}"
+Issues = "https://github.com/me/zoo-plugin-{name}/issues"
 
 [project.optional-dependencies]
-test = ["pytest", "zoo-framework[verify]"]
+test = ["pytest", "{core}[verify]"]
 
 [project.entry-points.zoo]
 {name} = "{module}"
@@ -29,7 +37,7 @@ test = ["pytest", "zoo-framework[verify]"]
 packages = ["{module}"]
 
 [tool.setuptools.package-data]
-{module} = ["*.yaml"]
+{module} = ["*.yaml", "py.typed"]
 """
 
 _INIT = '''\
@@ -52,6 +60,48 @@ from zoo.testing import *  # noqa: F403, I001
 PLUGIN = "{name}"
 """
 
+_LICENSE = """\
+MIT License
+
+Copyright (c) {year} the authors of zoo-plugin-{name}
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+associated documentation files (the "Software"), to deal in the Software without restriction,
+including without limitation the rights to use, copy, modify, merge, publish, distribute,
+sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial
+portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES
+OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
+CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+"""
+
+_WORKFLOW = """\
+# The plugin's tests against the oldest core that pyproject.toml allows, and the newest.
+name: test
+on: [push, pull_request]
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    strategy:
+      fail-fast: false
+      matrix:
+        core: ["{core}[verify]=={version}", "{core}[verify]"]
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/setup-python@v5
+        with: {{python-version: "3.11"}}
+      - run: pip install pytest "${{{{ matrix.core }}}}" .
+      - run: zoo validate --offline .
+      - run: pytest
+        env: {{ZOO_STRICT_PLUGINS: "1"}}
+"""
+
 _README = """\
 # zoo-plugin-{name}
 
@@ -69,16 +119,32 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "model"
 
 
+def module_name(name: str) -> str:
+    """Name the module of a plugin's project."""
+    return "zoo_" + re.sub(r"[^a-z0-9]", "_", name)
+
+
+def distribution_name(name: str) -> str:
+    """Name the distribution of a plugin's project."""
+    return f"zoo-plugin-{name}"
+
+
 def project_files(name: str, yaml: str) -> dict[str, str]:
     """Make the files of a plugin project, by their paths in it."""
     from zoo.declarations.family import Family
+    from zoo.plugins import DISTRIBUTION
+    from zoo.scaffold.schema import described_schema
 
-    module = "zoo_" + re.sub(r"[^a-z0-9]", "_", name)
-    values = {"name": name, "module": module, "version": __version__, "api": API_VERSION}
+    module = module_name(name)
+    values: dict[str, object] = {"name": name, "module": module, "version": __version__, "api": API_VERSION}
+    values |= {"core": DISTRIBUTION, "year": datetime.date.today().year}
     return {
+        ".github/workflows/test.yml": _WORKFLOW.format(**values),
+        "LICENSE": _LICENSE.format(**values),
+        f"{module}/py.typed": "",
         "pyproject.toml": _PYPROJECT.format(**values),
         "README.md": _README.format(**values),
-        "family.schema.json": json.dumps(Family.model_json_schema(), indent=1) + "\n",
+        "family.schema.json": json.dumps(described_schema(Family), indent=1) + "\n",
         f"{module}/__init__.py": _INIT.format(**values),
         f"{module}/{name}.yaml": yaml,
         f"tests/test_{module.removeprefix('zoo_')}.py": _TEST.format(**values),

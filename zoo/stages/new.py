@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,12 @@ from zoo.contracts import Checkpoint
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import UsageError, ZooError
+from zoo.plugins import GROUP
 from zoo.registry import Registry
 from zoo.scaffold import family_yaml, fine_tune_yaml, project_files, slug
 from zoo.scaffold.facts import Facts
 from zoo.scaffold.family import plain
+from zoo.scaffold.project import distribution_name, module_name
 from zoo.stages.locations import HUB, find_source, given_location
 from zoo.stages.resolve import checkpoint_licence, implied
 from zoo.stages.subject import Subject
@@ -37,6 +42,7 @@ def new_family(registry: Registry, name: str, source: str | None, output: Path) 
         raise UsageError(
             f"the family {name!r} is declared by plugin {registry.families[name].plugin!r}; choose another"
         )
+    _require_free(name)
     _require_empty(output)
     facts = read_facts(registry, name, source) if source else Facts(name, f"{name}-7b", name.capitalize())
     files = project_files(name, family_yaml(facts))
@@ -132,6 +138,24 @@ def _template(checkpoint: Checkpoint) -> str | None:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a name: use lower case letters, digits, dots, dashes and underscores")
+
+
+def _require_free(name: str) -> None:
+    """Refuse a name whose plugin, module or distribution would stand before or behind another one.
+
+    Raises:
+        UsageError: which of them is there already.
+    """
+    module, distribution = module_name(name), distribution_name(name)
+    for point in metadata.entry_points(group=GROUP):
+        taken = point.value.partition(":")[0].strip()
+        if point.name == name or taken.partition(".")[0] == module:
+            raise UsageError(f"the plugin {point.name!r} is installed already (module {taken}); choose another name")
+    if importlib.util.find_spec(module) is not None:
+        raise UsageError(f"a module {module!r} is installed already; choose another name")
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        metadata.distribution(distribution)
+        raise UsageError(f"the distribution {distribution!r} is installed already; choose another name")
 
 
 def _require_empty(folder: Path) -> None:
