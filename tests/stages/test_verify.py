@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -52,6 +53,10 @@ def spoil(folder, initializer, change) -> None:
     data = np.memmap(folder / place["location"], dtype, "r+", int(place["offset"]), tuple(tensor.dims))
     data[...] = change(np.array(data))
     data.flush()
+    manifest = json.loads((folder / "zoo.json").read_text())
+    raw = (folder / place["location"]).read_bytes()
+    manifest["files"][place["location"]]["sha256"] = hashlib.sha256(raw).hexdigest()
+    (folder / "zoo.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
