@@ -514,3 +514,9 @@ def test_stop_ids_that_are_not_ids(package, ids) -> None:
     result = run(package, "x", f"--stop-token-ids={ids}")
     assert result.exit_code == 2
     assert "--stop-token-ids takes token ids with commas between them" in result.stderr
+
+
+def test_show_says_how_a_package_is_sampled_in_conversation(sampled) -> None:
+    shown = json.loads(CliRunner().invoke(app, ["show", str(sampled), "--json"]).stdout)["fields"]["sampling"]
+    assert shown["temperature"] == {"value": 3.5, "origin": "generation_config.json"}
+    assert shown["top_p"] == {"value": 1.0, "origin": "default"}

@@ -402,6 +402,58 @@ def _sentencepiece_samples() -> tuple[bytes, ...]:
     return (b"".join(piece(*one) for one in pieces) + trainer,)
 
 
+def _beside_tokenizer(name: str) -> Callable[[bytes], object]:
+    """A file that names tokens beside a tokenizer."""
+
+    def read(raw: bytes) -> object:
+        from tests.tokenizer.made import words
+        from zoo.tokenizer.files import read_files
+        from zoo.tokenizer.resolve import resolve_tokenizer
+
+        files = {"tokenizer.json": json.dumps(words()).encode(), name: raw}
+        beside = read_files(files.get, "ck")
+        return beside.special_tokens(), resolve_tokenizer(files.get, beside)
+
+    return read
+
+
+def _beside_samples() -> tuple[bytes, ...]:
+    token = {"content": "<|x|>", "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    files = (
+        {"added_tokens_decoder": {"11": token}, "eos_token": "<|x|>", "additional_special_tokens": ["<|y|>"]},
+        {"bos_token": token, "pad_token": None, "extra_special_tokens": {"image_token": "<i>"}, "unk_token": "<unk>"},
+    )
+    return tuple(json.dumps(file).encode() for file in files)
+
+
+def _gguf_tokenizer(raw: bytes) -> object:
+    """The metadata of a GGUF file, as JSON."""
+    from zoo_gguf.tokenizer import companions
+
+    from zoo.sources.jsonfile import parse_object
+    from zoo.tokenizer.files import read_files
+    from zoo.tokenizer.resolve import resolve_tokenizer
+
+    files = companions(parse_object(raw, "metadata", duplicates=True), "m.gguf")
+    return resolve_tokenizer(files.get, read_files(files.get, "m.gguf"))
+
+
+def _gguf_samples() -> tuple[bytes, ...]:
+    tokens = {"tokens": ["<unk>", "<s>", "a", "b", "ab", "<0x0A>", "\u2581"], "bos_token_id": 1, "eos_token_id": 1}
+    pairs = {
+        "model": "gpt2",
+        "pre": "qwen2",
+        "token_type": [2, 3, 1, 1, 1, 1, 4],
+        "merges": ["a b"],
+        "add_bos_token": True,
+    }
+    pieces = {"model": "llama", "scores": [0, 0, -2, -3, -1, 0, -4.5], "token_type": [2, 3, 1, 1, 1, 6, 1]}
+    return tuple(
+        json.dumps({f"tokenizer.ggml.{name}": value for name, value in {**tokens, **kind}.items()}).encode()
+        for kind in (pairs, pieces)
+    )
+
+
 def _yaml(raw: bytes) -> object:
     from zoo.declarations.family import Family
     from zoo.yamlfile import Document
@@ -460,6 +512,10 @@ READERS: dict[str, Reader] = {
     "tokenizer-bounds": Reader(own("tokenizer.json"), _bounds, text=True),
     "completion-body": Reader(lambda: (COMPLETION,), _body("CompletionRequest"), text=True),
     "chat-body": Reader(lambda: (CHAT,), _body("ChatRequest"), text=True),
+    "tokenizer-settings": Reader(_beside_samples, _beside_tokenizer("tokenizer_config.json"), text=True),
+    "special-tokens-map": Reader(_beside_samples, _beside_tokenizer("special_tokens_map.json"), text=True),
+    "added-tokens": Reader(lambda: (b'{"<|x|>": 11, "<|y|>": 12}',), _beside_tokenizer("added_tokens.json"), text=True),
+    "gguf-tokenizer": Reader(_gguf_samples, _gguf_tokenizer, text=True),
     "sentencepiece": Reader(_sentencepiece_samples, _sentencepiece),
     "chat-config": Reader(_chat_samples, _chat_folder, text=True),
     "chat-template": Reader(lambda: (TEMPLATE.encode(),), _template),

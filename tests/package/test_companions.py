@@ -99,7 +99,7 @@ def test_more_tokens_than_the_model_are_a_warning(folder, tokenizer, message):
 )
 def test_a_tokenizer_that_cannot_be_read_stops_the_build(folder, raw):
     (folder / "tokenizer.json").write_bytes(raw)
-    with pytest.raises(ZooError, match=r"^ck/tokenizer\.json: ") as caught:
+    with pytest.raises(ZooError, match=r"^ck/tokenizer\.json") as caught:
         collect(folder)
     assert "\n" not in str(caught.value)
 
@@ -127,6 +127,17 @@ def test_a_processors_template_counts_where_the_tokenizer_has_none(folder):
     assert collect(folder)[0]["chat_template.jinja"] == b"processor's"
     (folder / "tokenizer_config.json").write_text('{"chat_template": "own"}')
     assert "chat_template.jinja" not in collect(folder)[0]
+
+
+def test_a_template_for_tools_in_a_folder_of_its_own_joins_the_others(folder):
+    (folder / "chat_template.jinja").write_text("plain")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "old", "bos_token": null}')
+    files, _ = collect(folder)
+    assert "chat_template.jinja" not in files
+    named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}]
+    assert json.loads(files["tokenizer_config.json"]) == {"chat_template": named, "bos_token": None}
 
 
 def test_sampling_that_is_not_applied_is_named(folder):

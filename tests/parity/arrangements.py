@@ -27,6 +27,10 @@ TEMPLATES: dict[str, dict[str, Any]] = {
     "config, with special tokens": {"tokenizer_config.json": {"chat_template": PLAIN}},
     "file": {"chat_template.jinja": CHATML + ASK},
     "file and config": {"chat_template.jinja": PLAIN, "tokenizer_config.json": {"chat_template": CHATML}},
+    "files by name": {
+        "chat_template.jinja": CHATML + ASK, "additional_chat_templates/tool_use.jinja": PLAIN,
+        "tokenizer_config.json": {"chat_template": CHATML},
+    },
     "list": {"tokenizer_config.json": {"chat_template": NAMED}},
     "list without a default": {"tokenizer_config.json": {"chat_template": NAMED[1:]}},
     "config and a processor's": {
@@ -143,6 +147,7 @@ def _tokenizer(folder: Path, drawn: dict[str, Any]) -> int:
 
 def _merge(path: Path, content: Any) -> None:
     if isinstance(content, str):
+        path.parent.mkdir(exist_ok=True)
         path.write_text(content)
         return
     known = json.loads(path.read_text()) if path.exists() else {}

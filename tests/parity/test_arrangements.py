@@ -27,6 +27,8 @@ TALKS = (
      {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "Again?"}],
 )  # fmt: skip
 
+TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}]
+
 
 def check(drawn: dict[str, Any]) -> None:
     folder = Path(tempfile.mkdtemp())
@@ -56,14 +58,14 @@ def compare_texts(engine: Any, tokenizer: Any) -> None:
 
 
 def compare_talks(engine: Any, tokenizer: Any) -> None:
-    for talk in TALKS:
+    for talk, tools in [(talk, tools) for talk in TALKS for tools in (None, TOOLS)]:
         try:
-            wanted = tokenizer.apply_chat_template(talk, add_generation_prompt=True)["input_ids"]
+            wanted = tokenizer.apply_chat_template(talk, tools=tools, add_generation_prompt=True)["input_ids"]
         except ValueError:  # none, or none for a conversation without tools
             with pytest.raises(ZooError, match=r"no chat template|no default one"):
-                engine.encode_chat(talk)
+                engine.encode_chat(talk, tools=tools)
         else:
-            assert engine.encode_chat(talk) == wanted
+            assert engine.encode_chat(talk, tools=tools) == wanted
 
 
 def compare_answers(engine: Any, model: Any, tokenizer: Any) -> None:

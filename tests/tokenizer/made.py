@@ -30,7 +30,9 @@ def write(folder: Path, **files: Any) -> Path:
     for name, content in files.items():
         stem, _, kind = name.rpartition("_")
         text = content if isinstance(content, str) else json.dumps(content)
-        (folder / f"{stem}.{kind}").write_text(text, encoding="utf-8")
+        path = folder / f"{stem}.{kind}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     return folder
 
 

@@ -21,6 +21,14 @@ FOLDERS = {
         {"tokenizer_config_json": {"chat_template": "C"}, "chat_template_jinja": "F"},
         {"default": "F"},
     ),
+    "two files before config": (
+        {
+            "tokenizer_config_json": {"chat_template": "C"},
+            "chat_template_jinja": "F",
+            "additional_chat_templates/tool_use_jinja": "T",
+        },
+        {"default": "F", "tool_use": "T"},
+    ),
     "by name": ({"tokenizer_config_json": {"chat_template": NAMED}}, {"tool_use": "T", "default": "D"}),
     "by name, no default": ({"tokenizer_config_json": {"chat_template": NAMED[:1]}}, {"tool_use": "T"}),
     "processor": ({"chat_template_json": {"chat_template": "P"}}, {"default": "P"}),

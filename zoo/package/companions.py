@@ -12,7 +12,7 @@ from zoo.sources.companions import CONFIG, GENERATION, licences
 from zoo.sources.jsonfile import parse_object
 from zoo.tokenizer.files import ADDED, NAMED, SETTINGS, Companion, TokenizerFiles, read_files
 from zoo.tokenizer.resolve import TOKENIZER, ResolvedTokenizer, resolve_tokenizer
-from zoo.tokenizer.templates import DEFAULT, FILE, chat_templates
+from zoo.tokenizer.templates import DEFAULT, FILE, TOOLS_FILE, chat_templates
 
 COPIED = (NAMED, ADDED)
 
@@ -122,6 +122,11 @@ def _templates(
     elif template is None and beside.settings.get("chat_template") is None:
         wrapped = chat_templates(companion, beside).get(DEFAULT)  # of chat_template.json
         template = wrapped.encode() if wrapped is not None else None
+    if recipe.chat_template is None and companion(TOOLS_FILE) is not None:
+        # Files win over the list, and a package has no folders: the list holds them all.
+        named = chat_templates(companion, beside).items()
+        changed["chat_template"] = [{"name": name, "template": text} for name, text in named]
+        template = None
     if changed:
         settings = f"{json.dumps({**beside.settings, **changed}, indent=2, ensure_ascii=False)}\n".encode()
     if settings is not None:

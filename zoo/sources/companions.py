@@ -16,7 +16,10 @@ TOKENIZER = (
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
+    "additional_chat_templates/tool_use.jinja",
 )
+NESTED = tuple(name for name in TOKENIZER if "/" in name)
+"""Those in folders of their own, which a listing of the checkpoint's folder does not name."""
 GENERATION = "generation_config.json"
 LICENCES = ("LICENSE*", "LICENCE*", "USE_POLICY*", "NOTICE*")
 """Patterns of the texts that must travel with the weights."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.contracts import Stamp, TensorInfo
 from zoo.declarations.base import digest
 from zoo.errors import ZooError
-from zoo.sources.companions import CONFIG, MAX_COMPANION, MAX_CONFIG, chosen
+from zoo.sources.companions import CONFIG, MAX_COMPANION, MAX_CONFIG, NESTED, chosen
 from zoo.sources.jsonfile import read_bytes, read_object
 from zoo.sources.otherkinds import kind_of
 from zoo.sources.weightfiles import absence
@@ -49,7 +49,7 @@ class ConfigOnly:
 
     def companions(self) -> tuple[str, ...]:
         """Name the files beside the configuration that belong to a model, sorted."""
-        return tuple(name for name in chosen(os.listdir(self._folder)) if (self._folder / name).is_file())
+        return tuple(name for name in chosen([*os.listdir(self._folder), *NESTED]) if (self._folder / name).is_file())
 
     def stamps(self) -> dict[str, Stamp]:
         """There are no files of weights."""

@@ -16,7 +16,7 @@ from zoo.declarations.base import digest
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
 from zoo.sources.buffers import is_buffer
-from zoo.sources.companions import CONFIG, MAX_COMPANION, MAX_CONFIG, chosen
+from zoo.sources.companions import CONFIG, MAX_COMPANION, MAX_CONFIG, NESTED, chosen
 from zoo.sources.jsonfile import read_bytes, read_object
 from zoo.sources.safetensors import MAX_HEADER, Header
 from zoo.sources.samples import sampled_digest
@@ -94,7 +94,7 @@ class FolderCheckpoint:
 
     def companions(self) -> tuple[str, ...]:
         """Name the files beside the weights that a build reads or copies, sorted."""
-        return tuple(name for name in chosen(os.listdir(self.folder)) if (self.folder / name).is_file())
+        return tuple(name for name in chosen([*os.listdir(self.folder), *NESTED]) if (self.folder / name).is_file())
 
     def companion(self, name: str) -> bytes | None:
         """Read a file beside the weights, or None."""

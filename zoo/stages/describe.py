@@ -11,6 +11,7 @@ from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import Value
 from zoo.declarations.family import Tokens
 from zoo.errors import ZooError
+from zoo.package.chat_defaults import ChatDefaults
 from zoo.package.folder import read_manifest
 from zoo.package.hashes import stated_contents
 from zoo.package.store import StoredPackage
@@ -193,11 +194,21 @@ def _package(folder: Path) -> Description:
         "architecture": _object(recipe.architecture, "recipe")
         | {"attention": Field(value=recipe.architecture.attention, origin="computed")},
         "tokens": _object(recipe.tokens, "recipe"),
+        "sampling": _sampling(folder),
         "quantizer": _object(recipe.quantizer, "recipe"),
         "target": _object(recipe.target, "recipe"),
         "versions": {name: Field(value=version, origin="zoo.json") for name, version in manifest.versions.items()},
     }
     return Description(model=folder.resolve().name, family=recipe.family, fields=sections)
+
+
+def _sampling(folder: Path) -> dict[str, Field]:
+    """Say how conversations are sampled where nothing else is asked for."""
+    defaults = ChatDefaults.of_package(folder)
+    return {
+        name: Field(value=value, origin="generation_config.json" if name in defaults.fields else "default")
+        for name, value in defaults.with_options().items()
+    }
 
 
 def _checkpoint(registry: Registry, subject: Subject) -> Description:

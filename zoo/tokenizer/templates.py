@@ -1,8 +1,8 @@
 """Chat templates: which ones a checkpoint has, by name.
 
-As transformers finds them: ``chat_template.jinja`` before ``tokenizer_config.json``, whose ``chat_template`` is one
-text or a list with names. ``chat_template.json`` is what its processors of several media read; it counts where a
-tokenizer has no template of its own.
+As transformers finds them: ``chat_template.jinja``, with the one for tools in ``additional_chat_templates``, before
+``tokenizer_config.json``, whose ``chat_template`` is one text or a list with names. ``chat_template.json`` is what its
+processors of several media read; it counts where a tokenizer has no template of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from zoo.tokenizer.files import Companion, TokenizerFiles, require_text
 DEFAULT = "default"
 TOOLS = "tool_use"
 FILE = "chat_template.jinja"
+TOOLS_FILE = f"additional_chat_templates/{TOOLS}.jinja"
 PROCESSOR = "chat_template.json"
 
 
@@ -26,9 +27,9 @@ def chat_templates(companion: Companion, files: TokenizerFiles) -> dict[str, str
     Raises:
         ZooError: a file is not text, or not JSON.
     """
-    own = companion(FILE)
-    if own is not None:
-        return {DEFAULT: require_text(own, f"{files.where}/{FILE}")}
+    own = {name: raw for name, file in ((DEFAULT, FILE), (TOOLS, TOOLS_FILE)) if (raw := companion(file)) is not None}
+    if own:
+        return {name: require_text(raw, f"{files.where}: chat template {name}") for name, raw in own.items()}
     stated = files.settings.get("chat_template")
     if stated is None and (raw := companion(PROCESSOR)) is not None:
         stated = parse_object(raw, f"{files.where}/{PROCESSOR}").get("chat_template")

@@ -132,6 +132,8 @@ class _Vocabulary:
         scores = self._list("scores", float)
         if len(scores) != len(self.tokens):
             raise self._error(f"{len(self.tokens)} tokens, but {len(scores)} scores")
+        if not all(abs(score) < 1e30 for score in scores):  # neither NaN nor infinite
+            raise self._error("scores must be finite numbers")
         unknown, bos, eos = (self.id_of(name) for name in ("unknown", "bos", "eos"))
         return model_file(
             list(zip(self.tokens, scores, self.types, strict=True)),

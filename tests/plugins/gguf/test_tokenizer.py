@@ -164,6 +164,8 @@ def test_a_file_without_a_tokenizer_has_no_files() -> None:
         ({"model": "bert"}, "a tokenizer of the kind 'bert' is not read; known: gpt2, llama"),
         ({"model": "llama"}, "scores is missing or empty"),
         ({"model": "llama", "scores": [0.0]}, "tokens, but 1 scores"),
+        ({"model": "llama", "scores": [float("nan")] * 382}, "scores must be finite numbers"),
+        ({"model": "llama", "scores": [1e39] * 382}, "scores must be finite numbers"),
         ({"tokens": []}, "tokens is missing or empty"),
         ({"tokens": "abc"}, "tokens is missing or empty"),
         ({"tokens": ["a", 3]}, "tokens must hold str alone"),
