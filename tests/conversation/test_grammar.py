@@ -101,3 +101,33 @@ def test_thoughts_may_come_before_a_form(guide, tokenizer, opened) -> None:
 def test_a_tool_that_cannot_be_followed_is_named() -> None:
     with pytest.raises(UsageError, match=r"the tool 'odd': .*itself"):
         GrammarWriter({}).calls(FORMATS["hermes"], [Tool("odd", {"$ref": "http://a"})], True, None, False)
+
+
+def test_markers_that_are_tokens_of_the_vocabulary(tokenizer) -> None:
+    """Families add their markers to the vocabulary as tokens that are not special: a grammar names those by id."""
+    pytest.importorskip("llguidance")
+    from tokenizers import AddedToken
+    from tokenizers import Tokenizer as Library
+
+    library = Library.from_str(tokenizer.to_json())
+    library.add_tokens([AddedToken(text, normalized=False) for text in ("<tool_call>", "</tool_call>", "</think>")])
+    size = library.get_vocab_size()
+    guide = Guide(library.to_str(), size, [2, 6])
+    schemas = {tool.name: tool.parameters for tool in TOOLS}
+    for seed in range(6):
+        writer, chance, ids = GrammarWriter(guide.special), random.Random(seed), []
+        following = guide.compile(writer.calls(FORMATS["hermes"], TOOLS, True, Thinking(), True))
+        while not following.complete and len(ids) < 2000:
+            allowed = following.allowed().nonzero()[0].tolist()
+            if 2 in allowed:
+                break
+            token = chance.choice(allowed)
+            if library.token_to_id("</think>") in allowed:
+                token = library.token_to_id("</think>")
+            following.accept(token)
+            ids.append(token)
+        found = read(library.decode(ids, skip_special_tokens=False), FORMATS["hermes"], tuple(schemas), opened=True,
+                     thinking=Thinking())  # fmt: skip
+        assert found["calls"]
+        for tool, arguments in found["calls"]:
+            jsonschema.validate(arguments, schemas[tool])

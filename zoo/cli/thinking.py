@@ -68,7 +68,7 @@ class Thoughts:
         if schema is None:
             return None
         return engine.guide.compile(
-            GrammarWriter({}).form(Structure("schema", schema), self.thinking, opened), "schema"
+            GrammarWriter(engine.guide.special).form(Structure("schema", schema), self.thinking, opened), "schema"
         )
 
     def reader(self, opened: bool) -> ThoughtReader:

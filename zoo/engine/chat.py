@@ -95,12 +95,20 @@ def cut_after_last(text: str, messages: Sequence[Message]) -> str:
 
 
 def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Copy messages as plain values, whatever objects they were made of; a key that is None is left out."""
+    """Copy messages as plain values, whatever objects they were made of; a key that is None is left out,
+    but for the content beside calls of tools, which some templates ask for."""
     for message in messages:
         known = isinstance(message, Mapping) and isinstance(message.get("role"), str)
         if not known or not ("content" in message or message.get("tool_calls")):
             raise UsageError(f"a message is {{'role': ..., 'content': ...}}, not {str(message)[:100]}")
-    kept = [{key: value for key, value in message.items() if value is not None} for message in messages]
+    kept = [
+        {
+            key: value
+            for key, value in message.items()
+            if value is not None or (key == "content" and "tool_calls" in message)
+        }
+        for message in messages
+    ]
     try:
         plain: list[dict[str, Any]] = json.loads(json.dumps(kept))
     except (TypeError, ValueError) as error:

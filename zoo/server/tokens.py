@@ -75,7 +75,7 @@ class TokenTable:
             message = "this model has no chat template: it is a base model; use /v1/completions"
             raise ApiError(400, message, code="no_chat_template", param="messages")
         self._require_tokenizer("messages")
-        self._check_length(sum(len(one["content"]) for one in messages), limit, "messages")
+        self._check_length(sum(len(message["content"] or "") for message in messages), limit, "messages")
         try:
             worker = None if self._work is None else self._work.worker
             text = self._engine.chat_text(messages, goes_on=goes_on, tools=tools, variables=variables, worker=worker)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 import string
 from collections.abc import Mapping, Sequence
@@ -60,8 +62,9 @@ class Turn:
         self._manners = Manners(tools=manners.tools if self._offer.is_open else None, thinking=manners.thinking)
         variables = self._variables(engine.chat_templates.values(), manners.thinking)
         goes_on = bool(self._body.continue_final_message)
+        messages = as_template_reads(self.messages, "\n".join(engine.chat_templates.values()))
         ids = running.tokens.encode_chat(
-            self.messages, limit, goes_on=goes_on, tools=self._offer.plain(), variables=variables
+            messages, limit, goes_on=goes_on, tools=self._offer.plain(), variables=variables
         )
         self.visible = frozenset(
             token for text, token in _special(engine).items() if any(text in marker for marker in self._manners.markers)
@@ -99,14 +102,14 @@ class Turn:
         engine, manners = running.engine, self._manners
         if self._offer.mode == "required" and manners.tools is not None:
             with structure_errors("tools"):
-                writer = GrammarWriter(_special(engine))
+                writer = GrammarWriter(engine.guide.special)
                 parallel = self._body.parallel_tool_calls is not False
                 grammar = writer.calls(manners.tools, self._offer.tools(), parallel, manners.thinking, self._opened)
                 return engine.guide.compile(grammar, "tool")
         if asked is None:
             return None
         with structure_errors(asked[0]):
-            grammar = GrammarWriter(_special(engine)).form(asked[1], manners.thinking, self._opened)
+            grammar = GrammarWriter(engine.guide.special).form(asked[1], manners.thinking, self._opened)
             return engine.guide.compile(grammar, asked[1].kind)
 
     def reader(self) -> AnswerReader:
@@ -118,6 +121,35 @@ class Turn:
         if self._body.parallel_tool_calls is not False:
             return parts
         return [part for part in parts if part.call == 0]
+
+
+def as_template_reads(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
+    """Write calls of tools as a template reads them.
+
+    Most take arguments as an object, and a call without text as an empty one. Some put arguments together as text, and
+    some ask whether the content is none.
+    """
+    joined, asks = bool(_JOINED.search(template)), bool(_IS_NONE.search(template))
+    return [
+        _call_as_read(message, joined, asks) if message.get("tool_calls") and (joined or asks) else message
+        for message in messages
+    ]
+
+
+_JOINED = re.compile(r"""\barguments['"]?\]?\s*(?:\+|~)""")
+_IS_NONE = re.compile(r"""\bcontent['"]?\]?\s+is\s+none\b""")
+
+
+def _call_as_read(message: dict[str, Any], joined: bool, asks: bool) -> dict[str, Any]:
+    calls = message["tool_calls"]
+    if joined:
+        calls = [{**call, "function": {**call["function"], "arguments": _as_text(call)}} for call in calls]
+    return {**message, "tool_calls": calls, "content": message["content"] or (None if asks else "")}
+
+
+def _as_text(call: dict[str, Any]) -> str:
+    arguments = call["function"]["arguments"]
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 def _special(engine: ServedEngine) -> dict[str, int]:

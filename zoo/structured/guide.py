@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,12 +44,23 @@ class Guide:
         from llguidance import LLParserLimits, LLTokenizer
 
         self._vocab_size = vocab_size
+        added = json.loads(tokenizer).get("added_tokens") or []
+        self._added = {str(token["content"]): int(token["id"]) for token in added if token["id"] < vocab_size}
         self._ends = sorted(end for end in ends if end < vocab_size)
         self._limits: Any = LLParserLimits(**LIMITS)
         try:
             self._library: Any = LLTokenizer(tokenizer, n_vocab=vocab_size, eos_token=self._ends or None)
         except Exception as error:  # it raises bare exceptions
             raise ZooError(f"structured output cannot use this tokenizer: {_first_line(error)}") from None
+
+    @cached_property
+    def special(self) -> dict[str, int]:
+        """Added tokens that stand for no text in a grammar, special or not to the tokenizer: text → id.
+
+        A grammar names them by id; written out as text, they would be spelled by other tokens.
+        """
+        library = self._library
+        return {text: token for text, token in self._added.items() if library.is_special_token(token)}
 
     def follow(self, structure: Structure) -> Following:
         """Make the constraint of an answer of some form.
