@@ -24,7 +24,7 @@ def test_it_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     done = CliRunner().invoke(app, ["catalog", "-o", str(tmp_path)])
     assert done.exit_code == 1
-    assert "no catalog" in done.stderr
+    assert "not a catalog" in done.stderr
     assert "Traceback" not in done.output
 
 

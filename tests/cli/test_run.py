@@ -191,7 +191,7 @@ def test_stop_strings_end_it(package, engine) -> None:
         (["--top-p", "1.5"], "top-p must be above 0"),
         (["--top-p", "nan"], "top-p must be above 0"),
         (["--top-k", "-3"], "top-k must be 0"),
-        (["--repetition-penalty", "0"], "repetition penalty must be above 0"),
+        (["--repetition-penalty", "0"], "repetition penalty must be between 0.01 and 100.0"),
         (["--max-new-tokens", "0"], "--max-new-tokens must be 1 or more"),
         (["--max-new-tokens", "many"], "--max-new-tokens"),
         (["--seed", "-1"], "seed must be 0 or more"),

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zoo.cli.output import print_json
 from zoo.cli.thinking import ThoughtReader, Thoughts
-from zoo.contracts import OWN_ENGINE
-from zoo.engine.options import read_options
 
 if TYPE_CHECKING:
     from zoo.contracts import Answer, Engine
@@ -56,11 +54,15 @@ class Answers:
         self, prompt: str | Sequence[int] | None, messages: Sequence[Mapping[str, Any]] | None
     ) -> tuple[Answer, ThoughtReader]:
         """Ask for an answer; a conversation goes on with what was computed of it, and may begin with thoughts."""
+        from zoo.contracts import OWN_ENGINE
+
         thoughts = self.thoughts
         if messages is None:
             return self.engine.stream(prompt, **self.options), Thoughts().reader(False)  # text has none
         if self.engine.name != OWN_ENGINE:  # what a prompt begins with is its own matter
             return self.engine.stream(messages=messages, continued=True, **self.options), thoughts.reader(False)
+        from zoo.engine.options import read_options
+
         engine = cast("OrtEngine", self.engine)
         ids = engine.check_prompt(thoughts.encode(engine, messages))
         opened = thoughts.opened(engine, ids)

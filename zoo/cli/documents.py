@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from zoo.cli.output import echo, print_json
-from zoo.toolchain import ToolCommand
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
     from zoo.stages.resolve import Resolved
+    from zoo.toolchain import ToolCommand
 
 
 def build_documents(

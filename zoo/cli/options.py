@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from zoo.declarations.base import Value
 from zoo.errors import UsageError
 
 GIVEN = "zoo.target_options"
@@ -70,6 +69,7 @@ class EngineCommand(TargetCommand):
 
     def options_of(self, target: str) -> type[BaseModel]:
         """Get the options model of the named engine."""
+        from zoo.declarations.base import Value
         from zoo.plugins import host
         from zoo.stages.opening import engine_names
         from zoo.stages.serve_elsewhere import engine, server_names

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo.conversation.grammar import GrammarWriter
-from zoo.conversation.reader import AnswerReader
 from zoo.errors import UsageError
-from zoo.structured import Structure
 
 if TYPE_CHECKING:
     from zoo.contracts import Engine, ServedEngine
     from zoo.contracts.constraint import Constraint
+    from zoo.conversation.reader import AnswerReader
     from zoo.declarations.conversation import Thinking
 
 TAIL = 32
@@ -67,12 +65,17 @@ class Thoughts:
         """Say what the answer may be: JSON by a schema, after thoughts; None for anything."""
         if schema is None:
             return None
+        from zoo.conversation.grammar import GrammarWriter
+        from zoo.structured import Structure
+
         return engine.guide.compile(
             GrammarWriter(engine.guide.special).form(Structure("schema", schema), self.thinking, opened), "schema"
         )
 
     def reader(self, opened: bool) -> ThoughtReader:
         """Make what takes one answer apart."""
+        from zoo.conversation.reader import AnswerReader
+
         return ThoughtReader(AnswerReader(self.thinking, opened, None), self.show)
 
 
