@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from zoo import plugins
@@ -127,5 +130,21 @@ def test_a_target_that_lacks_what_it_must_state_is_one_line(install_plugin) -> N
         runnable = False
     """
     install_plugin("old", source)
-    with pytest.raises(ZooError, match=r"^target 'old' \(plugin_old:Old\) does not state Options, engines$"):
+    with pytest.raises(ZooError, match=r"^target 'old' \(plugin_old:Old\) does not state Options, engines, check$"):
         plugins.host().registry.target("old")
+
+
+def test_a_quantizer_of_an_earlier_contract_is_named(monkeypatch) -> None:
+    """One that says ``storage`` and packs for one kernel, as quantizers once did."""
+
+    class Old:
+        Options, precisions, needs_activations = None, ("int8",), False
+
+        def storage(self, parameter): ...
+
+        def quantize(self, parameter, slab, out, activations=None): ...
+
+    monkeypatch.setitem(sys.modules, "plugin_old", SimpleNamespace(Old=Old))
+    registry = Registry(quantizers={"old": "plugin_old:Old"})
+    with pytest.raises(ZooError, match=r"^quantizer 'old' \(plugin_old:Old\) does not offer scheme$"):
+        registry.quantizer("old")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -221,7 +222,7 @@ class DeclaredModel:
         return declared.parent / path
 
 
-OF_WEIGHTS = frozenset({"head_multiple", "view", "encoding"})
+OF_WEIGHTS = frozenset({"head_multiple", "view", "encoding", "place", "headers", "files"})
 """What a target states only where it takes weights."""
 
 
@@ -302,8 +303,17 @@ class Registry:
         return cast("ArchitecturePart", self._part("architecture", self.architectures, name)())
 
     def quantizer(self, name: str) -> type[Quantizer]:
-        """Get the quantizer class of this name, imported on first use."""
-        return cast("type[Quantizer]", self._part("quantizer", self.quantizers, name))
+        """Get the quantizer class of this name, imported on first use.
+
+        Raises:
+            ZooError: it cannot be imported, or lacks what a quantizer offers.
+        """
+        from zoo.contracts.quantizer import Quantizer
+
+        part = self._part("quantizer", self.quantizers, name)
+        if lacking := _lacking(Quantizer, part):
+            raise ZooError(f"quantizer {name!r} ({self.quantizers[name]}) does not offer {', '.join(lacking)}")
+        return cast("type[Quantizer]", part)
 
     def target(self, name: str) -> Target:
         """Get the target part of this name, imported on first use.
@@ -314,7 +324,7 @@ class Registry:
         from zoo.contracts.target import Target
 
         part = self._part("target", self.targets, name)
-        lacking = [member for member in Target.__annotations__ if not hasattr(part, member)]
+        lacking = _lacking(Target, part)
         if not getattr(part, "needs_weights", True):
             lacking = [member for member in lacking if member not in OF_WEIGHTS]
         if lacking:
@@ -342,3 +352,10 @@ class Registry:
                     f"{kind} {name!r} ({key}) cannot be imported: {type(error).__name__}: {error}"
                 ) from error
         return self._parts[key]
+
+
+def _lacking(protocol: type, part: object) -> list[str]:
+    """List what a class lacks of what its contract names: values of the class, and methods."""
+    values = [name for name, kind in protocol.__annotations__.items() if str(kind).startswith("ClassVar")]
+    methods = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and name[0] != "_"]
+    return [name for name in (*values, *methods) if not hasattr(part, name)]

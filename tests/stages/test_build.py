@@ -218,5 +218,6 @@ def test_zoo_json_holds_no_path_and_no_time(tmp_path):
     text = (package.path / "zoo.json").read_text()
     assert str(tmp_path) not in text
     assert set(json.loads(text)) == {
-        "format_version", "recipe", "recipe_hash", "parameters", "bits_per_weight", "files", "inputs", "versions",
+        "format_version", "recipe", "recipe_hash", "parameters", "bits_per_weight", "files", "inputs", "memory",
+        "versions",
     }  # fmt: skip
