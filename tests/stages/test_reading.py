@@ -268,6 +268,14 @@ def test_a_multimodal_checkpoint_is_refused_with_help(weights, tmp_path, key):
         plan(folder)
 
 
+@pytest.mark.parametrize("tower", ["vision_tower.", "model.visual.", "multi_modal_projector."])
+def test_towers_beside_a_language_model_are_refused_with_help(weights, tmp_path, tower):
+    folder = write(tmp_path / "ck", weights[0] | {f"{tower}linear.weight": torch.ones(4, 4)}, weights[1])
+    with pytest.raises(ZooError, match=rf"a multimodal checkpoint .*--allow-unused '{tower}\*' leaves the rest out"):
+        plan(folder)
+    assert plan(folder, allow_unused=[f"{tower}*"]).parameters
+
+
 def test_all_names_of_one_checkpoint_are_read_whatever_is_left_out(weights, tmp_path):
     """A prefix, a tied head under the head's name and an extra layer together."""
     tensors = {name.removeprefix("model."): value for name, value in weights[0].items() if name != EMBED}

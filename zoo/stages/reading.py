@@ -30,6 +30,8 @@ MULTIMODAL = ("vision_config", "audio_config", "mm_vision_tower", "vision_tower"
 _QUANTIZED = ("quantization_config", "quantization")
 """Keys of a ``config.json`` that say how its weights are quantized."""
 _LAYER = re.compile(r"(.*\blayers\.(\d+))\.")
+_TOWER = re.compile(r"(model\.)?(vision_tower|vision_model|visual|audio_tower|multi_modal_projector|mm_projector)\.")
+"""What sees or hears, beside a language model."""
 _EXTRA = re.compile(r"(model\.)?mtp\.")
 """Modules that predict further tokens, where they stand outside the layers."""
 
@@ -83,6 +85,9 @@ def as_meant(
 
     Returns:
         The numbers, untied where the checkpoint's head is one of its own, and the checkpoint.
+
+    Raises:
+        ZooError: it holds more than a language model.
     """
     tensors = checkpoint.tensors
     arch, names = _tied(part, arch, checkpoint, _finder(tensors), read=read)
@@ -93,6 +98,13 @@ def as_meant(
         if not unused:
             log.warning("%s: --allow-unused %s matches no tensor that is unused", checkpoint.name, pattern)
         hidden |= unused
+    for name in sorted(tensors):
+        tower = _TOWER.match(name)
+        if tower and name not in taken | hidden:
+            raise ZooError(
+                f"{checkpoint.name}: a multimodal checkpoint (tensor {name!r}), of which the language model alone is "
+                f"computed; save that by itself, or --allow-unused '{tower[0]}*' leaves the rest out"
+            )
     left = {name: name for name in tensors if name not in taken | hidden and not is_buffer(name)}
     if not hidden and all(name == there for name, there in names.items()):
         return arch, checkpoint
