@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.builds import architecture, make_recipe, registry, write_checkpoint, write_safetensors
+from tests.fuzz import datafiles
 from zoo.errors import ZooError
 from zoo.plugins import host
 from zoo.sources.folder import open_folder
@@ -522,4 +523,10 @@ READERS: dict[str, Reader] = {
     "family-yaml": Reader(lambda: (FAMILY,), _yaml),
     "manifest": Reader(lambda: (_manifest_sample(),), _manifest, text=True),
     "onnx": Reader(_onnx_samples, _onnx),
+    "dataset-jsonl": Reader(lambda: (datafiles.LINE,), datafiles.dataset(room, "x.jsonl")),
+    "dataset-csv": Reader(lambda: (datafiles.TABLE,), datafiles.dataset(room, "x.csv")),
+    "dataset-gzip": Reader(datafiles.packed, datafiles.dataset(room, "x.jsonl.gz")),
+    "dataset-zip": Reader(datafiles.archived, datafiles.dataset(room, "x.zip")),
+    "evaluation-zip": Reader(datafiles.archived, datafiles.archive(room)),
+    "publication-step": Reader(datafiles.steps, datafiles.staging(room), text=True),
 }  # fmt: skip
