@@ -371,7 +371,7 @@ def main() -> None:
             series.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
         rows = hardships(room / "hardships")
-    versions = {one: version(one) for one in ("zoo-framework", "numpy", "onnx")}
+    versions = {one: version(one) for one in ("model-zoo-framework", "numpy", "onnx")}
     result = {"kind": "reliability", "date": date.today().isoformat(), "machine": machine.describe(),
               "versions": versions, "seed": args.seed, "series": series, "hardships": rows}  # fmt: skip
     print(json.dumps(result, indent=1))

@@ -43,9 +43,9 @@ FUZZ = """\
 
 `tests/fuzz` holds one list of readers: safetensors files and headers, index files, `config.json`,
 `generation_config.json`, the tokenizer's files, chat templates, `.bin` archives and the pickle in them, family YAML,
-`zoo.json`, ONNX graphs, requests, datasets plain, compressed and archived, the steps of a publication. Each must end in a
-value or in one line, within 5 seconds, and open no file outside its folder. The test suite gives each 60 spoiled files,
-always the same ones. For longer, with memory limited to 2 GB:
+`zoo.json`, ONNX graphs, requests, datasets plain, compressed and archived, the steps of a publication. Each must end in
+a value or in one line, within 5 seconds, and open no file outside its folder. The test suite gives each 60 spoiled
+files, always the same ones. For longer, with memory limited to 2 GB:
 
     python -m tests.fuzz.run --seconds 60 --seed 1 [READER ...]
     python -m tests.fuzz.run --atheris --seconds 60 safetensors      # steered by coverage, where atheris is installed

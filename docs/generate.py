@@ -27,7 +27,7 @@ def install_bundled(folder: str) -> list[str]:
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     points = project["entry-points"]["zoo"]
-    info = Path(folder) / f"zoo_framework-{project['version']}.dist-info"
+    info = Path(folder) / f"model_zoo_framework-{project['version']}.dist-info"
     info.mkdir()
     metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     (info / "METADATA").write_text(metadata, encoding="utf-8")

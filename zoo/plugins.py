@@ -25,7 +25,7 @@ from zoo.registration import Collected
 from zoo.registry import Registry, UnknownBase
 from zoo.terminal import one_line
 
-DISTRIBUTION = "zoo-framework"
+DISTRIBUTION = "model-zoo-framework"
 
 
 class PluginError(ZooError):

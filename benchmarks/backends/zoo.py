@@ -28,9 +28,9 @@ def logits(site: Site, package: Path, tokens: str, out: str) -> list[str]:
 
 ZOO = Backend(
     name="zoo",
-    distribution="zoo-framework",
+    distribution="model-zoo-framework",
     formats={"int8": "int8, default block", "int4": "int4, default block", "fp16": "fp16", "fp32": "fp32"},
-    versions=("zoo-framework", "onnxruntime", "numpy"),
+    versions=("model-zoo-framework", "onnxruntime", "numpy"),
     build=build,
     run=run,
     logits=logits,

@@ -179,7 +179,7 @@ def test_what_is_not_installed(package, monkeypatch) -> None:
     )
     result = run(package)
     assert result.exit_code == 1
-    assert "pip install 'zoo-framework[serve]'" in result.stderr
+    assert "pip install 'model-zoo-framework[serve]'" in result.stderr
 
 
 def test_an_address_that_others_reach_is_pointed_out(start, package, tmp_path) -> None:

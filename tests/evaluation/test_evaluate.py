@@ -219,7 +219,7 @@ def test_the_extra_is_named_where_it_is_missing(fp32: Path, tmp_path: Path, monk
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "lm_eval" else found(name, *rest)
     )
-    with pytest.raises(ZooError, match=r"pip install 'zoo-framework\[eval\]'"):
+    with pytest.raises(ZooError, match=r"pip install 'model-zoo-framework\[eval\]'"):
         evaluate(registry(choice_task(tmp_path, questions(2))), Request(str(fp32), ["quiz"]))
 
 

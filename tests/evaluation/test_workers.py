@@ -108,7 +108,7 @@ def test_processes_give_what_one_gives_though_one_is_killed(fp32: Path, tmp_path
 def test_a_cluster_gives_what_one_process_gives_though_a_node_is_lost(
     fp32: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'zoo-framework[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'model-zoo-framework[ray]'")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
@@ -145,5 +145,5 @@ def test_ray_is_named_where_it_is_missing(fp32: Path, monkeypatch: pytest.Monkey
 
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else found(name, *rest))
-    with pytest.raises(ZooError, match=r"pip install 'zoo-framework\[ray\]'"):
+    with pytest.raises(ZooError, match=r"pip install 'model-zoo-framework\[ray\]'"):
         make_scorer(Opener(fp32), "0" * 64, "ray://auto")

@@ -163,7 +163,7 @@ def test_without_torch_it_says_what_to_install(model, text, tmp_path, monkeypatc
     monkeypatch.setattr(builtins, "__import__", refuse)
     code, message = attempt(model, tmp_path, "--calibration", text, "--samples", 4, "--sequence-length", 9)
     assert code == 1
-    assert "pip install 'zoo-framework[calibrate]'" in message
+    assert "pip install 'model-zoo-framework[calibrate]'" in message
 
 
 def test_kept_layers_are_stored_as_asked(model, text, tmp_path):

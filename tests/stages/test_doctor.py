@@ -312,3 +312,25 @@ def test_a_broken_rule_is_no_finding_but_an_error(roomy, tmp_path, monkeypatch, 
     family(tmp_path, monkeypatch, family_yaml() + "targets: {vamc: {tp: 3}}\n")
     with pytest.raises(ZooError, match="does not divide the 4 attention heads"):
         look("example-1b", "vamc")
+
+
+@pytest.mark.parametrize("brings", ["the command zoo", "the package zoo", "the command zoo and the package zoo"])
+def test_another_distribution_with_a_zoo_of_its_own_is_named(tmp_path, monkeypatch, brings) -> None:
+    info = tmp_path / "site" / "zoo_framework-0.2.8.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo-framework\nVersion: 0.2.8\n")
+    if "command" in brings:
+        (info / "entry_points.txt").write_text("[console_scripts]\nzoo = theirs:main\n")
+    (info / "RECORD").write_text("zoo/__init__.py,,\n" if "package" in brings else "zoology/__init__.py,,\n")
+    before = list(software.other_owners())
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    (found,) = [one for one in software.other_owners() if one not in before]
+    assert (found.subject, found.status) == ("zoo-framework", "warning")
+    assert found.found == f"0.2.8 brings {brings} of its own"
+    assert found.mend == "pip uninstall zoo-framework && pip install --force-reinstall --no-deps model-zoo-framework"
+
+
+def test_an_installation_under_no_name_is_said(monkeypatch) -> None:
+    monkeypatch.setattr(software, "DISTRIBUTION", "no-such-distribution")
+    found = [one for one in software.python_and_packages() if one.subject == "no-such-distribution"]
+    assert [one.status for one in found] == ["warning"]

@@ -27,7 +27,7 @@ def require_torch() -> Any:
         import torch
     except ImportError:
         raise ZooError(
-            "calibration computes with torch, which is not installed: pip install 'zoo-framework[calibrate]'"
+            "calibration computes with torch, which is not installed: pip install 'model-zoo-framework[calibrate]'"
         ) from None
     return torch
 

@@ -16,7 +16,9 @@ def require_harness() -> None:
         ZooError: it is not installed; the message gives the command.
     """
     if importlib.util.find_spec("lm_eval") is None:
-        raise ZooError("zoo eval scores with lm-evaluation-harness; install it: pip install 'zoo-framework[eval]'")
+        raise ZooError(
+            "zoo eval scores with lm-evaluation-harness; install it: pip install 'model-zoo-framework[eval]'"
+        )
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported, which the harness does
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # what it warns of is checked before
     import datasets

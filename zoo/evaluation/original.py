@@ -28,7 +28,7 @@ def require_original() -> None:
     if missing:
         raise ZooError(
             f"--against hf computes with the harness' own model, which needs {' and '.join(missing)}; "
-            "install: pip install 'zoo-framework[verify]' 'lm_eval[hf]'"
+            "install: pip install 'model-zoo-framework[verify]' 'lm_eval[hf]'"
         )
 
 

@@ -28,7 +28,9 @@ class RayCrew:
             ZooError: Ray is not installed, or there is no such cluster.
         """
         if importlib.util.find_spec("ray") is None:
-            raise ZooError("--workers ray://… computes on a Ray cluster; install Ray: pip install 'zoo-framework[ray]'")
+            raise ZooError(
+                "--workers ray://… computes on a Ray cluster; install Ray: pip install 'model-zoo-framework[ray]'"
+            )
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray would warn of otherwise
         import ray
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from zoo.registry import Registry
 
-_TOOLS = ("zoo-framework", "numpy", "onnx", "onnxruntime")
+_TOOLS = ("model-zoo-framework", "numpy", "onnx", "onnxruntime")
 
 
 def build(

@@ -81,7 +81,7 @@ def write_documents(resolved: Resolved, output: Path, registry: Registry, *, for
                 name: FileRecord(size=len(raw), sha256=hashlib.sha256(raw).hexdigest())
                 for name, raw in sorted(files.items())
             },
-            versions={"python": platform.python_version(), "zoo-framework": __version__},
+            versions={"python": platform.python_version(), "model-zoo-framework": __version__},
         )
         before, staging = standing(output), make_staging(output)
         for name, raw in files.items():

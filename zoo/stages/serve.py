@@ -210,5 +210,6 @@ def require_server() -> None:
     for name in ("fastapi", "uvicorn", "prometheus_client"):
         if importlib.util.find_spec(name) is None:
             raise ZooError(
-                f"serving needs {name}, which is not installed; install it with: pip install 'zoo-framework[serve]'"
+                f"serving needs {name}, which is not installed; install it with: "
+                "pip install 'model-zoo-framework[serve]'"
             )

@@ -39,7 +39,7 @@ class Guide:
         if importlib.util.find_spec("llguidance") is None:
             raise ZooError(
                 "structured output needs llguidance, which is not installed; "
-                "install it with: pip install 'zoo-framework[structured]'"
+                "install it with: pip install 'model-zoo-framework[structured]'"
             )
         from llguidance import LLParserLimits, LLTokenizer
 

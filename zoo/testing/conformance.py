@@ -124,8 +124,10 @@ def _reference(case: Case, ids: list[int]) -> Any:
     """The logits of every position, (tokens, vocabulary): by ``REFERENCE`` of the test file, else by transformers."""
     if case.reference is not None:
         return case.reference(case.checkpoint, ids)
-    torch = pytest.importorskip("torch", reason="parity needs `pip install 'zoo-framework[verify]'`")
-    transformers = pytest.importorskip("transformers", reason="parity needs `pip install 'zoo-framework[verify]'`")
+    torch = pytest.importorskip("torch", reason="parity needs `pip install 'model-zoo-framework[verify]'`")
+    transformers = pytest.importorskip(
+        "transformers", reason="parity needs `pip install 'model-zoo-framework[verify]'`"
+    )
     part, checkpoint = case.registry.architecture(case.arch.type), case.resolve().checkpoint
     assert checkpoint is not None
     from zoo.contracts import InTransformers

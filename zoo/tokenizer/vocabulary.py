@@ -37,8 +37,9 @@ def convert(companion: Companion, files: TokenizerFiles) -> tuple[bytes, dict[st
         from transformers import AutoTokenizer
     except ImportError:
         raise ZooError(
-            f"{where} are converted by transformers, which is not installed: pip install 'zoo-framework[verify]', or "
-            "bring a tokenizer.json (AutoTokenizer.from_pretrained(...).save_pretrained writes one)"
+            f"{where} are converted by transformers, which is not installed: pip install "
+            "'model-zoo-framework[verify]', or bring a tokenizer.json "
+            "(AutoTokenizer.from_pretrained(...).save_pretrained writes one)"
         ) from None
     with tempfile.TemporaryDirectory(prefix="zoo-tokenizer-") as folder:
         for name, raw in {VOCAB: vocab, MERGES: merges, **_beside(companion, files)}.items():

@@ -41,7 +41,8 @@ def require_reference() -> None:
         import transformers
     except ImportError as error:
         raise ZooError(
-            f"the reference needs {error.name}, which is not installed; install it with: pip install '.[verify]'"
+            f"the reference needs {error.name}, which is not installed; install it with: "
+            "pip install 'model-zoo-framework[verify]'"
         ) from None
     logging: Any = transformers.logging
     logging.set_verbosity_error()

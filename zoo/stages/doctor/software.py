@@ -17,6 +17,9 @@ from zoo.stages.doctor.findings import Finding
 from zoo.toolchain import DocumentTarget, Tool
 
 MINIMUM_PYTHON = (3, 11)
+COMMAND = "zoo"
+_FILES = re.compile(rf"^{COMMAND}/", re.MULTILINE)
+"""A file of a package of that name, in a distribution's list of files."""
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 _PATIENCE = 20
 """Seconds that a tool has to say its version."""
@@ -41,7 +44,14 @@ def python_and_packages() -> Iterator[Finding]:
         yield Finding(check="python", subject="python", status="missing", found=f"{version}, needs {wanted}", mend=mend)
     from packaging.requirements import Requirement
 
-    for text in metadata.requires(DISTRIBUTION) or []:
+    yield from other_owners()
+    try:
+        requirements = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        mend = f"in the environment of this zoo: pip install {DISTRIBUTION}"
+        yield Finding(check="package", subject=DISTRIBUTION, status="warning", found="not installed as such", mend=mend)
+        return
+    for text in requirements:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -54,6 +64,30 @@ def python_and_packages() -> Iterator[Finding]:
             yield Finding(check="package", subject=subject, status="missing", found=there, mend=mend)
         else:
             yield Finding(check="package", subject=subject, status="ok", found=found)
+
+
+def other_owners() -> Iterator[Finding]:
+    """Find distributions of other projects that bring a command or a package called ``zoo`` of their own.
+
+    One that is installed over this one replaces its files, and one that this one is installed over loses its own.
+    """
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"] or "a distribution without a name"
+        if name.lower().replace("_", "-") == DISTRIBUTION:
+            continue
+        taken = []
+        if any(point.group == "console_scripts" and point.name == COMMAND for point in distribution.entry_points):
+            taken.append(f"the command {COMMAND}")
+        if _FILES.search(distribution.read_text("RECORD") or ""):
+            taken.append(f"the package {COMMAND}")
+        if taken:
+            yield Finding(
+                check="package",
+                subject=name,
+                status="warning",
+                found=f"{distribution.version} brings {' and '.join(taken)} of its own",
+                mend=f"pip uninstall {name} && pip install --force-reinstall --no-deps {DISTRIBUTION}",
+            )
 
 
 def tested_versions(tested: Mapping[str, str], model: str) -> Iterator[Finding]:
