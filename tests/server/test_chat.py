@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 import zoo_tiny
@@ -124,6 +125,38 @@ def test_a_base_model_has_no_chat(tmp_path: Path) -> None:
         with pytest.raises(openai.BadRequestError, match="base model; use /v1/completions"):
             ask(client, model=model.id)
         assert client.completions.create(model=model.id, prompt="Once", max_tokens=2).usage.prompt_tokens > 0
+
+
+def test_a_conversation_is_sampled_as_the_authors_say(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "ck"
+    shutil.copytree(Path(zoo_tiny.__file__).parent / "checkpoint", checkpoint)
+    stated = {"eos_token_id": [2, 6], "bos_token_id": 1, "do_sample": True, "temperature": 4.0, "top_k": 1}
+    (checkpoint / "generation_config.json").write_text(json.dumps(stated))
+    package = zoo.build(str(checkpoint), "fp32", output=tmp_path / "package").path
+    engine = zoo.open(package)
+    greedy = engine.generate(messages=MESSAGES, max_new_tokens=12).text
+    with serving([package]) as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+        def say(**options: Any) -> str:
+            given = {"model": "ck", "messages": MESSAGES, "max_tokens": 12, **options}
+            return client.chat.completions.create(**given).choices[0].message.content
+
+        assert say() == greedy  # the one likeliest token, at any temperature
+        wild = {say(seed=seed, extra_body={"top_k": 0}) for seed in range(3)}
+        assert wild != {greedy}
+        assert say(temperature=0, extra_body={"top_k": 0}) == greedy
+        plain = {"model": "ck", "prompt": "Once", "max_tokens": 12, "seed": 1}
+        texts = {client.completions.create(**{**plain, "seed": seed}).choices[0].text for seed in range(3)}
+        assert len(texts) > 1  # a completion is no conversation
+        card = httpx2.get(f"{server.url}/zoo/models/ck").json()
+        assert card["sampling"] == {
+            "temperature": 4.0,
+            "top_k": 1,
+            "top_p": 1.0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+        }
 
 
 def test_without_a_tokenizer_ids_go_in_and_no_text_comes_out(tmp_path: Path) -> None:
