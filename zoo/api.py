@@ -89,7 +89,7 @@ def build(
     from zoo.stages import pipeline
 
     registry = host().registry
-    pinned = _pin(model, precision, choices, data, device=device)
+    pinned = _pin(model, precision, choices, data, device=device, warn=warn)
     folder = None if output is None else Path(output)
     return pipeline.build(
         registry, pinned, folder, device=device, threads=threads, force=force, progress=progress, warn=warn
@@ -293,6 +293,7 @@ def _pin(
     *,
     device: str = "cpu",
     planning: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> Pinned:
     """Decide everything that a call leaves open."""
     from zoo.stages.pipeline import pin
@@ -304,4 +305,5 @@ def _pin(
         name: str(value) if isinstance(value, Path) else value for name, value in choices.items() if value is not None
     }
     folder = None if data is None else Path(data)
-    return pin(host().registry, Request(str(model), precision, **given), data=folder, device=device, planning=planning)
+    request = Request(str(model), precision, **given)
+    return pin(host().registry, request, data=folder, device=device, planning=planning, warn=warn)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
+import threading
 from pathlib import Path
 
 from typer.testing import CliRunner
 
 import zoo
+from tests.checkpoints import make_checkpoint
 from zoo.cli import app
 from zoo.plugins import host
 from zoo.stages import pipeline
@@ -54,3 +57,18 @@ def test_what_is_pinned_is_built_and_found_again(tmp_path) -> None:
     assert (first.already_built, again.already_built) == (False, True)
     assert first.package.manifest == again.package.manifest
     assert not lines
+
+
+def test_warnings_go_to_whoever_asks_for_them(tmp_path) -> None:
+    make_checkpoint(tmp_path / "mine", max_position_embeddings=128)
+    lines: list[str] = []
+    zoo.build(tmp_path / "mine", "fp32", output=tmp_path / "a", warn=lines.append)
+    assert any("no tokenizer" in line for line in lines)
+    with pipeline.told(lines.append):
+        logging.getLogger("zoo").warning("%s: said", "in the block")
+        other = threading.Thread(target=logging.getLogger("zoo").warning, args=("of another thread",))
+        other.start()
+        other.join()
+    assert lines[-1] == "in the block: said"
+    logging.getLogger("zoo").warning("after it")
+    assert lines[-1] == "in the block: said"

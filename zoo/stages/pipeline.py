@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +66,7 @@ def pin(
     device: str = "cpu",
     planning: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Pinned:
     """Decide everything that a request leaves open.
 
@@ -71,15 +75,46 @@ def pin(
         device: where weights are measured for ``--mixed auto``, ``cpu`` or ``cuda``.
         planning: read headers only; weights that are not on this machine stay where they are.
         progress: called with how many of how many passes of that measurement are done.
+        warn: called with each line worth showing; by default they are logged.
 
     Raises:
         UsageError: an unknown name or a value out of range.
         ZooError: the weights or the data are not there, or contradict the declaration.
     """
-    resolved = resolve(registry, request, headers_only=planning)
-    resolved, tokens = calibrated(registry, request, resolved, data=data, planning=planning)
-    resolved, choice = mixed(registry, request, resolved, tokens, device=device, planning=planning, progress=progress)
+    with told(warn):
+        resolved = resolve(registry, request, headers_only=planning)
+        resolved, tokens = calibrated(registry, request, resolved, data=data, planning=planning)
+        resolved, choice = mixed(
+            registry, request, resolved, tokens, device=device, planning=planning, progress=progress
+        )
     return Pinned(resolved, tokens, choice)
+
+
+class _Teller(logging.Handler):
+    """Hands warnings of one thread to whoever asked for them."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._warn, self._thread = warn, threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a warning over."""
+        if record.thread == self._thread:
+            self._warn(record.getMessage())
+
+
+@contextlib.contextmanager
+def told(warn: Callable[[str], None] | None) -> Iterator[None]:
+    """Hand what the stages inside warn of to ``warn``; None leaves it to the log alone."""
+    if warn is None:
+        yield
+        return
+    logger, teller = logging.getLogger("zoo"), _Teller(warn)
+    logger.addHandler(teller)
+    try:
+        yield
+    finally:
+        logger.removeHandler(teller)
 
 
 def plan(registry: Registry, pinned: Pinned, output: Path | None = None, *, threads: int | None = None) -> Plan:
