@@ -42,12 +42,12 @@ NUMBERS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def load(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+def load(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, path.stem, module)
+    monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
     return module
 
@@ -57,15 +57,16 @@ def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files of the guide, its module imported."""
     for block in blocks(GUIDE):
         if block.file is not None:
+            (tmp_path / block.file).parent.mkdir(exist_ok=True)
             (tmp_path / block.file).write_text(block.text, encoding="utf-8")
-    load(tmp_path / "zoo_parallel.py", monkeypatch)
+    load("zoo_parallel", tmp_path / "zoo_parallel" / "__init__.py", monkeypatch)
     return tmp_path
 
 
 @pytest.fixture
 def registry(guide: Path) -> Registry:
     """What is installed, and the guide's plugin."""
-    path, own = guide / "zoo_parallel.yaml", host().registry
+    path, own = guide / "zoo_parallel" / "parallel.yaml", host().registry
     family = DeclaredFamily(Document(path).validate(Family), "parallel", path)
     return replace(
         own,
@@ -102,7 +103,7 @@ def test_it_computes_what_the_guides_own_reference_does(
 ) -> None:
     """The package, and the reference that `zoo verify` makes of the operations, against plain torch."""
     ids = np.random.default_rng(0).integers(3, 331, 40).tolist()
-    wanted = load(guide / "test_parallel.py", monkeypatch).REFERENCE(checkpoint, ids)
+    wanted = load("test_parallel", guide / "test_parallel.py", monkeypatch).REFERENCE(checkpoint, ids)
     package, pinned = built(registry, checkpoint, "fp32", guide / "fp32")
     np.testing.assert_allclose(every_logit(package, ids), wanted, atol=1e-3)
     part = registry.architecture("parallel")
