@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
-from zoo.declarations.architecture import Architecture
 from zoo.declarations.dataset import Dataset, DatasetUses
 from zoo.declarations.recipe import Precision, Recipe
+from zoo.operations.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +135,11 @@ class Serving(Protocol):
 class Probing(Protocol):
     """What a target offers whose kernels can be tried on this machine, for ``zoo doctor``."""
 
-    def probes(self, architecture: Architecture | None, precisions: Sequence[Precision]) -> Iterable[Probe]:
+    def probes(self, program: Program | None, precisions: Sequence[Precision]) -> Iterable[Probe]:
         """List a trial of each operator and bit width that builds of these precisions use.
 
         Args:
-            architecture: the model's numbers; None asks for what models use in general.
+            program: what the model computes; None asks for what models use in general.
             precisions: those to be built.
         """
         ...

@@ -13,6 +13,7 @@ from zoo.declarations.plan import Plan
 from zoo.declarations.recipe import Precision
 from zoo.engine.machine import memory_limit
 from zoo.home import packages_folder
+from zoo.operations import record
 from zoo.registry import Registry
 from zoo.stages.doctor.findings import Finding, Status
 from zoo.terminal import command_line
@@ -70,7 +71,11 @@ def kernels(
     if not isinstance(part, Probing):
         return
     mend = "pip install --upgrade --force-reinstall onnxruntime"
-    for probe in part.probes(architecture, precisions):
+    program = None
+    if architecture is not None and registry.target(target).operations is not None:
+        multiple = registry.target(target).head_multiple
+        program = record(registry.architecture(architecture.type), architecture, multiple)
+    for probe in part.probes(program, precisions):
         try:
             probe.run()
         except Exception as error:

@@ -94,21 +94,21 @@ def linear(emission: Emission, step: Step, op: Linear) -> str:
     return y if op.bias is None else graph.node("Add", [y, graph.floats(op.bias)], f"{name}/Add")
 
 
-_GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_fast": "tanh", "gelu_pytorch_tanh": "tanh"}
-_SIGMOIDS = {"silu": 1.0, "quick_gelu": 1.702}
+GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_fast": "tanh", "gelu_pytorch_tanh": "tanh"}
+SIGMOIDS = {"silu": 1.0, "quick_gelu": 1.702}
 """Functions that are x · sigmoid(alpha · x), which QuickGelu computes in one node."""
-_PLAIN = {"relu": "Relu", "relu2": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+PLAIN = {"relu": "Relu", "relu2": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 
 @emits(Activation)
 def activation(emission: Emission, step: Step, op: Activation) -> str:
     """Apply a function by its name."""
     graph, x, name = emission.graph, emission.value(op.x), step.name
-    if op.function in _SIGMOIDS:
-        return graph.node(f"{MS}::QuickGelu", [x], name, alpha=_SIGMOIDS[op.function])
-    if op.function in _GELU:
-        return graph.node("Gelu", [x], name, approximate=_GELU[op.function])
-    y = graph.node(_PLAIN[op.function], [x], name)
+    if op.function in SIGMOIDS:
+        return graph.node(f"{MS}::QuickGelu", [x], name, alpha=SIGMOIDS[op.function])
+    if op.function in GELU:
+        return graph.node("Gelu", [x], name, approximate=GELU[op.function])
+    y = graph.node(PLAIN[op.function], [x], name)
     return graph.node("Mul", [y, y], f"{name}/square") if op.function == "relu2" else y
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from onnx import helper, numpy_helper
 
-from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Precision
 from zoo.errors import ZooError
+from zoo.operations import Activation, Attention, LayerNorm, Operation, Program, RmsNorm
 from zoo.targets.ort.graph import IR_VERSION, MS, OPSET
 from zoo.toolchain import Probe
 
@@ -114,33 +114,51 @@ def attention(heads: int, kv_heads: int, head_size: int) -> None:
     _expect(run_node(f"{MS}::GroupQueryAttention", inputs, outputs=3, **sizes)[0], 1.0)
 
 
+def layer_norm() -> None:
+    """Normalize a row of one and three."""
+    inputs = {"x": np.array([[[1, 3]]], np.float32), "scale": np.ones(2, np.float32)}
+    _expect(run_node("LayerNormalization", inputs, axis=-1, epsilon=1e-6, stash_type=1)[0], [[[-1.0, 1.0]]])
+
+
 def activation(kind: str) -> None:
     """Apply the activation at zero."""
+    from zoo.targets.ort.ops import GELU, PLAIN, SIGMOIDS
+
     x = {"x": np.zeros((1, 8), np.float32)}
-    if kind == "silu":
-        _expect(run_node(f"{MS}::QuickGelu", x, alpha=1.0)[0], 0.0)
-    elif kind == "relu":
-        _expect(run_node("Relu", x)[0], 0.0)
+    if kind in SIGMOIDS:
+        _expect(run_node(f"{MS}::QuickGelu", x, alpha=SIGMOIDS[kind])[0], 0.0)
+    elif kind in GELU:
+        _expect(run_node("Gelu", x, approximate=GELU[kind])[0], 0.0)
     else:
-        _expect(run_node("Gelu", x, approximate="none" if kind == "gelu" else "tanh")[0], 0.0)
+        _expect(run_node(PLAIN[kind], x)[0], 0.5 if kind == "sigmoid" else 0.0)
 
 
-def probes(architecture: Architecture | None, precisions: Sequence[Precision], head_multiple: int) -> Iterable[Probe]:
-    """List the trials for builds of these precisions, with the model's own heads where a model is given."""
+def probes(program: Program | None, precisions: Sequence[Precision], head_multiple: int) -> Iterable[Probe]:
+    """List the trials for builds of these precisions: what a model's computation uses, or without one what most use."""
 
     def probe(name: str, run: Callable[..., None], *arguments: Any) -> Probe:
         return Probe(name, lambda: run(*arguments))
+
+    def used(*kinds: type[Operation]) -> bool:
+        return program is None or any(isinstance(step.operation, kinds) for step in program.steps)
 
     for bits in sorted({bits for one in precisions for bits in _BITS[one]}, reverse=True):
         yield probe(f"MatMulNBits {bits} bit", matmul_nbits, bits)
         yield probe(f"GatherBlockQuantized {bits} bit", gather_block_quantized, bits)
     if any(not _BITS[one] for one in precisions):
         yield probe("FusedMatMul", fused_matmul)
-    yield probe("SimplifiedLayerNormalization", rms_norm)
-    yield probe("SkipSimplifiedLayerNormalization", add_rms_norm)
-    heads, kv_heads, size, kind = 4, 2, head_multiple, "silu"
-    if architecture is not None:
-        heads, kv_heads = architecture.num_attention_heads, architecture.num_key_value_heads
-        size, kind = architecture.padded_head(head_multiple), architecture.hidden_act
-    yield probe(f"GroupQueryAttention {heads}/{kv_heads} heads of {size}", attention, heads, kv_heads, size)
-    yield probe(f"activation {kind}", activation, kind)
+    if used(RmsNorm):
+        yield probe("SimplifiedLayerNormalization", rms_norm)
+        yield probe("SkipSimplifiedLayerNormalization", add_rms_norm)
+    if program is not None and used(LayerNorm):
+        yield probe("LayerNormalization", layer_norm)
+    shapes = [(4, 2, head_multiple)]
+    functions = ["silu"]
+    if program is not None:
+        layers = [one for one in program.all(Attention) if one.causal]
+        shapes = list(dict.fromkeys((one.num_heads, one.num_kv_heads, one.head_dim) for one in layers))
+        functions = list(dict.fromkeys(one.function for one in program.all(Activation)))
+    for heads, kv_heads, size in shapes:
+        yield probe(f"GroupQueryAttention {heads}/{kv_heads} heads of {size}", attention, heads, kv_heads, size)
+    for kind in functions:
+        yield probe(f"activation {kind}", activation, kind)

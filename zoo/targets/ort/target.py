@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from zoo.contracts import OWN_ENGINE, Encoding, PackageContents, Parameter, StoredArray, View
-from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.declarations.scheme import Scheme
+from zoo.operations.program import Program
 from zoo.targets.ort.encoding import ENCODING
 from zoo.targets.ort.implemented import OPERATIONS
 from zoo.targets.ort.placement import place
@@ -75,8 +75,8 @@ class OrtTarget:
         if cached:
             yield "genai_config.json", genai_config(recipe, program)
 
-    def probes(self, architecture: Architecture | None, precisions: Sequence[Precision]) -> Iterable[Probe]:
+    def probes(self, program: Program | None, precisions: Sequence[Precision]) -> Iterable[Probe]:
         """List one-node trials of the kernels that builds of these precisions use."""
         from zoo.targets.ort.probes import probes
 
-        return probes(architecture, precisions, self.head_multiple)
+        return probes(program, precisions, self.head_multiple)
