@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -80,6 +81,21 @@ def test_what_a_grammar_leads_to_is_read_as_calls(guide, tokenizer, name, parall
             jsonschema.validate(arguments, schemas[tool])
         counts.add(len(found["calls"]))
     assert counts == {1} if not parallel else max(counts) > 1
+
+
+@pytest.mark.parametrize("name", ["hermes", "mistral", "deepseek"])
+def test_an_answer_calls_a_tool_or_has_its_form(guide, tokenizer, name) -> None:
+    schema = {"type": "array", "items": {"enum": [1, 2]}, "maxItems": 3}
+    kinds = set()
+    for seed in range(16):
+        grammar = GrammarWriter({}).calls(
+            FORMATS[name], TOOLS, False, None, False, otherwise=Structure("schema", schema)
+        )
+        found = read(written(guide, tokenizer, grammar, seed), FORMATS[name], [tool.name for tool in TOOLS])
+        kinds.add(bool(found["calls"]))
+        if not found["calls"]:
+            jsonschema.validate(json.loads(found["content"]), schema)
+    assert kinds == {False, True}
 
 
 @pytest.mark.parametrize("opened", [False, True])

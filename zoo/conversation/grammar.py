@@ -50,9 +50,21 @@ class GrammarWriter:
         return self._whole("@answer", thinking, opened)
 
     def calls(
-        self, form: ToolFormat, tools: Sequence[Tool], parallel: bool, thinking: Thinking | None, opened: bool
+        self,
+        form: ToolFormat,
+        tools: Sequence[Tool],
+        parallel: bool,
+        thinking: Thinking | None,
+        opened: bool,
+        otherwise: Structure | None = None,
     ) -> str:
         """Write the grammar of an answer that calls one of some tools, or several.
+
+        Args:
+            parallel: several may be called.
+            thinking: how thoughts before it are marked; None for none.
+            opened: the prompt ends inside thoughts.
+            otherwise: the form of an answer that calls none; without one, there is no such answer.
 
         Raises:
             UsageError: a tool's schema cannot be followed; the message names the tool.
@@ -75,7 +87,11 @@ class GrammarWriter:
             pieces.append('"]"')
         if form.end:
             pieces.append(self.literal(form.end))
-        return self._whole(" ".join(pieces), thinking, opened)
+        body = " ".join(pieces)
+        if otherwise is not None:
+            self._parts["answer"] = otherwise.part()
+            body = f"(({body}) | @answer)"
+        return self._whole(body, thinking, opened)
 
     def _whole(self, body: str, thinking: Thinking | None, opened: bool) -> str:
         start = body

@@ -100,17 +100,23 @@ class Turn:
             ApiError: nothing can follow it.
         """
         engine, manners = running.engine, self._manners
-        if self._offer.mode == "required" and manners.tools is not None:
-            with structure_errors("tools"):
-                writer = GrammarWriter(engine.guide.special)
-                parallel = self._body.parallel_tool_calls is not False
-                grammar = writer.calls(manners.tools, self._offer.tools(), parallel, manners.thinking, self._opened)
-                return engine.guide.compile(grammar, "tool")
-        if asked is None:
+        required = self._offer.mode == "required"
+        if asked is None and not required:
             return None
-        with structure_errors(asked[0]):
-            grammar = GrammarWriter(engine.guide.special).form(asked[1], manners.thinking, self._opened)
-            return engine.guide.compile(grammar, asked[1].kind)
+        with structure_errors("tools" if asked is None or required else asked[0]):
+            writer = GrammarWriter(engine.guide.special)
+            if manners.tools is None:
+                assert asked is not None  # a call that is required needs a model that takes tools
+                return engine.guide.compile(writer.form(asked[1], manners.thinking, self._opened), asked[1].kind)
+            grammar = writer.calls(
+                manners.tools,
+                self._offer.tools(),
+                self._body.parallel_tool_calls is not False,
+                manners.thinking,
+                self._opened,
+                None if required or asked is None else asked[1],
+            )
+            return engine.guide.compile(grammar, "tool" if asked is None or required else asked[1].kind)
 
     def reader(self) -> AnswerReader:
         """Make what takes one answer apart."""
