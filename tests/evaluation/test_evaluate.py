@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 from tests.evaluation.made import build, choice_task, make_checkpoint_folder, questions, sentence
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.harness_model import Step
+from zoo.plugins import host
 from zoo.registry import Registry
 from zoo.reports import recorded_reports, reports
 from zoo.stages.evaluate import Request, evaluate
 
 
 def registry(*tasks: dict[str, Any]) -> Registry:
-    return Registry(targets={"ort": "zoo.targets.ort:OrtTarget"}, tasks={one["task"]: one for one in tasks})
+    return replace(host().registry, tasks={one["task"]: one for one in tasks})
 
 
 def test_a_report_is_kept_with_all_that_decides_the_score(fp32: Path, tmp_path: Path) -> None:
