@@ -162,15 +162,22 @@ def _traced(plugin: str, hook: str) -> Iterator[None]:
 
 
 def _traced_register(plugin: str, register: Callable[..., None]) -> Callable[..., None]:
-    if not tracing():
-        return register
+    return _TracedRegister(plugin, register, "register") if tracing() else register
 
-    def traced(*arguments: Any) -> None:
+
+class _TracedRegister:
+    """A ``register`` that says what it is called with, and so do its methods (``register.transform``)."""
+
+    def __init__(self, plugin: str, register: Callable[..., None], name: str) -> None:
+        self._plugin, self._register, self._name = plugin, register, name
+
+    def __call__(self, *arguments: Any) -> None:
         shown = ", ".join(getattr(argument, "name", None) or repr(argument)[:200] for argument in arguments)
-        print(f"zoo: trace: {plugin}:   register({shown})", file=sys.stderr)
-        register(*arguments)
+        print(f"zoo: trace: {self._plugin}:   {self._name}({shown})", file=sys.stderr)
+        self._register(*arguments)
 
-    return traced
+    def __getattr__(self, name: str) -> _TracedRegister:
+        return _TracedRegister(self._plugin, getattr(self._register, name), f"{self._name}.{name}")
 
 
 def _is_deprecation(warning: warnings.WarningMessage) -> bool:
