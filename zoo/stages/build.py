@@ -154,7 +154,7 @@ def _write(
     records = {name: FileRecord(size=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in small.items()}
     inputs: dict[str, str] = {}
     if checkpoint is not None and layout.placed:
-        written, inputs = _write_data(work, checkpoint, layout.headers(companions))
+        written, inputs = _write_data(work, checkpoint, layout.headers(companions), sum(map(len, small.values())))
         records |= written
     else:
         staging.clear_new()
@@ -165,9 +165,13 @@ def _write(
 
 
 def _write_data(
-    work: _Work, checkpoint: Checkpoint, headers: Mapping[str, bytes]
+    work: _Work, checkpoint: Checkpoint, headers: Mapping[str, bytes], beside: int
 ) -> tuple[dict[str, FileRecord], dict[str, str]]:
     """Write the data files, from where an earlier build of the same work got to.
+
+    Args:
+        headers: what each file begins with, by its name.
+        beside: bytes of the other files, which the disk must hold too.
 
     Returns:
         What they are, and the BLAKE3 of every tensor.
@@ -192,7 +196,7 @@ def _write_data(
         resumed = journal.resume(sections, work.signals.stop)
         if work.signals.stop.is_set():
             raise work.signals.error()
-        _require_space(work.staging, sections)
+        _require_space(work.staging, sections, beside)
         data = DataFiles(sections, resumed)
     try:
         with guarded(staging.path):
@@ -221,9 +225,9 @@ def _write_data(
         data.close()
 
 
-def _require_space(staging: Staging, sections: Sequence[DataSection]) -> None:
+def _require_space(staging: Staging, sections: Sequence[DataSection], beside: int) -> None:
     """Refuse a build that the disk cannot hold before it starts."""
-    size = sum(section.file_size for section in sections)
+    size = sum(section.file_size for section in sections) + beside
     there = 0
     if hasattr(os.stat_result, "st_blocks"):
         there = sum(section.path.stat().st_blocks * 512 for section in sections if section.path.exists())
