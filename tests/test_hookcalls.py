@@ -98,7 +98,9 @@ def test_the_trace_names_hooks_and_what_they_register(install_plugin, family_yam
     err = capsys.readouterr().err
     assert "zoo: trace: third: register_families\nzoo: trace: third:   register(family.yaml)\n" in err
     assert "zoo: trace: core:   register('rtn', 'zoo.quantizers.rtn:Rtn')\n" in err
+    assert "zoo: trace: core:   register.transform('rename', " in err
     assert "zoo: trace: raises: register_tasks raised after " in err
+    assert record(plugins.host(), "core").status == "loaded"
 
 
 def test_what_a_plugin_prints_goes_to_stderr(install_plugin, capsys) -> None:
