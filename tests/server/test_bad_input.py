@@ -43,7 +43,7 @@ def error_of(found: tuple[int, dict[str, str], Any]) -> dict[str, Any]:
         (b"{", "not JSON"),
         (b'{"model": "zoo-tiny", "prompt": "a", }', "not JSON"),
         (b"\xff\xfe{}", "not JSON"),
-        (b"[" * 40_000, "not JSON"),
+        (b"[" * 40_000, "nested too deeply"),
         (b"[" * 100_000, "more than 50000 lists"),
         (b'{"model": "zoo-tiny", "prompt": "\\ud800"}', "not JSON"),
         (b'{"model": "zoo-tiny", "prompt": "a", "temperature": NaN}', ""),

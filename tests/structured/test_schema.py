@@ -54,6 +54,7 @@ LIST = {"type": "object", "properties": {"next": {"$ref": "#"}}}
         ({"$ref": "#"}, "without an end"),
         (LIST | {"required": ["next"]}, "without an end"),
         ({"type": "array", "items": {"$ref": "#"}, "minItems": 1}, "without an end"),
+        ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "requires what no value fits"),
         (nested(100), "nested more than"),
         ({"properties": {f"p{at}": {} for at in range(30_000)}}, "more than 20000 values"),
         ({"enum": ["x" * 300_000]}, "it may have 262144"),

@@ -69,6 +69,8 @@ def invalid(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     param = ".".join(str(step) for step in first["loc"]) or None
     message = str(first["msg"]).removeprefix("Value error, ")[:300]
+    if first["type"] == "json_invalid" and "recursion limit" in message:
+        return ApiError(400, "the body is nested too deeply", code="invalid_json")
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}", code="invalid_json")
     if first["type"] == "missing":

@@ -48,7 +48,9 @@ def prepare_schema(schema: Any) -> Any:
         raise UsageError("nothing fits the schema false")
     made = {} if made is True else made
     if not _Finite(made).fits(made):
-        raise UsageError("nothing finite fits the schema: it refers to itself without an end")
+        raise UsageError(
+            "nothing finite fits the schema: it requires what no value fits, or refers to itself without an end"
+        )
     options = {"whitespace_flexible": True, "whitespace_pattern": WHITESPACE, "lenient": False, "coerce_one_of": False}
     return {**made, "x-guidance": options}
 
