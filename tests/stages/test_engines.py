@@ -139,6 +139,12 @@ def test_zoo_run_asks_the_targets_engine(package) -> None:
     assert (told["text"], told["finish_reason"], told["prompt_tokens"]) == ("aba", "length", 2)
 
 
+def test_a_build_without_commands_prints_none(package, tmp_path) -> None:
+    printed = run("build", "llama2-7b", "--target", "parrot", "-o", tmp_path / "again").stdout.splitlines()
+    assert printed[0].startswith("built ")
+    assert printed[1:] == ["  words.json"]
+
+
 def test_zoo_bench_measures_it_and_says_through_what(package) -> None:
     done = run("bench", package, "--input-len", 4, "--output-len", 3, "--prompts", 2, "--warmup", 0, "--json")
     report = json.loads(done.stdout)

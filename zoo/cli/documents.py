@@ -98,6 +98,8 @@ def _report(
     if ran:
         echo(f"{_programs(commands)} ran")
         return
+    if not commands:
+        return
     programs = _programs(commands)
     lead = f"{programs} is not on the PATH, so nothing was run. Where it is:" if programs else "Commands:"
     echo(lead)
