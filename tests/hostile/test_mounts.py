@@ -47,7 +47,8 @@ def test_an_output_that_is_a_mount_point(tmp_path, make, mounted, kind):
     out = (
         mounted(tmp_path / "out") if kind == "tmpfs" else mounted(tmp_path / "out", "--bind", str(tmp_path / "source"))
     )
-    before = names(tmp_path)
+    home = {"zoo-home"}  # where hashes of files that lie still are remembered
+    before = names(tmp_path) - home
     package = make(out)
     whole = names(out)
     assert whole == {*package.manifest.files, "zoo.json"}
@@ -64,7 +65,7 @@ def test_an_output_that_is_a_mount_point(tmp_path, make, mounted, kind):
     publish_site(out, {"index.html": b"x", "models/a.html": b"a"})
     publish_site(out, {"index.html": b"y"})
     assert names(out) == {"index.html", ".zoo-catalog"}
-    assert names(tmp_path) == before
+    assert names(tmp_path) - home == before
 
 
 @attack("l02_mounts.sh", "-o is an empty folder in a folder that takes no files (a container's read-only root)")

@@ -180,7 +180,7 @@ def test_what_cannot_be_served_is_said_before_anything_is_called(serve, fake_too
         ((package, "--engine", "vllm"), 2, "serves original weights"),
         (("zoo-tinny", "--engine", "vllm"), 2, "did you mean zoo-tiny"),
         (("zoo-tiny", "--engine", "vlm"), 2, "did you mean vllm"),
-        (("zoo-tiny", "--engine", "ort"), 2, "unknown engine 'ort'"),
+        (("zoo-tiny", "--engine", "ort"), 1, "no package of zoo-tiny is built"),
         ((*TINY, "--tp", "3"), 1, "does not divide the 8 attention heads"),
         ((*TINY, "--tp", "0"), 2, "option tp"),
         ((*TINY, "--extra", '{"api-key": "k"}'), 2, "has an option of its own"),
