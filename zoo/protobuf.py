@@ -6,7 +6,7 @@ Source: https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 Raw = bytes | mmap.mmap
@@ -18,9 +18,27 @@ class Malformed(ValueError):
 
 def fields(raw: Raw, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
     """Go through a message: (field number, wire type, start of the value, its end)."""
+    return _fields(raw, start, stop, varint)
+
+
+def strict_fields(raw: Raw, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Go through a message as ``fields`` does, where every tag and length is written in the one shortest way.
+
+    Readers differ in what they make of other ways: some drop the bits of a tag above the 32nd.
+    """
+    for field in _fields(raw, start, stop, _shortest):
+        if field[0] == 0:
+            raise Malformed(f"a field without a number before byte {field[2]}")
+        yield field
+
+
+def _fields(
+    raw: Raw, start: int, stop: int, read_length: Callable[[Raw, int, int], tuple[int, int]]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Go through a message whose tags and lengths are read by ``read_length``."""
     at = start
     while at < stop:
-        tag, at = varint(raw, at, stop)
+        tag, at = read_length(raw, at, stop)
         kind = tag & 7
         begin = at
         if kind == VARINT:
@@ -30,34 +48,7 @@ def fields(raw: Raw, start: int, stop: int) -> Iterator[tuple[int, int, int, int
         elif kind == FIXED32:
             at += 4
         elif kind == BYTES:
-            length, begin = varint(raw, at, stop)
-            at = begin + length
-        else:
-            raise Malformed(f"wire type {kind} at byte {at}")
-        if at > stop:
-            raise Malformed(f"a field at byte {begin} runs over its end")
-        yield tag >> 3, kind, begin, at
-
-
-def strict_fields(raw: Raw, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """Go through a message as ``fields`` does, where every tag and length is written in the one shortest way.
-
-    Readers differ in what they make of other ways: some drop the bits of a tag above the 32nd.
-    """
-    at = start
-    while at < stop:
-        tag, at = _shortest(raw, at, stop)
-        kind, begin = tag & 7, at
-        if tag >> 3 == 0:
-            raise Malformed(f"a field without a number at byte {at}")
-        if kind == VARINT:
-            _, at = varint(raw, at, stop)
-        elif kind == FIXED64:
-            at += 8
-        elif kind == FIXED32:
-            at += 4
-        elif kind == BYTES:
-            length, begin = _shortest(raw, at, stop)
+            length, begin = read_length(raw, at, stop)
             at = begin + length
         else:
             raise Malformed(f"wire type {kind} at byte {at}")
