@@ -9,12 +9,13 @@ import pytest
 from tests.builds import architecture, write_checkpoint
 from zoo.errors import ZooError
 from zoo.plugins import host
+from zoo.sources.otherkinds import explain
 from zoo.stages.locations import path_location
 from zoo.stages.subject import identify
 
 KINDS = {
     "an adapter": (["adapter_model.safetensors"], "holds an adapter for org/base, not a model; merge it into its base"),
-    "GGUF": (["small-q4.gguf"], r"holds GGUF \(small-q4\.gguf\), which no loaded plugin reads"),
+    "GGUF": (["small-q4.gguf"], r"holds GGUF; name the file: .*/small-q4\.gguf"),
     "a trainer's": (
         ["checkpoint-90/x", "checkpoint-500/x"],
         "with 2 of its checkpoints inside; name one, as checkpoint-500",
@@ -65,13 +66,15 @@ def test_a_base_that_is_a_path_is_not_shown(make):
         identify(host().registry, str(folder))
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("m.gguf", "is a GGUF file"), ("m.txt", "is a file that no source reads")]
-)
-def test_a_file(tmp_path, name, message):
-    (tmp_path / name).write_text("")
-    with pytest.raises(ZooError, match=message):
-        identify(host().registry, str(tmp_path / name))
+def test_a_file(tmp_path):
+    (tmp_path / "m.txt").write_text("")
+    with pytest.raises(ZooError, match="is a file that no source reads"):
+        identify(host().registry, str(tmp_path / "m.txt"))
+
+
+def test_a_gguf_file_without_the_plugin(tmp_path):
+    (tmp_path / "m.gguf").touch()
+    assert explain(tmp_path / "m.gguf").startswith("is a GGUF file, which no loaded plugin reads")
 
 
 def test_what_lies_beside_weights_does_not_matter(tmp_path):

@@ -14,6 +14,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_l
 HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*$", max_length=192)]
 """A repository on the hub, ``organisation/name``."""
 
+HubLocation = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+(:[^:\\]+)?$", max_length=512)]
+"""A repository, or files in one: ``organisation/name:FILE``."""
+
 Revision = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=192)]
 """A branch, a tag or a commit of a repository."""
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from zoo.declarations.architecture import Architecture
-from zoo.declarations.base import HubId, Name, Sha256, Value, digest
+from zoo.declarations.base import HubLocation, Name, Sha256, Value, digest
 from zoo.declarations.licence import Licence
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
@@ -29,7 +29,7 @@ class TransformPin(Value):
 class WeightsPin(Value):
     """Which weights, by their content; never a path."""
 
-    hub: HubId | None = None
+    hub: HubLocation | None = None
     revision: str | None = None
     """The commit of a hub repository."""
     digest: Sha256 | None = None

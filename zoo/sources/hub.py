@@ -180,6 +180,9 @@ def bring_companions(remote: Repository, progress: Callable[[Arrival], None] | N
     Raises:
         ZooError: the repository holds no model that can be built.
     """
+    gguf = next((name for name in remote.files if name.endswith(".gguf")), None)
+    if CONFIG not in remote.files and gguf is not None:
+        raise ZooError(f"{remote.place.repository} holds GGUF files; name one: {remote.place.repository}:{gguf}")
     if CONFIG not in remote.files:
         raise ZooError(f"{remote.place.repository} holds no {CONFIG}, so it is no model that can be built")
     if choose(remote.files) is None:

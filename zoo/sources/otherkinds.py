@@ -19,7 +19,7 @@ def explain(path: Path) -> str:
     """Say what a file or folder is instead of a checkpoint, and what to do; without its name."""
     if path.is_file():
         if path.suffix == ".gguf":
-            return "is a GGUF file, which no loaded plugin reads; build from the original weights"
+            return "is a GGUF file, which no loaded plugin reads; `zoo plugins` says what is loaded"
         return "is a file that no source reads; name the folder that holds the checkpoint or the package"
     try:
         names = sorted(os.listdir(path))
@@ -37,7 +37,7 @@ def kind_of(folder: Path, names: list[str]) -> str | None:
         )
     gguf = next((name for name in names if name.endswith(".gguf")), None)
     if gguf:
-        return f"holds GGUF ({gguf}), which no loaded plugin reads; build from the original weights"
+        return f"holds GGUF; name the file: {folder / gguf}"
     saved = sorted((int(found[1]), name) for name in names if (found := _TRAINERS.fullmatch(name)))
     if saved:
         return f"is a trainer's folder with {len(saved)} of its checkpoints inside; name one, as {saved[-1][1]}"

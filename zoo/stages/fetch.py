@@ -9,7 +9,7 @@ from zoo.declarations.base import Value
 from zoo.declarations.licence import Licence
 from zoo.errors import UsageError
 from zoo.registry import Registry
-from zoo.stages.locations import Location
+from zoo.stages.locations import HUB, Location
 from zoo.stages.subject import identify
 from zoo.stages.weights import locate_weights
 
@@ -81,12 +81,12 @@ def fetch_weights(
     location = locate_weights(registry, subject, None, revision)
     assert location is not None  # a subject that is no package has its weights somewhere
     licence = declared.licence if declared is not None else None
-    if location.hub is None:
+    if location.source != HUB:
         checkpoint = location.open(registry, offline=offline, licence=licence)
         return _described(subject.label, location, checkpoint, licence, progress)
     from zoo.sources import hub
 
-    repository, wanted = location.hub, location.revision or "main"
+    repository, wanted = location.text, location.revision or "main"
     fetched = hub.fetch(repository, wanted, licence=licence, offline=offline, progress=progress)
     files = tuple(FetchedFile(name=name, bytes=size) for name, size in sorted(fetched.files.items()))
     return FetchedWeights(
@@ -144,8 +144,8 @@ def _described(
     checkpoint.close()
     return FetchedWeights(
         model=label,
-        repository=None,
-        revision=None,
+        repository=location.hub,
+        revision=location.revision,
         commit=checkpoint.revision,
         folder=str(checkpoint.folder or location.text),
         licence=licence,

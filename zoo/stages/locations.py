@@ -33,8 +33,10 @@ class Location:
 
     @property
     def hub(self) -> str | None:
-        """The hub id, where it is one."""
-        return self.text if self.source == HUB else None
+        """The hub id, or the files in a repository as ``organisation/name:FILE``, where it is one."""
+        from zoo.sources.hub_files import split_location
+
+        return self.text if self.source == HUB or split_location(self.text) is not None else None
 
     @property
     def is_path(self) -> bool:

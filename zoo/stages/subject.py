@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def identify(registry: Registry, text: str) -> Subject:
         raise ZooError(f"there is no folder {text}")
     source = find_source(registry, text)
     if source is not None and not (source == HUB and text.split("/")[0] in registry.families):
-        return Subject(text.rstrip("/").split("/")[-1], location=text)
+        label = re.sub(r"[^\w.-]+", "-", text.rstrip("/").split("/")[-1]).strip("-")
+        return Subject(label or "model", location=text)
     if text.count("/") > 1:
         raise ZooError(f"there is no folder {text}")
     registry.model(text)  # offers the nearest names

@@ -51,21 +51,44 @@ def write(path: Path, metadata: Mapping[str, Any]) -> Path:
 
 def encoder(path: Path) -> Callable[[str], list[int]]:
     """Open a file and return its encoder: what the model puts around a text, special tokens read as such."""
+    server = _server(path)
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = _ask(server, "tokenize", {"content": text, "add_special": True, "parse_special": True})[
+            "tokens"
+        ]
+        return ids
+
+    return encode
+
+
+def continuation(path: Path, prompt: list[int], count: int) -> list[int]:
+    """Open a file and continue a prompt greedily, past what ends a text."""
+    body = {
+        "prompt": prompt,
+        "n_predict": count,
+        "temperature": 0,
+        "top_k": 1,
+        "return_tokens": True,
+        "ignore_eos": True,
+    }
+    tokens: list[int] = _ask(_server(path), "completion", body)["tokens"]
+    return tokens
+
+
+def _server(path: Path) -> Any:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.n_ctx, params.n_parallel, params.n_gpu_layers = 64, 1, 0
+    params.n_ctx, params.n_parallel, params.n_gpu_layers, params.warmup = 64, 1, 0, False
     params.hostnames, params.port, params.verbosity = ["127.0.0.1"], 0, -1
-    server = xllamacpp.Server(params)
+    return xllamacpp.Server(params)
 
-    def encode(text: str) -> list[int]:
-        body = json.dumps({"content": text, "add_special": True, "parse_special": True}).encode()
-        request = urllib.request.Request(
-            f"{server.listening_address}/tokenize", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            ids: list[int] = json.load(answer)["tokens"]
-        return ids
 
-    return encode
+def _ask(server: Any, what: str, body: Mapping[str, Any]) -> Any:
+    request = urllib.request.Request(
+        f"{server.listening_address}/{what}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)

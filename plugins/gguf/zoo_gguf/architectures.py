@@ -1,0 +1,128 @@
+"""The architectures that GGUF files name, as data: what their numbers and tensors are called in transformers.
+
+Names of keys and tensors: gguf-py's ``constants.py`` and ``tensor_mapping.py``. What a conversion does to numbers and
+weights: llama.cpp's ``convert_hf_to_gguf.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+NUMBERS = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.sliding_window": "sliding_window",
+    "rope.freq_base": "rope_theta",
+}
+"""Keys after the architecture's name → keys of ``config.json``, of every architecture."""
+OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+"""Tensors outside the layers."""
+_ATTENTION = {f"attn_{letter}": f"self_attn.{letter}_proj" for letter in "qkv"} | {"attn_output": "self_attn.o_proj"}
+_MLP = {f"ffn_{way}": f"mlp.{way}_proj" for way in ("gate", "up", "down")}
+_HEAD_NORMS = {f"attn_{letter}_norm": f"self_attn.{letter}_norm" for letter in "qk"}
+_BEFORE = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+_AFTER = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
+_AROUND = {**_AFTER, "attn_norm": "input_layernorm", "ffn_norm": "pre_feedforward_layernorm"}
+_LLAMA = {**_BEFORE, **_ATTENTION, **_MLP}
+_CAPS = {"attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping"}
+_LAYER_NORM = {"attention.layer_norm_epsilon": "layer_norm_eps"}
+
+
+@dataclass(frozen=True)
+class GgufArchitecture:
+    """One architecture.
+
+    Attributes:
+        model_type: its name in transformers.
+        layer: tensors of a layer → names inside ``model.layers.N``.
+        numbers: keys of its own, beside ``NUMBERS``.
+        fixed: what every such model's ``config.json`` says and no key does.
+        bias: the key of ``config.json`` that states biases of q, k and v, where they are a choice.
+        head_norms: the key that states norms over the heads of q and k, where they are a choice.
+        permuted: the rows of q and k lie with the pairs that positions turn side by side, not half a head apart.
+        norm_offset: what the conversion added to the weights of norms.
+        window_every: of so many layers the last sees everything, the others a window; 0 where all are alike.
+        rope_every: of so many layers the last is not turned by position; 0 where all are.
+        wide_from: from so many layers on, scores are scaled by the hidden size over the heads, not by the head's size;
+            0 where the file says all of it.
+        partial_rotary: ``rope.dimension_count`` may be less than a head.
+    """
+
+    model_type: str
+    layer: Mapping[str, str] = field(default_factory=lambda: _LLAMA)
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    bias: str | None = None
+    head_norms: str | None = None
+    permuted: bool = False
+    norm_offset: float = 0.0
+    window_every: int = 0
+    rope_every: int = 0
+    wide_from: int = 0
+    partial_rotary: bool = False
+
+
+ARCHITECTURES: dict[str, GgufArchitecture] = {
+    "llama": GgufArchitecture("llama", bias="attention_bias", permuted=True),
+    "qwen2": GgufArchitecture("qwen2"),
+    "qwen3": GgufArchitecture("qwen3", {**_LLAMA, **_HEAD_NORMS}, bias="attention_bias"),
+    "gemma": GgufArchitecture("gemma", norm_offset=1.0),
+    "gemma2": GgufArchitecture(
+        "gemma2", {**_ATTENTION, **_MLP, **_AROUND}, _CAPS, norm_offset=1.0, window_every=2, wide_from=46
+    ),
+    "gemma3": GgufArchitecture(
+        "gemma3_text",
+        {**_ATTENTION, **_HEAD_NORMS, **_MLP, **_AROUND},
+        {**_CAPS, "rope.freq_base_swa": "rope_local_base_freq"},
+        {"rope_local_base_freq": 10000.0},
+        norm_offset=1.0,
+        window_every=6,
+        wide_from=62,
+    ),
+    "phi3": GgufArchitecture(
+        "phi3",
+        {**_BEFORE, "attn_qkv": "self_attn.qkv_proj", "attn_output": "self_attn.o_proj", "ffn_up": "mlp.gate_up_proj",
+         "ffn_down": "mlp.down_proj"},
+        {"rope.scaling.original_context_length": "original_max_position_embeddings"},
+        partial_rotary=True,
+    ),
+    "stablelm": GgufArchitecture(
+        "stablelm", numbers={**_LAYER_NORM, "use_parallel_residual": "use_parallel_residual"}, bias="use_qkv_bias",
+        head_norms="qk_layernorm", partial_rotary=True,
+    ),
+    "olmo2": GgufArchitecture("olmo2", {**_ATTENTION, **_HEAD_NORMS, **_MLP, **_AFTER}),
+    "granite": GgufArchitecture(
+        "granite",
+        numbers={
+            "attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
+            "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling",
+        },
+        bias="attention_bias",
+        permuted=True,
+    ),
+    "smollm3": GgufArchitecture("smollm3", bias="attention_bias", permuted=True, rope_every=4),
+    "exaone4": GgufArchitecture("exaone4", {**_ATTENTION, **_HEAD_NORMS, **_MLP, **_AFTER}, window_every=4),
+    "command-r": GgufArchitecture(
+        "cohere",
+        {**_ATTENTION, **_HEAD_NORMS, **_MLP, "attn_norm": "input_layernorm"},
+        {**_LAYER_NORM, "logit_scale": "logit_scale"},
+        bias="attention_bias",
+        head_norms="use_qk_norm",
+    ),
+    "cohere2": GgufArchitecture(
+        "cohere2",
+        {**_ATTENTION, **_MLP, "attn_norm": "input_layernorm"},
+        {**_LAYER_NORM, "logit_scale": "logit_scale"},
+        bias="attention_bias",
+        window_every=4,
+    ),
+}  # fmt: skip
+"""``general.architecture`` → what it means."""

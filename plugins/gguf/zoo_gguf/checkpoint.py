@@ -1,0 +1,230 @@
+"""A GGUF file, or the parts of one, as a checkpoint: headers at once, weights dequantized by the slab."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import (
+    FileHeader,
+    FileReader,
+    HubFiles,
+    Stamp,
+    TensorInfo,
+    TransformPin,
+    WeightFiles,
+    ZooError,
+    companion_hashes,
+    content_digest,
+    sampled_digest,
+)
+from zoo_gguf import tokenizer
+from zoo_gguf.config import find_architecture, make_config
+from zoo_gguf.header import GgufHeader, StoredTensor, read_header
+from zoo_gguf.tensors import decode, in_halves, make_tensors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class GgufCheckpoint:
+    """An opened file or set of parts (the ``Checkpoint`` protocol).
+
+    Args:
+        name: a label.
+        headers: of each part, by its file's name, the first one first.
+        paths: where each part is, or will be.
+        hub: where they come from, if from a repository.
+    """
+
+    transforms: tuple[TransformPin, ...] = ()
+    folder: Path | None = None
+
+    def __init__(
+        self, name: str, headers: Mapping[str, GgufHeader], paths: Mapping[str, Path], hub: HubFiles | None = None
+    ) -> None:
+        self.name, self._headers, self._paths, self._hub = name, headers, paths, hub
+        self._files = WeightFiles({file: header.file_size for file, header in headers.items()}, dict(paths))
+        self.metadata = next(iter(headers.values())).metadata
+        _check_parts(name, headers)
+        stored = {tensor.name: tensor for header in headers.values() for tensor in header.tensors.values()}
+        self.config: dict[str, Any] = make_config(self.metadata, stored, self._rope_factors(), name)
+        _, architecture = find_architecture(self.metadata, name)
+        parts = {file: header.tensors for file, header in headers.items()}
+        self._tensors = make_tensors(architecture, self.config, parts, name)
+        self.tensors: dict[str, TensorInfo] = {key: tensor.info for key, tensor in self._tensors.items()}
+
+    @cached_property
+    def digest(self) -> str:
+        """Name the content: the hub's checksums, or the headers and samples of the tensors."""
+        return content_digest(companion_hashes(self), self.checksums, self._described)
+
+    def _described(self) -> list[Any]:
+        sizes = {
+            file: [header.file_size, hashlib.sha256(header.raw).hexdigest()] for file, header in self._headers.items()
+        }
+        if not self._is_here:
+            return [sizes]
+        stored = {file: _file_header(file, header) for file, header in self._headers.items()}
+        return [sizes, sampled_digest(self._paths, stored)]
+
+    @cached_property
+    def checksums(self) -> Mapping[str, str]:
+        """SHA-256 of each file, where the hub states it."""
+        return self._hub.checksums() if self._hub is not None else {}
+
+    @property
+    def revision(self) -> str | None:
+        """The commit, where it comes from the hub."""
+        return self._hub.commit if self._hub is not None else None
+
+    @cached_property
+    def download_bytes(self) -> int:
+        """What ``bring`` will fetch."""
+        return self._hub.missing_bytes if self._hub is not None else 0
+
+    def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
+        """Read rows of a tensor; quantized ones as float32."""
+        import numpy as np
+
+        if not self._is_here:
+            raise ZooError(f"{self.name}: its weights are not on this machine; fetch them first")
+        tensor = self._tensors[name]
+        if len(tensor.info.shape) == 1:
+            whole = self._rows(tensor, 0, 1)
+            values = decode(whole, tensor, None)[0]
+            values = (in_halves(values, tensor.heads) if tensor.heads else values)[start:stop]
+        elif tensor.heads:
+            size = tensor.rows // tensor.heads
+            first, last = start // size, -(-stop // size)
+            whole = in_halves(self._rows(tensor, first * size, last * size), last - first)
+            return decode(np.ascontiguousarray(whole[start - first * size : stop - first * size]), tensor, out)
+        else:
+            return decode(self._rows(tensor, start, stop), tensor, out)
+        if out is None:
+            return values
+        into = out[: values.nbytes].view(values.dtype)
+        into[...] = values
+        return into
+
+    def _rows(self, tensor: Any, start: int, stop: int) -> NDArray[np.uint8]:
+        """Read rows as stored, (rows, bytes of a row)."""
+        import numpy as np
+
+        stored: StoredTensor = tensor.stored
+        raw = np.empty((stop - start, stored.row_bytes), np.uint8)
+        if raw.size:
+            self._files.read_into(tensor.info.file, stored.offset + start * stored.row_bytes, raw.reshape(-1).data)
+        return raw
+
+    def _rope_factors(self) -> list[float] | None:
+        for file, header in self._headers.items():
+            stored = header.tensors.get("rope_freqs.weight")
+            if stored is None:
+                continue
+            if stored.kind != "F32" or len(stored.shape) != 1 or stored.shape[0] > 2**16:
+                raise ZooError(f"{self.name}: rope_freqs.weight is not a list of F32 numbers")
+            import numpy as np
+
+            if self._is_here:
+                raw = np.empty(stored.nbytes, np.uint8)
+                self._files.read_into(file, stored.offset, raw.data)
+            else:
+                assert self._hub is not None
+                raw = np.frombuffer(self._hub.reader(file).read_at(stored.offset, stored.nbytes), np.uint8)
+            return [float(value) for value in raw.view("<f4")]
+        return None
+
+    @property
+    def _is_here(self) -> bool:
+        return self._hub is None or self._hub.is_here
+
+    @cached_property
+    def _companions(self) -> dict[str, bytes]:
+        config = json.dumps(self.config, indent=2).encode()
+        return {"config.json": config, **tokenizer.companions(self.metadata, self.name)}
+
+    def companion(self, name: str) -> bytes | None:
+        """Read a file that the metadata amounts to, or None; ``README.md`` states the licence."""
+        if name == "README.md":
+            page = self._hub.page() if self._hub is not None else None
+            licence = self.metadata.get("general.license")
+            stated = f"---\nlicense: {licence}\n---\n".encode() if isinstance(licence, str) else None
+            return page or stated
+        return self._companions.get(name)
+
+    def companions(self) -> tuple[str, ...]:
+        """Name the files that the metadata amounts to, sorted."""
+        return tuple(sorted(self._companions))
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Stamp every part."""
+        if not self._is_here:
+            return {file: (0, 0, header.file_size, 0, 0) for file, header in self._headers.items()}
+        return self._files.stamps()
+
+    def bring(self, progress: Callable[[Any], None] | None = None) -> GgufCheckpoint:
+        """Fetch the files, and open them where they are now."""
+        if self._is_here:
+            return self
+        assert self._hub is not None
+        self._hub.bring(progress)
+        return GgufCheckpoint(self.name, open_headers(self._paths), self._paths, self._hub)
+
+    def close(self) -> None:
+        """Close the files; reading opens them again."""
+        self._files.close()
+
+
+def open_headers(paths: Mapping[str, Path]) -> dict[str, GgufHeader]:
+    """Read the headers of files on this machine.
+
+    Raises:
+        ZooError: one cannot be read, or is not what it must be.
+    """
+    headers = {}
+    for file, path in paths.items():
+        try:
+            with path.open("rb") as opened:
+                headers[file] = read_header(FileReader(opened), file)
+        except OSError as error:
+            raise ZooError(f"{file}: {error.strerror or error}") from None
+    return headers
+
+
+def _check_parts(name: str, headers: Mapping[str, GgufHeader]) -> None:
+    """Hold what the parts of a set say against each other.
+
+    Raises:
+        ZooError: they are not the parts of one set, or one tensor is in two of them.
+    """
+    seen: dict[str, str] = {}
+    for index, (file, header) in enumerate(headers.items()):
+        count, number = header.metadata.get("split.count", 1), header.metadata.get("split.no", 0)
+        if count != len(headers) and not (count == 0 and len(headers) == 1):
+            raise ZooError(f"{file}: says that it is one of {count!r:.20} parts, but {len(headers)} are there")
+        if number != index:
+            raise ZooError(f"{file}: says that it is part {number!r:.20} (from 0), but its name says {index}")
+        for tensor in header.tensors:
+            if tensor in seen:
+                raise ZooError(f"{name}: tensor {tensor!r} is in {seen[tensor]} and in {file}")
+            seen[tensor] = file
+    first = next(iter(headers.values()))
+    total = first.metadata.get("split.tensors.count", len(seen))
+    if total != len(seen):
+        raise ZooError(f"{name}: states {total!r:.20} tensors in all parts, which hold {len(seen)}")
+
+
+def _file_header(file: str, header: GgufHeader) -> FileHeader:
+    """Describe a file as sampling needs it: what lies where."""
+    infos = {
+        tensor.name: TensorInfo(tensor.name, tensor.kind, tensor.shape, tensor.nbytes, file)
+        for tensor in header.tensors.values()
+    }
+    offsets = {tensor.name: tensor.offset for tensor in header.tensors.values()}
+    return FileHeader(infos, offsets, header.raw, header.file_size)

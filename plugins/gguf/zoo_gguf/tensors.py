@@ -1,0 +1,153 @@
+"""The tensors of a GGUF file under transformers' names, as the rows of what the file stores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zoo import TensorInfo, ZooError
+from zoo_gguf.architectures import OUTSIDE, GgufArchitecture
+from zoo_gguf.header import StoredTensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LAYER = re.compile(r"blk\.(\d{1,5})\.(\w+)")
+_SPECIAL = re.compile(r"rope_freqs|rope_factors_(long|short)|blk\.\d{1,5}\.attn_rot_embd")
+"""Tables of rotary frequencies, which the configuration states."""
+PLAIN = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
+"""Types that are stored as a build reads them → safetensors' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor as a build sees it."""
+
+    info: TensorInfo
+    """Quantized types are read as float32."""
+    stored: StoredTensor
+    heads: int = 0
+    """Heads whose rows lie with the pairs that positions turn side by side; 0 for rows in their order."""
+    offset: float = 0.0
+    """Taken from every value."""
+
+    @property
+    def rows(self) -> int:
+        return self.stored.nbytes // self.stored.row_bytes if len(self.info.shape) > 1 else self.info.shape[0]
+
+
+def make_tensors(
+    architecture: GgufArchitecture,
+    config: Mapping[str, Any],
+    files: Mapping[str, Mapping[str, StoredTensor]],
+    where: str,
+) -> dict[str, Tensor]:
+    """Name the tensors of all parts.
+
+    A tensor that the architecture does not know keeps its name, so that a build says what is left over.
+
+    Args:
+        files: part → its tensors.
+
+    Raises:
+        ZooError: a type that is not dequantized, or heads that do not divide the rows.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file, listed in files.items():
+        for stored in listed.values():
+            stem, _, kind = stored.name.rpartition(".")
+            if _SPECIAL.fullmatch(stem):
+                continue
+            name = f"{_renamed(architecture, stem)}.{kind}" if stem else stored.name
+            if name in tensors:
+                raise ZooError(f"{where}: {stored.name!r} and {tensors[name].stored.name!r} both are {name!r}")
+            dtype = PLAIN.get(stored.kind, "F32")
+            require_readable(stored, where)
+            nbytes = stored.nbytes if stored.kind in PLAIN else 4 * _count(stored)
+            heads = _permuted_heads(architecture, config, stem, stored, where)
+            offset = architecture.norm_offset if stem.endswith("norm") else 0.0
+            if offset and stored.kind != "F32":
+                raise ZooError(f"{where}: norm {stored.name!r} is stored as {stored.kind}, not as F32")
+            tensors[name] = Tensor(TensorInfo(name, dtype, stored.shape, nbytes, file), stored, heads, offset)
+    return tensors
+
+
+def require_readable(stored: StoredTensor, where: str) -> None:
+    """Refuse a type that the package gguf does not dequantize.
+
+    Raises:
+        ZooError: it does not.
+    """
+    if stored.kind in PLAIN:
+        return
+    import numpy as np
+    from gguf.constants import GGMLQuantizationType
+    from gguf.quants import dequantize, quant_shape_to_byte_shape
+
+    kind = GGMLQuantizationType[stored.kind]
+    try:
+        with np.errstate(all="ignore"):
+            dequantize(np.zeros(quant_shape_to_byte_shape((1, 256), kind), np.uint8), kind)
+    except (NotImplementedError, KeyError):
+        raise ZooError(
+            f"{where}: tensor {stored.name!r} is of type {stored.kind}, which the package gguf does not dequantize"
+        ) from None
+
+
+def decode(raw: NDArray[np.uint8], tensor: Tensor, out: NDArray[np.uint8] | None) -> NDArray[Any]:
+    """Turn whole rows as stored, (rows, row bytes), into numbers, (rows, columns) of the type that ``info`` states."""
+    import numpy as np
+
+    if tensor.stored.kind in PLAIN:
+        values = raw.view({"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[tensor.stored.kind])
+    else:
+        from gguf.constants import GGMLQuantizationType
+        from gguf.quants import dequantize
+
+        with np.errstate(all="ignore"):  # what is not finite is refused by the build, with its name
+            values = dequantize(raw, GGMLQuantizationType[tensor.stored.kind])
+    if tensor.offset:
+        values = values - np.float32(tensor.offset)
+    if out is None:
+        return values
+    into = out[: values.nbytes].view(values.dtype).reshape(values.shape)
+    into[...] = values
+    return into
+
+
+def in_halves(rows: NDArray[Any], heads: int) -> NDArray[Any]:
+    """Put the rows of whole heads as transformers has them: pairs half a head apart, not side by side."""
+    pairs = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(rows.shape)
+
+
+def _renamed(architecture: GgufArchitecture, stem: str) -> str:
+    layer = _LAYER.fullmatch(stem)
+    if layer is None:
+        return OUTSIDE.get(stem, stem)
+    name = architecture.layer.get(layer[2])
+    return f"model.layers.{int(layer[1])}.{name}" if name else stem
+
+
+def _permuted_heads(
+    architecture: GgufArchitecture, config: Mapping[str, Any], stem: str, stored: StoredTensor, where: str
+) -> int:
+    key = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}.get(stem.rpartition(".")[2])
+    if not architecture.permuted or key is None:
+        return 0
+    heads = config.get(key)
+    if type(heads) is not int or heads < 1 or stored.shape[0] % (2 * heads):
+        raise ZooError(
+            f"{where}: {stored.name!r} has {stored.shape[0]} rows, which {heads!r:.20} heads ({key}) do not divide"
+        )
+    return heads
+
+
+def _count(stored: StoredTensor) -> int:
+    count = 1
+    for size in stored.shape:
+        count *= size
+    return count

@@ -1,0 +1,149 @@
+"""GGUF files as sources of weights: tensors and numbers of the models that they were made of."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.checkpoints import make_of_type
+from tests.plugins.gguf.test_tokenizer import byte_pairs
+from zoo.cli import app
+from zoo.decoder.config import read_config
+from zoo.plugins import host
+from zoo.sources.folder import open_folder
+from zoo.stages.locations import path_location
+
+pytest.importorskip("gguf", reason="writes the files")
+from zoo_gguf.architectures import ARCHITECTURES
+
+from tests.plugins.gguf import made
+
+MORE = {
+    "gemma": {"head_dim": 32}, "gemma2": {"head_dim": 32, "sliding_window": 8}, "gemma3": {"sliding_window": 8},
+    "cohere2": {"sliding_window": 8}, "exaone4": {"sliding_window": None, "layer_types": ["full_attention"] * 4},
+    "stablelm": {"use_qkv_bias": True}, "command-r": {"tie_word_embeddings": True},
+    "smollm3": {"tie_word_embeddings": True},
+    "granite": {"attention_multiplier": 0.2, "residual_multiplier": 0.5, "embedding_multiplier": 3.0,
+                "logits_scaling": 2.0},
+}  # fmt: skip
+LAYERS = {"gemma3": 6, "exaone4": 4, "cohere2": 4, "smollm3": 4}
+
+
+def model_of(folder, arch: str, **more):
+    numbers = {"head_dim": 16, "num_hidden_layers": LAYERS.get(arch, 2), **MORE.get(arch, {}), **more}
+    if "query_pre_attn_scalar" not in numbers and arch in ("gemma2", "gemma3"):
+        numbers["query_pre_attn_scalar"] = numbers["head_dim"]
+    numbers |= {"vocab_size": len(byte_pairs()["tokenizer.ggml.tokens"]), "bos_token_id": 0}
+    return make_of_type(folder, ARCHITECTURES[arch].model_type, **numbers)
+
+
+def opened(path):
+    return path_location(host().registry, path).open(host().registry)
+
+
+def values(checkpoint, name: str) -> np.ndarray:
+    info = checkpoint.tensors[name]
+    return checkpoint.read(name, 0, int(np.prod(info.shape[:-1])) if len(info.shape) > 1 else info.shape[0])
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_tensors_and_numbers_are_the_models(tmp_path, arch) -> None:
+    model = model_of(tmp_path / "ck", arch)
+    path = made.write(tmp_path / "m.gguf", model, arch, byte_pairs())
+    checkpoint = opened(path)
+    wanted = {name: weight.numpy() for name, weight in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        del wanted["lm_head.weight"]
+    assert checkpoint.tensors.keys() == wanted.keys()
+    for name, weight in wanted.items():
+        assert checkpoint.tensors[name].shape == weight.shape
+        assert np.allclose(values(checkpoint, name), weight, rtol=0, atol=2e-7), name
+    family = host().registry.claimant(ARCHITECTURES[arch].model_type)
+    if family is not None:
+        implied = family.family.claim(ARCHITECTURES[arch].model_type).model_dump(exclude_unset=True)
+        folder = open_folder(tmp_path / "ck")
+        assert read_config(checkpoint.config, implied) == read_config(folder.config, implied)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_files_mean_to_llama_cpp_what_they_mean_here(tmp_path, arch) -> None:
+    """Greedy tokens of llama.cpp are those of the model that our tests' writer made the file of."""
+    pytest.importorskip("xllamacpp", reason="llama.cpp: pip install xllamacpp")
+    import torch
+
+    from tests.plugins.gguf import llamacpp
+
+    model = model_of(tmp_path / "ck", arch)
+    path = made.write(tmp_path / "m.gguf", model, arch, byte_pairs())
+    prompt = list(range(5, 21))
+    continued = llamacpp.continuation(path, prompt, 12)
+    with torch.inference_mode():
+        logits = model(torch.tensor([prompt + continued])).logits[0, len(prompt) - 1 : -1]
+    best, second = logits.topk(2).values.T
+    chosen = logits.gather(1, torch.tensor(continued)[:, None])[:, 0]
+    assert (best - chosen < 0.05).all(), (best - chosen, best - second)
+
+
+@pytest.mark.parametrize(("split", "precision"), [(0, "int8"), (7, "fp32")])
+def test_a_file_builds_runs_and_is_verified(tmp_path, split, precision) -> None:
+    """The package of a file is that of the folder with the same weights."""
+    model = model_of(tmp_path / "ck", "llama")
+    path = made.write(
+        tmp_path / "m.gguf", model, "llama", {**byte_pairs(), "general.license": "apache-2.0"}, split=split
+    )
+    if split:
+        path = sorted(tmp_path.glob("m-*.gguf"))[1]
+    run = CliRunner().invoke
+    for source, out in ((path, "out"), (tmp_path / "ck", "same")):
+        done = run(app, ["build", str(source), "-p", precision, "-o", str(tmp_path / out)])
+        assert done.exit_code == 0, done.output
+    data = [(tmp_path / out / "model.onnx.data").read_bytes() for out in ("out", "same")]
+    assert data[0] == data[1]
+    manifest = json.loads((tmp_path / "out" / "zoo.json").read_text())
+    assert manifest["recipe"]["licence"]["id"] == "apache-2.0"
+    done = run(app, ["verify", str(tmp_path / "out"), "--weights", str(path), "--quick"])
+    assert done.exit_code == 0, done.output
+    done = run(app, ["run", str(tmp_path / "out"), "dog", "--max-new-tokens", "3"])
+    assert done.exit_code == 0, done.output
+    assert done.output
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+def test_types_are_read_as_gguf_reads_them(tmp_path, kind) -> None:
+    """Rows of every slab are those of the whole, whatever the type; the package gguf writes these itself."""
+    import gguf
+
+    model = model_of(tmp_path / "ck", "llama")
+    checkpoint = opened(made.write(tmp_path / "m.gguf", model, "llama", byte_pairs(), kind=kind))
+    number = gguf.GGMLQuantizationType[kind]
+    for name, weight in model.state_dict().items():
+        rows = values(checkpoint, name)
+        if checkpoint.tensors[name].dtype == "BF16":
+            rows = (rows.astype(np.uint32) << 16).view(np.float32)
+        if rows.ndim == 2 and rows.shape[1] % 32 == 0:
+            written = gguf.quants.quantize(weight.numpy(), number)
+            weight = gguf.quants.dequantize(written, number).reshape(rows.shape)
+        assert np.array_equal(rows, np.asarray(weight)), name
+    name = "model.layers.1.self_attn.q_proj.weight"
+    pieces = [checkpoint.read(name, start, min(start + 5, 64)) for start in range(0, 64, 5)]
+    assert np.array_equal(np.concatenate(pieces), values(checkpoint, name))
+    into = np.zeros(64 * 64 * 4, np.uint8)
+    assert np.shares_memory(checkpoint.read(name, 3, 9, into), into)
+
+
+def test_scaled_positions(tmp_path) -> None:
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 8192}  # fmt: skip
+    parameters = {"rope_theta": 500000.0, **scaling}
+    model = model_of(tmp_path / "ck", "llama", rope_parameters=parameters, max_position_embeddings=65536, head_dim=32)
+    plain = 500000.0 ** (-np.arange(0, 32, 2) / 32)
+    factors = plain / model.model.rotary_emb.inv_freq.numpy()
+    checkpoint = opened(made.write(tmp_path / "m.gguf", model, "llama", byte_pairs(), factors=factors))
+    assert checkpoint.config["rope_scaling"] == scaling
+    yarn = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0, "rope__scaling__original_context_length": 64}
+    checkpoint = opened(made.write(tmp_path / "n.gguf", model, "llama", byte_pairs(), **yarn))
+    stated = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    assert checkpoint.config["rope_scaling"] == stated
