@@ -56,8 +56,11 @@ class Outline(Value):
     norms: tuple[Block, ...]
     """Norms behind the layers."""
     outputs: int
+    """Of the output head; 0 without one."""
     tied: bool
     """The output head is the token embedding."""
+    result: str
+    """What comes out, in words."""
 
     @property
     def gated(self) -> bool:

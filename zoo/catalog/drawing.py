@@ -40,10 +40,11 @@ def stack(card: ModelCard) -> Markup:
         _box(marks, y, "norm", norm.name, norm.note, 26)
         _down(marks, y + 26, y + 38)
         y += 38
-    note = "the embedding again" if outline.tied else f"{outline.hidden_size} → {outline.outputs}"
-    _box(marks, y, "head", "Output head" + (", tied" if outline.tied else ""), note, 34)
-    _down(marks, y + 34, y + 48)
-    marks.append(text(_MIDDLE, y + 64, "logits of the next token", "note", "middle"))
+    if outline.outputs:
+        note = "the embedding again" if outline.tied else f"{outline.hidden_size} → {outline.outputs}"
+        _box(marks, y, "head", "Output head" + (", tied" if outline.tied else ""), note, 34)
+        _down(marks, y + 34, y + 48)
+    marks.append(text(_MIDDLE, y + 64, outline.result, "note", "middle"))
     blocks = ", ".join(block.name for block in outline.layer if block.kind != "sum")
     label = f"{outline.times} layers of width {outline.hidden_size}, each with residual connections: {blocks}"
     return drawing(WIDTH, y + 74, label, "stack", marks)

@@ -14,6 +14,7 @@ from zoo.operations import (
     Attention,
     Embedding,
     Experts,
+    HiddenStates,
     LastPositions,
     LayerNorm,
     Linear,
@@ -21,12 +22,14 @@ from zoo.operations import (
     Operation,
     Program,
     RmsNorm,
+    Scores,
     Step,
     Value,
     record,
 )
 
 Kind = Literal["norm", "attention", "mlp", "sum"]
+_RESULTS = {HiddenStates: "hidden states of the text", Scores: "scores of the labels"}
 
 
 def outline(part: ArchitecturePart, arch: Architecture) -> Outline:
@@ -34,17 +37,18 @@ def outline(part: ArchitecturePart, arch: Architecture) -> Outline:
     short = part.one_of_each_layer(arch) if isinstance(part, RepeatingLayers) else arch
     program = record(part, short)
     embedding = next(program.all(Embedding)).weight
-    linears = [step.operation for step in program.steps if isinstance(step.operation, Linear) and step.layer is None]
-    head = linears[-1].weight
-    after = [step for step in program.steps if step.layer is None]
+    last = max(index for index, step in enumerate(program.steps) if step.layer is not None)
+    after = program.steps[last + 1 :]
+    head = next((step.operation.weight for step in reversed(after) if isinstance(step.operation, Linear)), None)
     return Outline(
         vocab_size=embedding.shape[0],
         hidden_size=embedding.shape[-1],
         times=arch.num_hidden_layers,
         layer=_blocks(program, [step for step in program.steps if step.layer == 0]),
         norms=tuple(block for block in _blocks(program, after) if block.kind == "norm"),
-        outputs=head.shape[0],
-        tied=head.name == embedding.name,
+        outputs=head.shape[0] if head is not None else 0,
+        tied=head is not None and head.name == embedding.name,
+        result=_RESULTS.get(type(program.steps[-1].operation), "logits of the next token"),
     )
 
 

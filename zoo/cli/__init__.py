@@ -48,6 +48,7 @@ def _add_commands() -> None:
         build,
         catalog,
         doctor,
+        embed,
         fetch,
         new,
         plugins,
@@ -75,6 +76,8 @@ def _add_commands() -> None:
     app.command("report")(reporting.report)
     app.command("doctor")(doctor.doctor)
     app.command("run")(run.run)
+    app.command("embed")(embed.embed)
+    app.command("rerank")(embed.rerank)
     app.command("prepare")(prepare.prepare)
     app.command("bench")(bench.bench)
     app.command("serve", cls=EngineCommand)(serve.serve)

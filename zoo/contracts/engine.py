@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from zoo.embedding.results import Embeddings, Ranked
     from zoo.engine.generation import Generation, Piece
     from zoo.engine.options import AnswerOptions
     from zoo.engine.seat import SchedulerStats
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 OWN_ENGINE = "ort"
 """The engine of this project, which opens what the target ``ort`` builds."""
 
-Ability = Literal["text", "chat", "batches", "logits", "steps", "logprobs", "lookup", "forms", "tools"]
+Ability = Literal[
+    "text", "chat", "batches", "logits", "steps", "logprobs", "lookup", "forms", "tools", "embeddings", "scores"
+]  # fmt: skip
 """What an engine may be able to do.
 
 - ``text``: takes and gives text, not only token ids; ``chat``: has the model's chat template.
@@ -33,6 +36,7 @@ Ability = Literal["text", "chat", "batches", "logits", "steps", "logprobs", "loo
 - ``logprobs``: names log probabilities of the tokens of an answer.
 - ``lookup``: guesses tokens from the text so far; ``forms``: follows a schema, an expression or a grammar.
 - ``tools``: calls functions by the model's template.
+- ``embeddings``: turns texts into vectors (``EmbeddingEngine``); ``scores``: ranks documents (``RankingEngine``).
 """
 
 _LACKS: Mapping[Ability, str] = {
@@ -45,6 +49,8 @@ _LACKS: Mapping[Ability, str] = {
     "lookup": "does not guess tokens from the text so far",
     "forms": "follows no schema or grammar",
     "tools": "calls no tools",
+    "embeddings": "embeds no texts",
+    "scores": "ranks no documents",
 }
 
 
@@ -173,6 +179,35 @@ class LogitEngine(Engine, Protocol):
 
     def logits(self, token_ids: Sequence[int], positions: int | Literal["all"] = "all") -> NDArray[np.float32]:
         """Compute the logits of a text's last positions, float32 (positions, vocab): one row a token."""
+        ...
+
+
+class EmbeddingEngine(Engine, Protocol):
+    """An engine with ``embeddings``."""
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        truncate: bool = False,
+    ) -> Embeddings:
+        """Turn texts into vectors.
+
+        Args:
+            prompt: the name of what is put before each text; None for the model's usual one, "" for nothing.
+            dimensions: how many of the first values are kept.
+            truncate: cut what is longer than the model takes; otherwise that is an error.
+        """
+        ...
+
+
+class RankingEngine(Engine, Protocol):
+    """An engine with ``scores``."""
+
+    def rank(self, query: str, documents: Sequence[str], *, truncate: bool = False) -> list[Ranked]:
+        """Score documents beside a query, the best first; ``truncate`` as in ``embed``."""
         ...
 
 

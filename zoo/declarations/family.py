@@ -13,6 +13,7 @@ from zoo.declarations.architecture import ArchitectureFields
 from zoo.declarations.base import HttpUrl, HubId, Name, Revision, Value
 from zoo.declarations.conversation import Thinking, ToolFormat
 from zoo.declarations.dataset import DatasetUses
+from zoo.declarations.embedding import EmbeddingUse
 from zoo.declarations.licence import Licence
 
 BaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?$", max_length=193)]
@@ -120,6 +121,8 @@ class Model(Value):
     """How it marks its thoughts, where that is not as the family says."""
     chat: bool | None = None
     """Tuned to converse: scored by what it generates, prompted through its template."""
+    embedding: EmbeddingUse | None = None
+    """How it embeds or ranks texts, where that is not as the family says."""
     licence: Licence | None = None
     """Its licence, where it is not the family's."""
     targets: TargetOptions = Field(default_factory=dict)
@@ -166,6 +169,8 @@ class Family(Value):
     """How the models write calls of tools; a model's own wins."""
     thinking: Thinking | None = None
     """How the models mark their thoughts; a model's own wins."""
+    embedding: EmbeddingUse | None = None
+    """How the models embed or rank texts; a model's own wins, whole."""
     datasets: DatasetUses = DatasetUses()
     """Which datasets it is calibrated, measured and scored with."""
     targets: TargetOptions = Field(default_factory=dict)

@@ -26,6 +26,16 @@ class Heads(TypedDict):
 
 def forward(arch: Architecture, ops: GraphOps, head_multiple: int) -> None:
     """Compose the decoder: embedding, layers, final norm, head."""
+    x = ops.linear("/lm_head", hidden_states(arch, ops, head_multiple), weights.head(arch))
+    if (factor := arch.logit_scale / arch.logits_scaling) != 1:
+        x = ops.scale("/lm_head/scale", x, factor)
+    if arch.final_logit_softcapping is not None:
+        x = ops.softcap("/lm_head/softcap", x, arch.final_logit_softcapping)
+    ops.logits(x)
+
+
+def hidden_states(arch: Architecture, ops: GraphOps, head_multiple: int) -> Value:
+    """Compose all but the head."""
     x = ops.embedding("embed_tokens", ops.tokens(arch.context_length), weights.embedding(arch))
     if arch.scale_embedding:
         x = ops.scale("embed_tokens/Mul", x, arch.hidden_size**0.5)
@@ -35,13 +45,7 @@ def forward(arch: Architecture, ops: GraphOps, head_multiple: int) -> None:
     for index in range(arch.num_hidden_layers):
         with ops.layer(index):
             x = _Layer(arch, ops, head_multiple, index, turns).compose(x)
-    x = _norm(arch, ops, "norm", x, weights.final_norm(arch))
-    x = ops.linear("/lm_head", x, weights.head(arch))
-    if (factor := arch.logit_scale / arch.logits_scaling) != 1:
-        x = ops.scale("/lm_head/scale", x, factor)
-    if arch.final_logit_softcapping is not None:
-        x = ops.softcap("/lm_head/softcap", x, arch.final_logit_softcapping)
-    ops.logits(x)
+    return _norm(arch, ops, "norm", x, weights.final_norm(arch))
 
 
 class _Layer:

@@ -111,7 +111,7 @@ class Session:
         import onnxruntime as ort
 
         try:
-            return ort.InferenceSession(str(graph), _options(self.threads), providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(str(graph), session_options(self.threads), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self.name}: onnxruntime cannot open it: {_line(error)}") from None
 
@@ -244,7 +244,7 @@ class Session:
         return step
 
 
-def _options(threads: int) -> Any:
+def session_options(threads: int) -> Any:
     """Settings of a session; each was measured."""
     import onnxruntime as ort
 

@@ -55,8 +55,8 @@ class Program:
 
     @cached_property
     def kv_values_per_token(self) -> int:
-        """Count the numbers that one token takes in the KV caches of all layers."""
-        return sum(2 * one.num_kv_heads * one.head_dim for one in self.all(Attention) if one.causal)
+        """Count the numbers that one token takes in the KV caches of all layers; what generates nothing keeps none."""
+        return self.generates * sum(2 * one.num_kv_heads * one.head_dim for one in self.all(Attention) if one.causal)
 
     @cached_property
     def generates(self) -> bool:

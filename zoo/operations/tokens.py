@@ -25,6 +25,8 @@ class TokenTypes(Operation):
     """The type of each token (which of two texts it is of), an input like the ids; in the reference all are 0."""
 
     ids: Value
+    types: int = 2
+    """How many there are; a single one is not asked for."""
 
     def compute(self, run: Reference) -> Any:
         return run.torch.zeros_like(run.value(self.ids))

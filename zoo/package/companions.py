@@ -8,13 +8,13 @@ from typing import Any
 from zoo.contracts import Checkpoint
 from zoo.declarations.recipe import Recipe
 from zoo.package.chat_defaults import ChatDefaults
-from zoo.sources.companions import CONFIG, GENERATION, licences
+from zoo.sources.companions import CONFIG, EMBEDDING, GENERATION, licences
 from zoo.sources.jsonfile import parse_object
 from zoo.tokenizer.files import ADDED, NAMED, SETTINGS, Companion, TokenizerFiles, read_files
 from zoo.tokenizer.resolve import TOKENIZER, ResolvedTokenizer, resolve_tokenizer
 from zoo.tokenizer.templates import DEFAULT, FILE, TOOLS_FILE, chat_templates
 
-COPIED = (NAMED, ADDED)
+COPIED = (NAMED, ADDED, *EMBEDDING)
 
 
 def companion_files(recipe: Recipe, checkpoint: Checkpoint | None) -> tuple[dict[str, bytes], list[str]]:

@@ -17,8 +17,16 @@ TOKENIZER = (
     "chat_template.jinja",
     "chat_template.json",
     "additional_chat_templates/tool_use.jinja",
+    "vocab.txt",
 )
-NESTED = tuple(name for name in TOKENIZER if "/" in name)
+EMBEDDING = (
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
+)
+"""What says how the hidden states of a text become its embedding."""
+NESTED = tuple(name for name in (*TOKENIZER, *EMBEDDING) if "/" in name)
 """Those in folders of their own, which a listing of the checkpoint's folder does not name."""
 GENERATION = "generation_config.json"
 LICENCES = ("LICENSE*", "LICENCE*", "USE_POLICY*", "NOTICE*")
@@ -35,4 +43,4 @@ def licences(names: Iterable[str]) -> list[str]:
 def chosen(names: Iterable[str]) -> list[str]:
     """Choose the companions among the names of a folder's files, sorted."""
     there = set(names)
-    return sorted({*licences(there), *there.intersection((CONFIG, GENERATION, *TOKENIZER))})
+    return sorted({*licences(there), *there.intersection((CONFIG, GENERATION, *TOKENIZER, *EMBEDDING))})

@@ -13,6 +13,7 @@ from zoo.contracts import OWN_ENGINE
 from zoo.errors import ZooError, unknown
 from zoo.package.folder import Package, open_package
 from zoo.package.running import recorded_memory
+from zoo.stages.embedding import with_declared_use
 from zoo.stages.prepare import Progress, is_due, prepare, prepare_later
 from zoo.units import bytes_text
 
@@ -57,7 +58,8 @@ def open_engine(
     chosen = choose_engine(registry, package, name)
     if chosen == OWN_ENGINE:
         _prepare(package, preparing, warn or logging.getLogger("zoo").warning, progress)
-    return registry.engine(package.manifest.recipe.target.name, chosen).open(package, threads=threads)
+    opened = registry.engine(package.manifest.recipe.target.name, chosen).open(package, threads=threads)
+    return with_declared_use(registry, opened)
 
 
 def with_memory(registry: Registry, package: Package) -> Package:

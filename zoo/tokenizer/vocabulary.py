@@ -1,6 +1,6 @@
-"""``vocab.json`` and ``merges.txt`` without a ``tokenizer.json``: converted by transformers.
+"""``vocab.json`` and ``merges.txt``, or ``vocab.txt``, without a ``tokenizer.json``: converted by transformers.
 
-The two files hold pieces and merges; how text is cut before them is code of the class that ``tokenizer_config.json``
+They hold pieces and merges; how text is cut before them is code of the class that ``tokenizer_config.json``
 names, which only transformers has. It reads the files alone, in a folder of their own, and never code that comes with
 them.
 """
@@ -17,11 +17,11 @@ from zoo.sources.companions import CONFIG
 from zoo.sources.jsonfile import parse_object
 from zoo.tokenizer.files import ADDED, NAMED, SETTINGS, Companion, TokenizerFiles
 
-VOCAB, MERGES = "vocab.json", "merges.txt"
+VOCAB, MERGES, WORDS = "vocab.json", "merges.txt", "vocab.txt"
 
 
 def convert(companion: Companion, files: TokenizerFiles) -> tuple[bytes, dict[str, str]] | None:
-    """Make ``tokenizer.json`` of ``vocab.json`` and ``merges.txt``; None where they are not both there.
+    """Make ``tokenizer.json`` of ``vocab.json`` and ``merges.txt``, or of ``vocab.txt``; None where they are not there.
 
     Returns:
         The file, and the special tokens by name, those among them that only the class knows.
@@ -29,10 +29,10 @@ def convert(companion: Companion, files: TokenizerFiles) -> tuple[bytes, dict[st
     Raises:
         ZooError: transformers is not installed, or cannot read them.
     """
-    vocab, merges = companion(VOCAB), companion(MERGES)
-    if vocab is None or merges is None:
+    raw = {name: content for name in (VOCAB, MERGES, WORDS) if (content := companion(name)) is not None}
+    if WORDS not in raw and not raw.keys() >= {VOCAB, MERGES}:
         return None
-    where = f"{files.where}: {VOCAB} and {MERGES}"
+    where = f"{files.where}: {WORDS if WORDS in raw else f'{VOCAB} and {MERGES}'}"
     try:
         from transformers import AutoTokenizer
     except ImportError:
@@ -42,8 +42,8 @@ def convert(companion: Companion, files: TokenizerFiles) -> tuple[bytes, dict[st
             "(AutoTokenizer.from_pretrained(...).save_pretrained writes one)"
         ) from None
     with tempfile.TemporaryDirectory(prefix="zoo-tokenizer-") as folder:
-        for name, raw in {VOCAB: vocab, MERGES: merges, **_beside(companion, files)}.items():
-            (Path(folder) / name).write_bytes(raw)
+        for name, content in {**raw, **_beside(companion, files)}.items():
+            (Path(folder) / name).write_bytes(content)
         try:
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             text: str = tokenizer.backend_tokenizer.to_str()

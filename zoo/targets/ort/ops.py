@@ -152,7 +152,9 @@ def positions(emission: Emission, step: Step, op: Positions) -> str:
 
 @emits(TokenTypes)
 def token_types(emission: Emission, step: Step, op: TokenTypes) -> str:
-    """The input ``token_type_ids``."""
+    """The input ``token_type_ids``; zeros where there is one type."""
+    if op.types == 1:
+        return emission.graph.node("Sub", [emission.value(op.ids)] * 2, step.name)
     return emission.graph.input("token_type_ids", "int64", ["batch_size", "sequence_length"])
 
 

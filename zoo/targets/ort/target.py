@@ -34,7 +34,7 @@ class OrtTarget:
     operations: ClassVar[Mapping[str, frozenset[str]] | None] = OPERATIONS
     emitter_version: ClassVar[int] = 2
     needs_weights: ClassVar[bool] = True
-    engines: ClassVar[Mapping[str, str]] = {OWN_ENGINE: "zoo.engine:OrtEngine"}
+    engines: ClassVar[Mapping[str, str]] = {OWN_ENGINE: "zoo.embedding:OwnEngine"}
     head_multiple: ClassVar[int] = 16
     """GroupQueryAttention with rotary inside refuses other head sizes."""
     view: ClassVar[View] = "graph"

@@ -1,0 +1,91 @@
+"""An ONNX Runtime session over an encoder's ``model.onnx``: batches of token ids to hidden states or scores."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.embedding.batches import plan_batches
+from zoo.embedding.tokens import TextTokens
+from zoo.engine.machine import usable_cores
+from zoo.engine.session import session_options
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+HIDDEN, LOGITS = "last_hidden_state", "logits"
+
+
+class TextSession:
+    """A loaded graph; calls of several threads wait for each other.
+
+    Attributes:
+        result: ``last_hidden_state`` or ``logits``.
+        width: values of the result's last axis.
+    """
+
+    def __init__(self, graph: Path, name: str, threads: int | None = None) -> None:
+        """Load a graph.
+
+        Raises:
+            ZooError: onnxruntime cannot load it, or it is not an encoder.
+        """
+        import onnxruntime as ort
+
+        self._name, self.threads, started = name, threads or usable_cores(), time.perf_counter()
+        try:
+            options = session_options(self.threads)
+            self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no common base of their own
+            raise ZooError(f"{name}: onnxruntime cannot open it: {' '.join(str(error).split())[:300]}") from None
+        self.load_seconds = time.perf_counter() - started
+        self._inputs = {one.name for one in self._session.get_inputs()}
+        outputs = {one.name: one for one in self._session.get_outputs()}
+        self.result = next((one for one in (HIDDEN, LOGITS) if one in outputs), "")
+        known = {"input_ids", "attention_mask", "token_type_ids"}
+        if not self.result or not {"input_ids", "attention_mask"} <= self._inputs <= known:
+            raise ZooError(f"{name}: its graph takes or gives something else than an encoder's")
+        self.width = int(outputs[self.result].shape[-1])
+        self._lock = threading.Lock()
+
+    def run(self, texts: Sequence[TextTokens], take: Callable[[NDArray[np.float32]], Any]) -> list[Any]:
+        """Compute texts in batches of nearly one length.
+
+        Args:
+            take: called with each text's result: its hidden states, float32 (tokens, width), or its logits (labels,).
+                They are valid until it returns.
+
+        Returns:
+            What it returned, in the order of the texts.
+
+        Raises:
+            ZooError: onnxruntime fails.
+        """
+        taken: list[Any] = [None] * len(texts)
+        for batch in plan_batches([len(text) for text in texts]):
+            result = self._compute([texts[index] for index in batch])
+            for row, index in enumerate(batch):
+                own = result[row, : len(texts[index])] if self.result == HIDDEN else result[row]
+                taken[index] = take(own)
+        return taken
+
+    def _compute(self, batch: Sequence[TextTokens]) -> NDArray[np.float32]:
+        shape = len(batch), max(map(len, batch))
+        ids, mask, types = (np.zeros(shape, np.int64) for _ in range(3))
+        for row, text in enumerate(batch):
+            ids[row, : len(text)], types[row, : len(text)], mask[row, : len(text)] = text.ids, text.types, 1
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        given = {name: value for name, value in feeds.items() if name in self._inputs}
+        try:
+            with self._lock:
+                result: NDArray[np.float32] = self._session.run([self.result], given)[0]
+        except Exception as error:  # onnxruntime's errors have no common base of their own
+            raise ZooError(f"{self._name}: onnxruntime failed: {' '.join(str(error).split())[:300]}") from None
+        return result

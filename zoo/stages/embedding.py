@@ -1,0 +1,50 @@
+"""How a package's model embeds or ranks: as its files state it, and where they do not, as its family declares it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from zoo.declarations.embedding import EmbeddingUse
+
+if TYPE_CHECKING:
+    from zoo.contracts import Engine
+    from zoo.declarations.recipe import Recipe
+    from zoo.embedding.modules import Modules
+    from zoo.registry import Registry
+
+log = logging.getLogger("zoo")
+Opened = TypeVar("Opened", bound="Engine")
+
+
+def declared_use(registry: Registry, recipe: Recipe) -> EmbeddingUse | None:
+    """Find what the declaration of a package's model says; None where nobody declares it."""
+    declared = registry.families.get(recipe.family) if recipe.family is not None else None
+    model = declared.model(recipe.model) if declared is not None else None
+    use: EmbeddingUse | None = model.last("embedding")[0] if model is not None else None
+    return use
+
+
+def with_declared_use(registry: Registry, engine: Opened) -> Opened:
+    """Tell an engine that embeds what the declaration adds to its package's files."""
+    if "embeddings" not in engine.abilities:
+        return engine
+    from zoo.embedding import EncoderEngine
+
+    use = declared_use(registry, engine.package.manifest.recipe)
+    if use is not None and isinstance(engine, EncoderEngine):
+        engine.modules = completed(engine.modules, use, engine.package.name)
+    return engine
+
+
+def completed(modules: Modules, use: EmbeddingUse, name: str) -> Modules:
+    """Add declared prompts, and where no file describes the embedding, the declared pooling and normalization."""
+    modules = replace(modules, prompts={**use.prompts, **modules.prompts})
+    if use.pooling is None:
+        return modules
+    if not modules.stated:
+        return replace(modules, pooling=(use.pooling,), normalize=use.normalize)
+    if modules.pooling != (use.pooling,):
+        log.warning("%s: pooling %s is declared; its files say %s, which is used", name, use.pooling, modules.pooling)
+    return modules
