@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import struct
@@ -455,6 +456,27 @@ def _gguf_samples() -> tuple[bytes, ...]:
     )
 
 
+def _gguf_file(raw: bytes) -> object:
+    """A GGUF file, opened and read to the last row."""
+    path = room() / "m.gguf"
+    path.write_bytes(raw)
+    with inside(path.parent):
+        checkpoint = host().registry.source("gguf").open(str(path), revision=None, offline=True)
+        for name, info in checkpoint.tensors.items():
+            rows = info.shape[0] if len(info.shape) == 1 else math.prod(info.shape[:-1])
+            checkpoint.read(name, max(0, rows - 3), rows)
+        return checkpoint.digest, checkpoint.companions()
+
+
+def _gguf_files() -> tuple[bytes, ...]:
+    """Files of one tiny layer, as gguf-py writes them."""
+    from tests.plugins.gguf import llamacpp
+
+    metadata = json.loads(_gguf_samples()[0])
+    more = {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2}
+    return tuple(llamacpp.write(room() / "sample.gguf", {**metadata, **added}).read_bytes() for added in ({}, more))
+
+
 def _yaml(raw: bytes) -> object:
     from zoo.declarations.family import Family
     from zoo.yamlfile import Document
@@ -517,6 +539,7 @@ READERS: dict[str, Reader] = {
     "special-tokens-map": Reader(_beside_samples, _beside_tokenizer("special_tokens_map.json"), text=True),
     "added-tokens": Reader(lambda: (b'{"<|x|>": 11, "<|y|>": 12}',), _beside_tokenizer("added_tokens.json"), text=True),
     "gguf-tokenizer": Reader(_gguf_samples, _gguf_tokenizer, text=True),
+    "gguf-file": Reader(_gguf_files, _gguf_file),
     "sentencepiece": Reader(_sentencepiece_samples, _sentencepiece),
     "chat-config": Reader(_chat_samples, _chat_folder, text=True),
     "chat-template": Reader(lambda: (TEMPLATE.encode(),), _template),

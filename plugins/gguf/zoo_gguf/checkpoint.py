@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import (
+    BlockScheme,
+    BlockTile,
     FileHeader,
     FileReader,
     HubFiles,
@@ -23,9 +25,10 @@ from zoo import (
     sampled_digest,
 )
 from zoo_gguf import tokenizer
+from zoo_gguf.blocks import SCHEMES, tile_of
 from zoo_gguf.config import find_architecture, make_config
-from zoo_gguf.header import GgufHeader, StoredTensor, read_header
-from zoo_gguf.tensors import decode, in_halves, make_tensors
+from zoo_gguf.header import GgufHeader, read_header
+from zoo_gguf.tensors import Tensor, decode, in_halves, make_tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,33 +93,45 @@ class GgufCheckpoint:
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Read rows of a tensor; quantized ones as float32."""
-        import numpy as np
-
-        if not self._is_here:
-            raise ZooError(f"{self.name}: its weights are not on this machine; fetch them first")
         tensor = self._tensors[name]
-        if len(tensor.info.shape) == 1:
-            whole = self._rows(tensor, 0, 1)
-            values = decode(whole, tensor, None)[0]
-            values = (in_halves(values, tensor.heads) if tensor.heads else values)[start:stop]
-        elif tensor.heads:
-            size = tensor.rows // tensor.heads
-            first, last = start // size, -(-stop // size)
-            whole = in_halves(self._rows(tensor, first * size, last * size), last - first)
-            return decode(np.ascontiguousarray(whole[start - first * size : stop - first * size]), tensor, out)
-        else:
+        if len(tensor.info.shape) > 1:
             return decode(self._rows(tensor, start, stop), tensor, out)
+        values = decode(self._raw(tensor, 0, 1), tensor, None)[0]
+        values = (in_halves(values, tensor.heads) if tensor.heads else values)[start:stop]
         if out is None:
             return values
         into = out[: values.nbytes].view(values.dtype)
         into[...] = values
         return into
 
-    def _rows(self, tensor: Any, start: int, stop: int) -> NDArray[np.uint8]:
-        """Read rows as stored, (rows, bytes of a row)."""
+    def block_scheme(self, name: str) -> BlockScheme | None:
+        """Say which integer blocks a tensor is stored in; None where none of ours are like them."""
+        tensor = self._tensors[name]
+        return SCHEMES.get(tensor.stored.kind) if len(tensor.info.shape) > 1 else None
+
+    def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
+        """Read the blocks of rows as they are stored."""
+        tensor = self._tensors[name]
+        return tile_of(self._rows(tensor, start, stop), tensor.stored.kind, start)
+
+    def _rows(self, tensor: Tensor, start: int, stop: int) -> NDArray[np.uint8]:
+        """Read rows of a matrix in transformers' order, as they are stored: (rows, bytes of a row)."""
+        if not tensor.heads:
+            return self._raw(tensor, start, stop)
         import numpy as np
 
-        stored: StoredTensor = tensor.stored
+        size = tensor.stored.shape[0] // tensor.heads
+        first, last = start // size, -(-stop // size)
+        whole = in_halves(self._raw(tensor, first * size, last * size), last - first)
+        return np.ascontiguousarray(whole[start - first * size : stop - first * size])
+
+    def _raw(self, tensor: Tensor, start: int, stop: int) -> NDArray[np.uint8]:
+        """Read rows as they lie in the file."""
+        import numpy as np
+
+        if not self._is_here:
+            raise ZooError(f"{self.name}: its weights are not on this machine; fetch them first")
+        stored = tensor.stored
         raw = np.empty((stop - start, stored.row_bytes), np.uint8)
         if raw.size:
             self._files.read_into(tensor.info.file, stored.offset + start * stored.row_bytes, raw.reshape(-1).data)
@@ -140,7 +155,7 @@ class GgufCheckpoint:
             return [float(value) for value in raw.view("<f4")]
         return None
 
-    @property
+    @cached_property
     def _is_here(self) -> bool:
         return self._hub is None or self._hub.is_here
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from zoo import TensorInfo, ZooError
@@ -34,10 +36,6 @@ class Tensor:
     offset: float = 0.0
     """Taken from every value."""
 
-    @property
-    def rows(self) -> int:
-        return self.stored.nbytes // self.stored.row_bytes if len(self.info.shape) > 1 else self.info.shape[0]
-
 
 def make_tensors(
     architecture: GgufArchitecture,
@@ -65,8 +63,10 @@ def make_tensors(
             if name in tensors:
                 raise ZooError(f"{where}: {stored.name!r} and {tensors[name].stored.name!r} both are {name!r}")
             dtype = PLAIN.get(stored.kind, "F32")
-            require_readable(stored, where)
-            nbytes = stored.nbytes if stored.kind in PLAIN else 4 * _count(stored)
+            if stored.kind not in PLAIN and not _is_readable(stored.kind):
+                what = f"tensor {stored.name!r} is of type {stored.kind}"
+                raise ZooError(f"{where}: {what}, which the package gguf does not dequantize")
+            nbytes = stored.nbytes if stored.kind in PLAIN else 4 * math.prod(stored.shape)
             heads = _permuted_heads(architecture, config, stem, stored, where)
             offset = architecture.norm_offset if stem.endswith("norm") else 0.0
             if offset and stored.kind != "F32":
@@ -75,26 +75,20 @@ def make_tensors(
     return tensors
 
 
-def require_readable(stored: StoredTensor, where: str) -> None:
-    """Refuse a type that the package gguf does not dequantize.
-
-    Raises:
-        ZooError: it does not.
-    """
-    if stored.kind in PLAIN:
-        return
+@cache
+def _is_readable(kind: str) -> bool:
+    """Tell whether the package gguf dequantizes a type; it says so by trying."""
     import numpy as np
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize, quant_shape_to_byte_shape
 
-    kind = GGMLQuantizationType[stored.kind]
+    number = GGMLQuantizationType[kind]
     try:
         with np.errstate(all="ignore"):
-            dequantize(np.zeros(quant_shape_to_byte_shape((1, 256), kind), np.uint8), kind)
-    except (NotImplementedError, KeyError):
-        raise ZooError(
-            f"{where}: tensor {stored.name!r} is of type {stored.kind}, which the package gguf does not dequantize"
-        ) from None
+            dequantize(np.zeros(quant_shape_to_byte_shape((1, 256), number), np.uint8), number)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def decode(raw: NDArray[np.uint8], tensor: Tensor, out: NDArray[np.uint8] | None) -> NDArray[Any]:
@@ -144,10 +138,3 @@ def _permuted_heads(
             f"{where}: {stored.name!r} has {stored.shape[0]} rows, which {heads!r:.20} heads ({key}) do not divide"
         )
     return heads
-
-
-def _count(stored: StoredTensor) -> int:
-    count = 1
-    for size in stored.shape:
-        count *= size
-    return count

@@ -33,6 +33,7 @@ def write(
     kind: str = "F32",
     split: int = 0,
     factors: Any = None,
+    replaced: Mapping[str, tuple[np.ndarray, Any]] | None = None,
     **metadata: Any,
 ) -> Path:
     """Write a model.
@@ -44,11 +45,13 @@ def write(
         kind: the type of matrices; norms, biases and what does not fit its blocks stay float32.
         split: tensors of a part; 0 for one file.
         factors: ``rope_freqs.weight``.
+        replaced: tensors to write as these bytes, (rows, bytes of a row), of a type.
         metadata: keys after the architecture's name (``__`` for a dot), over what the model says; None leaves one out.
     """
     import gguf
 
     config = model.config.to_dict()
+    path.parent.mkdir(exist_ok=True)
     writer = gguf.GGUFWriter(str(path), arch, split_max_tensors=split)
     rope = config.get("rope_parameters") or {}
     rope = rope.get("full_attention", rope)
@@ -73,6 +76,10 @@ def write(
     if factors is not None:
         writer.add_tensor("rope_freqs.weight", np.asarray(factors, np.float32))
     for name, values in tensors(model, arch).items():
+        if name in (replaced or {}):
+            raw, number = (replaced or {})[name]
+            writer.add_tensor(name, raw, raw_dtype=number)
+            continue
         quantized = kind if values.ndim == 2 and values.shape[1] % 32 == 0 else "F32"
         number = gguf.GGMLQuantizationType[quantized]
         writer.add_tensor(name, gguf.quants.quantize(values, number), raw_dtype=number)

@@ -147,3 +147,46 @@ def test_scaled_positions(tmp_path) -> None:
     checkpoint = opened(made.write(tmp_path / "n.gguf", model, "llama", byte_pairs(), **yarn))
     stated = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
     assert checkpoint.config["rope_scaling"] == stated
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
+def test_blocks_hold_what_floats_say(tmp_path, kind) -> None:
+    checkpoint = opened(
+        made.write(tmp_path / "m.gguf", model_of(tmp_path / "ck", "llama"), "llama", byte_pairs(), kind=kind)
+    )
+    for name in ("model.layers.0.self_attn.k_proj.weight", "model.layers.1.mlp.gate_proj.weight"):
+        scheme, rows = checkpoint.block_scheme(name), values(checkpoint, name)
+        tile = checkpoint.read_blocks(name, 3, 21)
+        floats = tile.scales[..., None] * (tile.levels.astype(np.float32) - 2 ** (scheme.bits - 1))
+        assert np.array_equal(floats.reshape(18, -1), rows[3:21])
+        assert (tile.start, tile.stop) == (3, 21)
+    assert checkpoint.block_scheme("model.norm.weight") is None
+
+
+def test_every_type_that_the_package_dequantizes(tmp_path) -> None:
+    """Random blocks of every type come as the package gguf reads the whole tensor; other types are refused by name."""
+    import gguf
+    from gguf.quants import _type_traits
+
+    from zoo.errors import ZooError
+
+    model = model_of(tmp_path / "ck", "llama", hidden_size=256, num_attention_heads=4, head_dim=64, num_hidden_layers=1)
+    draw = np.random.default_rng(0)
+    name = "model.layers.0.mlp.gate_proj.weight"
+    for kind, (block, size) in gguf.GGML_QUANT_SIZES.items():
+        if kind.name in ("F32", "F16", "BF16"):
+            continue
+        raw = draw.integers(0, 256, (112, 256 // block * size), np.uint8)
+        path = made.write(
+            tmp_path / "m.gguf", model, "llama", byte_pairs(), replaced={"blk.0.ffn_gate.weight": (raw, kind)}
+        )
+        if kind not in _type_traits:
+            with pytest.raises(ZooError, match=f"is of type {kind.name}, which the package gguf does not dequantize"):
+                opened(path)
+            continue
+        with np.errstate(all="ignore"):
+            wanted = gguf.quants.dequantize(raw, kind)
+        checkpoint = opened(path)
+        assert checkpoint.tensors[name].shape == (112, 256)
+        rows = np.concatenate([checkpoint.read(name, start, start + 28) for start in range(0, 112, 28)])
+        assert np.array_equal(rows, wanted, equal_nan=True), kind.name
