@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -10,11 +11,14 @@ import numpy as np
 from zoo.contracts.engine import OWN_ENGINE, Ability, Engine
 from zoo.embedding.modules import read_modules
 from zoo.embedding.pooling import normalized, pool
+from zoo.embedding.queue import TextQueue
 from zoo.embedding.results import Embeddings, Ranked
 from zoo.embedding.session import LOGITS, TextSession
 from zoo.embedding.tokens import TextEncoder, TextTokens
 from zoo.engine.machine import give_back_memory
+from zoo.engine.text import Tokenizer
 from zoo.errors import UsageError, ZooError, unknown
+from zoo.package.chat_defaults import ChatDefaults
 from zoo.sources.jsonfile import parse_object
 
 if TYPE_CHECKING:
@@ -36,6 +40,9 @@ class EncoderEngine(Engine):
 
     stop_token_ids: frozenset[int] = frozenset()
     special_ids: frozenset[int] = frozenset()
+    chat_templates: Mapping[str, str] = MappingProxyType({})
+    chat_template = None
+    chat_defaults = ChatDefaults()
 
     def __init__(self, package: Package, threads: int | None = None) -> None:
         self.name, self.package = OWN_ENGINE, package
@@ -44,8 +51,9 @@ class EncoderEngine(Engine):
         self.session = TextSession(package.path / "model.onnx", package.name, threads)
         self.load_seconds, self.vocab_size = self.session.load_seconds, arch.vocab_size
         self.context_length = min(self.modules.longest or 2**31, arch.context_length)
+        self.tokenizer = Tokenizer(package.path) if "tokenizer.json" in package.manifest.files else None
         self._encoder: TextEncoder | None = None
-        if "tokenizer.json" in package.manifest.files:
+        if self.tokenizer is not None:
             lower = self.modules.lowercase
             self._encoder = TextEncoder(package, self.context_length, self.vocab_size, lowercase=lower)
         config = parse_object(package.read("config.json") or b"{}", f"{package.name}/config.json")
@@ -54,7 +62,7 @@ class EncoderEngine(Engine):
         self._sigmoid = _sigmoid(config, len(self.labels))
         self.dimensions = self.session.width * (1 if scores else len(self.modules.pooling))
         does: Ability = "scores" if scores else "embeddings"
-        self.abilities = frozenset({does, "text"} if self._encoder is not None else {does})
+        self.abilities = frozenset({does, "batches", "text"} if self._encoder is not None else {does, "batches"})
 
     @classmethod
     def open(cls, package: Package, *, threads: int | None = None) -> EncoderEngine:
@@ -74,6 +82,20 @@ class EncoderEngine(Engine):
     def settings(self) -> Mapping[str, Any]:
         """Tell with how many threads it computes."""
         return {"threads": self.session.threads}
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of a text at most."""
+        return self.context_length
+
+    @property
+    def guide(self) -> NoReturn:
+        """Refuse: nothing is generated."""
+        self._refuse()
+
+    def queue(self, *, waiting: int | None = None, **_: Any) -> TextQueue:
+        """Begin to take the texts of many requests; see ``TextQueue``."""
+        return TextQueue(self.scores if self.labels else self.vectors, self.context_length, waiting)
 
     def encode(self, text: str) -> list[int]:
         """Turn a text into ids, special tokens around it."""

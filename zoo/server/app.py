@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 import zoo
+from zoo.server import embeddings
 from zoo.server.answer import Answer, Service
 from zoo.server.body import Arriving, read_body
 from zoo.server.chat import Chat
@@ -56,8 +57,7 @@ def create_app(pool: ModelPool, settings: ServerSettings, log: Log, *, routers: 
         exception_handlers={HTTPException: _http_error},
     )  # fmt: skip
     app.state.service = Service(pool, settings, log, metrics, Arriving(settings.max_body, parsers))
-    app.include_router(router)
-    for one in routers:
+    for one in (router, embeddings.router, *routers):
         app.include_router(one)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Gate, pool=pool, settings=settings, log=log, metrics=metrics)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from zoo.server.settings import ServerSettings
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
-COMPLETIONS = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses"})
+COMPLETIONS = frozenset(
+    {"/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/rerank", "/v2/rerank"}
+)
 OPEN = frozenset({"/", "/health", "/healthz", "/ping"})
 OPEN_FOLDER = "/static/"
 """What needs no key: the page itself and its files, and whether the server is well."""

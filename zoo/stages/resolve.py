@@ -211,7 +211,9 @@ def implied(registry: Registry, declared: DeclaredModel | None, checkpoint: Chec
 
 def _architecture_type(registry: Registry, checkpoint: Checkpoint) -> str:
     fields: Any = claimed_family(registry, checkpoint).family.architecture
-    return str(fields.type or "decoder")
+    kind = str(fields.type or "decoder")
+    # A decoder with sentence-transformers' list of modules beside it embeds.
+    return "embedder" if kind == "decoder" and checkpoint.companion("modules.json") is not None else kind
 
 
 def resolve_licence(declared: DeclaredModel | None, checkpoint: Checkpoint | None) -> Licence:

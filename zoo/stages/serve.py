@@ -72,7 +72,7 @@ class ServedModel:
         Raises:
             ZooError: not even short contexts fit; the message has the numbers.
         """
-        weights, token = self.memory.weights_bytes, self.memory.kv_bytes_per_token
+        weights, token = self.memory.weights_bytes, max(1, self.memory.kv_bytes_per_token)  # encoders keep nothing
         full = slots * self.context_length * token
         rest = 2 * full if limit is None else max(0, limit - weights)
         prefixes = min(full, int(rest * PREFIX_SHARE)) if limit is not None else full

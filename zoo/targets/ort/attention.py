@@ -38,13 +38,14 @@ def attention(emission: Emission, step: Step, op: Attention) -> str:
     if turns is not None:
         given |= enumerate(_tables(emission, turns, op.head_dim), _TABLES)
     cache: dict[str, list[str]] = {"past": [], "present": []}
-    for part in ("key", "value"):
+    for part in ("key", "value") if emission.program.generates else ():
         for when, prefix in (("past", "past_key_values"), ("present", "present")):
             length = "past_sequence_length" if when == "past" else "total_sequence_length"
             declare = graph.input if when == "past" else graph.output
             shape: list[str | int] = ["batch_size", op.num_kv_heads, length, op.head_dim]
             cache[when].append(declare(f"{prefix}.{step.layer}.{part}", "float32", shape))
-    given |= enumerate([*cache["past"], *emission.inputs.sequence_lengths()], 3)
+    given |= enumerate(cache["past"], 3)
+    given |= enumerate(emission.inputs.sequence_lengths(), 5)
     if op.slopes is not None:
         given[_BIAS] = _distances(emission, op.slopes)
     if op.sinks is not None:

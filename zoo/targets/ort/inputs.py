@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 
-from zoo.errors import ZooError
 from zoo.targets.ort.graph import Graph
 
 NUM_LOGITS = "num_logits_to_keep"
@@ -67,12 +66,7 @@ class MaskInputs:
     def sequence_lengths(self) -> tuple[str, str]:
         """Count the mask."""
         if self._lengths is None:
-            graph, name = self._graph, "/model/attention_mask"
-            axis = graph.constant(f"{name}/axis", [1], np.int64)
-            counted = graph.node("ReduceSum", ["attention_mask", axis], f"{name}/ReduceSum", keepdims=0)
-            less = graph.node("Sub", [counted, graph.constant(f"{name}/one", 1, np.int64)], f"{name}/Sub")
-            longest = self.longest()
-            self._lengths = graph.as_int(less, f"{name}/Cast", 32), graph.as_int(longest, f"{name}/length/Cast", 32)
+            self._lengths = count_mask(self._graph)
         return self._lengths
 
     def query_lengths(self) -> None:
@@ -178,13 +172,16 @@ class TextInputs:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self._lengths: tuple[str, str] | None = None
         self._positions: str | None = None
         graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
         graph.input("attention_mask", "int64", ["batch_size", "sequence_length"])
 
     def sequence_lengths(self) -> tuple[str, str]:
-        """No sequence goes on from an earlier step."""
-        raise ZooError("target 'ort' lacks: a KV cache in an encoder")
+        """Count the mask; no sequence goes on from an earlier step."""
+        if self._lengths is None:
+            self._lengths = count_mask(self._graph)
+        return self._lengths
 
     def query_lengths(self) -> None:
         """The mask says which tokens are there."""
@@ -212,6 +209,16 @@ class TextInputs:
     def declare_logits(self, vocab_size: int) -> None:
         """Declare logits of every position."""
         self._graph.output("logits", "float32", ["batch_size", "sequence_length", vocab_size], first=True)
+
+
+def count_mask(graph: Graph) -> tuple[str, str]:
+    """Count each row of the mask less one, int32 (batch,), and the mask's length, an int32 scalar."""
+    name = "/model/attention_mask"
+    axis = graph.constant(f"{name}/axis", [1], np.int64)
+    counted = graph.node("ReduceSum", ["attention_mask", axis], f"{name}/ReduceSum", keepdims=0)
+    less = graph.node("Sub", [counted, graph.constant(f"{name}/one", 1, np.int64)], f"{name}/Sub")
+    longest = graph.length("attention_mask")
+    return graph.as_int(less, f"{name}/Cast", 32), graph.as_int(longest, f"{name}/length/Cast", 32)
 
 
 def count_on(graph: Graph, name: str, start: str, context: int) -> str:
