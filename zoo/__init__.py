@@ -66,6 +66,8 @@ _EXPORTS = {
     "BlockTile": "zoo.contracts:BlockTile",
     "TileWriter": "zoo.contracts:TileWriter",
     "ArchitecturePart": "zoo.contracts:ArchitecturePart",
+    "Decoder": "zoo.decoder:Decoder",
+    "Elsewhere": "zoo.contracts:Elsewhere",
     "RepeatingLayers": "zoo.contracts:RepeatingLayers",
     "InTransformers": "zoo.contracts:InTransformers",
     "OwnConfig": "zoo.contracts:OwnConfig",

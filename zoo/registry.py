@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from zoo.contracts import ArchitecturePart, Engine, Quantizer, Source, Target, Transform
 
 
+UNCONFIRMED = ", unconfirmed"
+"""What follows the origin of a number for which no page was found."""
+
+
 class UnknownBase(ZooError):
     """A fine-tune of a model that nobody declared, or nobody yet."""
 
@@ -126,8 +130,10 @@ class DeclaredModel:
             for name in claim.model_fields_set if claim is not None else ():
                 merged[name] = (getattr(claim, name), f"model_type {model_type}")
         for origin, layer in self._layers:
+            doubted = getattr(layer, "unconfirmed", ())
             for name in layer.architecture.model_fields_set:
-                merged[name] = (getattr(layer.architecture, name), origin)
+                shown = f"{origin}{UNCONFIRMED}" if name in doubted else origin
+                merged[name] = (getattr(layer.architecture, name), shown)
         return merged
 
     @cached_property
@@ -152,6 +158,13 @@ class DeclaredModel:
             if value is not None:
                 found = (value, origin)
         return found
+
+    def of_its_maker(self, name: str) -> tuple[Any, str | None]:
+        """The same of what a family says about itself: a base of another family lends numbers, not words."""
+        family = self.declared_in.family
+        own = [(f"family {family.name}", family), *((f"model {one.name}", one) for one in family.lineage(self.model))]
+        stated = [(value, origin) for origin, layer in own if (value := getattr(layer, name, None)) is not None]
+        return stated[-1] if stated else (None, None)
 
     @cached_property
     def model_type(self) -> str | None:

@@ -11,10 +11,15 @@ from zoo.engine.chat import render
 from zoo.errors import ZooError
 from zoo.plugins import host
 from zoo.registry import DeclaredModel
+from zoo.stages.describe import describe
 from zoo.stages.listing import parameter_count
 from zoo.stages.resolve import resolve_architecture
 
-FAMILIES = ("llama3", "qwen", "mistral", "gemma", "yi", "deepseek-r1")
+FAMILIES = (
+    "llama3", "qwen", "mistral", "gemma", "yi", "deepseek-r1", "wizardlm", "openbuddy", "tigerbot", "skywork-or1",
+    "internlm", "glm", "baichuan2", "phi", "aquila", "exaone4", "falcon", "granite", "mobillama", "olmo2", "smollm",
+    "stablelm",
+)  # fmt: skip
 
 # How many weights the hub counts in each repository's safetensors.
 TOTALS = {
@@ -51,6 +56,14 @@ TOTALS = {
     "ministral-8b-instruct": 8_019_808_256,
     "gemma-2b": 2_506_172_416,
     "gemma-7b": 8_537_680_896,
+    "gemma-2-2b": 2_614_341_888,
+    "gemma-3-1b-it": 999_885_952,
+    "internlm2-7b": 7_737_708_544,
+    "stablelm-2-1.6b": 1_644_515_328,
+    "smollm2-135m": 134_515_008,
+    "smollm3-3b": 3_075_098_624,
+    "phi-3-mini-4k-instruct": 3_821_079_552,
+    "phi-4": 14_659_507_200,
     "yi-6b": 6_061_035_520,
     "yi-9b": 8_829_407_232,
     "yi-34b": 34_388_917_248,
@@ -116,6 +129,64 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 18, "num_key_value_heads": 1, "rms_norm_eps": 1e-06, "rope_theta": 10000.0,
         "vocab_size": 256000,
     },
+    # A context and a head's pairs by other names, tensors and biases that no key speaks of.
+    "chatglm3-6b": {
+        "add_bias_linear": False, "add_qkv_bias": True, "apply_query_key_layer_scaling": True,
+        "attention_softmax_in_fp32": True, "bias_dropout_fusion": True, "ffn_hidden_size": 13696, "hidden_size": 4096,
+        "kv_channels": 128, "layernorm_epsilon": 1e-05, "model_type": "chatglm", "multi_query_attention": True,
+        "multi_query_group_num": 2, "original_rope": True, "post_layer_norm": True, "rmsnorm": True,
+        "num_attention_heads": 32, "num_layers": 28, "padded_vocab_size": 65024, "seq_length": 8192,
+        "tie_word_embeddings": False,
+    },
+    "internlm2.5-7b": {
+        "bias": False, "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 14336,
+        "max_position_embeddings": 32768, "model_type": "internlm2", "num_attention_heads": 32, "num_hidden_layers": 32,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_scaling": {"type": "dynamic", "factor": 2.0},
+        "rope_theta": 1000000, "tie_word_embeddings": False, "vocab_size": 92544,
+    },
+    "baichuan2-7b-base": {
+        "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 11008, "max_position_embeddings": 4096,
+        "model_max_length": 4096, "model_type": "baichuan", "num_attention_heads": 32, "num_hidden_layers": 32,
+        "rms_norm_eps": 1e-06, "tie_word_embeddings": False, "vocab_size": 125696,
+    },
+    "baichuan2-13b-base": {
+        "hidden_act": "silu", "hidden_size": 5120, "intermediate_size": 13696, "model_max_length": 4096,
+        "model_type": "baichuan", "num_attention_heads": 40, "num_hidden_layers": 40, "rms_norm_eps": 1e-06,
+        "tie_word_embeddings": False, "vocab_size": 125696,
+    },
+    # Windows by a pattern, and one that no key speaks of.
+    "gemma-3-1b-it": {
+        "attn_logit_softcapping": None, "final_logit_softcapping": None, "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 1152, "intermediate_size": 6912,
+        "max_position_embeddings": 32768, "model_type": "gemma3_text", "num_attention_heads": 4,
+        "num_hidden_layers": 26, "num_key_value_heads": 1, "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06,
+        "rope_local_base_freq": 10000, "rope_scaling": None, "rope_theta": 1000000, "sliding_window": 512,
+        "sliding_window_pattern": 6, "vocab_size": 262144,
+    },
+    "gemma-2-2b": {
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "head_dim": 256,
+        "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 2304,
+        "intermediate_size": 9216, "max_position_embeddings": 8192, "model_type": "gemma2", "num_attention_heads": 8,
+        "num_hidden_layers": 26, "num_key_value_heads": 4, "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06,
+        "rope_theta": 10000.0, "sliding_window": 4096, "vocab_size": 256000,
+    },
+    "smollm3-3b": {
+        "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 11008, "max_position_embeddings": 65536,
+        "model_type": "smollm3", "no_rope_layers": [1, 1, 1, 0] * 9, "num_attention_heads": 16,
+        "num_hidden_layers": 36, "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_theta": 5000000.0,
+        "tie_word_embeddings": True, "vocab_size": 128256,
+    },
+    "stablelm-2-1.6b": {
+        "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 5632, "layer_norm_eps": 1e-05,
+        "max_position_embeddings": 4096, "model_type": "stablelm", "num_attention_heads": 32, "num_hidden_layers": 24,
+        "num_key_value_heads": 32, "partial_rotary_factor": 0.25, "rope_theta": 10000, "tie_word_embeddings": False,
+        "use_qkv_bias": True, "vocab_size": 100352,
+    },
+    "falcon-7b": {
+        "alibi": False, "bias": False, "hidden_size": 4544, "layer_norm_epsilon": 1e-05, "model_type": "falcon",
+        "multi_query": True, "new_decoder_architecture": False, "num_attention_heads": 71, "num_hidden_layers": 32,
+        "parallel_attn": True, "vocab_size": 65024,
+    },
 }  # fmt: skip
 
 
@@ -151,6 +222,28 @@ def test_a_window_that_a_checkpoint_switches_off_is_said(caplog: Any) -> None:
     # Absent is not null: transformers means 4096 there.
     silent: Any = Config(**config, model_type="mistral")
     assert resolve_architecture(host().registry, declared, silent).sliding_window == 4096
+
+
+def test_a_number_without_a_page_gives_way(caplog: Any) -> None:
+    declared = model("openbuddy-mistral2-7b-v20.3-32k")
+    assert declared.stated["vocab_size"][1].endswith(", unconfirmed")
+    config = declared.architecture.model_dump(include={
+        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "max_position_embeddings", "rms_norm_eps", "rope_theta",
+    })  # fmt: skip
+    checkpoint: Any = Config(**config, model_type="mistral", vocab_size=36000, sliding_window=None)
+    assert resolve_architecture(host().registry, declared, checkpoint).vocab_size == 36000
+    assert [record for record in caplog.records if "vocab_size 36608" in record.getMessage()]
+    other: Any = Config(**{**config, "intermediate_size": 512}, model_type="mistral", vocab_size=36608)
+    with pytest.raises(ZooError, match="declares intermediate_size 14336"):
+        resolve_architecture(host().registry, declared, other)
+
+
+def test_a_fine_tune_says_nothing_in_its_bases_makers_name() -> None:
+    shown = describe(host().registry, "wizardlm-2-7b").fields["about"]
+    assert shown["organisation"].value == "WizardLM"
+    assert shown["source"].origin == "model wizardlm-2-7b"
+    assert "The instruct models" not in str(shown)
 
 
 @pytest.mark.parametrize("name", TOTALS)

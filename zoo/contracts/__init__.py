@@ -11,7 +11,14 @@ A part is registered by a string, ``"package.module:Class"``, and imported on fi
 Only the builder knows all of them.
 """
 
-from zoo.contracts.architecture import ArchitecturePart, InTransformers, OwnConfig, RepeatingLayers, Shrinking
+from zoo.contracts.architecture import (
+    ArchitecturePart,
+    Elsewhere,
+    InTransformers,
+    OwnConfig,
+    RepeatingLayers,
+    Shrinking,
+)
 from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
 from zoo.contracts.encoding import ArrayLayout, BlockTile, Encoding, FloatTile, Tile, TileWriter
 from zoo.contracts.engine import (
@@ -49,6 +56,7 @@ __all__ = [
     "BlockTile",
     "Checkpoint",
     "CheckpointOver",
+    "Elsewhere",
     "Encoding",
     "Engine",
     "FloatTile",

@@ -87,6 +87,15 @@ class InTransformers(Protocol):
 
 
 @runtime_checkable
+class Elsewhere(Protocol):
+    """What an architecture may offer too, where ``InTransformers`` depends on the numbers."""
+
+    def in_transformers(self, arch: Architecture) -> InTransformers | None:
+        """Say how transformers computes these numbers, where that is not by the checkpoint's own type and names."""
+        ...
+
+
+@runtime_checkable
 class OwnConfig(Protocol):
     """What an architecture may offer too: how its ``config.json`` states numbers, where not by their own names."""
 

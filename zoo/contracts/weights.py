@@ -51,6 +51,8 @@ class RowSlice:
     """Widen heads along the columns (the attention's output projection)."""
     offset: float = 0.0
     scale: float = 1.0
+    unit: bool = False
+    """Divide each row by its length instead."""
 
     @property
     def count(self) -> int:

@@ -22,8 +22,9 @@ from zoo.declarations.base import Name, Value
 from zoo.declarations.traits import Trait, fields_with, nullable_fields
 from zoo.errors import ZooError
 
+MOST_LAYERS = 10_000
 Size = Annotated[int, Field(gt=0, le=2**31 - 1)]
-Layers = Annotated[int, Field(gt=0, le=10_000)]
+Layers = Annotated[int, Field(gt=0, le=MOST_LAYERS)]
 Heads = Annotated[int, Field(gt=0, le=16_384)]
 HeadSize = Annotated[int, Field(gt=0, le=65_536)]
 """What is looped over or made an array of is bounded far above any model: no file can ask for a year of work."""
@@ -118,6 +119,8 @@ class Architecture(_Numbers):
     """Whether there is a sliding window; stated as false, a ``sliding_window`` beside it is not in use."""
     layer_types: Annotated[tuple[LayerType, ...] | None, Trait.PER_LAYER] = None
     """Which layers the sliding window is for; None is all."""
+    sliding_window_pattern: Annotated[int | str | None, Trait.CLAIMED] = None
+    """Where ``layer_types`` are not stated: so many layers in turn, the last of which sees all (6, or ``LLLLLG``)."""
     mlp_bias: Annotated[bool, Trait.SHAPES, Trait.FLAG] = False
     """The MLP's projections have biases."""
     tie_word_embeddings: Annotated[bool, Trait.SHAPES, Trait.FLAG] = False
@@ -150,11 +153,15 @@ class Architecture(_Numbers):
     """Which layers turn heads by position where some have a sliding window and some not."""
     no_rope_layers: Annotated[tuple[int, ...] | None, Trait.CLAIMED, Trait.PER_LAYER] = None
     """1 for a layer that turns heads by position, 0 for one that does not."""
+    no_rope_layer_interval: Annotated[int | None, Trait.CLAIMED, Field(gt=0)] = None
+    """Where ``no_rope_layers`` are not stated: every so-many-th layer does not turn heads."""
+    positions: Annotated[Literal["rotary", "alibi"], Trait.IMPLIED] = "rotary"
+    """What tells tokens apart: heads that are turned, or scores that fall with the distance (ALiBi)."""
     attn_logit_softcapping: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
     """Scores become cap · tanh(score / cap)."""
     final_logit_softcapping: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
     """Logits become cap · tanh(logit / cap)."""
-    query_pre_attn_scalar: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
+    query_pre_attn_scalar: Annotated[int | float | None, Trait.CLAIMED, Field(gt=0.0)] = None
     """Scores are divided by its square root; by default by that of ``head_dim``."""
     attention_multiplier: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
     """Scores are multiplied by it instead."""
@@ -166,6 +173,17 @@ class Architecture(_Numbers):
     """Logits are divided by it."""
     logit_scale: Annotated[float, Trait.CLAIMED, Field(gt=0.0)] = 1.0
     """Logits are multiplied by it."""
+    normalized_head: Annotated[bool, Trait.IMPLIED] = False
+    """Each row of the output head is divided by its length."""
+    qkv_layout: Annotated[Literal["apart", "stacked", "grouped"], Trait.IMPLIED] = "apart"
+    """How checkpoints store q, k and v: three tensors, or one (``self_attn.qkv_proj``) in which they lie one behind the
+    other, or KV head by KV head: its heads of q, k, v."""
+    fused_gate_up: Annotated[bool, Trait.IMPLIED] = False
+    """Checkpoints store gate and way up in one tensor (``mlp.gate_up_proj``), one behind the other."""
+    tensor_names: Annotated[dict[str, str], Trait.IMPLIED] = Field(default_factory=dict)
+    """What checkpoints call ``model.layers``, ``lm_head`` and so on, and ``self_attn.o_proj`` and so on in a layer."""
+    verify_as: Annotated[str | None, Trait.IMPLIED] = None
+    """The ``model_type`` whose class in transformers computes the same, for a type that transformers does not have."""
     config_names: Annotated[dict[str, str], Trait.IMPLIED] = Field(default_factory=dict)
     """Field → the key of ``config.json`` that states it, where it has another name there."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
@@ -187,6 +205,7 @@ class Architecture(_Numbers):
                     f"hidden_size {hidden} is not divisible by num_attention_heads {heads}; state head_dim"
                 )
             data["head_dim"] = hidden // heads
+        _by_interval(data)
         data["use_sliding_window"] = data.get("sliding_window") is not None and data.get("use_sliding_window", True)
         if data["use_sliding_window"] is False:
             data |= {"sliding_window": None, "layer_types": None}
@@ -299,6 +318,8 @@ class Architecture(_Numbers):
 
     def turns(self, layer: int) -> bool:
         """Tell whether a layer turns heads by position."""
+        if self.positions != "rotary":
+            return False
         if self.no_rope_layers is not None and not self.no_rope_layers[layer]:
             return False
         return self.rope_layers == "all" or self.sliding_window is None or self.window(layer) is not None
@@ -308,6 +329,22 @@ class Architecture(_Numbers):
         if self.layer_types is not None and self.layer_types[layer] == "full_attention":
             return None
         return self.sliding_window
+
+
+def _by_interval(data: dict[str, Any]) -> None:
+    """List layer by layer what is stated as an interval."""
+    pattern, interval = data.pop("sliding_window_pattern", None), data.pop("no_rope_layer_interval", None)
+    every = len(pattern) if isinstance(pattern, str) else pattern or 0
+    if isinstance(pattern, str) and pattern != "L" * (every - 1) + "G":
+        raise ValueError(f"sliding_window_pattern {pattern:.40} is not a number, or L's before a G")
+    layers = data.get("num_hidden_layers")
+    if not isinstance(layers, int) or not 0 < layers <= MOST_LAYERS:
+        return
+    if 0 < every <= layers and data.get("sliding_window") and data.get("layer_types") is None:
+        in_turn: tuple[LayerType, LayerType] = ("sliding_attention", "full_attention")
+        data["layer_types"] = tuple(in_turn[(layer + 1) % every == 0] for layer in range(layers))
+    if isinstance(interval, int) and 0 < interval <= layers and data.get("no_rope_layers") is None:
+        data["no_rope_layers"] = tuple(int((layer + 1) % interval != 0) for layer in range(layers))
 
 
 def _optional(field: FieldInfo) -> Any:

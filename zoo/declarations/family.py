@@ -133,6 +133,14 @@ class Model(Value):
     """What a user should know of this model."""
     source: str | None = None
     """Where the numbers come from."""
+    unconfirmed: tuple[str, ...] = ()
+    """Numbers of its ``architecture`` for which no page was found: lists show it, and a checkpoint's own win."""
+
+    @model_validator(mode="after")
+    def _states_what_it_doubts(self) -> Model:
+        if absent := [name for name in self.unconfirmed if name not in self.architecture.model_fields_set]:
+            raise ValueError(f"unconfirmed: the model's architecture does not state {absent[0]}")
+        return self
 
 
 class Family(Value):

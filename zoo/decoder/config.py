@@ -50,6 +50,10 @@ _TRIVIAL: dict[str, tuple[Any, ...]] = {
     "num_local_experts": (0, 1),
     "n_routed_experts": (0, 1),
     "parallel_attn": (),
+    "new_decoder_architecture": (),
+    "num_ln_in_parallel_attn": (1,),
+    "add_bias_linear": (),
+    "apply_residual_connection_post_layernorm": (),
     "is_encoder_decoder": (),
     "add_cross_attention": (),
 }
@@ -68,6 +72,8 @@ _SILENT = frozenset(
         "_attn_implementation", "attn_implementation", "max_window_layers",
         "tokenizer_class", "return_dict", "output_attentions", "output_hidden_states", "chunk_size_feed_forward",
         "id2label", "label2id", "problem_type", "task_specific_params", "finetuning_task", "gradient_checkpointing",
+        "multi_query", "multi_query_attention", "post_layer_norm", "rmsnorm", "original_rope", "bias_dropout_fusion",
+        "apply_query_key_layer_scaling", "attention_softmax_in_fp32", "fp32_residual_connection",
         "unsloth_version", "unsloth_fixed", "original_max_position_embeddings",
     }
 )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from zoo.contracts import Parameter
+from zoo.contracts import InTransformers, Parameter
 from zoo.declarations.architecture import Architecture
 from zoo.decoder import config, forward, weights
 from zoo.operations import GraphOps
@@ -46,3 +46,9 @@ class Decoder:
     def one_of_each_layer(self, arch: Architecture) -> Architecture:
         """Shorten the numbers to two layers, or one of each type, that compose the same operations."""
         return arch.with_layers(min(max(2, arch.layer_kinds), arch.num_hidden_layers))
+
+    def in_transformers(self, arch: Architecture) -> InTransformers | None:
+        """Say how transformers computes the same where it does so as another type."""
+        from zoo.decoder.elsewhere import Elsewhere
+
+        return Elsewhere(arch) if arch.verify_as is not None else None

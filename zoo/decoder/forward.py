@@ -95,7 +95,7 @@ class _Layer:
             )  # fmt: skip
         return ops.attention(
             "attn", x, scale=scale, rotary=self._turns.of(self._index), window=arch.window(self._index),
-            softcap=arch.attn_logit_softcapping, **heads,
+            softcap=arch.attn_logit_softcapping, slopes=slopes(arch), **heads,
         )  # fmt: skip
 
     def _mlp(self, x: Value) -> Value:
@@ -139,6 +139,20 @@ class Turns:
         if not self._arch.turns(layer):
             return None
         return self._whole if self._arch.window(layer) is None else self._local
+
+
+def slopes(arch: Architecture) -> tuple[float, ...] | None:
+    """How steeply the scores of each head fall with the distance; None where heads are turned (arXiv 2108.12409).
+
+    Powers of 2^(-8/n) for the first n heads, n being a power of two; the heads behind take every other one of 2n heads.
+    """
+    if arch.positions == "rotary":
+        return None
+    heads = arch.num_attention_heads
+    whole = 1 << heads.bit_length() - 1
+    steps = [8 / whole * (head + 1) for head in range(whole)]
+    steps += [4 / whole * (2 * head + 1) for head in range(heads - whole)]
+    return tuple(2.0**-step for step in steps)
 
 
 def rotary(arch: Architecture, padded: int) -> Rotary:

@@ -7,12 +7,8 @@ from collections.abc import Iterator
 
 from zoo.contracts import HeadPadding, Parameter, ParameterKind, RowSlice, stacked
 from zoo.declarations.architecture import Architecture
+from zoo.decoder.layout import EMBEDDING, FINAL_NORM, HEAD, inside, outside
 from zoo.sources.buffers import is_buffer
-
-EMBEDDING = "model.embed_tokens.weight"
-HEAD = "lm_head.weight"
-FINAL_NORM = "model.norm.weight"
-FINAL_NORM_BIAS = "model.norm.bias"
 
 # Buffers that older conversions saved: computed from the numbers, never learned.
 _BUFFERS = ("*.attn.masked_bias", "*.self_attn.bias")
@@ -38,7 +34,7 @@ def parameter_count(arch: Architecture) -> int:
 
 def ignored(arch: Architecture, name: str) -> bool:
     """Tell whether a tensor carries nothing of its own: a derived buffer, or the second copy of a tied embedding."""
-    if name == HEAD:
+    if name == f"{outside(arch, HEAD)}.weight":
         return arch.tie_word_embeddings
     return is_buffer(name) or any(fnmatch.fnmatchcase(name, pattern) for pattern in _BUFFERS)
 
@@ -131,7 +127,10 @@ class _Layer:
         pad_columns: HeadPadding | None = None,
         offset: float = 0.0,
     ) -> RowSlice:
-        return RowSlice(f"{self._prefix}{tensor}", shape, pad_rows=pad_rows, pad_columns=pad_columns, offset=offset)
+        module, _, suffix = tensor.rpartition(".")
+        name, rows, count = inside(self._arch, self._layer, module)
+        whole = shape if count is None else (count, *shape[1:])
+        return RowSlice(f"{name}.{suffix}", whole, rows, pad_rows=pad_rows, pad_columns=pad_columns, offset=offset)
 
     def _parameter(self, role: str, kind: ParameterKind, *slices: RowSlice) -> Parameter:
         suffix = "bias" if kind == "bias" else "weight"
@@ -141,17 +140,15 @@ class _Layer:
 
 def embedding(arch: Architecture) -> Parameter:
     """The token embedding."""
-    rows = RowSlice(EMBEDDING, (arch.vocab_size, arch.hidden_size))
-    return Parameter(EMBEDDING, "embedding", (rows,), None, "embed_tokens")
+    return _alone(arch, EMBEDDING, "embedding", (arch.vocab_size, arch.hidden_size))
 
 
 def final_norm(arch: Architecture) -> dict[str, Parameter]:
     """The norm before the output head, by role: its weight, and its bias where it has one."""
-    rows = RowSlice(FINAL_NORM, (arch.hidden_size,), offset=arch.norm_offset)
-    weights = {"norm": Parameter(FINAL_NORM, "norm", (rows,), None, "norm")}
+    width = (arch.hidden_size,)
+    weights = {"norm": _alone(arch, FINAL_NORM, "norm", width, offset=arch.norm_offset)}
     if arch.norm_bias:
-        bias = RowSlice(FINAL_NORM_BIAS, (arch.hidden_size,))
-        weights["norm.bias"] = Parameter(FINAL_NORM_BIAS, "bias", (bias,), None, "norm.bias")
+        weights["norm.bias"] = _alone(arch, FINAL_NORM, "bias", width)
     return weights
 
 
@@ -159,7 +156,23 @@ def head(arch: Architecture) -> Parameter:
     """The output head; tied, it is the very embedding."""
     if arch.tie_word_embeddings:
         return embedding(arch)
-    return Parameter(HEAD, "linear", (RowSlice(HEAD, (arch.vocab_size, arch.hidden_size)),), None, "lm_head")
+    return _alone(arch, HEAD, "linear", (arch.vocab_size, arch.hidden_size), unit=arch.normalized_head)
+
+
+def _alone(
+    arch: Architecture,
+    module: str,
+    kind: ParameterKind,
+    shape: tuple[int, ...],
+    *,
+    offset: float = 0.0,
+    unit: bool = False,
+) -> Parameter:
+    """Take the whole tensor of a module outside the layers."""
+    suffix = "bias" if kind == "bias" else "weight"
+    rows = RowSlice(f"{outside(arch, module)}.{suffix}", shape, offset=offset, unit=unit)
+    role = module.removeprefix("model.")
+    return Parameter(f"{module}.{suffix}", kind, (rows,), None, f"{role}.bias" if kind == "bias" else role)
 
 
 def parameters(arch: Architecture, head_multiple: int) -> list[Parameter]:

@@ -32,7 +32,8 @@ def windows(config: Mapping[str, Any], implied: Mapping[str, Any], layers: int, 
     if size not in (None, False) and (isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**63):
         raise ZooError(f"config.json: sliding_window must be a number of tokens, not {size!r:.40}")
     kinds = _kinds(config, layers)
-    fields: dict[str, Any] = {}
+    # What is stated layer by layer leaves nothing to a pattern.
+    fields: dict[str, Any] = {} if kinds is None else {"sliding_window_pattern": None}
     if not size or used is False or size >= context:
         if not size and kinds is not None and _SLIDING in kinds:
             raise ZooError(f"config.json: layer_types {_SLIDING!r} needs a sliding_window")

@@ -87,7 +87,7 @@ def job_bytes(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> JobBytes:
     """Say what reading a slab takes."""
     first = job.slices[0]
     values, common = (job.stop - job.start) * first.columns, _common(job, tensors)
-    moved = 2 if any(each.offset or each.scale != 1 for each in job.slices) else 0 if common else 1
+    moved = 2 if any(each.offset or each.scale != 1 or each.unit for each in job.slices) else 0 if common else 1
     if job.plain:
         read, laid = values * READABLE[tensors[first.tensor].dtype].nbytes, 0
     else:
@@ -159,6 +159,7 @@ class SlabReader:
             self._scratch,
             row_slice.offset,
             row_slice.scale,
+            unit=row_slice.unit,
             nonfinite=nonfinite,
         )
 
@@ -192,7 +193,7 @@ def _common(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> str | None:
     """The type that all slices of a slab have, where the same is done to all their values; nothing moves padding."""
     if any(each.offset and not each.untouched for each in job.slices):
         return None
-    kinds = {(tensors[each.tensor].dtype, each.offset, each.scale) for each in job.slices}
+    kinds = {(tensors[each.tensor].dtype, each.offset, each.scale, each.unit) for each in job.slices}
     return next(iter(kinds))[0] if len(kinds) == 1 else None
 
 

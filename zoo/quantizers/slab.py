@@ -76,6 +76,7 @@ class RawSlab:
         tensor: the name of the tensor, or of each that has rows in it, for messages.
         scratch: the buffers of the calling thread.
         offset: added to every value in float32, after it was multiplied by ``scale``.
+        unit: rows are divided by their lengths instead; a row of zeros stays one.
         nonfinite: NaN and infinite values are let through by ``float32`` and ``float16``; the others refuse them still.
     """
 
@@ -88,6 +89,7 @@ class RawSlab:
         offset: float = 0.0,
         scale: float = 1.0,
         *,
+        unit: bool = False,
         nonfinite: bool = False,
     ) -> None:
         self._raw = raw.view(np.uint16) if dtype in _INFINITY else raw
@@ -99,7 +101,10 @@ class RawSlab:
         self._finite = (0, 0)
         self.rows, self.columns = raw.shape
         self.tile_rows = max(1, min(self.rows, TILE // max(1, self.columns)))
-        if offset or scale != 1:
+        if unit:
+            wide = self.float32(0, self.rows)
+            self._raw, self._dtype = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12), "F32"
+        elif offset or scale != 1:
             self._raw = self.float32(0, self.rows) * np.float32(scale) + np.float32(offset)
             self._dtype = "F32"
 

@@ -56,7 +56,9 @@ def describe(registry: Registry, text: str) -> Description:
 
 
 def _jsonable(value: Any) -> Any:
-    return value.model_dump(mode="json", exclude_none=True) if hasattr(value, "model_dump") else value
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", exclude_none=True)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _architecture_fields(architecture: Architecture, origins: dict[str, str]) -> dict[str, Field]:
@@ -81,6 +83,10 @@ def _declared(registry: Registry, model: DeclaredModel, subject: Subject) -> Des
     return Description(model=model.full_name, family=model.family.name, fields=sections)
 
 
+_LENT = frozenset({"pretraining_tokens", "chat"})
+"""What a base of another family lends with its numbers."""
+
+
 def declared_fields(registry: Registry, model: DeclaredModel, parameters: int) -> dict[str, dict[str, Field]]:
     """Collect all that the declarations say of a model, by section; nothing of it depends on this machine.
 
@@ -91,7 +97,7 @@ def declared_fields(registry: Registry, model: DeclaredModel, parameters: int) -
     in_family = f"family {family.name}"
     about: dict[str, Field] = {}
     for name in ("title", "organisation", "summary", "pretraining_tokens", "chat", "note", "source", "homepage"):
-        value, origin = model.last(name)
+        value, origin = model.last(name) if name in _LENT else model.of_its_maker(name)
         if value is not None and origin is not None:
             about[name] = Field(value=value, origin=origin)
     about["papers"] = Field(value=[_jsonable(one) for one in family.papers], origin=in_family)

@@ -17,7 +17,7 @@ from zoo.declarations.recipe import (
 from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import UsageError, ZooError
 from zoo.operations import missing
-from zoo.registry import DeclaredFamily, DeclaredModel, Registry
+from zoo.registry import UNCONFIRMED, DeclaredFamily, DeclaredModel, Registry
 from zoo.stages.choices import check_mixed, check_precision, choose_calibration, choose_quantizer, target_options
 from zoo.stages.locations import Location
 from zoo.stages.reading import MULTIMODAL, as_meant, refuse_adapter, without_leftovers
@@ -161,8 +161,8 @@ def resolve_architecture(
 ) -> Architecture:
     """Read the numbers from the checkpoint and hold the declaration against them.
 
-    Where they shape tensors a disagreement is an error that names both; elsewhere the checkpoint wins and one warning
-    names both.
+    Where they shape tensors a disagreement is an error that names both; elsewhere, and where the declaration is not
+    confirmed, the checkpoint wins and one warning names both.
     """
     if checkpoint is None:
         if declared is None:
@@ -183,7 +183,7 @@ def resolve_architecture(
                 f"{declared.name}: {origin} declares {name} {value}, but {checkpoint.name} is of model_type "
                 f"{str(checkpoint.config.get('model_type'))!r}, which means {actual}"
             )
-        if name in fields_with(Architecture, Trait.SHAPES):
+        if name in fields_with(Architecture, Trait.SHAPES) and not origin.endswith(UNCONFIRMED):
             raise ZooError(
                 f"{declared.name}: {origin} declares {name} {value}, but config.json of {checkpoint.name} says {actual}"
             )

@@ -77,10 +77,12 @@ class Case:
         stated = self._declared_here.tokens
         ends = list(stated.eos_token_id or (2,))
         begin = 1 if stated.bos_token_id is None else stated.bos_token_id
-        tokens = {"bos_token_id": begin, "eos_token_id": ends if len(ends) > 1 else ends[0]}
+        tokens = {"bos_token_id": begin, "eos_token_id": ends if len(ends) > 1 else ends[0], "pad_token_id": None}
         part = self.registry.architecture(arch.type)
         own = dict(part.write_config(arch)) if isinstance(part, OwnConfig) else None
-        write_config(path, arch, self.model_type, tokens, own)
+        claimant = self.registry.claimant(self.model_type)
+        claim = claimant.family.claim(self.model_type) if claimant is not None else None
+        write_config(path, arch, self.model_type, tokens, own, claim=claim)
 
     @property
     def _declared_here(self) -> DeclaredModel:
@@ -149,12 +151,21 @@ def small(registry: Registry, arch: Architecture) -> Architecture:
 
 
 def distinct(registry: Registry, models: Iterator[DeclaredModel]) -> list[DeclaredModel]:
-    """Keep one model of each shape of quirks: two that differ in size alone shrink to the same."""
+    """Keep one model of each kind: two that differ in sizes, ratios and bases alone are one."""
     seen: dict[str, DeclaredModel] = {}
     for model in models:
         own = model.weights_folder is not None
-        seen.setdefault(model.full_name if own else small(registry, model.architecture).model_dump_json(), model)
+        seen.setdefault(model.full_name if own else _kind(small(registry, model.architecture)), model)
     return list(seen.values())
+
+
+def _kind(arch: Architecture) -> str:
+    """Name all about small numbers that is computed in another way."""
+    numbers = arch.model_dump_json(exclude=_SIZES)
+    return f"{arch.attention} {arch.hidden_size == arch.num_attention_heads * arch.head_dim} {numbers}"
+
+
+_SIZES = {"hidden_size", "num_attention_heads", "num_key_value_heads", "rope_theta", "rms_norm_eps"}
 
 
 def only(registry: Registry, plugin: str) -> Registry:

@@ -17,14 +17,33 @@ SPECIAL = ("<unk>", "<s>", "</s>")
 
 
 def write_config(
-    folder: Path, arch: Architecture, model_type: str, tokens: Mapping[str, Any], own: Mapping[str, Any] | None = None
+    folder: Path,
+    arch: Architecture,
+    model_type: str,
+    tokens: Mapping[str, Any],
+    own: Mapping[str, Any] | None = None,
+    *,
+    claim: Any = None,
 ) -> None:
-    """Write ``config.json``: the fields of an architecture are named as there, unless it has keys of its ``own``."""
+    """Write ``config.json``: the fields of an architecture are named as there, unless it has keys of its ``own``.
+
+    Args:
+        claim: what a file of this type leaves unsaid (``ArchitectureFields``). The size of a head is stated where it
+            does not follow from others or the claim speaks of it: some types have no key for it.
+    """
     # What follows from the type is no key of the file; a window is said even where there is none, for a type whose
     # files mean one by saying nothing.
     unsaid = fields_with(Architecture, Trait.IMPLIED) + fields_with(Architecture, Trait.WINDOW)
     numbers = arch.model_dump(mode="json", exclude={"type", "options", *unsaid}, exclude_none=True)
     numbers |= {"sliding_window": arch.sliding_window, "use_sliding_window": arch.use_sliding_window}
+    if arch.sliding_window is None and claim is not None and claim.sliding_window_pattern is not None:
+        numbers["layer_types"] = ["full_attention"] * arch.num_hidden_layers
+    follows = arch.head_dim * arch.num_attention_heads == arch.hidden_size
+    if follows and claim is not None and claim.head_dim is None:
+        del numbers["head_dim"]
+    for field, key in arch.config_names.items():
+        numbers.pop(field, None)
+        numbers[key] = getattr(arch, field)
     scaling = numbers.get("rope_scaling")
     if scaling is not None and scaling["rope_type"] != "yarn":
         scaling.pop("truncate", None)

@@ -130,13 +130,12 @@ def _reference(case: Case, ids: list[int]) -> Any:
     )
     part, checkpoint = case.registry.architecture(case.arch.type), case.resolve().checkpoint
     assert checkpoint is not None
-    from zoo.contracts import InTransformers
     from zoo.verify.reference import TransformersReference, knows
     from zoo.verify.references import all_logits
 
-    if not knows(checkpoint, part):
+    if not knows(checkpoint, part, case.arch):
         pytest.fail(f"transformers has no {case.model_type!r}; state REFERENCE in the test file")
-    if isinstance(part, InTransformers):
+    if checkpoint.config.get("model_type") not in transformers.CONFIG_MAPPING:
         return all_logits(TransformersReference(checkpoint, part, case.arch), ids)
     model = transformers.AutoModelForCausalLM.from_pretrained(case.checkpoint, dtype=torch.float32).eval()
     with torch.inference_mode():

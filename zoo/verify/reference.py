@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from zoo.calibration.weights import read_float32
-from zoo.contracts import ArchitecturePart, Checkpoint, InTransformers, Parameter, flat_shape
+from zoo.contracts import ArchitecturePart, Checkpoint, Elsewhere, InTransformers, Parameter, flat_shape
 from zoo.declarations.architecture import Architecture
 from zoo.errors import ZooError
 from zoo.quantizers.slab import Scratch
@@ -72,11 +72,20 @@ def _on_meta(weight: Any) -> Any:
     return Parameter(weight.detach().to("meta"), requires_grad=False)
 
 
-def knows(checkpoint: Checkpoint, part: ArchitecturePart) -> bool:
+def knows(checkpoint: Checkpoint, part: ArchitecturePart, arch: Architecture) -> bool:
     """Tell whether transformers has the computation of a checkpoint."""
     from transformers import CONFIG_MAPPING
 
-    return isinstance(part, InTransformers) or str(checkpoint.config.get("model_type")) in CONFIG_MAPPING
+    return _elsewhere(part, arch) is not None or str(checkpoint.config.get("model_type")) in CONFIG_MAPPING
+
+
+def _elsewhere(part: ArchitecturePart | None, arch: Architecture | None) -> InTransformers | None:
+    """Find how transformers computes the same, where that is not by the checkpoint's own type and names."""
+    if arch is None:
+        return None
+    if isinstance(part, Elsewhere):
+        return part.in_transformers(arch)
+    return part if isinstance(part, InTransformers) else None
 
 
 class TransformersReference:
@@ -101,7 +110,7 @@ class TransformersReference:
 
         maker: Any = AutoModelForCausalLM
         self._checkpoint, self._arch, self._scratch = checkpoint, arch, Scratch()
-        self._elsewhere = part if isinstance(part, InTransformers) and arch is not None else None
+        self._elsewhere = _elsewhere(part, arch)
         stated = (
             checkpoint.config if self._elsewhere is None else self._elsewhere.transformers_config(checkpoint.config)
         )

@@ -47,7 +47,7 @@ def find_reference(checkpoint: Checkpoint, part: ArchitecturePart, arch: Archite
         ZooError: torch or transformers is not installed, or transformers refuses the checkpoint.
     """
     require_reference()
-    if knows(checkpoint, part):
+    if knows(checkpoint, part, arch):
         return TransformersReference(checkpoint, part, arch)
     from zoo.verify.composed import ComposedReference
 

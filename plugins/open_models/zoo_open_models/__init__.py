@@ -1,0 +1,13 @@
+"""Aquila, EXAONE, Falcon, Granite, MobiLlama, OLMo, SmolLM and Stable LM."""
+
+from pathlib import Path
+
+from zoo import hookimpl
+
+ZOO_API = 1
+
+
+@hookimpl
+def register_families(register):
+    for path in sorted(Path(__file__).parent.glob("*.yaml")):
+        register(path)

@@ -1,0 +1,5 @@
+"""The bundled plugin glm, by the conformance kit."""
+
+from zoo.testing import *  # noqa: F403
+
+PLUGIN = "glm"

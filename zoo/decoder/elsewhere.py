@@ -1,0 +1,48 @@
+"""How transformers computes a checkpoint whose own class it does not have, by a type that computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from zoo.contracts import Parameter, RowSlice, stacked
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.traits import Trait, fields_with
+from zoo.decoder.weights import parameters
+
+_FUSED = {"self_attn.qkv_proj": [f"self_attn.{each}_proj" for each in "qkv"],
+          "mlp.gate_up_proj": ["mlp.gate_proj", "mlp.up_proj"]}  # fmt: skip
+
+
+class Elsewhere:
+    """The numbers of ``arch`` as a ``config.json`` of another type, and its weights under that type's names.
+
+    The other type's names are those that the decoder uses where nothing else is stated (``InTransformers``).
+    """
+
+    def __init__(self, arch: Architecture) -> None:
+        self._arch = arch
+        plain = arch.model_copy(update={"qkv_layout": "apart", "fused_gate_up": False, "tensor_names": {}})
+        self._rows: dict[str, RowSlice] = {}
+        for own, theirs in zip(parameters(arch, 1), parameters(plain, 1), strict=True):
+            for rows, named in zip(own.slices, theirs.slices, strict=True):
+                self._rows[named.tensor] = rows
+
+    def transformers_config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write the numbers as a ``config.json`` of the other type."""
+        arch, unsaid = self._arch, fields_with(Architecture, Trait.IMPLIED)
+        numbers = arch.model_dump(mode="json", exclude={"type", "options", *unsaid}, exclude_none=True)
+        bias = arch.attention_bias or arch.qkv_bias
+        return {"model_type": arch.verify_as, **numbers, "attention_bias": bias, "pad_token_id": None}
+
+    def transformers_weight(self, arch: Architecture, name: str) -> Parameter | None:
+        """Find the rows of a weight of the other type, which may lie in several tensors here."""
+        module, _, suffix = name.rpartition(".")
+        parts = [module]
+        for fused, apart in _FUSED.items():
+            if module.endswith(fused):
+                parts = [module.removesuffix(fused) + part for part in apart]
+        slices = [self._rows.get(f"{part}.{suffix}") for part in parts]
+        found = [replace(rows, at=0) for rows in slices if rows is not None]
+        return Parameter(name, "linear", stacked(*found)) if len(found) == len(parts) else None
