@@ -111,6 +111,8 @@ _EXPORTS = {
     "Slab": "zoo.contracts:Slab",
     "PackageContents": "zoo.contracts:PackageContents",
     "StoredArray": "zoo.contracts:StoredArray",
+    "ReadsColumns": "zoo.contracts:ReadsColumns",
+    "StoresBlocks": "zoo.contracts:StoresBlocks",
     "TensorInfo": "zoo.contracts:TensorInfo",
     "one_line": "zoo.terminal:one_line",
     "printable": "zoo.terminal:printable",

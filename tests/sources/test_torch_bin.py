@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zoo.contracts import flat_shape
+from zoo.declarations.dtypes import READABLE
 from zoo.errors import ZooError
 from zoo.sources.folder import FolderCheckpoint, open_folder
 from zoo.sources.torch_bin_pickle import _STEPS, MAX_STEPS, describe
@@ -259,8 +260,8 @@ def test_what_is_no_state_dict(tmp_path: Path, weights: Any, said: str) -> None:
 def test_a_type_that_cannot_be_built_from(tmp_path: Path) -> None:
     checkpoint = open_folder(folder_of(tmp_path / "model", {"w": torch.zeros(2, dtype=torch.float8_e4m3fn)}))
     assert checkpoint.tensors["w"].dtype == "F8_E4M3"
-    with pytest.raises(ZooError, match="F8_E4M3"):
-        checkpoint.read("w", 0, 2)
+    assert checkpoint.read("w", 0, 2).tolist() == [0, 0]  # bit patterns, for a transform
+    assert "F8_E4M3" not in READABLE
 
 
 # Archives made by hand.

@@ -237,8 +237,8 @@ def test_a_configuration_that_a_merge_left_behind_is_passed_over(weights, tmp_pa
 def test_weights_that_are_quantized_are_refused_by_name(weights, tmp_path):
     tensors, config = dict(weights[0]), weights[1]
     tensors["model.layers.0.mlp.up_proj.weight"] = torch.zeros(3584, 1, dtype=torch.uint8)
-    folder = write(tmp_path / "ck", tensors, config | {"quantization_config": LEFT})
-    with pytest.raises(ZooError, match=r"quantized already \(bitsandbytes; 'model\.layers\.0.* is U8\)"):
+    folder = write(tmp_path / "ck", tensors, config | {"quantization_config": {"quant_method": "aqlm"}})
+    with pytest.raises(ZooError, match=r"quantized already \(aqlm; 'model\.layers\.0.* is U8\)"):
         plan(folder)
 
 

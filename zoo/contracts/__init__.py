@@ -19,7 +19,7 @@ from zoo.contracts.architecture import (
     RepeatingLayers,
     Shrinking,
 )
-from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
+from zoo.contracts.checkpoint import Checkpoint, ReadsColumns, Stamp, StoresBlocks, TensorInfo, block_scheme
 from zoo.contracts.encoding import ArrayLayout, BlockTile, Encoding, FloatTile, Tile, TileWriter
 from zoo.contracts.engine import (
     OWN_ENGINE,
@@ -72,6 +72,7 @@ __all__ = [
     "Parameter",
     "ParameterKind",
     "Quantizer",
+    "ReadsColumns",
     "RepeatingLayers",
     "RequestQueue",
     "RowSlice",
@@ -81,6 +82,7 @@ __all__ = [
     "Source",
     "Stamp",
     "StoredArray",
+    "StoresBlocks",
     "Target",
     "TensorInfo",
     "Tile",
@@ -88,6 +90,7 @@ __all__ = [
     "Transform",
     "TransformedCheckpoint",
     "View",
+    "block_scheme",
     "flat_shape",
     "interleaved",
     "require",

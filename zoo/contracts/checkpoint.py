@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from zoo.contracts.encoding import BlockTile
     from zoo.declarations.recipe import TransformPin
+    from zoo.declarations.scheme import BlockScheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +131,45 @@ class Checkpoint(Protocol):
     def close(self) -> None:
         """Close the files of weights; reading opens them again."""
         ...
+
+
+@runtime_checkable
+class ReadsColumns(Protocol):
+    """What a checkpoint may offer too: columns of a matrix without the rest of its rows, for formats that transpose."""
+
+    def read_columns(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Read columns of a matrix, (rows, stop - start), in the stored type; see ``Checkpoint.read``."""
+        ...
+
+
+@runtime_checkable
+class StoresBlocks(Protocol):
+    """What a checkpoint may offer too: tensors that it stores as integer blocks, whose levels need no second rounding.
+
+    Where the precision has the same width and the target's encoding holds the blocks, a build copies the levels; the
+    recipe states it. Otherwise ``read`` gives the numbers that the blocks stand for. Weights are told apart by the
+    blocks, so both members give the same answers whenever the weights are on this machine.
+    """
+
+    def block_scheme(self, name: str) -> BlockScheme | None:
+        """Say how all rows of a tensor are stored, by its name and in its shape here; None where they are not blocks.
+
+        Scales are counted as float32, which holds every narrower one exactly. A group that is a multiple of a block
+        size that the scheme has is stated as such blocks, with its scale repeated.
+        """
+        ...
+
+    def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
+        """Read rows ``start`` to ``stop`` of a tensor that has a scheme, counted as ``read`` counts them.
+
+        The arrays are new and may be changed. Safe to call from several threads at once.
+
+        Raises:
+            ZooError: the file cannot be read, or what it holds is damaged.
+        """
+        ...
+
+
+def block_scheme(checkpoint: Checkpoint, name: str) -> BlockScheme | None:
+    """Say how a checkpoint stores the rows of a tensor; None where they are no blocks."""
+    return checkpoint.block_scheme(name) if isinstance(checkpoint, StoresBlocks) else None

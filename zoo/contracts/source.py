@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
-from zoo.contracts.checkpoint import Checkpoint, Stamp, TensorInfo
+from zoo.contracts.checkpoint import Checkpoint, Stamp, StoresBlocks, TensorInfo, block_scheme
 from zoo.declarations.recipe import TransformPin
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from zoo.contracts.encoding import BlockTile
+    from zoo.declarations.scheme import BlockScheme
 
 
 class Source(Protocol):
@@ -109,6 +112,13 @@ class CheckpointOver:
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         return self.base.read(name, start, stop, out)
 
+    def block_scheme(self, name: str) -> BlockScheme | None:
+        return block_scheme(self.base, name)
+
+    def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
+        assert isinstance(self.base, StoresBlocks)  # only then there is a scheme
+        return self.base.read_blocks(name, start, stop)
+
     def companion(self, name: str) -> bytes | None:
         return self.base.companion(name)
 
@@ -145,6 +155,10 @@ class TransformedCheckpoint(CheckpointOver):
     def transforms(self) -> tuple[TransformPin, ...]:
         """What was done below, and this."""
         return (*self.base.transforms, self.pin)
+
+    def block_scheme(self, name: str) -> BlockScheme | None:
+        """None: a transform changes values. One that does not says what the checkpoint below says of the tensor."""
+        return None
 
     @property
     def folder(self) -> Path | None:

@@ -19,7 +19,7 @@ class DType:
     name: str | None
     """NumPy's and PyTorch's name, for example ``bfloat16``; stored arrays go by it. None where neither has the type."""
     numpy: str
-    """How NumPy spells what is read of it; ``bfloat16`` is read as its bit patterns. Empty where it is not read."""
+    """How NumPy spells what is read of it; ``bfloat16`` and 8-bit floats come as bit patterns. Empty: it is not."""
     storage: str | None = None
     """The storage class that PyTorch's ``.bin`` files name."""
     infinity: int | None = None
@@ -50,9 +50,9 @@ _TABLE = (
     DType("U16", 16, "uint16", "<u2"),
     DType("U32", 32, "uint32", "<u4"),
     DType("U64", 64, "uint64", "<u8"),
-    DType("F8_E4M3", 8, "float8_e4m3fn", ""),
-    DType("F8_E5M2", 8, "float8_e5m2", ""),
-    DType("F8_E8M0", 8, "float8_e8m0fnu", ""),
+    DType("F8_E4M3", 8, "float8_e4m3fn", "|u1"),
+    DType("F8_E5M2", 8, "float8_e5m2", "|u1"),
+    DType("F8_E8M0", 8, "float8_e8m0fnu", "|u1"),
     DType("F6_E2M3", 6, None, ""),
     DType("F6_E3M2", 6, None, ""),
     DType("F4", 4, None, ""),

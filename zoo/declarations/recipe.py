@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue
 
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import HubLocation, Name, Sha256, Value, digest
 from zoo.declarations.licence import Licence
+from zoo.declarations.scheme import BlockScheme
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
@@ -88,6 +90,9 @@ class Recipe(Value):
     chat_template: str | None = None
     precision: Precision
     quantizer: QuantizerChoice
+    taken_over: dict[str, BlockScheme] = Field(default_factory=dict)
+    """Weights that the checkpoint stores as integer blocks and the build takes over as they are: a role or a name → the
+    blocks. They enter the hash only where there are any."""
     allow_nonfinite: bool = False
     """NaN and infinite weights are kept where a weight stays a float; integers cannot hold them, so there they are
     refused still. It enters the hash only where it is allowed."""
@@ -101,8 +106,16 @@ class Recipe(Value):
     def hash(self) -> str:
         """Name the build: 64 hexadecimal digits over everything that decides its bits."""
         fields: dict[str, Any] = self.model_dump(mode="json", exclude={"model", "family", "licence"})
+        if not self.taken_over:
+            del fields["taken_over"]
         if not self.allow_nonfinite:
             del fields["allow_nonfinite"]
         if not self.allow_unused:
             del fields["allow_unused"]
         return digest(fields)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy, with other values for some fields; the copy has a hash of its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("hash", None)
+        return copy

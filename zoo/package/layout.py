@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.contracts import ArchitecturePart, PackageContents, Parameter, Quantizer, RowSlice, StoredArray, Target
 from zoo.declarations.dtypes import BY_NAME
 from zoo.declarations.recipe import Recipe
-from zoo.declarations.scheme import Scheme
+from zoo.declarations.scheme import BlockScheme, Scheme
 from zoo.errors import ZooError
 from zoo.operations import Program, record
 
@@ -81,6 +81,10 @@ class Layout:
     placed: tuple[Placed, ...]
     graph: tuple[Parameter, ...]
     """The weights of the computation; those that are placed, unless the target stores the checkpoint's own."""
+
+    def takes_over(self, parameter: Parameter) -> bool:
+        """Whether a weight's levels are copied from the checkpoint, which stores them as this recipe states."""
+        return taken_over(self.recipe, parameter) is not None
 
     @property
     def arrays(self) -> list[StoredArray]:
@@ -169,7 +173,7 @@ def arrange(
     Raises:
         ZooError: the target places arrays otherwise than it must.
     """
-    schemes = {one.name: quantizer.scheme(one) for one in parameters}
+    schemes = {one.name: taken_over(recipe, one) or quantizer.scheme(one) for one in parameters}
     grouped: dict[str, list[StoredArray]] = {}
     starts: dict[str, int] = {}
     at = start = 0
@@ -200,6 +204,13 @@ def arrange(
         Placed(arrays[0].parameter, schemes[name], tuple(arrays), starts[arrays[0].file])
         for name, arrays in grouped.items()
     )
+
+
+def taken_over(recipe: Recipe, parameter: Parameter) -> BlockScheme | None:
+    """Give the blocks in which a weight is taken over from the checkpoint; None where it is quantized."""
+    if parameter.kind not in ("linear", "embedding"):
+        return None
+    return recipe.taken_over.get(parameter.name) or recipe.taken_over.get(parameter.role)
 
 
 def checkpoint_view(graph: Sequence[Parameter]) -> list[Parameter]:

@@ -25,6 +25,8 @@ _SLAB_JOB = 320
 """What Python keeps for each slab to do."""
 _STORED_ARRAY = 512
 """What Python keeps for each array of the data file, in the journal's identity above all."""
+_BLOCK_BYTES = 4
+"""What a level takes that is taken over: as the source unpacks it, as it is handed on, as it is packed."""
 _TORCH = 700 * 2**20
 """torch itself, with the samples and the few rows that are in work."""
 
@@ -64,6 +66,8 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> Counter[SlabBytes]:
             rows, dtype = job.stop - job.start, checkpoint.tensors[job.slices[0].tensor].dtype
             taken = job_bytes(job, checkpoint.tensors)
             tile = _tile_values(one, rows) * _tile_bytes(one.scheme, dtype) + taken.work
+            if layout.takes_over(one.parameter):
+                tile = rows * one.parameter.columns * _BLOCK_BYTES
             counts[SlabBytes(taken.read, taken.laid, rows * one.row_bytes, round(tile))] += 1
     return counts
 

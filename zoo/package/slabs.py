@@ -34,7 +34,7 @@ class SlabJob:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class SlabPiece:
     """The rows of one slice that lie in a slab."""
 
     row_slice: RowSlice
@@ -92,7 +92,7 @@ def job_bytes(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> JobBytes:
         read, laid = values * READABLE[tensors[first.tensor].dtype].nbytes, 0
     else:
         read, laid = 0, values * READABLE[common or "F32"].nbytes
-        for piece in _pieces(job):
+        for piece in slab_pieces(job):
             info = tensors[piece.row_slice.tensor]
             row = flat_shape(piece.row_slice.tensor_shape)[1] * READABLE[info.dtype].nbytes
             read = max(read, (piece.last - piece.first) * row)
@@ -128,7 +128,7 @@ class SlabReader:
             row_slice = job.slices[0]
             raw = self._reader.read(row_slice, job.start - row_slice.at, job.stop - row_slice.at)
             return self._slab(row_slice, raw, nonfinite)
-        pieces = list(_pieces(job))
+        pieces = list(slab_pieces(job))
         columns, common = job.slices[0].columns, _common(job, self._checkpoint.tensors)
         laid = self._room(job.stop - job.start, columns, READABLE[common or "F32"].numpy)
         if sum(len(piece.places) for piece in pieces) < len(laid) or job.slices[0].pad_columns is not None:
@@ -171,7 +171,7 @@ class SlabReader:
         return laid
 
 
-def _pieces(job: SlabJob) -> Iterator[_Piece]:
+def slab_pieces(job: SlabJob) -> Iterator[SlabPiece]:
     """Find the rows of each slice that lie in a slab."""
     for row_slice in job.slices:
         if row_slice.pad_rows is None:
@@ -186,7 +186,7 @@ def _pieces(job: SlabJob) -> Iterator[_Piece]:
             first, last = (int(place) for place in np.searchsorted(places, (job.start, job.stop)))
             places = places[first:last]
         if first < last:
-            yield _Piece(row_slice, first, last, places - job.start)
+            yield SlabPiece(row_slice, first, last, places - job.start)
 
 
 def _common(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> str | None:
@@ -198,4 +198,4 @@ def _common(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> str | None:
 
 
 def _names(job: SlabJob) -> Iterator[str]:
-    yield from dict.fromkeys(piece.row_slice.tensor for piece in _pieces(job))
+    yield from dict.fromkeys(piece.row_slice.tensor for piece in slab_pieces(job))

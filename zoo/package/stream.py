@@ -24,6 +24,7 @@ from zoo.package.layout import Layout, Placed
 from zoo.package.memory import SPARE_BUFFERS, resident, slab_bytes
 from zoo.package.signals import Signals
 from zoo.package.slabs import SlabJob, SlabReader, slab_jobs
+from zoo.package.takeover import take_over
 from zoo.quantizers.slab import RawSlab, Scratch
 from zoo.quantizers.tiles import ArrayWriter
 
@@ -169,14 +170,16 @@ class Stream:
     def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: SlabReader, scratch: Scratch) -> None:
         placed, job = self._jobs[index]
         rows = job.stop - job.start
-        nonfinite = self._layout.recipe.allow_nonfinite and isinstance(placed.scheme, FloatScheme)
-        slab = reader.read(job, nonfinite=nonfinite)
         streamed = placed.streamed
         flat = buffer[: rows * placed.row_bytes]
         out = {name: array[job.start : job.stop] for name, array in sides.items()}
         out[streamed.array] = flat.view(held_as(streamed.dtype)).reshape(rows, *placed.row_shape(streamed))
         writer = ArrayWriter(self._layout.target.encoding, placed.scheme, placed.parameter.columns, out, scratch)
-        quantize(self._layout, placed, slab, writer)
+        if self._layout.takes_over(placed.parameter):
+            take_over(self._checkpoint, job, writer)
+        else:
+            nonfinite = self._layout.recipe.allow_nonfinite and isinstance(placed.scheme, FloatScheme)
+            quantize(self._layout, placed, reader.read(job, nonfinite=nonfinite), writer)
         offset = placed.offset(streamed) + job.start * placed.row_bytes
         self._data.write(offset, flat)
         self._data.hash(offset, flat, lambda: self._finished(index, buffer))

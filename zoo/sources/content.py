@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import flat_shape
+from zoo.contracts import StoresBlocks, block_scheme, flat_shape
 from zoo.declarations.base import digest
 from zoo.declarations.dtypes import BY_CODE
 from zoo.errors import ZooError
@@ -24,7 +24,7 @@ from zoo.units import bytes_text
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from zoo.contracts import Checkpoint, Stamp, TensorInfo
+    from zoo.contracts import BlockTile, Checkpoint, Stamp, TensorInfo
     from zoo.declarations.recipe import TransformPin
 
 log = logging.getLogger("zoo")
@@ -146,8 +146,26 @@ def _digest_of(checkpoint: Checkpoint, name: str) -> str:
 
     state = blake3()
     for start, stop in row_ranges(checkpoint.tensors[name]):
-        state.update(row_bytes(checkpoint.read(name, start, stop)))
+        state.update(stored_bytes(checkpoint, name, start, stop))
     return state.hexdigest()
+
+
+def stored_bytes(checkpoint: Checkpoint, name: str, start: int, stop: int) -> memoryview:
+    """Give the bytes of rows as they are stored: the blocks of each, where they are blocks, otherwise the values."""
+    if block_scheme(checkpoint, name) is None:
+        return row_bytes(checkpoint.read(name, start, stop))
+    assert isinstance(checkpoint, StoresBlocks)
+    return block_bytes(checkpoint.read_blocks(name, start, stop))
+
+
+def block_bytes(tile: BlockTile) -> memoryview:
+    """Give the bytes of a tile row after row: levels, scales, zero points."""
+    import numpy as np
+
+    rows = len(tile.levels)
+    arrays = (tile.levels, tile.scales, tile.zero_points)
+    parts = [np.ascontiguousarray(array).reshape(rows, -1).view(np.uint8) for array in arrays if array is not None]
+    return row_bytes(np.concatenate(parts, axis=1))
 
 
 def row_bytes(values: NDArray[Any]) -> memoryview:

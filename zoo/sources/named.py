@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from zoo.contracts import BlockTile
+    from zoo.declarations.scheme import BlockScheme
+
 
 class NamedCheckpoint(CheckpointOver):
     """Tensors of a checkpoint under other names.
@@ -46,6 +49,14 @@ class NamedCheckpoint(CheckpointOver):
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Read rows of a tensor by its name here."""
         return self.base.read(self.below(name), start, stop, out)
+
+    def block_scheme(self, name: str) -> BlockScheme | None:
+        """Say how a tensor is stored, by its name here."""
+        return super().block_scheme(self.below(name))
+
+    def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
+        """Read blocks of a tensor by its name here."""
+        return super().read_blocks(self.below(name), start, stop)
 
     def below(self, name: str) -> str:
         """Say what a tensor is called below."""

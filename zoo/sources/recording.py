@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoo.contracts import Checkpoint, CheckpointOver
-from zoo.sources.content import countable, row_bytes, row_ranges
+from zoo.sources.content import block_bytes, countable, row_bytes, row_ranges, stored_bytes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from zoo.contracts import BlockTile
+
+_Read = TypeVar("_Read")
 
 
 @dataclass
@@ -50,19 +55,33 @@ class Recording(CheckpointOver):
         self._tensors = {name: _Tensor(blake3()) for name in countable(base.tensors) if name not in self._known}
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
-        """Read rows of a tensor, and digest them in their turn."""
+        """Read rows of a tensor, and digest them in their turn; those of blocks are digested as blocks."""
         tensor = self._tensors.get(name)
+        read = partial(self.base.read, name, start, stop, out)
+        if tensor is None or stop <= tensor.at or self.block_scheme(name) is not None:
+            return read()
+        return self._digested(tensor, start, stop, read, row_bytes)
+
+    def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
+        """Read blocks of a tensor, and digest them in their turn."""
+        tensor = self._tensors.get(name)
+        read = partial(super().read_blocks, name, start, stop)
         if tensor is None or stop <= tensor.at:
-            return self.base.read(name, start, stop, out)
+            return read()
+        return self._digested(tensor, start, stop, read, block_bytes)
+
+    def _digested(
+        self, tensor: _Tensor, start: int, stop: int, read: Callable[[], _Read], raw: Callable[[_Read], memoryview]
+    ) -> _Read:
         with tensor.turn:
             tensor.reading.add(start)
         try:
-            values = self.base.read(name, start, stop, out)
+            values = read()
             with tensor.turn:
                 # Workers take slabs in order, so one that is early need not be kept: the other is about to come.
                 while start > tensor.at and any(other < start for other in tensor.reading):
                     tensor.turn.wait()
-                self._take(tensor, start, stop, row_bytes(values))
+                self._take(tensor, start, stop, raw(values))
         finally:
             with tensor.turn:
                 tensor.reading.discard(start)
@@ -104,7 +123,7 @@ class Recording(CheckpointOver):
         result = dict(self._known)
         for name, tensor in self._tensors.items():
             for start, stop in row_ranges(self.base.tensors[name], tensor.at):
-                tensor.state.update(row_bytes(self.base.read(name, start, stop)))
+                tensor.state.update(stored_bytes(self.base, name, start, stop))
                 tensor.at = stop
             result[name] = tensor.state.hexdigest()
         return dict(sorted(result.items()))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from zoo.contracts import Checkpoint, TensorInfo, TransformedCheckpoint
+from zoo.contracts import BlockTile, Checkpoint, TensorInfo, TransformedCheckpoint
 from zoo.declarations.recipe import TransformPin
+from zoo.declarations.scheme import BlockScheme
 from zoo.errors import ZooError
 from zoo.sources.named import NamedCheckpoint
 
@@ -55,6 +56,14 @@ class RenamedCheckpoint(TransformedCheckpoint):
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Read rows of a tensor by its new name."""
         return self.base.read(self._named.below(name), start, stop, out)
+
+    def block_scheme(self, name: str) -> BlockScheme | None:
+        """Say how a tensor is stored, by its new name."""
+        return self._named.block_scheme(name)
+
+    def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
+        """Read blocks of a tensor by its new name."""
+        return self._named.read_blocks(name, start, stop)
 
 
 class Rename:

@@ -68,7 +68,7 @@ class RowReader:
         A window reaches up to where the next one begins: a tensor of which every second row is read is read in one go.
         """
         row, tensor, last = out.shape[1] * out.itemsize, row_slice.tensor, flat_shape(row_slice.tensor_shape)[0]
-        reads = list(_reads(rows, row))
+        reads = list(row_reads(rows, row))
         lows = [int(rows[begin:end].min()) for begin, end in reads]
         step = row_slice.rows.step if isinstance(row_slice.rows, range) else 1
         lows.append(min(int(rows[-1]) + max(step, 1), last))
@@ -87,7 +87,7 @@ class RowReader:
             out[begin:end] = taken[rows[begin:end] - low]
 
 
-def _reads(rows: NDArray[np.intp], row: int) -> Iterator[tuple[int, int]]:
+def row_reads(rows: NDArray[np.intp], row: int) -> Iterator[tuple[int, int]]:
     """Cut a list of rows, of ``row`` bytes each, into what is read at once: long runs, windows of scattered ones."""
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1
     runs = [(int(begin), int(end)) for begin, end in zip([0, *breaks], [*breaks, len(rows)], strict=True)]

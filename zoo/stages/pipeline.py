@@ -1,4 +1,4 @@
-"""Request → Plan or Package: resolve, calibrate, mix, then plan or build. Whoever builds goes this way."""
+"""Request → Plan or Package: resolve, calibrate, mix, take over levels, plan or build. Whoever builds goes this way."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from zoo.stages.calibrate import calibrated
 from zoo.stages.mixed import MixedChoice, mixed
 from zoo.stages.request import Request
 from zoo.stages.resolve import Resolved, resolve
+from zoo.stages.takeover import with_levels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,6 +88,7 @@ def pin(
         resolved, choice = mixed(
             registry, request, resolved, tokens, device=device, planning=planning, progress=progress
         )
+        resolved = with_levels(registry, request, resolved)
     return Pinned(resolved, tokens, choice)
 
 

@@ -108,7 +108,10 @@ def _steps(
         steps.append(f"download {recipe.weights.hub or recipe.model}")
     if checkpoint is not None and layout.placed:
         steps.append(f"read {len(checkpoint.tensors)} tensors of {checkpoint.name}, slab by slab")
-        steps.append(f"store {len(layout.placed)} weights by {recipe.quantizer.name} as {recipe.precision}")
+        kept = sum(layout.takes_over(one.parameter) for one in layout.placed)
+        if kept:
+            steps.append(f"take over the levels of {kept} weights as {checkpoint.name} stores them")
+        steps.append(f"store {len(layout.placed) - kept} weights by {recipe.quantizer.name} as {recipe.precision}")
     steps.append(f"write {', '.join(name for name, _ in layout.files(files))} for {recipe.target.name}")
     steps.append("check and publish the folder")
     return tuple(steps)

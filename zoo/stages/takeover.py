@@ -1,0 +1,83 @@
+"""Which weights' levels a build takes over from a checkpoint that stores integers, stated in the recipe."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from zoo.contracts import Parameter, StoresBlocks
+from zoo.declarations.scheme import BlockScheme, FloatScheme
+from zoo.errors import ZooError
+from zoo.package.layout import Layout, lay_out
+from zoo.package.takeover import stored_scheme
+
+if TYPE_CHECKING:
+    from zoo.contracts import Checkpoint
+    from zoo.registry import Registry
+    from zoo.stages.request import Request
+    from zoo.stages.resolve import Resolved
+
+log = logging.getLogger("zoo")
+
+
+def with_levels(registry: Registry, request: Request, resolved: Resolved) -> Resolved:
+    """State in the recipe which weights keep the levels that the checkpoint stores.
+
+    A weight does where the quantizer would give it as many bits, the target's encoding holds the stored blocks, and no
+    option asks for others. A quantizer that looks at activations rounds for itself.
+    """
+    recipe, checkpoint = resolved.recipe, resolved.checkpoint
+    if not isinstance(checkpoint, StoresBlocks) or not registry.target(recipe.target.name).needs_weights:
+        return resolved
+    layout = lay_out(recipe, registry)
+    stored = {one.parameter.name: stored_scheme(checkpoint, one.parameter) for one in layout.placed}
+    if not any(stored.values()):
+        return resolved
+    stated = {name: request.quantizer_options.get(name) for name in ("block_size", "symmetric")}
+    asked = {name: value for name, value in stated.items() if value is not None}
+    kept: dict[str, BlockScheme] = {}
+    again: Counter[str] = Counter()
+    for one in layout.placed:
+        scheme = stored[one.parameter.name]
+        if scheme is None or isinstance(one.scheme, FloatScheme):
+            continue
+        fits = scheme.bits == one.scheme.bits and all(getattr(scheme, name) == value for name, value in asked.items())
+        if fits and not layout.quantizer.needs_activations and _holds(layout, one.parameter, scheme):
+            kept[one.parameter.name] = scheme
+        else:
+            again[f"{scheme.bits}-bit blocks of {scheme.block_size} become {one.scheme.bits}-bit ones"] += 1
+    _warn(checkpoint, again)
+    if not kept:
+        return resolved
+    named = _by_role(layout, kept)
+    return replace(resolved, recipe=recipe.model_copy(update={"taken_over": named}))
+
+
+def _warn(checkpoint: Checkpoint, again: Counter[str]) -> None:
+    for what, count in again.items():
+        log.warning("%s: %d weights are rounded a second time: %s", checkpoint.name, count, what)
+
+
+def _holds(layout: Layout, parameter: Parameter, scheme: BlockScheme) -> bool:
+    """Tell whether the target stores such blocks."""
+    try:
+        layout.target.encoding.arrays(scheme, parameter.shape)
+    except ZooError:
+        return False
+    return True
+
+
+def _by_role(layout: Layout, kept: dict[str, BlockScheme]) -> dict[str, BlockScheme]:
+    """Name schemes by roles where all weights of a role have the same, otherwise by weight."""
+    roles: dict[str, set[BlockScheme | None]] = {}
+    for one in layout.placed:
+        if one.parameter.kind in ("linear", "embedding"):
+            roles.setdefault(one.parameter.role, set()).add(kept.get(one.parameter.name))
+    named: dict[str, BlockScheme] = {}
+    for one in layout.placed:
+        parameter, scheme = one.parameter, kept.get(one.parameter.name)
+        if scheme is not None:
+            named[parameter.role if parameter.role and len(roles[parameter.role]) == 1 else parameter.name] = scheme
+    return named
