@@ -384,7 +384,7 @@ def test_a_cache_that_is_not_ours_alone_is_ignored_with_a_line(
     sound, monkeypatch, tmp_path, caplog, request, kind, level
 ):
     from zoo.engine import prepack
-    from zoo.package import trust
+    from zoo import trust
 
     monkeypatch.setenv("ZOO_PREPACK", "always")
     trust._ignored.cache_clear()
@@ -472,7 +472,7 @@ class TestRemembered:
 
     @pytest.mark.parametrize("damage", ["other digest", "not JSON", "link", "writable", "folder writable"])
     def test_a_note_that_is_not_ours_is_not_believed(self, package, tmp_path, reads, damage):
-        from zoo.package import trust
+        from zoo import trust
 
         trust._ignored.cache_clear()
         open_package(package)

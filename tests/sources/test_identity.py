@@ -141,6 +141,16 @@ def test_memory_that_is_damaged_or_cannot_be_written_costs_reading_alone(large, 
     assert note(folder) == first
 
 
+def test_digests_that_another_user_may_have_written_are_ignored_with_a_line(large, aged, caplog):
+    folder = large()
+    note(folder)
+    entry = next((zoo_home() / "digests" / "files").rglob("*.json"))
+    assert known_digests(open_folder(folder))
+    entry.chmod(0o666)
+    assert not known_digests(open_folder(folder))
+    assert f"{entry}: may be written by others" in caplog.text
+
+
 def test_tensor_digests_are_blake3_of_the_rows_as_stored(large):
     from blake3 import blake3
 

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
     from zoo.engine.engine import OrtEngine
 
-CHUNK = 128
-"""Tokens of a prompt that are computed between two steps of other answers."""
+STALL_SECONDS = 0.1
+"""How long a step of a prompt may take where answers wait for their next token."""
+SMALLEST_CHUNK = 16
+"""Tokens of a prompt that a step takes even if it lasts longer; with fewer, a prompt costs as much as an answer."""
 WIDEST = 16
 """Tokens of a decode step, guesses included; past that a step costs more than it brings."""
 CACHE_SHARE = 0.5
@@ -93,6 +95,7 @@ class Scheduler:
             ("requests", "finished", "cancelled", "failed", "prompt_tokens", "cached_tokens", "output_tokens",
              "guessed_tokens", "steps"), 0,
         )  # fmt: skip
+        self._token_seconds = 0.0  # of a prompt, in its last step
         self._condition = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="zoo-scheduler", daemon=True)
@@ -271,12 +274,15 @@ class Scheduler:
         done = len(self._slots.tokens[seat.slot])
         step = self._session.chunk(done)
         if len(filling) < len(self._seats):
-            step = min(step, CHUNK)
+            step = min(step, self._short_chunk())
         ids = seat.prompt[done : done + step]
         try:
             timings = seat.ticket.generation.timings
             timings.rowwise = self._session.takes_rowwise(len(seat.prompt))
+            started = time.perf_counter()
             logits = self._session.step(self._slots, [Row(seat.slot, ids)], rowwise=timings.rowwise)[0]
+            if len(ids) >= SMALLEST_CHUNK:
+                self._token_seconds = (time.perf_counter() - started) / len(ids)
             self._count(steps=1)
             if done + len(ids) < len(seat.prompt):
                 return
@@ -284,6 +290,11 @@ class Scheduler:
             self._begin(seat, logits[0])
         except ZooError as error:
             self._free(seat, "failed", error)
+
+    def _short_chunk(self) -> int:
+        """Return how many tokens of a prompt a step takes while answers wait, as fast as the last one went."""
+        tokens = int(STALL_SECONDS / self._token_seconds) if self._token_seconds else SMALLEST_CHUNK
+        return max(SMALLEST_CHUNK, tokens // SMALLEST_CHUNK * SMALLEST_CHUNK)
 
     def _score(self, seat: Seat, top: int) -> None:
         """Compute the next chunk of a prompt whose log probabilities are wanted, as an evaluation computes it."""

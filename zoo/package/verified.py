@@ -18,7 +18,7 @@ from pathlib import Path
 from zoo.errors import ZooError
 from zoo.home import zoo_home
 from zoo.package.files import write_whole
-from zoo.package.trust import is_trusted, make_private
+from zoo.trust import is_trusted, make_private
 from zoo.units import bytes_text
 
 log = logging.getLogger("zoo")

@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zoo.home import zoo_home
+from zoo.trust import is_trusted, make_private
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAX_ENTRY = 64 * 2**20
 
 
 def recall(kind: str, key: str) -> dict[str, str]:
-    """Find the digests that are remembered; empty where none are.
+    """Return the digests that are remembered; empty where there are none, or where another user may have written them.
 
     Args:
         kind: ``files``, digests of the tensors of a file; ``weights``, of the first weights of a sampled digest.
@@ -29,7 +30,7 @@ def recall(kind: str, key: str) -> dict[str, str]:
     """
     try:
         path = _path(kind, key)
-        if path.stat().st_size > _MAX_ENTRY:
+        if path.stat().st_size > _MAX_ENTRY or not (is_trusted(path.parent) and is_trusted(path)):
             return {}
         entry = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -46,7 +47,7 @@ def keep(kind: str, key: str, digests: Mapping[str, str], *, replace: bool = Tru
     """
     path = _path(kind, key)
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         descriptor, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:

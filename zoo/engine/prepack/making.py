@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from zoo.engine.prepack.store import DATA, GRAPH, MARKER, PART, drop, entry, find, limit, make_room, require_own
 from zoo.errors import ZooError
-from zoo.package.trust import make_private
+from zoo.trust import make_private
 
 if TYPE_CHECKING:
     from zoo.package.folder import Package

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import UsageError, ZooError
 from zoo.home import zoo_home
-from zoo.package.trust import is_trusted
+from zoo.trust import is_trusted
 
 if TYPE_CHECKING:
     from zoo.package.folder import Package
