@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shlex
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from zoo.cli import app
 from zoo.cli.output import echo, print_json, print_table
+from zoo.errors import UsageError, ZooError
 from zoo.terminal import command_line, one_line, printable
 
 STEERING = (
@@ -69,3 +71,9 @@ def test_a_folder_with_an_escape_in_its_name(tmp_path) -> None:
 def test_a_hint_quotes_what_was_asked_for() -> None:
     done = CliRunner().invoke(app, ["run", "llama/llama-33b", "hi"])
     assert "zoo build llama/llama-33b" in done.output
+
+
+@pytest.mark.parametrize("kind", [ZooError, UsageError])
+def test_an_error_is_one_line_whatever_it_quotes(kind):
+    assert str(kind("name.csv: no column 'a\r\n\x1b[2Jb'\n")) == "name.csv: no column 'a \\u001b[2Jb'"
+    assert str(pickle.loads(pickle.dumps(kind("a\nb")))) == "a b"

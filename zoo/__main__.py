@@ -11,7 +11,7 @@ def main() -> None:
     import logging
 
     from zoo.errors import ZooError
-    from zoo.terminal import PrintableFormatter, one_line
+    from zoo.terminal import PrintableFormatter
 
     if logging.lastResort is not None:  # what the stages warn of goes to stderr by it
         logging.lastResort.setFormatter(PrintableFormatter())
@@ -21,7 +21,7 @@ def main() -> None:
     try:
         from zoo.cli import app
     except ZooError as error:
-        print(f"zoo: {one_line(str(error))}", file=sys.stderr)
+        print(f"zoo: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     gc.freeze()
     gc.enable()

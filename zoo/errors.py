@@ -5,11 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from zoo.terminal import one_line
+
 
 class ZooError(Exception):
-    """Report a failed operation in one line that says what is wrong, where, and what to do (exit code 1)."""
+    """Report a failed operation in one line that says what is wrong, where, and what to do (exit code 1).
+
+    Args:
+        message: may quote a stranger's text; line breaks and control characters are escaped, so it stays one line.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class UsageError(ZooError):

@@ -128,6 +128,7 @@ def test_a_long_list_is_not_held_in_memory(tmp_path):
         ("a.csv", 'id,question\n0,"never closed\n', "ceval", r"line 2: is no CSV"),
         ("a.csv", "id,question,A,B,C,D,answer\n", "ceval", r"a\.csv: holds no row"),
         ("a.csv", "x,y\n1,2\n", "ceval", r"line 2: wanted a text as 'question', found the fields x, y"),
+        ("a.csv", '"x\ny",\x1b[2J\n1,2\n', None, r"found the fields x y, \\u001b\[2J$"),
         ("a.txt", b"good\n\xff\xfe bad\n", None, r"a\.txt, line 2: is no UTF-8"),
         ("a.txt", b"good\n\x00\x00\n", None, r"a\.txt, line 2: holds zero bytes"),
         ("a.json", b'[{"text": "\xff"}]', None, r"a\.json, after line 1: is no UTF-8"),

@@ -105,6 +105,30 @@ def test_a_long_prompt_lets_running_answers_go_on(engine) -> None:
     assert between >= 3
 
 
+def test_where_steps_are_slow_a_prompt_takes_short_ones(engine, monkeypatch) -> None:
+    long = prompts(1, seed=8, shortest=400, longest=401)[0]
+    steps: list[int] = []
+    step = engine.session.step
+
+    def slow(slots, rows, **options):
+        steps.append(max(len(row.ids) for row in rows))
+        if steps[-1] > 1:
+            time.sleep(0.004 * steps[-1])
+        return step(slots, rows, **options)
+
+    monkeypatch.setattr(engine.session, "step", slow)
+    joined: list[Ticket] = []
+    with Scheduler(engine, slots=2, prefix_cache_bytes=0) as scheduler:
+        first = scheduler.submit(
+            prompts(1)[0], Limits(60), on_piece=lambda piece: joined or joined.append(scheduler.submit(long, Limits(1)))
+        )
+        first.result(60)
+        joined[0].result(60)
+    chunks = [size for size in steps[1:] if size > 1]
+    assert set(chunks[1:-1]) == {16}  # 4 ms a token and more leave 16 or fewer in a tenth of a second
+    assert sum(chunks) >= 400
+
+
 class Held:
     """A listener that stops the scheduler at the first piece until it is let go."""
 

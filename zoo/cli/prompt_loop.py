@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zoo.errors import ZooError
-from zoo.terminal import one_line
 
 if TYPE_CHECKING:
     from zoo.cli.answers import Answers
@@ -48,7 +47,7 @@ def prompt_loop(answers: Answers, *, chat: bool, system: str | None) -> None:
         except KeyboardInterrupt:
             print("(stopped)", file=sys.stderr, flush=True)
         except ZooError as error:
-            print(f"zoo: {one_line(str(error))}", file=sys.stderr, flush=True)
+            print(f"zoo: {error}", file=sys.stderr, flush=True)
 
 
 def _ask() -> str | None:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 STALL_SECONDS = 0.1
 """How long a step of a prompt may take where answers wait for their next token."""
-SMALLEST_CHUNK = 16
-"""Tokens of a prompt that a step takes even if it lasts longer; with fewer, a prompt costs as much as an answer."""
+CHUNKS = (16, 128)
+"""The fewest and the most tokens of a prompt in such a step; fewer cost as much as 16."""
 WIDEST = 16
 """Tokens of a decode step, guesses included; past that a step costs more than it brings."""
 CACHE_SHARE = 0.5
@@ -281,7 +281,7 @@ class Scheduler:
             timings.rowwise = self._session.takes_rowwise(len(seat.prompt))
             started = time.perf_counter()
             logits = self._session.step(self._slots, [Row(seat.slot, ids)], rowwise=timings.rowwise)[0]
-            if len(ids) >= SMALLEST_CHUNK:
+            if len(ids) >= CHUNKS[0]:
                 self._token_seconds = (time.perf_counter() - started) / len(ids)
             self._count(steps=1)
             if done + len(ids) < len(seat.prompt):
@@ -292,9 +292,10 @@ class Scheduler:
             self._free(seat, "failed", error)
 
     def _short_chunk(self) -> int:
-        """Return how many tokens of a prompt a step takes while answers wait, as fast as the last one went."""
-        tokens = int(STALL_SECONDS / self._token_seconds) if self._token_seconds else SMALLEST_CHUNK
-        return max(SMALLEST_CHUNK, tokens // SMALLEST_CHUNK * SMALLEST_CHUNK)
+        """Return how many tokens of a prompt a step takes while answers wait, by the speed of the last such step."""
+        fewest, most = CHUNKS
+        tokens = int(STALL_SECONDS / self._token_seconds) if self._token_seconds else most
+        return min(most, max(fewest, tokens // fewest * fewest))
 
     def _score(self, seat: Seat, top: int) -> None:
         """Compute the next chunk of a prompt whose log probabilities are wanted, as an evaluation computes it."""
