@@ -29,6 +29,8 @@ from zoo.sources.dataset_files import bring_dataset
 
 attack = pytest.mark.attack
 ROOT = Path(__file__).parents[2]
+GZIP = gzip.compress(bytes(2**16), mtime=0)
+"""Always the same bytes: they name a test, and every worker must collect the same names."""
 
 
 def compressed(path: Path, piece: bytes, count: int) -> Path:
@@ -298,7 +300,7 @@ def test_a_redirect_between_public_hosts_is_followed(address, monkeypatch):
     [({"Content-Length": str(2**60)}, b"x" * 1000, r"takes 1152921.* more, and .* are free"),
      ({"Content-Length": "-5"}, b"", "data"), ({"Content-Length": "9" * 400}, b"", "data"),
      ({"Content-Length": "1000"}, b"abc", "data"), ({}, [b"a" * 2**16] * 20, "data"),
-     ({"Content-Encoding": "gzip", "Content-Length": "60"}, gzip.compress(bytes(2**16), mtime=0)[:60], "sends it compressed")],
+     ({"Content-Encoding": "gzip", "Content-Length": "60"}, GZIP[:60], "sends it compressed")],
 )  # fmt: skip
 def test_sizes_that_do_not_hold(address, tmp_path, headers, body, match):
     Misbehaving.answers["/x"] = Answer(200, headers, body)

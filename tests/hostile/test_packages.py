@@ -383,8 +383,8 @@ def test_a_package_that_changes_while_it_is_prepared_leaves_nothing(package, mon
 def test_a_cache_that_is_not_ours_alone_is_ignored_with_a_line(
     sound, monkeypatch, tmp_path, caplog, request, kind, level
 ):
-    from zoo.engine import prepack
     from zoo import trust
+    from zoo.engine import prepack
 
     monkeypatch.setenv("ZOO_PREPACK", "always")
     trust._ignored.cache_clear()
