@@ -37,7 +37,7 @@ def test_what_reads_no_weights_has_no_plan(monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for model in ("zoo-tiny", "llama2-7b"):  # weights that are here, and weights that are not
         with pytest.raises(UsageError, match="target 'vllm' reads no weights, so there is nothing to plan"):
-            zoo.plan(model, "fp16", target="vllm")
+            zoo.plan(model, "fp16", target="vllm", target_options={"weights": "original"})
 
 
 def test_more_threads_are_planned_with_more_memory(tmp_path, monkeypatch) -> None:

@@ -179,7 +179,7 @@ class CalibratedStream:
             stop = min(start + step, placed.rows)
             slab = RawSlab(matrix[start:stop], "F32", parameter.name, self._scratch)
             rows = {name: array[start:stop] for name, array in out.items()}
-            encoding = self._layout.target.encoding
+            encoding = self._layout.encoding
             writer = ArrayWriter(encoding, placed.scheme, parameter.columns, rows, self._scratch)
             quantize(self._layout, placed, slab, writer, activations)
             read_back(encoding, placed.scheme, rows, matrix[start:stop], self._scratch)
@@ -199,7 +199,7 @@ class CalibratedStream:
         owners = {owner.name: owner for one in placed for owner in self._owners.of(one.parameter)}
         weights = {name: np.zeros(owner.shape, np.float32) for name, owner in owners.items()}
         for one in placed:
-            stored = read_stored(self._layout.target.encoding, one, partial(read, one))
+            stored = read_stored(self._layout.encoding, one, partial(read, one))
             self._owners.take(one.parameter, weights)[...] = stored.reshape(one.rows, -1)
             self._owners.give(one.parameter, stored.reshape(one.rows, -1), weights)
         return weights

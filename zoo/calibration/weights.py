@@ -66,4 +66,4 @@ def read_package(layout: Layout, folder: Path, placed: Placed) -> NDArray[np.flo
     def read(array: StoredArray, out: NDArray[Any]) -> None:
         out[...] = np.fromfile(path, held_as(array.dtype), out.size, offset=header + array.offset).reshape(out.shape)
 
-    return read_stored(layout.target.encoding, placed, read)
+    return read_stored(layout.encoding, placed, read)

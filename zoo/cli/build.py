@@ -162,7 +162,7 @@ def build(
         )
     if pinned.mixed is not None and not as_json:
         print_choice(pinned.mixed)
-    if not registry.target(target).needs_weights:
+    if not pinned.reads_weights(registry):
         folder = pinned.output(output)
         build_documents(pinned.resolved, folder, registry, force=force, dry_run=dry_run, as_json=as_json)
         return

@@ -34,7 +34,7 @@ from zoo.contracts.engine import (
 )
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
 from zoo.contracts.source import CheckpointOver, Source, Transform, TransformedCheckpoint
-from zoo.contracts.target import PackageContents, Target, View
+from zoo.contracts.target import Adapting, PackageContents, Target, View, WeightsOptional, reads_weights
 from zoo.contracts.weights import (
     HeadPadding,
     Parameter,
@@ -49,6 +49,7 @@ from zoo.contracts.weights import (
 __all__ = [
     "OWN_ENGINE",
     "Ability",
+    "Adapting",
     "Answer",
     "ArchitecturePart",
     "ArrayLayout",
@@ -90,9 +91,11 @@ __all__ = [
     "Transform",
     "TransformedCheckpoint",
     "View",
+    "WeightsOptional",
     "block_scheme",
     "flat_shape",
     "interleaved",
+    "reads_weights",
     "require",
     "stacked",
 ]

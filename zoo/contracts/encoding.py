@@ -23,7 +23,7 @@ class FloatTile:
     """The first row, counted in the slab."""
     stop: int
     values: NDArray[Any]
-    """(rows, columns), of the scheme's type."""
+    """(rows, columns), of the scheme's type; bfloat16 as bit patterns, uint16."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +36,7 @@ class BlockTile:
     levels: NDArray[np.uint8]
     """(rows, blocks, block_size), one a value."""
     scales: NDArray[np.float32]
-    """(rows, blocks)."""
+    """(rows, blocks), rounded to the scheme's ``scale_type`` already."""
     zero_points: NDArray[np.uint8] | None
     """(rows, blocks), one a block; None where the scheme is symmetric."""
 

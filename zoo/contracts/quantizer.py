@@ -54,6 +54,10 @@ class Slab(Protocol):
         """
         ...
 
+    def bfloat16(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Rows ``start`` to ``stop`` as bit patterns of bfloat16, rounded where the checkpoint's type is finer."""
+        ...
+
 
 class LayerActivations(Protocol):
     """What a calibrated quantizer may ask about the inputs of a parameter."""

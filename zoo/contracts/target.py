@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -94,3 +94,37 @@ class Target(Protocol):
         One of the name of a companion replaces it.
         """
         ...
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """What a target offers beside ``Target`` whose runtime reads only some of what quantizers make."""
+
+    quantizer_options: ClassVar[Mapping[Precision, Mapping[str, Any]]]
+    """Precision → options of a quantizer that begin otherwise for this target, where the quantizer has them."""
+
+    def encoding_for(self, recipe: Recipe) -> Encoding:
+        """Choose how weights lie in arrays, where the target's options have a say; else its ``encoding``."""
+        ...
+
+    def adapt(self, recipe: Recipe, parameter: Parameter, scheme: Scheme) -> Scheme:
+        """State how small a weight gets here: the type of its scales, or floats where the runtime takes nothing else.
+
+        Raises:
+            ZooError: the runtime cannot read such a scheme, with what it can.
+        """
+        ...
+
+
+@runtime_checkable
+class WeightsOptional(Protocol):
+    """What a target offers beside ``Target`` that stores weights, or writes documents alone, as its options say."""
+
+    without_weights: ClassVar[Mapping[str, Any]]
+    """The options with which it reads no weights and is a ``DocumentTarget``."""
+
+
+def reads_weights(target: Target, options: Mapping[str, Any]) -> bool:
+    """Tell whether a build for a target with these options reads weights."""
+    without = target.without_weights if isinstance(target, WeightsOptional) else None
+    return target.needs_weights and (without is None or not without.items() <= options.items())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from zoo.declarations.base import Value
+
+FloatType = Literal["float32", "float16", "bfloat16"]
 
 
 class FloatScheme(Value):
     """A weight kept as floating point numbers."""
 
     kind: Literal["float"] = "float"
-    dtype: Literal["float32", "float16"]
+    dtype: FloatType
 
 
 class BlockScheme(Value):
@@ -24,8 +28,10 @@ class BlockScheme(Value):
 
     kind: Literal["block"] = "block"
     bits: Literal[4, 8]
-    block_size: Literal[16, 32, 64, 128, 256]
+    block_size: Annotated[int, Field(ge=16)]
     symmetric: bool = True
+    scale_type: FloatType = "float32"
+    """What scales are stored as: they are rounded to it first, and levels are chosen for the rounded scale."""
 
     def blocks(self, columns: int) -> int:
         """Count the blocks of a row."""

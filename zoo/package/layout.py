@@ -9,7 +9,18 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import ArchitecturePart, PackageContents, Parameter, Quantizer, RowSlice, StoredArray, Target
+from zoo.contracts import (
+    Adapting,
+    ArchitecturePart,
+    Encoding,
+    PackageContents,
+    Parameter,
+    Quantizer,
+    RowSlice,
+    StoredArray,
+    Target,
+    reads_weights,
+)
 from zoo.declarations.dtypes import BY_NAME
 from zoo.declarations.recipe import Recipe
 from zoo.declarations.scheme import BlockScheme, Scheme
@@ -86,6 +97,11 @@ class Layout:
         """Whether a weight's levels are copied from the checkpoint, which stores them as this recipe states."""
         return taken_over(self.recipe, parameter) is not None
 
+    @cached_property
+    def encoding(self) -> Encoding:
+        """How weights lie in arrays."""
+        return self.target.encoding_for(self.recipe) if isinstance(self.target, Adapting) else self.target.encoding
+
     @property
     def arrays(self) -> list[StoredArray]:
         return [array for one in self.placed for array in one.arrays]
@@ -157,7 +173,7 @@ def lay_out(recipe: Recipe, registry: Registry) -> Layout:
     target = registry.target(recipe.target.name)
     target.check(recipe)
     quantizer = make_quantizer(recipe, registry)
-    if not target.needs_weights:
+    if not reads_weights(target, recipe.target.options):
         return Layout(recipe, None, quantizer, target, (), ())
     architecture = registry.architecture(recipe.architecture.type)
     graph = tuple(architecture.parameters(recipe.architecture, target.head_multiple))
@@ -174,6 +190,8 @@ def arrange(
         ZooError: the target places arrays otherwise than it must.
     """
     schemes = {one.name: taken_over(recipe, one) or quantizer.scheme(one) for one in parameters}
+    if isinstance(target, Adapting):
+        schemes = {one.name: target.adapt(recipe, one, schemes[one.name]) for one in parameters}
     grouped: dict[str, list[StoredArray]] = {}
     starts: dict[str, int] = {}
     at = start = 0

@@ -86,8 +86,12 @@ def _tile_bytes(scheme: Scheme, dtype: str) -> float:
     if isinstance(scheme, FloatScheme):
         if scheme.dtype == "float32":
             return 5 if wide else 4  # float32; whether each value is finite
+        if scheme.dtype == "bfloat16":
+            return 0 if dtype == "BF16" else 16  # float32, the sums that round it, bfloat16
         return 0 if dtype == "F16" else 11 if wide else 10  # float32, its magnitude, float16
     size = 4.0 + 40 / scheme.block_size  # float32; ten numbers a block
+    if scheme.scale_type != "float32":
+        size += 24 / scheme.block_size  # the sums that round a scale
     if scheme.bits == 4:
         size += 2  # levels, and pairs of them
     if scheme.symmetric:

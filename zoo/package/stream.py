@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zoo.contracts import Checkpoint, LayerActivations, Parameter, TensorInfo
 from zoo.declarations.dtypes import READABLE, held_as
-from zoo.declarations.scheme import FloatScheme
+from zoo.declarations.scheme import BlockScheme, FloatScheme
 from zoo.errors import ZooError
 from zoo.package.datafile import DataFiles
 from zoo.package.journal import Journal
@@ -174,8 +174,8 @@ class Stream:
         flat = buffer[: rows * placed.row_bytes]
         out = {name: array[job.start : job.stop] for name, array in sides.items()}
         out[streamed.array] = flat.view(held_as(streamed.dtype)).reshape(rows, *placed.row_shape(streamed))
-        writer = ArrayWriter(self._layout.target.encoding, placed.scheme, placed.parameter.columns, out, scratch)
-        if self._layout.takes_over(placed.parameter):
+        writer = ArrayWriter(self._layout.encoding, placed.scheme, placed.parameter.columns, out, scratch)
+        if self._layout.takes_over(placed.parameter) and isinstance(placed.scheme, BlockScheme):
             take_over(self._checkpoint, job, writer)
         else:
             nonfinite = self._layout.recipe.allow_nonfinite and isinstance(placed.scheme, FloatScheme)

@@ -41,5 +41,8 @@ class Float:
 def copy_floats(slab: Slab, tile: Tile) -> None:
     """Fill a tile of floats with the slab's values."""
     assert isinstance(tile, FloatTile)
-    half = tile.values.dtype.itemsize == 2
-    tile.values[...] = slab.float16(tile.start, tile.stop) if half else slab.float32(tile.start, tile.stop)
+    kind, rows = tile.values.dtype.name, (tile.start, tile.stop)
+    if kind == "uint16":
+        tile.values[...] = slab.bfloat16(*rows)
+    else:
+        tile.values[...] = slab.float16(*rows) if kind == "float16" else slab.float32(*rows)

@@ -235,6 +235,7 @@ class _Grid:
         import torch
 
         self.block, self.top = scheme.block_size, 2**scheme.bits - 1
+        self._stored = getattr(torch, scheme.scale_type)
         rows, columns = weight.shape
         blocks = scheme.blocks(columns)
         pad = blocks * self.block - columns
@@ -261,6 +262,7 @@ class _Grid:
         best_error: Any = None
         exact, levels = work
         for scale, zero in _candidates(part, scheme, middle, self.top, search):
+            scale = scale.to(self._stored).to(torch.float32)
             usable = scale.abs() >= _TINY
             safe = torch.where(usable, scale, torch.ones_like(scale))
             # In units of the scale: the level that a value would have, and how far the nearest one there is from it.

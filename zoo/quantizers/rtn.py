@@ -19,6 +19,7 @@ from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision
 from zoo.declarations.scheme import BlockScheme, FloatScheme, Scheme
 from zoo.quantizers.floats import copy_floats
+from zoo.quantizers.narrow import settle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +34,9 @@ _TINY = 2.0**-126
 class RtnOptions(Value):
     """How blocks are cut. What is not stated follows from the precision."""
 
-    block_size: BlockSize | None = None
-    """Columns that share a scale, at most; 128 for int8, 32 for int4. A matrix that it does not divide gets less."""
+    block_size: BlockSize | Literal["row"] | None = None
+    """Columns that share a scale, at most; 128 for int8, 32 for int4. A matrix that it does not divide gets less.
+    ``row``: a whole row, one scale for each output channel."""
     symmetric: bool | None = None
     """Zero is the middle level; otherwise each block has a zero point, which costs a little size and no speed. int8
     gains nothing by it and is symmetric unless stated; int4 gains much and is not."""
@@ -79,7 +81,8 @@ class Rtn:
             bits = options.embedding_bits
         elif parameter.role == "lm_head":
             bits = options.head_bits
-        block = fitting_block(options.block_size or 128, parameter.shape[-1])
+        wanted, columns = options.block_size or 128, parameter.shape[-1]
+        block = max(16, columns) if wanted == "row" else fitting_block(wanted, columns)
         return BlockScheme(bits=bits, block_size=block, symmetric=bool(options.symmetric))
 
     def _kept(self, parameter: Parameter) -> Precision | None:
@@ -116,10 +119,11 @@ def _symmetric(scheme: BlockScheme, slab: Slab, tile: BlockTile) -> None:
         np.divide(slab.absmax(tile.start, tile.stop, block), np.float32(127), out=scales)
     else:
         np.divide(slab.extreme(tile.start, tile.stop, block), np.float32(-8), out=scales)
+    settle(scales, scheme.scale_type)
     middle = np.float32(2 ** (bits - 1) + 0.5)
     blocks = _divide_by(slab, tile, block)
     np.add(blocks, middle, out=blocks)
-    _cut(blocks, bits, tile.levels)
+    _cut(blocks, scheme, tile.levels)
 
 
 def _asymmetric(scheme: BlockScheme, slab: Slab, tile: BlockTile, zero_points: NDArray[np.uint8]) -> None:
@@ -130,6 +134,7 @@ def _asymmetric(scheme: BlockScheme, slab: Slab, tile: BlockTile, zero_points: N
     low, high = slab.extremes(tile.start, tile.stop, block)
     # The halves are subtracted: the difference of two float32 may exceed the largest one.
     np.multiply(high / levels - low / levels, np.float32(1), out=scales)
+    settle(scales, scheme.scale_type)
     blocks = _divide_by(slab, tile, block)
     safe = np.where(scales > 0, scales, np.float32(1))
     zeros = np.clip(np.rint(-low / safe), 0, levels)
@@ -137,16 +142,18 @@ def _asymmetric(scheme: BlockScheme, slab: Slab, tile: BlockTile, zero_points: N
     # The smallest value comes out at 0 or between 0 and 1, the largest may reach one level too high.
     if bits == 8:
         np.minimum(blocks, levels, out=blocks)
-    _cut(blocks, bits, tile.levels)
+    _cut(blocks, scheme, tile.levels)
     zero_points[...] = zeros.astype(np.uint8)
 
 
-def _cut(blocks: NDArray[np.float32], bits: int, levels: NDArray[np.uint8]) -> None:
+def _cut(blocks: NDArray[np.float32], scheme: BlockScheme, levels: NDArray[np.uint8]) -> None:
     """Cut float levels down to integers."""
     import numpy as np
 
+    if scheme.scale_type != "float32":  # a scale that was rounded down leaves its largest values past the last level
+        np.clip(blocks, 0, 2**scheme.bits - 1, out=blocks)
     np.copyto(levels, blocks, casting="unsafe")
-    if bits == 4:
+    if scheme.bits == 4:
         np.minimum(levels, 15, out=levels)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from zoo.declarations.dtypes import READABLE
 from zoo.errors import ZooError
+from zoo.quantizers.narrow import narrowed
 
 TILE = 256 * 1024
 """Values in a tile: its float32 form stays in the second level cache, and numpy's calls stay long against the GIL's."""
@@ -156,12 +157,12 @@ class RawSlab:
         return value.reshape(stop - start, blocks)
 
     def _block_maxima(self, keys: NDArray[np.uint16], block: int) -> NDArray[np.uint16]:
-        """The maximum of each block of uint16; ``block`` is a power of two, at least 4.
+        """The maximum of each block of uint16.
 
         A reduction costs some 30 ns a block however short it is. Short blocks are folded instead: two neighbours are
         the halves of a 32-bit number, two of those of a 64-bit one, each in a few passes over everything.
         """
-        if block > 64:
+        if block > 64 or block & (block - 1):
             return cast("NDArray[np.uint16]", np.maximum.reduceat(keys, _starts(keys.size, block)))
         left = block
         while left > 1:
@@ -224,6 +225,14 @@ class RawSlab:
         out = self._scratch.array("float16", wide.shape, np.float16)
         np.copyto(out, wide, casting="same_kind")
         return cast("NDArray[np.float16]", out)
+
+    def bfloat16(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Rows as bit patterns of bfloat16: the bits themselves, or rounded from a finer type."""
+        if self._dtype == "BF16":
+            bits = self._bits(start, stop, self.columns)
+            self._is_finite(start, stop, bits)
+            return cast("NDArray[np.uint16]", bits)
+        return cast("NDArray[np.uint16]", narrowed(self.float32(start, stop), "bfloat16"))
 
     def _bits(self, start: int, stop: int, width: int) -> NDArray[Any]:
         """The stored rows, widened by zeros where ``width`` asks for it."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zoo.contracts import ArrayLayout, BlockTile, Encoding, FloatTile, Tile
 from zoo.declarations.dtypes import held_as
 from zoo.declarations.scheme import FloatScheme, Scheme
+from zoo.quantizers.narrow import widened
 from zoo.quantizers.slab import RawSlab, Scratch
 
 _PIECE = 1 << 22
@@ -67,7 +68,7 @@ class ArrayWriter:
             return self._scratch.array(f"tile {name}", shape, dtype)
 
         if isinstance(scheme, FloatScheme):
-            return FloatTile(start, stop, array("values", (rows, self._columns), scheme.dtype))
+            return FloatTile(start, stop, array("values", (rows, self._columns), held_as(scheme.dtype)))
         blocks = scheme.blocks(self._columns)
         return BlockTile(
             start,
@@ -148,10 +149,11 @@ def rounded(values: NDArray[np.float32], scheme: Scheme, name: str, scratch: Scr
 
 def dequantize(scheme: Scheme, tile: Tile, out: NDArray[np.float32]) -> None:
     """Compute the values (rows, columns) that a tile stands for: ``scale * (level - zero_point)``."""
-    if isinstance(tile, FloatTile):
-        out[...] = tile.values
+    if isinstance(scheme, FloatScheme):
+        assert isinstance(tile, FloatTile)
+        out[...] = widened(tile.values, scheme.dtype)
         return
-    assert not isinstance(scheme, FloatScheme)
+    assert isinstance(tile, BlockTile)
     values = tile.levels.astype(np.float32)
     if tile.zero_points is None:
         values -= np.float32(2 ** (scheme.bits - 1))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.contracts import reads_weights
 from zoo.errors import UsageError, ZooError
 from zoo.stages.choices import is_path
 from zoo.stages.resolve import Request, Resolved
@@ -36,7 +37,8 @@ def calibrated(
     pin = resolved.recipe.calibration
     if pin is None and data is not None:
         raise UsageError(f"quantizer {resolved.recipe.quantizer.name!r} needs no calibration data; leave --data out")
-    if pin is None or resolved.checkpoint is None or not registry.target(request.target).needs_weights:
+    target = registry.target(request.target)
+    if pin is None or resolved.checkpoint is None or not reads_weights(target, resolved.recipe.target.options):
         return resolved, None
     from zoo.calibration.samples import draw, fingerprint
     from zoo.datasets.texts import read_texts

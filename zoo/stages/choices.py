@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from zoo.contracts import reads_weights
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.dataset import CalibrationUse
 from zoo.declarations.recipe import PRECISIONS, CalibrationPin, Precision, QuantizerChoice
@@ -37,7 +38,9 @@ def choose_quantizer(registry: Registry, request: Request, precision: Precision)
     quantizer = registry.quantizer(name)
     if precision not in quantizer.precisions:
         raise UsageError(f"quantizer {name!r} makes {', '.join(quantizer.precisions)}, not {precision}")
-    options = check_options(f"quantizer {name!r}", quantizer.Options, request.quantizer_options)
+    preferred = getattr(registry.target(request.target), "quantizer_options", {}).get(precision, {})
+    stated = {key: value for key, value in preferred.items() if key in quantizer.Options.model_fields}
+    options = check_options(f"quantizer {name!r}", quantizer.Options, {**stated, **request.quantizer_options})
     spelled_out = quantizer(precision, options).options
     return QuantizerChoice(name=name, options=spelled_out.model_dump(mode="json"))
 
@@ -75,7 +78,7 @@ def choose_calibration(
     if use is not None:
         return _pin(request, use.dataset, use.samples, use.sequence_length)
     if name is None:
-        if registry.target(request.target).needs_weights:
+        if reads_weights(registry.target(request.target), request.target_options):
             mixed = request.mixed is not None and not registry.quantizer(quantizer.name).needs_activations
             raise needs_calibration("--mixed auto" if mixed else f"quantizer {quantizer.name!r}")
         return None
@@ -114,8 +117,13 @@ def target_options(
     declared: DeclaredModel | None,
     family: DeclaredFamily | None,
     architecture: Architecture,
+    dtype: str | None = None,
 ) -> dict[str, Any]:
-    """Merge a target's defaults, the family's departures and what was asked for, checked by the target's own model."""
+    """Merge a target's defaults, the family's departures and what was asked for, checked by the target's own model.
+
+    Args:
+        dtype: the 16-bit type of the checkpoint's weights; None where no checkpoint was opened.
+    """
     stated: Mapping[str, Any] = {}
     if declared is not None:
         stated = declared.target_options(request.target)
@@ -125,7 +133,7 @@ def target_options(
     whose = f"target {request.target!r}"
     of_strangers = stated.keys() - request.target_options.keys()
     merged = {**stated, **request.target_options}
-    options = check_options(whose, model, merged, architecture, of_strangers)
+    options = check_options(whose, model, merged, architecture, of_strangers, dtype)
     return dict(options.model_dump(mode="json"))
 
 
@@ -135,18 +143,20 @@ def check_options(
     options: Mapping[str, Any],
     architecture: Architecture | None = None,
     declared: Iterable[str] = (),
+    dtype: str | None = None,
 ) -> Any:
     """Validate options by their model; its validators find the model's numbers in ``info.context["architecture"]``.
 
     Args:
         declared: the options that come from a declaration, a stranger's, in ``info.context["declared"]``.
+        dtype: the 16-bit type of the checkpoint's weights, in ``info.context["dtype"]``.
 
     Raises:
         UsageError: naming the first option that is unknown or out of range.
     """
     try:
         return model.model_validate(
-            dict(options), context={"architecture": architecture, "declared": frozenset(declared)}
+            dict(options), context={"architecture": architecture, "declared": frozenset(declared), "dtype": dtype}
         )
     except ValidationError as error:
         first = error.errors()[0]

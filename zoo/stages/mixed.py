@@ -16,6 +16,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from zoo.contracts import reads_weights
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.errors import UsageError, ZooError
@@ -154,7 +155,7 @@ def mixed(
     if request.mixed is None:
         return resolved, None
     recipe, checkpoint = resolved.recipe, resolved.checkpoint
-    if checkpoint is None or not registry.target(request.target).needs_weights:
+    if checkpoint is None or not reads_weights(registry.target(request.target), recipe.target.options):
         raise UsageError(f"target {request.target!r} stores no weights, so --mixed has nothing to choose")
     found = _Candidates.find(registry, request, recipe)
     costs = _measured(recipe, found.names)

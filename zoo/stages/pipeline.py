@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.contracts import reads_weights
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.errors import UsageError
 from zoo.package.folder import MANIFEST, Package
@@ -43,6 +44,10 @@ class Pinned:
     @property
     def recipe(self) -> Recipe:
         return self.resolved.recipe
+
+    def reads_weights(self, registry: Registry) -> bool:
+        """Tell whether the build reads weights, or writes documents alone."""
+        return reads_weights(registry.target(self.recipe.target.name), self.recipe.target.options)
 
     def output(self, output: Path | None) -> Path:
         """The package folder: the one asked for, or the recipe's place in the store."""
@@ -129,7 +134,7 @@ def plan(registry: Registry, pinned: Pinned, output: Path | None = None, *, thre
     from zoo.stages.plan import plan as make_plan
 
     recipe, checkpoint = pinned.recipe, pinned.resolved.checkpoint
-    if not registry.target(recipe.target.name).needs_weights:
+    if not pinned.reads_weights(registry):
         raise UsageError(f"target {recipe.target.name!r} reads no weights, so there is nothing to plan")
     assert checkpoint is not None  # the target needs weights, so their headers were opened
     missing = checkpoint.download_bytes
@@ -161,7 +166,7 @@ def build(
         ZooError: anything that stops it.
     """
     folder = pinned.output(output)
-    if not registry.target(pinned.recipe.target.name).needs_weights:
+    if not pinned.reads_weights(registry):
         from zoo.stages.documents import write_documents
 
         written = write_documents(pinned.resolved, folder, registry, force=force)

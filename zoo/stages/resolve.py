@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.contracts import reads_weights
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
 from zoo.declarations.recipe import (
@@ -89,7 +91,9 @@ def resolve(
     subject = identify(registry, request.model)
     location = locate_weights(registry, subject, request.weights, request.revision)
     assert location is not None  # a subject that is no package has its weights somewhere
-    required = target.needs_weights and (fetch or headers_only) and not declared_only
+    stated = subject.declared.target_options(request.target) if subject.declared is not None else {}
+    reads = reads_weights(target, {**stated, **request.target_options})
+    required = reads and (fetch or headers_only) and not declared_only
     checkpoint: Checkpoint | None = None
     if required:
         checkpoint = location.open(registry, licence=licence_of(subject))
@@ -131,12 +135,22 @@ def resolve(
         calibration=choose_calibration(registry, request, quantizer, family),
         target=TargetChoice(
             name=request.target,
-            options=target_options(registry, request, subject.declared, family, architecture),
+            options=target_options(registry, request, subject.declared, family, architecture, stored_type(checkpoint)),
             emitter_version=target.emitter_version,
         ),
     )
     target.check(recipe)
     return Resolved(recipe, checkpoint, subject, weights_source(location, checkpoint))
+
+
+def stored_type(checkpoint: Checkpoint | None) -> str | None:
+    """Name the 16-bit type that a checkpoint's weights are kept in; float16 for float32; None where none is opened."""
+    if checkpoint is None or not checkpoint.tensors:
+        return None
+    sizes: Counter[str] = Counter()
+    for info in checkpoint.tensors.values():
+        sizes[info.dtype] += info.nbytes
+    return "bfloat16" if sizes.most_common(1)[0][0] == "BF16" else "float16"
 
 
 def claimed_family(registry: Registry, checkpoint: Checkpoint) -> DeclaredFamily:

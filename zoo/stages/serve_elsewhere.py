@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from zoo.contracts import WeightsOptional
 from zoo.declarations.licence import Licence
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.folder import read_manifest
@@ -106,6 +107,8 @@ def prepare(
         ZooError: the engine cannot serve this model with these options, or nothing says where its weights are.
     """
     target = engine(registry, request.target)
+    if isinstance(target, WeightsOptional):
+        request = replace(request, target_options={**request.target_options, **target.without_weights})
     subject = identify(registry, request.model)
     if subject.package is not None and request.weights is None:
         raise UsageError(

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zoo.contracts import Parameter, StoresBlocks
+from zoo.contracts import Adapting, Parameter, StoresBlocks
 from zoo.declarations.scheme import BlockScheme, FloatScheme
 from zoo.errors import ZooError
 from zoo.package.layout import Layout, lay_out
@@ -63,7 +63,9 @@ def _warn(checkpoint: Checkpoint, again: Counter[str]) -> None:
 def _holds(layout: Layout, parameter: Parameter, scheme: BlockScheme) -> bool:
     """Tell whether the target stores such blocks."""
     try:
-        layout.target.encoding.arrays(scheme, parameter.shape)
+        target = layout.target
+        adapted = target.adapt(layout.recipe, parameter, scheme) if isinstance(target, Adapting) else scheme
+        layout.encoding.arrays(adapted, parameter.shape)
     except ZooError:
         return False
     return True

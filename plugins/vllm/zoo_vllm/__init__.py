@@ -1,4 +1,4 @@
-"""vLLM as another engine: original weights, split over GPUs and machines where one is not enough."""
+"""vLLM: weights as it reads them, and the command that serves original ones over GPUs and machines."""
 
 from zoo import hookimpl
 

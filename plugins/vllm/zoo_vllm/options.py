@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
+
+ORIGINAL = {"weights": "original"}
+"""The options with which nothing is built but the way to serve the original weights."""
 
 OWN = ("api-key", "host", "port", "model", "served-model-name", "tensor-parallel-size", "pipeline-parallel-size")
 """What ``extra`` may not say: the target says it itself, and a key among arguments is one that ``ps`` shows."""
@@ -26,16 +29,23 @@ DECLARABLE = frozenset(
 
 
 class VllmOptions(BaseModel):
-    """What ``vllm serve`` is told."""
+    """How weights are stored, and what ``vllm serve`` is told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
 
+    weights: Literal["built", "original"] = "built"
+    """Whether a build stores weights, or only the script that serves the original ones from where they are."""
+    format: Literal["pack-quantized", "int-quantized"] = "pack-quantized"
+    """How levels are stored: packed, for kernels that compute in 16 bits; or as int8 with a scale a row, for kernels
+    that quantize activations to 8 bits too (w8a8)."""
+    shard_gb: Annotated[float, Field(gt=0, le=1000)] = 5.0
+    """Gigabytes of a safetensors file, at most, unless one weight alone takes more."""
     tp: Annotated[int, Field(ge=1, le=1024)] = 1
     """Tensor parallel size: GPUs that share every layer."""
     pp: Annotated[int, Field(ge=1, le=1024)] = 1
     """Pipeline parallel size: groups of such GPUs that take one run of layers each."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """What is computed in; auto follows the checkpoint, 16 bit at most."""
+    """What is computed in, and what scales and floats are stored as; auto follows the checkpoint, 16 bit at most."""
     max_model_len: Annotated[int, Field(ge=1)] | None = None
     """Tokens of prompt and answer together; by default the model's whole context."""
     gpu_memory_utilization: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
@@ -44,6 +54,25 @@ class VllmOptions(BaseModel):
     """How the parts find each other: mp on one machine, ray over several."""
     extra: dict[str, JsonValue] = Field(default_factory=dict)
     """Further arguments of `vllm serve`, for example {"enforce-eager": true, "max-num-seqs": 64}."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_checkpoint(cls, stated: Any, info: ValidationInfo) -> Any:
+        """Spell out the checkpoint's own type where weights are stored, so that it enters the recipe."""
+        dtype = (info.context or {}).get("dtype")
+        if (
+            dtype
+            and isinstance(stated, dict)
+            and stated.get("dtype", "auto") == "auto"
+            and not ORIGINAL.items() <= stated.items()
+        ):
+            return {**stated, "dtype": dtype}
+        return stated
+
+    @property
+    def stored(self) -> Literal["bfloat16", "float16"]:
+        """The 16-bit type of scales and floats; bfloat16 as long as no checkpoint was looked at."""
+        return "bfloat16" if self.dtype in ("auto", "bfloat16") else "float16"
 
     @field_validator("extra")
     @classmethod

@@ -1,14 +1,28 @@
-"""The target ``vllm``: a script and a chat template to take elsewhere, and the command that serves right here."""
+"""The target ``vllm``: quantized safetensors that vLLM serves, or the script that serves original weights."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-from zoo import Listening, Recipe, TargetContext, Tool, ToolCommand
-from zoo_vllm import rules
-from zoo_vllm.options import VllmOptions
+from zoo import (
+    Encoding,
+    Listening,
+    PackageContents,
+    Parameter,
+    Recipe,
+    Scheme,
+    StoredArray,
+    TargetContext,
+    Tool,
+    ToolCommand,
+    View,
+    ZooError,
+)
+from zoo_vllm import levels, rules, shards
+from zoo_vllm.encoding import ENCODINGS
+from zoo_vllm.options import ORIGINAL, VllmOptions
 
 TEMPLATE = "chat_template.jinja"
 KEY = "VLLM_API_KEY"
@@ -17,25 +31,58 @@ INSTALL = "pip install vllm, in an environment of its own (https://docs.vllm.ai 
 
 
 class Vllm:
-    """vLLM's OpenAI-compatible server over the original weights, which it reads, or fetches, by itself."""
+    """vLLM's OpenAI-compatible server, over weights that a build stores or over the original ones."""
 
     Options = VllmOptions
-    precisions: ClassVar[dict[str, str]] = {"fp16": "float"}
+    precisions: ClassVar[dict[str, str]] = {"fp16": "float", "int8": "rtn", "int4": "rtn"}
     operations = None
-    emitter_version = 1
-    needs_weights = False
+    emitter_version = 2
+    needs_weights = True
+    without_weights: ClassVar[dict[str, Any]] = ORIGINAL
     engines: ClassVar[dict[str, str]] = {}
     head_multiple = 1
-    tools = (Tool("vllm", "serves the original weights on one or more GPUs", INSTALL),)
+    view: ClassVar[View] = "checkpoint"
+    encoding: ClassVar[Encoding] = ENCODINGS["pack-quantized"]
+    quantizer_options: ClassVar[dict[str, dict[str, Any]]] = {"int4": {"block_size": 128, "symmetric": True}}
+    tools = (Tool("vllm", "serves the weights on one or more GPUs", INSTALL),)
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse sizes that the model cannot be split into."""
-        rules.check("vllm", recipe.architecture, VllmOptions.model_validate(recipe.target.options))
+        """Refuse sizes that the model cannot be split into, and original weights in any precision but their own."""
+        options = _options(recipe)
+        rules.check("vllm", recipe.architecture, options)
+        if options.weights == "original" and recipe.precision != "fp16":
+            raise ZooError(f"vllm: original weights are served as they are, not as {recipe.precision}; say -p fp16")
+
+    def adapt(self, recipe: Recipe, parameter: Parameter, scheme: Scheme) -> Scheme:
+        """Give a weight a scheme that vLLM reads."""
+        return levels.adapted(parameter, scheme, _options(recipe))
+
+    def encoding_for(self, recipe: Recipe) -> Encoding:
+        """Lay weights as the chosen format does."""
+        return ENCODINGS[_options(recipe).format]
+
+    def place(
+        self, recipe: Recipe, parameters: Sequence[Parameter], schemes: Mapping[str, Scheme]
+    ) -> Iterable[StoredArray]:
+        """Place weights in files of a few gigabytes."""
+        options = _options(recipe)
+        return shards.place(parameters, schemes, self.encoding_for(recipe), options.shard_gb * 1e9, options.format)
+
+    def headers(self, contents: PackageContents) -> Mapping[str, bytes]:
+        """Make the headers of the safetensors files."""
+        return shards.headers(contents)
+
+    def files(self, contents: PackageContents) -> Iterator[tuple[str, bytes]]:
+        """Make ``config.json``, the index, and ``serve.sh``."""
+        recipe = contents.recipe
+        options = _options(recipe)
+        yield "config.json", levels.configuration(contents, options)
+        yield from shards.files(contents, options.format)
+        yield "serve.sh", _script(self._argv(recipe, Listening("127.0.0.1", 8000, recipe.model), (".",), ()))
 
     def documents(self, recipe: Recipe, context: TargetContext) -> Iterator[tuple[str, bytes]]:
         """Write ``serve.sh``, and the declared chat template; a checkpoint's own is found by vLLM itself."""
-        command = shlex.join(self._elsewhere(recipe, context))
-        yield "serve.sh", f'#!/bin/sh\ncd "$(dirname "$0")" && exec {command} "$@"\n'.encode()
+        yield "serve.sh", _script(self._elsewhere(recipe, context))
         if recipe.chat_template is not None:
             yield TEMPLATE, recipe.chat_template.encode()
 
@@ -47,10 +94,11 @@ class Vllm:
         """Say how to serve right here: weights that are on this machine are taken from where they are."""
         weights = (str(context.weights.absolute()),) if context.weights is not None else self._hub_first(context)
         secrets = {KEY: listening.api_key} if listening.api_key else {}
-        return ToolCommand(self._argv(recipe, listening, weights), "serve", secrets=secrets)
+        return ToolCommand(self._argv(recipe, listening, weights, _template(recipe)), "serve", secrets=secrets)
 
     def _elsewhere(self, recipe: Recipe, context: TargetContext) -> tuple[str, ...]:
-        return self._argv(recipe, Listening("127.0.0.1", 8000, recipe.model), self._hub_first(context))
+        listening = Listening("127.0.0.1", 8000, recipe.model)
+        return self._argv(recipe, listening, self._hub_first(context), _template(recipe))
 
     @staticmethod
     def _hub_first(context: TargetContext) -> tuple[str, ...]:
@@ -60,12 +108,24 @@ class Vllm:
         return (context.hub, *(() if context.revision == "main" else (f"--revision={context.revision}",)))
 
     @staticmethod
-    def _argv(recipe: Recipe, listening: Listening, weights: tuple[str, ...]) -> tuple[str, ...]:
-        options = VllmOptions.model_validate(recipe.target.options)
-        template = ("--chat-template", TEMPLATE) if recipe.chat_template is not None else ()
+    def _argv(
+        recipe: Recipe, listening: Listening, weights: tuple[str, ...], template: tuple[str, ...]
+    ) -> tuple[str, ...]:
         return (
             *("vllm", "serve", *weights, "--served-model-name", listening.model_name),
             *("--host", listening.host, "--port", str(listening.port)),
-            *options.arguments(),
+            *_options(recipe).arguments(),
             *template,
         )
+
+
+def _options(recipe: Recipe) -> VllmOptions:
+    return VllmOptions.model_validate(recipe.target.options)
+
+
+def _template(recipe: Recipe) -> tuple[str, ...]:
+    return ("--chat-template", TEMPLATE) if recipe.chat_template is not None else ()
+
+
+def _script(command: Sequence[str]) -> bytes:
+    return f'#!/bin/sh\ncd "$(dirname "$0")" && exec {shlex.join(command)} "$@"\n'.encode()

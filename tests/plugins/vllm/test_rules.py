@@ -13,7 +13,7 @@ from zoo.cli import app
 
 
 def build(*args) -> object:
-    argv = ["build", *map(str, args), "--target", "vllm", "-p", "fp16"]
+    argv = ["build", *map(str, args), "--target", "vllm", "-p", "fp16", "--target-option", "weights=original"]
     return CliRunner().invoke(app, argv, prog_name="zoo")
 
 

@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import ArrayLayout, BlockTile, Tile
 from zoo.declarations.scheme import FloatScheme, Scheme
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+BLOCKS = (16, 32, 64, 128, 256)
+"""Sizes that the kernels take."""
 
 
 class MatMulNBits:
@@ -27,6 +32,11 @@ class MatMulNBits:
         """Lay out ``weight``, ``scales`` and, when asymmetric, ``zero_points``."""
         if isinstance(scheme, FloatScheme):
             return {"weight": ArrayLayout(scheme.dtype, shape, "values")}
+        if scheme.block_size not in BLOCKS:
+            raise ZooError(
+                f"target 'ort' stores blocks of {', '.join(map(str, BLOCKS))} columns, not of {scheme.block_size}; "
+                "choose one of them by --block-size"
+            )
         rows, blocks, whole = shape[:-1], scheme.blocks(shape[-1]), scheme.bits == 8
         layouts = {
             "weight": ArrayLayout(
