@@ -18,7 +18,7 @@ from zoo.stages.resolve import resolve_architecture
 FAMILIES = (
     "llama3", "qwen", "mistral", "gemma", "yi", "deepseek-r1", "wizardlm", "openbuddy", "tigerbot", "skywork-or1",
     "internlm", "glm", "baichuan2", "phi", "aquila", "exaone4", "falcon", "granite", "mobillama", "olmo2", "smollm",
-    "stablelm",
+    "stablelm", "mixtral", "mirothinker", "tongyi-deepresearch", "deepseek-v3",
 )  # fmt: skip
 
 # How many weights the hub counts in each repository's safetensors.
@@ -51,6 +51,11 @@ TOTALS = {
     "qwen3-8b": 8_190_735_360,
     "qwen3-14b": 14_768_307_200,
     "qwen3-32b": 32_762_123_264,
+    "qwen3-30b-a3b": 30_532_122_624,
+    "qwen3-235b-a22b": 235_093_634_560,
+    "mixtral-8x7b-v0.1": 46_702_792_704,
+    "mixtral-8x22b-v0.1": 140_620_634_112,
+    "mixtral-8x22b-instruct-v0.1": 140_630_071_296,
     "mistral-7b-v0.1": 7_241_732_096,
     "mistral-7b-v0.3": 7_248_023_552,
     "ministral-8b-instruct": 8_019_808_256,
@@ -67,6 +72,8 @@ TOTALS = {
     "yi-6b": 6_061_035_520,
     "yi-9b": 8_829_407_232,
     "yi-34b": 34_388_917_248,
+    "deepseek-v2-lite": 15_706_484_224,
+    "deepseek-r1": 671_026_419_200,
     "deepseek-r1-distill-qwen-1.5b": 1_777_088_000,
     "deepseek-r1-distill-qwen-7b": 7_615_616_512,
     "deepseek-r1-distill-llama-8b": 8_030_261_248,
@@ -121,6 +128,20 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "max_window_layers": 21, "model_type": "qwen2", "num_attention_heads": 12, "num_hidden_layers": 28,
         "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 10000, "sliding_window": None,
         "tie_word_embeddings": False, "use_mrope": False, "use_sliding_window": False, "vocab_size": 151936,
+    },
+    "deepseek-v3": {
+        "attention_bias": False, "first_k_dense_replace": 3, "hidden_act": "silu", "hidden_size": 7168,
+        "intermediate_size": 18432, "kv_lora_rank": 512, "max_position_embeddings": 163840, "model_type": "deepseek_v3",
+        "moe_intermediate_size": 2048, "moe_layer_freq": 1, "n_group": 8, "n_routed_experts": 256,
+        "n_shared_experts": 1, "norm_topk_prob": True, "num_attention_heads": 128, "num_experts_per_tok": 8,
+        "num_hidden_layers": 61, "num_key_value_heads": 128, "num_nextn_predict_layers": 1, "q_lora_rank": 1536,
+        "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "rms_norm_eps": 1e-06,
+        "rope_scaling": {
+            "beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 1.0, "mscale_all_dim": 1.0,
+            "original_max_position_embeddings": 4096, "type": "yarn",
+        },
+        "rope_theta": 10000, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid", "tie_word_embeddings": False,
+        "topk_group": 4, "topk_method": "noaux_tc", "v_head_dim": 128, "vocab_size": 129280,
     },
     # The first files of this family, which say gelu and mean its tanh approximation, and leave tying unsaid.
     "gemma-2b": {
@@ -249,6 +270,23 @@ def test_a_fine_tune_says_nothing_in_its_bases_makers_name() -> None:
 @pytest.mark.parametrize("name", TOTALS)
 def test_the_numbers_make_the_published_total(name: str) -> None:
     assert parameter_count(host().registry, model(name)) == TOTALS[name]
+
+
+# Billions, as the maker names them.
+ACTIVE = {
+    "mixtral-8x7b-v0.1": 12.9,
+    "mixtral-8x22b-v0.1": 39,
+    "qwen3-30b-a3b": 3.3,
+    "qwen3-235b-a22b": 22,
+    "deepseek-v3.1": 37,
+}
+
+
+@pytest.mark.parametrize("name", ACTIVE)
+def test_the_numbers_make_the_weights_that_a_token_goes_through(name: str) -> None:
+    shown = describe(host().registry, name).fields["architecture"]
+    assert isinstance(count := shown["active_parameters"].value, int)
+    assert count / 1e9 == pytest.approx(ACTIVE[name], rel=0.02)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -33,18 +33,19 @@ _RESULTS = {HiddenStates: "hidden states of the text", Scores: "scores of the la
 
 
 def outline(part: ArchitecturePart, arch: Architecture) -> Outline:
-    """Draw up what an architecture computes, its first layer standing for all."""
+    """Draw up what an architecture computes: its first layer stands for all, or the first one that has experts."""
     short = part.one_of_each_layer(arch) if isinstance(part, RepeatingLayers) else arch
     program = record(part, short)
     embedding = next(program.all(Embedding)).weight
     last = max(index for index, step in enumerate(program.steps) if step.layer is not None)
     after = program.steps[last + 1 :]
     head = next((step.operation.weight for step in reversed(after) if isinstance(step.operation, Linear)), None)
+    shown = next((step.layer for step in program.steps if isinstance(step.operation, Experts)), 0)
     return Outline(
         vocab_size=embedding.shape[0],
         hidden_size=embedding.shape[-1],
         times=arch.num_hidden_layers,
-        layer=_blocks(program, [step for step in program.steps if step.layer == 0]),
+        layer=_blocks(program, [step for step in program.steps if step.layer == shown]),
         norms=tuple(block for block in _blocks(program, after) if block.kind == "norm"),
         outputs=head.shape[0] if head is not None else 0,
         tied=head is not None and head.name == embedding.name,

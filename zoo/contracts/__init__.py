@@ -18,6 +18,7 @@ from zoo.contracts.architecture import (
     OwnConfig,
     RepeatingLayers,
     Shrinking,
+    StoredOtherwise,
 )
 from zoo.contracts.checkpoint import Checkpoint, ReadsColumns, Stamp, StoresBlocks, TensorInfo, block_scheme
 from zoo.contracts.encoding import ArrayLayout, BlockTile, Encoding, FloatTile, Tile, TileWriter
@@ -83,6 +84,7 @@ __all__ = [
     "Source",
     "Stamp",
     "StoredArray",
+    "StoredOtherwise",
     "StoresBlocks",
     "Target",
     "TensorInfo",

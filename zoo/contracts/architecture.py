@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from zoo.contracts.weights import Parameter
@@ -92,6 +92,15 @@ class Elsewhere(Protocol):
 
     def in_transformers(self, arch: Architecture) -> InTransformers | None:
         """Say how transformers computes these numbers, where that is not by the checkpoint's own type and names."""
+        ...
+
+
+@runtime_checkable
+class StoredOtherwise(Protocol):
+    """What an architecture may offer too, where checkpoints of the same numbers hold other tensors."""
+
+    def as_stored(self, arch: Architecture, tensors: Collection[str]) -> Architecture:
+        """Finish numbers by what the tensors are called; their ``config.json`` does not tell."""
         ...
 
 

@@ -101,7 +101,8 @@ def interleaved(*slices: RowSlice, at: int = 0) -> tuple[RowSlice, ...]:
     return tuple(replace(row_slice, at=at + index, stride=len(slices)) for index, row_slice in enumerate(slices))
 
 
-ParameterKind = Literal["linear", "embedding", "norm", "bias"]
+ParameterKind = Literal["linear", "embedding", "norm", "bias", "router"]
+"""A router is a linear that stays in float32: rounded, it would choose other experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ class Parameter:
     """Its role without the layer number, for example ``attn.qkv_proj``, ``embed_tokens``, ``lm_head``."""
     experts: int | None = None
     """Matrices that lie one behind the other, as many rows each: a leading axis of the shape. None is a single one."""
+    beside: int | None = None
+    """Columns of another weight that a kernel takes together with this one, in blocks of the same size."""
 
     @property
     def rows(self) -> int:

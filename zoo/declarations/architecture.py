@@ -15,15 +15,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationError, create_model, model_validator
+from pydantic import Field, JsonValue, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
-from zoo.declarations.base import Name, Value
+from zoo.declarations.base import Name
+from zoo.declarations.consistency import check_experts, check_latent
+from zoo.declarations.rope import Numbers, Size
+from zoo.declarations.rope import RopeScaling as RopeScaling
 from zoo.declarations.traits import Trait, fields_with, nullable_fields
 from zoo.errors import ZooError
 
 MOST_LAYERS = 10_000
-Size = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Layers = Annotated[int, Field(gt=0, le=MOST_LAYERS)]
 Heads = Annotated[int, Field(gt=0, le=16_384)]
 HeadSize = Annotated[int, Field(gt=0, le=65_536)]
@@ -32,53 +34,7 @@ Attention = Literal["MHA", "GQA", "MQA"]
 LayerType = Literal["full_attention", "sliding_attention"]
 
 
-class _Numbers(Value):
-    """Numbers that are all finite."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class RopeScaling(_Numbers):
-    """How rotary frequencies are stretched past the context that the weights were trained on.
-
-    The keys and their meaning are those of transformers' ``rope_scaling`` (``rope_parameters`` in newer files).
-    """
-
-    rope_type: Literal["linear", "dynamic", "llama3", "yarn"]
-    """The formula."""
-    factor: float = Field(default=1.0, ge=1.0)
-    """By how much the context grows."""
-    original_max_position_embeddings: Size | None = None
-    """The context that the weights were trained on, in tokens."""
-    low_freq_factor: float | None = None
-    """Of ``llama3``: where frequencies begin to be stretched."""
-    high_freq_factor: float | None = None
-    """Of ``llama3``: from where on they stay."""
-    attention_factor: float | None = None
-    """Of ``yarn``: what attention scores are scaled by; by default it follows from the factor."""
-    beta_fast: float | None = None
-    """Of ``yarn``: rotations from which on a frequency stays."""
-    beta_slow: float | None = None
-    """Of ``yarn``: rotations up to which it is stretched whole."""
-    mscale: float | None = None
-    """Of ``yarn``: a part of the attention factor."""
-    mscale_all_dim: float | None = None
-    """Of ``yarn``: a part of the attention factor."""
-    truncate: bool = True
-    """Of ``yarn``: the bounds between stretched and kept are whole numbers."""
-
-    def context(self, stated: int) -> int:
-        """Positions that scaled frequencies serve, where a configuration states ``max_position_embeddings``.
-
-        Linear scaling and YaRN stretch the context that the weights were trained on by their factor, whether or not
-        ``max_position_embeddings`` was raised with it, as vLLM and llama.cpp take it; dynamic scaling reaches past it.
-        """
-        if self.rope_type == "llama3":  # whose configurations state the stretched one
-            return stated
-        return max(stated, int((self.original_max_position_embeddings or stated) * self.factor))
-
-
-class Architecture(_Numbers):
+class Architecture(Numbers):
     """A decoder's complete numbers, resolved and ready to build."""
 
     type: Name = "decoder"
@@ -184,6 +140,45 @@ class Architecture(_Numbers):
     """What checkpoints call ``model.layers``, ``lm_head`` and so on, and ``self_attn.o_proj`` and so on in a layer."""
     verify_as: Annotated[str | None, Trait.IMPLIED] = None
     """The ``model_type`` whose class in transformers computes the same, for a type that transformers does not have."""
+    q_lora_rank: Annotated[Size | None, Trait.CLAIMED, Trait.SHAPES] = None
+    """Width of the latent that queries are made of, where ``kv_lora_rank`` is stated; None makes them directly."""
+    kv_lora_rank: Annotated[Size | None, Trait.CLAIMED, Trait.SHAPES] = None
+    """Width of the latent that keys and values of all heads are made of (MLA); None makes them directly."""
+    qk_nope_head_dim: Annotated[int, Trait.CLAIMED, Trait.SHAPES, Field(ge=0, le=65_536)] = 0
+    """Of such heads: the values of a query or key that positions do not turn."""
+    qk_rope_head_dim: Annotated[int, Trait.CLAIMED, Trait.SHAPES, Field(ge=0, le=65_536)] = 0
+    """The values that they turn, which the keys of all heads share."""
+    v_head_dim: Annotated[int, Trait.CLAIMED, Trait.SHAPES, Field(ge=0, le=65_536)] = 0
+    """Width of a head's value; of other attention it is ``head_dim``."""
+    num_experts: Annotated[int | None, Trait.CLAIMED, Trait.SHAPES, Field(gt=0, le=1024)] = None
+    """Gated MLPs beside each other in a layer, of which a router chooses a few for each token; None is one for all."""
+    num_experts_per_tok: Annotated[int, Trait.CLAIMED, Field(gt=0, le=1024)] = 1
+    """How many of them a token goes through."""
+    moe_intermediate_size: Annotated[Size | None, Trait.CLAIMED, Trait.SHAPES] = None
+    """Width of an expert; by default ``intermediate_size``."""
+    norm_topk_prob: Annotated[bool, Trait.CLAIMED] = True
+    """The weights of a token's experts add up to one, before ``routed_scaling_factor``."""
+    routed_scaling_factor: Annotated[float, Trait.CLAIMED, Field(gt=0.0)] = 1.0
+    """What the experts make together is multiplied by it."""
+    first_k_dense_replace: Annotated[int, Trait.CLAIMED, Trait.SHAPES, Field(ge=0)] = 0
+    """So many layers at the beginning have one MLP, not experts."""
+    n_shared_experts: Annotated[int | None, Trait.CLAIMED, Trait.SHAPES, Field(gt=0, le=1024)] = None
+    """Beside the chosen experts, every token goes through an MLP as wide as so many of them."""
+    scoring_func: Annotated[Literal["softmax", "sigmoid"], Trait.CLAIMED] = "softmax"
+    """What makes weights of a router's scores."""
+    topk_method: Annotated[Literal["greedy", "group_limited_greedy", "noaux_tc"], Trait.CLAIMED] = "greedy"
+    """The likeliest experts are chosen; those of the likeliest ``topk_group`` groups, a group as likely as its best
+    expert; or the same with a bias for each expert, a group as likely as its two best together."""
+    n_group: Annotated[int, Trait.CLAIMED, Field(gt=0, le=1024)] = 1
+    """Groups that experts are divided into."""
+    topk_group: Annotated[int, Trait.CLAIMED, Field(gt=0, le=1024)] = 1
+    """Groups whose experts a token may go through."""
+    moe_block: Annotated[str, Trait.IMPLIED] = "mlp"
+    """What router and experts are beneath in the names of a layer's tensors."""
+    expert_projections: Annotated[tuple[str, str, str], Trait.IMPLIED] = ("gate_proj", "up_proj", "down_proj")
+    """How the tensors of an expert's gate, way up and way down are called."""
+    fused_experts: Annotated[bool, Trait.IMPLIED] = False
+    """All experts of a layer lie in two tensors of three axes, as transformers 5 holds them; seen in the tensors."""
     config_names: Annotated[dict[str, str], Trait.IMPLIED] = Field(default_factory=dict)
     """Field → the key of ``config.json`` that states it, where it has another name there."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
@@ -197,6 +192,8 @@ class Architecture(_Numbers):
             return data
         data = {key: value for key, value in data.items() if value is not None or key in nullable_fields(cls)}
         heads, hidden = data.get("num_attention_heads"), data.get("hidden_size")
+        if data.get("kv_lora_rank") is not None:
+            data["head_dim"] = data.get("qk_nope_head_dim", 0) + data.get("qk_rope_head_dim", 0)
         if "num_key_value_heads" not in data and heads is not None:
             data["num_key_value_heads"] = heads
         if "head_dim" not in data and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
@@ -220,6 +217,8 @@ class Architecture(_Numbers):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; rotary embeddings turn pairs")
+        check_latent(self)
+        check_experts(self)
         for name in fields_with(type(self), Trait.PER_LAYER):
             stated = getattr(self, name)
             if stated is not None and len(stated) != self.num_hidden_layers:
@@ -272,6 +271,23 @@ class Architecture(_Numbers):
             return "MHA"
         return "MQA" if self.num_key_value_heads == 1 else "GQA"
 
+    def is_sparse(self, layer: int) -> bool:
+        """Tell whether a layer has experts."""
+        return self.num_experts is not None and layer >= self.first_k_dense_replace
+
+    @property
+    def expert_width(self) -> int:
+        """Width of an expert's MLP."""
+        return self.moe_intermediate_size or self.intermediate_size
+
+    @property
+    def idle_parameters(self) -> int:
+        """Count the weights of experts that a token does not go through."""
+        if self.num_experts is None:
+            return 0
+        layers = max(0, self.num_hidden_layers - self.first_k_dense_replace)
+        return layers * (self.num_experts - self.num_experts_per_tok) * 3 * self.hidden_size * self.expert_width
+
     def padded_head(self, multiple: int) -> int:
         """Round the head size up to what a target's kernels want."""
         return -(-self.head_dim // multiple) * multiple
@@ -289,7 +305,8 @@ class Architecture(_Numbers):
     @property
     def turning(self) -> int:
         """Count the values of a head that positions turn."""
-        return int(self.head_dim * self.partial_rotary_factor)
+        latent = self.kv_lora_rank is not None
+        return self.qk_rope_head_dim if latent else int(self.head_dim * self.partial_rotary_factor)
 
     @property
     def turns_halves(self) -> bool:
@@ -305,13 +322,17 @@ class Architecture(_Numbers):
     @property
     def layer_kinds(self) -> int:
         """Count the kinds of layers."""
-        return len(set(zip(*self._columns.values(), strict=True))) or 1
+        kinds = len(set(zip(*self._columns.values(), strict=True))) or 1
+        return max(kinds, len({self.is_sparse(layer) for layer in (0, self.num_hidden_layers - 1)}))
 
     def with_layers(self, count: int) -> Architecture:
         """The same numbers with so many layers, in which the kinds of layers take turns."""
         columns = self._columns
         kinds = tuple(dict.fromkeys(zip(*columns.values(), strict=True)))
-        changes: dict[str, Any] = {"num_hidden_layers": count}
+        changes: dict[str, Any] = {
+            "num_hidden_layers": count,
+            "first_k_dense_replace": min(self.first_k_dense_replace, 1),
+        }
         for index, name in enumerate(columns):
             changes[name] = tuple(kinds[layer % len(kinds)][index] for layer in range(count))
         return self.model_copy(update=changes)
@@ -355,7 +376,7 @@ def _optional(field: FieldInfo) -> Any:
 
 ArchitectureFields: Any = create_model(
     "ArchitectureFields",
-    __base__=_Numbers,
+    __base__=Numbers,
     __doc__="Any part of an architecture: what a family states for all its models, or a model for itself.",
     **{name: _optional(field) for name, field in Architecture.model_fields.items()},
 )

@@ -49,6 +49,9 @@ _TRIVIAL: dict[str, tuple[Any, ...]] = {
     "num_experts": (0, 1),
     "num_local_experts": (0, 1),
     "n_routed_experts": (0, 1),
+    "decoder_sparse_step": (1,),
+    "mlp_only_layers": ([],),
+    "moe_layer_freq": (1,),
     "parallel_attn": (),
     "new_decoder_architecture": (),
     "num_ln_in_parallel_attn": (1,),
@@ -57,6 +60,7 @@ _TRIVIAL: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (),
     "add_cross_attention": (),
 }
+_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _ROPE_TYPES = ("linear", "dynamic", "llama3", "yarn")
 _ROPE_KEYS = frozenset(RopeScaling.model_fields) | {"type", "rope_theta", "partial_rotary_factor", "finetuned"}
 _FALSY_IS_ABSENT = frozenset({"beta_fast", "beta_slow", "mscale", "mscale_all_dim"})
@@ -74,7 +78,9 @@ _SILENT = frozenset(
         "id2label", "label2id", "problem_type", "task_specific_params", "finetuning_task", "gradient_checkpointing",
         "multi_query", "multi_query_attention", "post_layer_norm", "rmsnorm", "original_rope", "bias_dropout_fusion",
         "apply_query_key_layer_scaling", "attention_softmax_in_fp32", "fp32_residual_connection",
-        "unsloth_version", "unsloth_fixed", "original_max_position_embeddings",
+        "router_aux_loss_coef", "output_router_logits", "router_jitter_noise", "aux_loss_alpha", "seq_aux", "ep_size",
+        "num_nextn_predict_layers", "qk_head_dim", "unsloth_version", "unsloth_fixed",
+        "original_max_position_embeddings",
     }
 )  # fmt: skip
 
@@ -90,7 +96,7 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
         ZooError: a number is missing or none, or a key says something that the decoder does not compute.
     """
     names: Mapping[str, str] = implied.get("config_names") or {}
-    config = _renamed(config, names)
+    config = _experts_renamed(_renamed(config, names), implied)
     unsaid = _IMPLIED - names.keys()
     _contradicted(config, implied, unsaid)
     config = {**implied, **{name: value for name, value in config.items() if name not in unsaid}}
@@ -146,14 +152,25 @@ def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
     return renamed | {field: config[key] for field, key in names.items() if key in config}
 
 
+def _experts_renamed(config: dict[str, Any], implied: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the number of experts where the field has its name: which key states it changed with transformers 5."""
+    stated = [name for name in _EXPERT_COUNTS if name in config]
+    if "num_experts" not in implied or not stated:
+        return config
+    if len({repr(config[name]) for name in stated}) > 1:
+        raise ZooError(f"config.json: {' and '.join(stated)} contradict each other")
+    return {name: value for name, value in config.items() if name not in stated} | {"num_experts": config[stated[0]]}
+
+
 def _refuse(config: Mapping[str, Any], implied: Mapping[str, Any]) -> None:
     """Stop at a key that says something else than what is computed; warn of keys that nobody knows."""
     elsewhere: dict[str, tuple[Any, ...]] = {
         name: (Architecture.model_fields[name].default, 0, []) for name in _CLAIMED if name not in implied
     }
-    for name, trivial in {**_TRIVIAL, **elsewhere}.items():
+    trivials = {name: trivial for name, trivial in _TRIVIAL.items() if name not in implied}
+    for name, trivial in {**trivials, **elsewhere}.items():
         value = config.get(name)
-        if value is None or value is False or (value is not True and value in trivial):
+        if value is None or value is False or _is_one_of(value, trivial):
             continue
         raise ZooError(f"config.json: {name} {_shown(value)} is not computed by this decoder")
     if config.get("auto_map"):
@@ -164,6 +181,11 @@ def _refuse(config: Mapping[str, Any], implied: Mapping[str, Any]) -> None:
     )
     if unknown:
         log.warning("config.json: keys that are not known are not used: %s", _shortened(", ".join(unknown), 300))
+
+
+def _is_one_of(value: Any, trivial: tuple[Any, ...]) -> bool:
+    """Look for a value among others; true is not 1."""
+    return any(isinstance(other, bool) == isinstance(value, bool) and other == value for other in trivial)
 
 
 def _contradicted(config: Mapping[str, Any], implied: Mapping[str, Any], unsaid: frozenset[str]) -> None:

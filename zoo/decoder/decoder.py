@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from zoo.contracts import InTransformers, Parameter
 from zoo.declarations.architecture import Architecture
-from zoo.decoder import config, forward, weights
+from zoo.decoder import config, experts, forward, weights
 from zoo.operations import GraphOps
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -38,6 +38,10 @@ class Decoder:
     def parameters(self, arch: Architecture, head_multiple: int = 1) -> list[Parameter]:
         """List the weights of the graph, heads widened to a multiple of ``head_multiple``."""
         return weights.parameters(arch, head_multiple)
+
+    def as_stored(self, arch: Architecture, tensors: Collection[str]) -> Architecture:
+        """Finish numbers by what the tensors are called."""
+        return experts.as_stored(arch, tensors)
 
     def forward(self, arch: Architecture, ops: GraphOps, head_multiple: int = 1) -> None:
         """Compose the computation."""

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from zoo.contracts import Parameter
 from zoo.declarations.architecture import Architecture
-from zoo.decoder import weights
+from zoo.decoder import experts, latent, weights
 from zoo.errors import ZooError
 from zoo.operations import Angles, GraphOps, Rotary, Value
 
@@ -81,7 +81,11 @@ class _Layer:
             "num_heads": arch.num_attention_heads, "num_kv_heads": arch.num_key_value_heads, "head_dim": size,
         }  # fmt: skip
         scale = arch.attention_multiplier or (arch.query_pre_attn_scalar or arch.head_dim) ** -0.5
-        x = self._linear("attn/qkv_proj", x, "attn.qkv_proj")
+        if arch.kv_lora_rank is not None:
+            x = latent.queries_keys_values(arch, ops, self._weights, x, size)
+            scale *= latent.magnitude(arch)
+        else:
+            x = self._linear("attn/qkv_proj", x, "attn.qkv_proj")
         if arch.qk_norm:
             if arch.norm == "layer" and size != arch.head_dim:
                 raise ZooError(f"a LayerNorm of heads of {arch.head_dim} is not computed where kernels want {size}")
@@ -100,6 +104,8 @@ class _Layer:
 
     def _mlp(self, x: Value) -> Value:
         ops, up = self._ops, self._linear
+        if self._arch.is_sparse(self._index):
+            return experts.compose(self._arch, ops, self._weights, x)
         if not self._arch.gated_mlp:
             x = ops.activation("mlp/act_fn", up("mlp/up_proj", x, "mlp.up_proj"), self._arch.hidden_act)
             return up("mlp/down_proj", x, "mlp.down_proj")

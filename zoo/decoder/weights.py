@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from zoo.contracts import HeadPadding, Parameter, ParameterKind, RowSlice, stacked
 from zoo.declarations.architecture import Architecture
+from zoo.decoder import experts, latent
 from zoo.decoder.layout import EMBEDDING, FINAL_NORM, HEAD, inside, outside
 from zoo.sources.buffers import is_buffer
 
@@ -23,13 +24,15 @@ def tensors(arch: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def parameter_count(arch: Architecture) -> int:
-    """Count the weights; layers are alike, so one is counted for all."""
+    """Count the weights; layers are alike but for their experts, so one of each kind is counted for all."""
 
     def size(*listed: Parameter) -> int:
         return sum(parameter.size for parameter in listed)
 
     outside = [embedding(arch), *final_norm(arch).values()] + ([] if arch.tie_word_embeddings else [head(arch)])
-    return size(*outside) + arch.num_hidden_layers * size(*layer_parameters(arch, 0, 1).values())
+    plain = min(arch.first_k_dense_replace, arch.num_hidden_layers)
+    layers = [(count, layer) for count, layer in ((plain, 0), (arch.num_hidden_layers - plain, plain)) if count]
+    return size(*outside) + sum(count * size(*layer_parameters(arch, layer, 1).values()) for count, layer in layers)
 
 
 def ignored(arch: Architecture, name: str) -> bool:
@@ -50,7 +53,7 @@ class _Layer:
     def __init__(self, arch: Architecture, layer: int, head_multiple: int) -> None:
         self._arch, self._layer = arch, layer
         self._prefix = f"model.layers.{layer}."
-        self._padded = arch.padded_head(head_multiple)
+        self._padded, self._head_multiple = arch.padded_head(head_multiple), head_multiple
 
     def parameters(self) -> Iterator[Parameter]:
         before, after = self._arch.norms_before, self._arch.norms_after
@@ -61,11 +64,14 @@ class _Layer:
             yield from self._norm("post_attention_layernorm")
         if before and not self._arch.use_parallel_residual:
             yield from self._norm("pre_feedforward_layernorm" if after else "post_attention_layernorm")
-        yield from self._mlp()
+        yield from experts.parameters(self._arch, self._layer) if self._arch.is_sparse(self._layer) else self._mlp()
         if after:
             yield from self._norm("post_feedforward_layernorm")
 
     def _attention(self) -> Iterator[Parameter]:
+        if self._arch.kv_lora_rank is not None:
+            yield from latent.parameters(self._arch, self._layer, self._head_multiple)
+            return
         arch, size = self._arch, self._arch.head_dim
         heads, kv_heads = arch.num_attention_heads, arch.num_key_value_heads
         qkv = [("q", heads, arch.turns_halves), ("k", kv_heads, arch.turns_halves), ("v", kv_heads, False)]

@@ -6,9 +6,9 @@ a target is matched against (``lacking``), the calibration's execution, and what
 A target adds the one thing that is its own: how to emit it.
 """
 
-from zoo.operations.attention import Attention, NormHeads
+from zoo.operations.attention import Attention, JoinHeads, NormHeads
 from zoo.operations.elementwise import Activation, Add, Multiply, Scale, Softcap
-from zoo.operations.experts import Experts
+from zoo.operations.experts import ExpertGroups, Experts
 from zoo.operations.linear import Embedding, Linear
 from zoo.operations.matching import Needs, lacking, missing
 from zoo.operations.norms import LayerNorm, RmsNorm
@@ -33,10 +33,12 @@ __all__ = [
     "Angles",
     "Attention",
     "Embedding",
+    "ExpertGroups",
     "Experts",
     "FirstPosition",
     "GraphOps",
     "HiddenStates",
+    "JoinHeads",
     "LastPositions",
     "LayerNorm",
     "Linear",

@@ -55,6 +55,30 @@ class NormHeads(Operation):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class JoinHeads(Operation):
+    """Packed (q, k, v) where every head's key begins with the same values, ``shared``, and goes on with its own."""
+
+    q: Value
+    shared: Value
+    """(batch, sequence, width), narrower than ``head_dim``."""
+    k: Value
+    """(batch, sequence, num_kv_heads · (head_dim - width))"""
+    v: Value
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    def width(self, of: Callable[[Value], int]) -> int:
+        return sum(packed(self))
+
+    def compute(self, run: Reference) -> Any:
+        torch, own = run.torch, run.value(self.k).unflatten(-1, (self.num_kv_heads, -1))
+        shared = run.value(self.shared)[..., None, :].expand(*own.shape[:-1], -1)
+        keys = torch.cat([shared, own], -1).flatten(-2)
+        return torch.cat([run.value(self.q), keys, run.value(self.v)], -1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Attention(Operation):
     """Attention over packed (q, k, v); with ``causal``, over the KV cache of the layer that it stands in too.
 
@@ -147,7 +171,7 @@ class Attention(Operation):
         return ~seen
 
 
-def packed(heads: Attention | NormHeads) -> list[int]:
+def packed(heads: Attention | NormHeads | JoinHeads) -> list[int]:
     """The widths of q, k and v where they lie packed in one value."""
     q, kv = heads.num_heads * heads.head_dim, heads.num_kv_heads * heads.head_dim
     return [q, kv, kv]

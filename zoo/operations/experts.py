@@ -9,11 +9,22 @@ from zoo.contracts.weights import Parameter
 from zoo.operations.operation import Operation, Reference, Value
 
 
+@dataclass(frozen=True, slots=True)
+class ExpertGroups:
+    """Experts in groups of as many each; a token's are chosen from its likeliest groups (arXiv 2405.04434, 2.2.2)."""
+
+    count: int
+    chosen: int
+    best: int
+    """A group is as likely as so many of its likeliest experts together."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Experts(Operation):
     """Gated MLPs, silu(gate · x) · (up · x) brought down, of which each token takes the likeliest ``chosen``.
 
-    What they make is weighed by the softmax of the router's scores over all experts; Shazeer et al., arXiv 1701.06538.
+    What they make is weighed by the softmax of the router's scores over all experts, or by their sigmoid; Shazeer et
+    al., arXiv 1701.06538; DeepSeek-AI, arXiv 2412.19437, 2.1.2.
     """
 
     x: Value
@@ -25,17 +36,40 @@ class Experts(Operation):
     """(experts, hidden, width)."""
     chosen: int
     normalized: bool = True
-    """The weights of the chosen add up to one; without, they are what the softmax over all gave them."""
+    """The weights of the chosen add up to one; without, they are what the function over all gave them."""
+    sigmoid: bool = False
+    """Weights are the sigmoid of each score by itself."""
+    bias: Parameter | None = None
+    """(experts,): added to the weights where experts and groups are chosen, and nowhere else."""
+    groups: ExpertGroups | None = None
 
     def features(self) -> frozenset[str]:
-        return frozenset() if self.normalized else frozenset({"unnormalized"})
+        used = {
+            "unnormalized": not self.normalized,
+            "sigmoid": self.sigmoid,
+            "biased choice": self.bias is not None,
+            "groups": self.groups is not None,
+        }
+        return frozenset(name for name, needed in used.items() if needed)
+
+    def route(self, run: Reference) -> tuple[Any, Any]:
+        """Choose: the weights of each token's experts and which they are, both (batch, sequence, chosen)."""
+        scores = run.value(self.router)
+        likely = scores.sigmoid() if self.sigmoid else scores.softmax(-1)
+        choice = likely if self.bias is None else likely + run.weight(self.bias)
+        if self.groups is not None:
+            grouped = choice.unflatten(-1, (self.groups.count, -1))
+            best = grouped.topk(self.groups.best, -1).values.sum(-1).topk(self.groups.chosen, -1).indices
+            out = run.torch.ones(grouped.shape[:-1], dtype=run.torch.bool, device=grouped.device).scatter(-1, best, 0)
+            choice = grouped.masked_fill(out[..., None], float("-inf")).flatten(-2)
+        chosen = choice.topk(self.chosen, -1).indices
+        weights = likely.gather(-1, chosen)
+        return weights / weights.sum(-1, keepdim=True) if self.normalized else weights, chosen
 
     def compute(self, run: Reference) -> Any:
         torch, x = run.torch, run.value(self.x)
         gate_up, down = run.weight(self.gate_up), run.weight(self.down)
-        weights, chosen = run.value(self.router).softmax(-1).topk(self.chosen, -1)
-        if self.normalized:
-            weights = weights / weights.sum(-1, keepdim=True)
+        weights, chosen = self.route(run)
         result = torch.zeros_like(x)
         for expert in range(len(gate_up)):
             places = (chosen == expert).nonzero(as_tuple=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, overload
 
 from zoo.errors import ZooError
-from zoo.operations.attention import Attention, NormHeads
+from zoo.operations.attention import Attention, JoinHeads, NormHeads
 from zoo.operations.elementwise import Activation, Add, Multiply, Scale, Softcap
 from zoo.operations.experts import Experts
 from zoo.operations.linear import Embedding, Linear
@@ -78,6 +78,7 @@ class GraphOps:
     rms_norm = Composed(RmsNorm)
     layer_norm = Composed(LayerNorm)
     norm_heads = Composed(NormHeads)
+    join_heads = Composed(JoinHeads)
     attention = Composed(Attention)
     experts = Composed(Experts)
     activation = Composed(Activation)

@@ -10,6 +10,7 @@ What levels, scales and zero points stand for: ``zoo.declarations.scheme``.
 from __future__ import annotations
 
 import fnmatch
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -82,7 +83,8 @@ class Rtn:
         elif parameter.role == "lm_head":
             bits = options.head_bits
         wanted, columns = options.block_size or 128, parameter.shape[-1]
-        block = max(16, columns) if wanted == "row" else fitting_block(wanted, columns)
+        common = math.gcd(columns, parameter.beside or 0)
+        block = max(16, columns) if wanted == "row" else fitting_block(wanted, common)
         return BlockScheme(bits=bits, block_size=block, symmetric=bool(options.symmetric))
 
     def _kept(self, parameter: Parameter) -> Precision | None:

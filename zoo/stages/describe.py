@@ -73,6 +73,13 @@ def _architecture_fields(architecture: Architecture, origins: dict[str, str]) ->
     return fields
 
 
+def _counts(architecture: Architecture, parameters: int) -> dict[str, Field]:
+    counts = {"parameters": parameters}
+    if architecture.idle_parameters:
+        counts["active_parameters"] = parameters - architecture.idle_parameters
+    return {name: Field(value=count, origin="computed") for name, count in counts.items()}
+
+
 def _declared(registry: Registry, model: DeclaredModel, subject: Subject) -> Description:
     sections = declared_fields(registry, model, parameter_count(registry, model))
     packages = {
@@ -111,7 +118,7 @@ def declared_fields(registry: Registry, model: DeclaredModel, parameters: int) -
         "architecture": _architecture_fields(
             model.architecture, {name: origin for name, (_, origin) in model.stated.items()}
         )
-        | {"parameters": Field(value=parameters, origin="computed")},
+        | _counts(model.architecture, parameters),
         "tokens": {
             name: Field(value=_plain(getattr(tokens, name)), origin=model.token_origin(name) or "checkpoint")
             for name in Tokens.model_fields
@@ -228,7 +235,7 @@ def _checkpoint(registry: Registry, subject: Subject) -> Description:
     sections = {
         "licence": _object(resolve_licence(None, checkpoint), "README.md"),
         "architecture": _architecture_fields(architecture, dict.fromkeys(checkpoint.config, "config.json"))
-        | {"parameters": Field(value=parameters, origin="computed")},
+        | _counts(architecture, parameters),
         "tokens": {
             name: Field(value=value, origin="config.json")
             for name, value in tokens.model_dump(mode="json").items()

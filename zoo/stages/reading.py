@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from zoo.contracts import StoredOtherwise
 from zoo.declarations.dtypes import READABLE
 from zoo.errors import ZooError
 from zoo.sources.buffers import is_buffer
@@ -90,6 +91,8 @@ def as_meant(
         ZooError: it holds more than a language model.
     """
     tensors = checkpoint.tensors
+    if isinstance(part, StoredOtherwise):
+        arch = part.as_stored(arch, tensors)
     arch, names = _tied(part, arch, checkpoint, _finder(tensors), read=read)
     taken = set(names.values())
     hidden = _extra_layers(tensors, arch.num_hidden_layers)

@@ -44,6 +44,8 @@ def write_config(
     for field, key in arch.config_names.items():
         numbers.pop(field, None)
         numbers[key] = getattr(arch, field)
+    if arch.kv_lora_rank is not None:  # a type whose files mean a number by saying nothing
+        numbers["q_lora_rank"] = arch.q_lora_rank
     scaling = numbers.get("rope_scaling")
     if scaling is not None and scaling["rope_type"] != "yarn":
         scaling.pop("truncate", None)

@@ -45,7 +45,32 @@ def shrink(arch: Architecture) -> Architecture:
             "rope_scaling": scaling.model_dump() if scaling is not None else None,
             "sliding_window": arch.sliding_window and WINDOW,
         }
+        | (_few_experts(arch) if arch.num_experts is not None else {})
+        | (_narrow_latent(arch) if arch.kv_lora_rank is not None else {})
     )
+
+
+def _narrow_latent(arch: Architecture) -> dict[str, int | None]:
+    """Keep that keys are wider than values, and narrow latents."""
+    return {
+        "q_lora_rank": arch.q_lora_rank and 40,
+        "kv_lora_rank": 48,
+        "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 16,
+    }
+
+
+def _few_experts(arch: Architecture) -> dict[str, int | None]:
+    """Make eight experts in fewer groups, three of which serve a token."""
+    return {
+        "num_experts": 8,
+        "num_experts_per_tok": min(arch.num_experts_per_tok, 3),
+        "moe_intermediate_size": arch.moe_intermediate_size and 48,
+        "n_shared_experts": arch.n_shared_experts and min(arch.n_shared_experts, 2),
+        "n_group": min(arch.n_group, 4),
+        "topk_group": min(arch.topk_group, 2),
+    }
 
 
 def with_numbers(registry: Registry, model: DeclaredModel, arch: Architecture) -> Registry:

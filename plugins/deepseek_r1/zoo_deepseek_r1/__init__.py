@@ -1,4 +1,4 @@
-"""The DeepSeek-R1-Distill family."""
+"""DeepSeek-V2, V3 and R1, and what R1 taught other models."""
 
 from pathlib import Path
 
@@ -10,3 +10,4 @@ ZOO_API = 1
 @hookimpl
 def register_families(register):
     register(Path(__file__).with_name("deepseek_r1.yaml"))
+    register(Path(__file__).with_name("deepseek_v3.yaml"))

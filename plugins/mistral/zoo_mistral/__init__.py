@@ -1,4 +1,4 @@
-"""The Mistral family."""
+"""The Mistral and Mixtral families."""
 
 from pathlib import Path
 
@@ -10,3 +10,4 @@ ZOO_API = 1
 @hookimpl
 def register_families(register):
     register(Path(__file__).with_name("mistral.yaml"))
+    register(Path(__file__).with_name("mixtral.yaml"))

@@ -1,4 +1,4 @@
-"""The Qwen family."""
+"""The Qwen family, and what others made of it."""
 
 from pathlib import Path
 
@@ -9,4 +9,5 @@ ZOO_API = 1
 
 @hookimpl
 def register_families(register):
-    register(Path(__file__).with_name("qwen.yaml"))
+    for name in ("qwen", "mirothinker", "tongyi_deepresearch"):
+        register(Path(__file__).with_name(f"{name}.yaml"))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.contracts import Parameter
-from zoo.operations import Attention, NormHeads, Rotary, Step
+from zoo.operations import Attention, JoinHeads, NormHeads, Rotary, Step
 from zoo.operations.attention import packed
 from zoo.targets.ort.emission import Emission, emits
 from zoo.targets.ort.graph import MS
@@ -202,6 +202,23 @@ def norm_heads(emission: Emission, step: Step, op: NormHeads) -> str:
         parts[index] = graph.node("Reshape", [rows, flat], f"{name}/{which}_norm/flat/Reshape")
     emission.once["apart", parts[0]] = parts[1], parts[2]
     return parts[0]
+
+
+@emits(JoinHeads)
+def join_heads(emission: Emission, step: Step, op: JoinHeads) -> str:
+    """Repeat what the keys share for every head, in front of the head's own; attention takes q, k, v as they are."""
+    graph, name, heads = emission.graph, step.name, op.num_kv_heads
+    apart = graph.constant(f"/model/attn/keys_of_{heads}", [0, 0, heads, -1], np.int64)
+    keys = graph.node("Reshape", [emission.value(op.k), apart], f"{name}/keys")
+    axis = graph.constant("/model/attn/axis", [2], np.int64)
+    shared = graph.node("Unsqueeze", [emission.value(op.shared), axis], f"{name}/shared")
+    times = graph.constant(f"/model/attn/times_{heads}", [1, 1, heads, 1], np.int64)
+    repeated = graph.node("Tile", [shared, times], f"{name}/repeated")
+    joined = graph.node("Concat", [repeated, keys], f"{name}/Concat", axis=3)
+    flat = graph.constant(f"/model/attn/flat_{heads}", [0, 0, heads * op.head_dim], np.int64)
+    query = emission.value(op.q)
+    emission.once["apart", query] = graph.node("Reshape", [joined, flat], f"{name}/k"), emission.value(op.v)
+    return query
 
 
 def _norm_rows(emission: Emission, name: str, rows: str, weight: Parameter | None, op: NormHeads) -> str:

@@ -11,10 +11,11 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
     "positions": _PLAIN,
     "embedding": _PLAIN,
     "linear": _PLAIN,
-    "experts": frozenset({"unnormalized"}),
+    "experts": frozenset({"unnormalized", "sigmoid", "biased choice", "groups"}),
     "rms_norm": _PLAIN,
     "layer_norm": _PLAIN,
     "norm_heads": frozenset({"centered", "without weight", "weight a head", "together"}),
+    "join_heads": _PLAIN,
     "attention": frozenset(
         {
             "window",

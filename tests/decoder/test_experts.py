@@ -1,0 +1,119 @@
+"""Mixtures of experts: a package against transformers, from separate and from fused tensors."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zoo
+from tests.checkpoints import SMALL, make_of_type
+from tests.decoder.stepping import prompt
+from zoo.decoder import Decoder
+from zoo.errors import ZooError
+from zoo.plugins import host
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+FEW = {"num_local_experts": 6, "num_experts_per_tok": 2}
+MANY = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 48, "head_dim": 24}
+VARIATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gqa": ("mixtral", FEW),
+    "mha-one-expert-a-token": ("mixtral", {**FEW, "num_experts_per_tok": 1, "num_key_value_heads": 4}),
+    "mqa-all-experts": ("mixtral", {**FEW, "num_experts_per_tok": 6, "num_key_value_heads": 1}),
+    "unnormalized": ("qwen3_moe", {**MANY, "norm_topk_prob": False}),
+    "normalized": ("qwen3_moe", {**MANY, "norm_topk_prob": True, "tie_word_embeddings": True}),
+}
+
+
+def greedy_of(model: Any, tokens: list[int], count: int) -> list[int]:
+    ids = torch.tensor([tokens])
+    with torch.no_grad():
+        longer = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False, pad_token_id=0
+        )
+    return longer[0, len(tokens) :].tolist()
+
+
+def logits_of(model: Any, tokens: list[int]) -> np.ndarray:
+    with torch.no_grad():
+        return model(torch.tensor([tokens])).logits[0].numpy()
+
+
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_it_computes_what_transformers_computes(name: str, tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.WARNING, "zoo")
+    model_type, numbers = VARIATIONS[name]
+    model = make_of_type(tmp_path / "checkpoint", model_type, **numbers)
+    engine = zoo.open(zoo.build(str(tmp_path / "checkpoint"), "fp32", output=tmp_path / "package").path)
+    tokens = prompt(100)
+    wanted = logits_of(model, tokens)
+    assert wanted.std() > 0.5, "logits this flat would hide a difference"
+    assert float(np.abs(engine.logits(tokens) - wanted).max()) <= 1e-3
+    generated = engine.generate(tokens[:5], max_new_tokens=200, ignore_eos=True).token_ids
+    assert generated == greedy_of(model, tokens[:5], 200)
+    assert not [record for record in caplog.records if "not known" in record.getMessage()]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+@pytest.mark.parametrize("name", ["gqa", "unnormalized"])
+def test_every_precision_stays_near(name: str, precision: str, tmp_path: Path) -> None:
+    model_type, numbers = VARIATIONS[name]
+    model = make_of_type(tmp_path / "checkpoint", model_type, **numbers)
+    package = zoo.build(str(tmp_path / "checkpoint"), precision, output=tmp_path / "package").path
+    tokens = prompt(60)
+    wanted = logits_of(model, tokens)
+    # The median: where weights are rounded a router now and then chooses another expert for a token.
+    off = np.sqrt(np.mean((zoo.open(package).logits(tokens) - wanted) ** 2, -1))
+    assert float(np.median(off) / wanted.std()) < {"fp16": 0.01, "int8": 0.25, "int4": 0.8}[precision]
+
+
+@pytest.mark.parametrize("name", ["gqa", "unnormalized"])
+def test_experts_in_one_tensor_build_the_same(name: str, tmp_path: Path) -> None:
+    """transformers 5 holds all experts of a layer in two tensors, and some save them so."""
+    from safetensors.torch import save_file
+
+    model_type, numbers = VARIATIONS[name]
+    model = make_of_type(tmp_path / "apart", model_type, **numbers)
+    fused = tmp_path / "fused"
+    fused.mkdir()
+    (fused / "config.json").write_bytes((tmp_path / "apart" / "config.json").read_bytes())
+    state = {name: values.contiguous() for name, values in model.state_dict().items()}
+    assert state["model.layers.0.mlp.experts.gate_up_proj"].ndim == 3
+    save_file(state, fused / "model.safetensors")
+    built = [
+        zoo.build(str(tmp_path / kind), "int8", output=tmp_path / f"{kind}-package").path for kind in ("apart", "fused")
+    ]
+    data = [(package / "model.onnx.data").read_bytes() for package in built]
+    assert data[0] == data[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_local_experts": 7}, "num_experts and num_local_experts contradict"),
+        ({"num_experts_per_tok": 7}, "num_experts_per_tok 7 of num_experts 6"),
+        ({"hidden_act": "gelu"}, "experts of hidden_act 'gelu'"),
+        ({"decoder_sparse_step": 2}, "decoder_sparse_step 2"),
+        ({"mlp_only_layers": [1]}, "mlp_only_layers"),
+        ({"num_experts": 2**30}, "num_experts"),
+        ({"num_experts": 1000, "num_hidden_layers": 5000}, "too many"),
+        ({"n_shared_experts": 1}, "n_shared_experts"),
+    ],
+)
+def test_what_is_not_computed_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
+    family = host().registry.claimant("qwen3_moe")
+    assert family is not None
+    claim: Any = family.family.claim("qwen3_moe")
+    with pytest.raises(ZooError, match=message) as caught:
+        Decoder().read_config({**SMALL, **MANY, **changes}, claim.model_dump(exclude_unset=True))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dense_type_has_no_experts() -> None:
+    with pytest.raises(ZooError, match="num_local_experts 6"):
+        Decoder().read_config({**SMALL, **FEW}, {})
