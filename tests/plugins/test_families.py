@@ -92,6 +92,9 @@ class Config:
     def __init__(self, **config: Any) -> None:
         self.config = config
 
+    def companion(self, name: str) -> None:
+        """There are no other files."""
+
 
 # As published; keys that shape nothing are left out.
 PUBLISHED: dict[str, dict[str, Any]] = {

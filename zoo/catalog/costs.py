@@ -130,11 +130,12 @@ class Numbers:
 
 
 def _group(parameters: Iterable[Parameter]) -> dict[str, Alike]:
-    """Group weights that differ in nothing but their layer."""
+    """Group weights that differ in nothing but their layer: the ends of what they are made of tell it."""
     groups: dict[object, list[Any]] = {}
     for one in parameters:
-        slices = tuple(replace(each, tensor="") for each in one.slices)
-        groups.setdefault((one.kind, one.role, one.layer is None, one.experts, slices), [one, 0])[1] += 1
+        ends = tuple(replace(one.slices[end], tensor="") for end in (0, -1))
+        key = (one.kind, one.role, one.layer is None, one.experts, len(one.slices), one.size, ends)
+        groups.setdefault(key, [one, 0])[1] += 1
     return {one.name: Alike(one, times, _slabs(one)) for one, times in groups.values()}
 
 

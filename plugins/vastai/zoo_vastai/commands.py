@@ -42,7 +42,12 @@ def import_(
     written = [write_family(one, output, force=force) for one in imported.families.values()]
     if as_json:
         findings = [{"file": one.file, "kind": one.kind, "message": one.message} for one in imported.findings]
-        report = {"declarations": [str(one) for one in written], "findings": findings, "commands": imported.commands}
+        report = {
+            "files": imported.files,
+            "declarations": [str(path) for path in written],
+            "findings": findings,
+            "commands": imported.commands,
+        }
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         for one in imported.findings:
@@ -54,6 +59,7 @@ def import_(
             typer.echo(printable(f"Load them with ZOO_PATH={where}; then these commands make the files again:"))
         for file, command in imported.commands.items():
             typer.echo("  " + one_line(f"{command}    # {file}"))
+        typer.echo(imported.counts)
     if not imported.families and not imported.findings:
         raise ZooError("no YAML file there")
     if not imported.clean:

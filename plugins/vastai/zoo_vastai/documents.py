@@ -15,9 +15,11 @@ QUANTIZE = {"int8": "w8a16_gptq"}
 KV8 = "w16kv8"
 
 
-def build_name(weights_name: str, precision: str, tp: int, shapes: tuple[int, ...]) -> str:
-    """Name a build as the hand-written files do: the checkpoint's folder, precision, tp and shapes."""
-    return "-".join([weights_name, precision, f"tp{tp}", *map(str, shapes)])
+def build_name(
+    weights_name: str, precision: str, tp: int, shapes: tuple[int, ...], *, quantized_cache: bool = False
+) -> str:
+    """Name a build as the hand-written files do: the checkpoint's folder, precision, tp, shapes, an 8-bit cache."""
+    return "-".join([weights_name, precision, f"tp{tp}", *map(str, shapes), *(["kv8"] if quantized_cache else [])])
 
 
 def compile_document(
@@ -39,7 +41,9 @@ def compile_document(
     if kind is not None:
         frontend["quantize"] = {"type": kind}
     document = {
-        "name": build_name(weights_name, precision, options.tp, options.shapes),
+        "name": build_name(
+            weights_name, precision, options.tp, options.shapes, quantized_cache=options.kv_cache == "int8"
+        ),
         "frontend": frontend,
         "backend": {
             "type": "tvm_vacc",

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from zoo import Architecture, DatasetUses, Family, Licence, Model, Weights, ZooError
 from zoo_vastai import rules
-from zoo_vastai.documents import build_name
+from zoo_vastai.documents import KV8
 from zoo_vastai.names import disagreements, size_disagreement
 from zoo_vastai.numbers import Known, find_numbers, parameter_count
 from zoo_vastai.reading import CompileFile, departures, read_file
@@ -37,9 +37,23 @@ class Imported:
     findings: list[Finding] = field(default_factory=list)
     commands: dict[str, str] = field(default_factory=dict)
     """File → the command that makes it again."""
+    files: int = 0
+    """How many files were looked at."""
 
-    def say(self, path: Path, kind: Kind, message: str) -> None:
-        self.findings.append(Finding(path.name, kind, message))
+    def say(self, file: str, kind: Kind, message: str) -> None:
+        self.findings.append(Finding(file, kind, message))
+
+    @property
+    def counts(self) -> str:
+        """Say in a line what became of the files, each counted once."""
+        left: dict[str, str] = {}
+        for finding in self.findings:
+            if finding.file not in self.commands and finding.kind != "note":
+                left[finding.file] = finding.kind
+        kinds = [(kind, list(left.values()).count(kind)) for kind in dict.fromkeys(left.values())]
+        return ", ".join(
+            [f"{self.files} files: {len(self.commands)} taken over", *(f"{n} {kind}" for kind, n in kinds)]
+        )
 
     @property
     def clean(self) -> bool:
@@ -56,13 +70,14 @@ class _Checkpoint:
     files: list[CompileFile]
 
 
-def yaml_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Go through files, and through folders for their YAML files."""
+def yaml_files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Go through files, and through folders for their YAML files; each comes with what findings call it."""
     for path in paths:
         if path.is_dir():
-            yield from sorted(one for one in path.rglob("*") if one.suffix in (".yaml", ".yml") and one.is_file())
+            for file in sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file()):
+                yield file, (file.relative_to(path) if len(paths) == 1 else file).as_posix()
         elif path.exists():
-            yield path
+            yield path, path.name if len(paths) == 1 else path.as_posix()
         else:
             raise ZooError(f"there is no {path}")
 
@@ -79,52 +94,52 @@ def import_files(paths: Sequence[Path], registry: Any, roots: Sequence[Path], fa
     result = Imported()
     seen: dict[tuple[str, bool], CompileFile] = {}
     checkpoints: dict[str, _Checkpoint] = {}
-    for path in yaml_files(paths):
+    for path, label in yaml_files(paths):
+        result.files += 1
         try:
-            file = read_file(path)
+            file = read_file(path, label)
         except ZooError as error:
-            result.say(path, "unreadable", str(error))
+            result.say(label, "unreadable", str(error))
             continue
         for message in _names(file):
-            result.say(path, "contradiction", message)
+            result.say(label, "contradiction", message)
         if _is_duplicate(file, seen, result):
             continue
         try:
             known = find_numbers(file, registry, roots)
         except ZooError as error:
-            result.say(path, "unknown numbers", str(error))
+            result.say(label, "unknown numbers", str(error))
             continue
         _numbers(file, known, registry, result)
         broken = list(_broken(file, known.architecture))
         for message in broken:
-            result.say(path, "broken rule", message)
+            result.say(label, "broken rule", message)
         if not broken:
             _collect(file, known, checkpoints, result)
-    for label, members in _by_family(checkpoints, family).items():
-        result.families[label] = _family(label, members)
-    for one in checkpoints.values():
-        _commands(one, result)
+    for name, members in _by_family(checkpoints, family).items():
+        result.families[name] = _family(name, members)
+        for _, checkpoint in members:
+            _commands(name, checkpoint, result)
     return result
 
 
 def _names(file: CompileFile) -> Iterator[str]:
     """Find contradictions between the file's name, the build's name and the content."""
-    wanted = build_name(file.weights_name, file.precision, file.tp, file.shapes)
-    if file.name != wanted:
-        yield f"its name is {file.name}, but its content builds {wanted}"
+    if file.name != file.content_name:
+        yield f"its name is {file.name}, but its content builds {file.content_name}"
     for message in disagreements(file.path.stem, file.weights_name):
         yield f"the file is called {file.path.stem} and builds {file.weights_name}: {message}"
 
 
 def _is_duplicate(file: CompileFile, seen: dict[tuple[str, bool], CompileFile], result: Imported) -> bool:
-    key = (build_name(file.weights_name, file.precision, file.tp, file.shapes) + str(file.calibration), file.quantizes)
+    key = (file.content_name + str(file.calibration), file.quantizes)
     first = seen.setdefault(key, file)
     if first is file:
         return False
     if {**first.data, "name": "", "frontend": _bare(first)} == {**file.data, "name": "", "frontend": _bare(file)}:
-        result.say(file.path, "duplicate", f"says the same as {first.path.name}")
+        result.say(file.label, "duplicate", f"says the same as {first.label}")
     else:
-        result.say(file.path, "contradiction", f"builds the same as {first.path.name}, but says it differently")
+        result.say(file.label, "contradiction", f"builds the same as {first.label}, but says it differently")
     return True
 
 
@@ -139,12 +154,14 @@ def _numbers(file: CompileFile, known: Known, registry: Any, result: Imported) -
         actual = getattr(known.architecture, name)
         if stated[name] != actual:
             message = f"{name} {stated[name]} is not the checkpoint's: {known.origin} says {actual}"
-            result.say(file.path, "contradiction", message)
+            result.say(file.label, "contradiction", message)
     parameters = parameter_count(registry, known.architecture)
-    for name in dict.fromkeys((file.weights_name, file.path.stem)):
+    # Its maker's own name for a checkpoint is no mistake: Gemma's 2B has 2.5 billion parameters.
+    names = (file.weights_name, file.path.stem) if known.declared is None else (file.path.stem,)
+    for name in dict.fromkeys(names):
         message = size_disagreement(name, parameters)
         if message is not None:
-            result.say(file.path, "contradiction", f"{name}: {message} ({known.origin})")
+            result.say(file.label, "contradiction", f"{name}: {message} ({known.origin})")
 
 
 def _broken(file: CompileFile, architecture: Architecture) -> Iterator[str]:
@@ -159,9 +176,9 @@ def _broken(file: CompileFile, architecture: Architecture) -> Iterator[str]:
     if file.precision not in PRECISIONS:
         yield f"dtype {file.precision} is none of {', '.join(PRECISIONS)}"
     kind = (file.data["frontend"].get("quantize") or {}).get("type")
-    if file.precision == "int8" and kind != "w8a16_gptq":
+    if file.precision == "int8" and kind not in ("w8a16_gptq", KV8):
         yield f"dtype int8 means weights quantized by w8a16_gptq, but frontend.quantize.type is {kind}"
-    if file.precision == "fp16" and kind not in (None, "w16kv8"):
+    if file.precision == "fp16" and kind not in (None, KV8):
         yield f"dtype fp16 goes without quantized weights, but frontend.quantize.type is {kind}"
 
 
@@ -169,14 +186,14 @@ def _collect(file: CompileFile, known: Known, checkpoints: dict[str, _Checkpoint
     try:
         changed, lacking = departures(file, known.architecture)
     except ZooError as error:
-        result.say(file.path, "unreadable", str(error))
+        result.say(file.label, "unreadable", str(error))
         return
     if lacking:
-        result.say(file.path, "note", f"lacks {', '.join(lacking)}, which a new build will state")
+        result.say(file.label, "note", f"lacks {', '.join(lacking)}, which a new build will state")
     one = checkpoints.setdefault(file.weights_name, _Checkpoint(known, changed, []))
     one.files.append(file)
     if len(one.files) == 1 and known.declared is not None:
-        result.say(file.path, "note", f"{file.weights_name} is declared already, as {known.declared.full_name}")
+        result.say(file.label, "note", f"{file.weights_name} is declared already, as {known.declared.full_name}")
 
 
 def _by_family(checkpoints: dict[str, _Checkpoint], name: str | None) -> dict[str, list[tuple[str, _Checkpoint]]]:
@@ -232,19 +249,19 @@ def _model(label: str, one: _Checkpoint, common: dict[str, Any]) -> Model:
     )
 
 
-def _commands(one: _Checkpoint, result: Imported) -> None:
+def _commands(family: str, one: _Checkpoint, result: Imported) -> None:
     """Say for each file which command makes it again, with options where it departs from the declaration."""
     for file in one.files:
         changed, _ = departures(file, one.known.architecture)
-        words = ["zoo", "build", slug(file.weights_name), "--target", "vamc", "-p", file.precision]
+        words = ["zoo", "build", f"{family}/{slug(file.weights_name)}", "--target", "vamc", "-p", file.precision]
         for name, value in changed.items():
             if one.changed.get(name) != value:
                 shown = ",".join(map(str, value)) if isinstance(value, list) else value
                 words += [f"--{shown}"] if name == "mode" else [f"--{name.replace('_', '-')}", str(shown)]
         for name in one.changed.keys() - changed.keys():
-            result.say(file.path, "note", f"leaves {name} as the target has it; other files of the checkpoint do not")
+            result.say(file.label, "note", f"leaves {name} as the target has it; other files of the checkpoint do not")
         if file.calibration is not None:
             words += ["--calibration", file.calibration.dataset]
         if file.true_sequential:
             words += ["--quantizer-option", "true_sequential=true"]
-        result.commands[file.path.name] = shlex.join(words)
+        result.commands[file.label] = shlex.join(words)

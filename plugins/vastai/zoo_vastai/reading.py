@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from zoo import Architecture, CalibrationUse, YamlDocument, ZooError
-from zoo_vastai.documents import KV8, compile_document
+from zoo_vastai.documents import KV8, build_name, compile_document
 from zoo_vastai.options import VamcOptions
 
 
@@ -54,6 +54,8 @@ class CompileFile:
     """What a file says, in this plugin's terms."""
 
     path: Path
+    label: str
+    """The path from the folder that was given, which tells files of one name apart."""
     data: Mapping[str, Any]
     name: str
     checkpoint: str
@@ -72,13 +74,22 @@ class CompileFile:
         return PurePosixPath(self.checkpoint.replace("\\", "/")).name
 
     @property
+    def content_name(self) -> str:
+        """What a build of the file's content is called."""
+        quantized_cache = self.options["kv_cache"] == "int8"
+        return build_name(self.weights_name, self.precision, self.tp, self.shapes, quantized_cache=quantized_cache)
+
+    @property
     def quantizes(self) -> bool:
         """The file is for ``vamc quant``."""
         return self.calibration is not None
 
 
-def read_file(path: Path) -> CompileFile:
+def read_file(path: Path, label: str) -> CompileFile:
     """Read one file.
+
+    Args:
+        label: what findings call it.
 
     Raises:
         ZooError: it is no YAML, or no compile file; the message names the line.
@@ -116,6 +127,7 @@ def read_file(path: Path) -> CompileFile:
             raise ZooError(str(document.problem(("dataset", "name"), f"{file.dataset.name!r} is no name"))) from None
     return CompileFile(
         path=path,
+        label=label,
         data=document.data,
         name=file.name,
         checkpoint=file.frontend.checkpoint,

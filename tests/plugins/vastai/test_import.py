@@ -109,6 +109,7 @@ FILES = {
         workspace={"path": "./elsewhere", "workers": 16},
     ),
 }
+FILES["kv8"] |= {"name": f"{FILES['kv8']['name']}-kv8"}
 FILES["kv8"]["frontend"]["quantize"] = {"type": "w16kv8"}
 
 
@@ -233,6 +234,45 @@ def test_duplicates(zoo, tmp_path, hand) -> None:
         "c.yaml": ("contradiction", "builds the same as a.yaml, but says it differently"),
     }
     assert result.exit_code == 1
+
+
+def test_an_8_bit_cache_makes_another_build(zoo, tmp_path, hand) -> None:
+    weights = compile_file(precision="int8")
+    cache = compile_file(precision="int8", name="Llama-2-7b-hf-int8-tp4-1024-2048-kv8")
+    cache["frontend"]["quantize"] = {"type": "w16kv8"}
+    result = zoo("vamc", "import", hand(a=weights, b=cache), "-o", tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    commands = json.loads(result.stdout)["commands"]
+    assert ("int8" in commands["b.yaml"], "--kv-cache int8" in commands["b.yaml"]) == (True, True)
+    assert "--kv-cache int8" not in commands["a.yaml"]
+
+
+def test_files_of_one_name_are_told_apart(zoo, tmp_path, monkeypatch) -> None:
+    """As people keep them: a folder for each family, the same names in each; every file is accounted for."""
+    from zoo import plugins
+
+    folder = tmp_path / "hand"
+    checkpoints = {"one": "Llama-2-7b-hf", "two": "Qwen3-8B", "three": "nobody-knows", "four": "gemma-2b-it"}
+    for name, checkpoint in checkpoints.items():
+        (folder / name).mkdir(parents=True)
+        document = compile_file(f"/path/to/{checkpoint}", tp=1)
+        (folder / name / "hf_fp16.yaml").write_text(yaml.safe_dump(document))
+    declarations = tmp_path / "declarations"
+    result = zoo("vamc", "import", folder, "-o", declarations, "--json")
+    report = json.loads(result.stdout)
+    assert report["files"] == 4
+    assert set(report["commands"]) == {"one/hf_fp16.yaml", "two/hf_fp16.yaml", "four/hf_fp16.yaml"}
+    said = [(file, kind) for file, kind, _ in findings(result) if kind != "note"]
+    assert said == [("three/hf_fp16.yaml", "unknown numbers")]
+    # The bare name is declared twice now; the printed commands name the family.
+    monkeypatch.setenv("ZOO_PATH", str(declarations))
+    plugins.host.cache_clear()
+    assert zoo("build", "qwen3-8b", "--target", "vamc", "-o", tmp_path / "bare").exit_code == 2
+    for name, command in report["commands"].items():
+        built = zoo(*shlex.split(command)[1:], "-o", tmp_path / "built" / name)
+        assert built.exit_code == 0, built.output
+    shown = zoo("vamc", "import", folder, "-o", declarations, "--force").stdout
+    assert "4 files: 3 taken over, 1 unknown numbers" in shown
 
 
 def test_duplicates_alone_are_no_failure(zoo, tmp_path, hand) -> None:
