@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from zoo.contracts import Parameter
 from zoo.errors import ZooError
-from zoo.operations import LastPositions, Linear, Program, Step, Value
+from zoo.operations import Experts, LastPositions, Linear, Program, Step, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,17 @@ class Segment:
 
     @property
     def groups(self) -> list[tuple[Parameter, ...]]:
-        """The linears that read one value each time, in the order of use; each group shares its inputs' statistics."""
+        """The linears that read one value each time, in the order of use; each group shares its inputs' statistics.
+
+        Experts read what their router reads: the statistics of all tokens stand for those that reach each of them,
+        which may be few. What they bring down is seen by no one else and has no group.
+        """
         groups: dict[Value, list[Parameter]] = {}
         for step in self.steps:
             if isinstance(step.operation, Linear):
                 groups.setdefault(step.operation.x, []).append(step.operation.weight)
+            elif isinstance(step.operation, Experts):
+                groups.setdefault(step.operation.x, []).append(step.operation.gate_up)
         return [tuple(group) for group in groups.values()]
 
     def producer(self, value: Value) -> Step | None:

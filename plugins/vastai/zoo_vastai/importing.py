@@ -176,7 +176,7 @@ def _broken(file: CompileFile, architecture: Architecture) -> Iterator[str]:
     if file.precision not in PRECISIONS:
         yield f"dtype {file.precision} is none of {', '.join(PRECISIONS)}"
     kind = (file.data["frontend"].get("quantize") or {}).get("type")
-    if file.precision == "int8" and kind not in ("w8a16_gptq", KV8):
+    if file.precision == "int8" and kind != "w8a16_gptq":
         yield f"dtype int8 means weights quantized by w8a16_gptq, but frontend.quantize.type is {kind}"
     if file.precision == "fp16" and kind not in (None, KV8):
         yield f"dtype fp16 goes without quantized weights, but frontend.quantize.type is {kind}"

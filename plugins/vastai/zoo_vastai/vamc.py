@@ -26,7 +26,7 @@ class VendorTarget:
 
 def compiled_name(recipe: Recipe, context: TargetContext, options: Any) -> str:
     """Name the compiled model that a recipe is about."""
-    quantized_cache = options.kv_cache == "int8"
+    quantized_cache = getattr(options, "kv_cache", "fp16") == "int8"
     return build_name(
         context.weights_name, recipe.precision, options.tp, options.shapes, quantized_cache=quantized_cache
     )

@@ -237,14 +237,21 @@ def test_duplicates(zoo, tmp_path, hand) -> None:
 
 
 def test_an_8_bit_cache_makes_another_build(zoo, tmp_path, hand) -> None:
-    weights = compile_file(precision="int8")
-    cache = compile_file(precision="int8", name="Llama-2-7b-hf-int8-tp4-1024-2048-kv8")
-    cache["frontend"]["quantize"] = {"type": "w16kv8"}
-    result = zoo("vamc", "import", hand(a=weights, b=cache), "-o", tmp_path, "--json")
-    assert result.exit_code == 0, result.output
+    cache, mixed = (
+        compile_file(precision=precision, name=f"Llama-2-7b-hf-{precision}-tp4-1024-2048-kv8")
+        for precision in ("fp16", "int8")
+    )
+    for document in (cache, mixed):
+        document["frontend"]["quantize"] = {"type": "w16kv8"}
+    folder = hand(a=compile_file(), b=compile_file(precision="int8"), c=cache, d=mixed)
+    result = zoo("vamc", "import", folder, "-o", tmp_path, "--json")
     commands = json.loads(result.stdout)["commands"]
-    assert ("int8" in commands["b.yaml"], "--kv-cache int8" in commands["b.yaml"]) == (True, True)
-    assert "--kv-cache int8" not in commands["a.yaml"]
+    assert {file: "--kv-cache int8" in command for file, command in commands.items()} == {
+        "a.yaml": False, "b.yaml": False, "c.yaml": True,
+    }  # fmt: skip
+    # Not a duplicate of the int8 build either: its weights have 16 bits by one key and 8 by another.
+    ((_, kind, message),) = [finding for finding in findings(result) if finding[0] == "d.yaml"]
+    assert (kind, "w16kv8" in message) == ("broken rule", True)
 
 
 def test_files_of_one_name_are_told_apart(zoo, tmp_path, monkeypatch) -> None:

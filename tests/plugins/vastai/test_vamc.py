@@ -156,7 +156,7 @@ def test_options_become_keys(zoo, tmp_path) -> None:
 def test_an_eight_bit_kv_cache_is_w16kv8(zoo, tmp_path) -> None:
     out = tmp_path / "out"
     assert zoo("build", "llama2-7b", "--target", "vamc", "-p", "fp16", "--kv-cache", "int8", "-o", out).exit_code == 0
-    document = read(out / "Llama-2-7b-hf-fp16-tp4-1024-2048.yaml")
+    document = read(out / "Llama-2-7b-hf-fp16-tp4-1024-2048-kv8.yaml")
     assert document["frontend"]["quantize"] == {"type": "w16kv8"}
     refused = zoo("build", "llama2-7b", "--target", "vamc", "-p", "int8", "--kv-cache", "int8", "-o", out)
     assert refused.exit_code == 1
