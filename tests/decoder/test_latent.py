@@ -74,6 +74,25 @@ def test_it_computes_what_transformers_computes(name: str, tmp_path: Path) -> No
     assert generated == greedy_of(model, tokens[:5], 100)
 
 
+def test_verification_fills_transformers_fused_experts(tmp_path: Path) -> None:
+    """What `zoo verify` compares with reads a checkpoint's separate experts into transformers 5's tensors."""
+    from zoo.stages.resolve import Request, resolve
+    from zoo.verify.references import all_logits, find_reference
+
+    tokens, registry = prompt(40), host().registry
+    for name in ("v3", "mixtral"):
+        if name == "v3":
+            model = checkpoint(tmp_path / name, "biased-sigmoids-in-groups")
+        else:
+            model = make_of_type(tmp_path / name, "mixtral", num_local_experts=4)
+        resolved = resolve(registry, Request(str(tmp_path / name), "fp32"))
+        assert resolved.checkpoint is not None
+        part, arch = registry.architecture("decoder"), resolved.recipe.architecture
+        reference = find_reference(resolved.checkpoint, part, arch)
+        assert reference.name == "transformers"
+        assert float(np.abs(all_logits(reference, tokens) - logits_of(model, tokens)).max()) <= 1e-3
+
+
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 @pytest.mark.parametrize("name", ["v2-lite", "biased-sigmoids-in-groups"])
 def test_blocks_stay_near(name: str, precision: str, tmp_path: Path) -> None:
@@ -106,3 +125,14 @@ def test_what_is_not_computed_is_refused_in_one_line(changes: dict[str, Any], me
     with pytest.raises(ZooError, match=message) as caught:
         Decoder().read_config({**SMALL, **NUMBERS, **GROUPS, **changes}, claim.model_dump(exclude_unset=True))
     assert "\n" not in str(caught.value)
+
+
+def test_the_picture_shows_latents_and_experts() -> None:
+    from zoo.catalog.outline import outline
+
+    registry = host().registry
+    arch = registry.model("deepseek-v3").architecture
+    blocks = [(block.name, block.note) for block in outline(registry.architecture("decoder"), arch).layer]
+    assert blocks[1] == ("Projection", "7168 → 1536")
+    assert ("8 of 256 experts", "gated MLPs 2048 wide, silu") in blocks
+    assert ("Gated MLP", "2048 wide, silu") in blocks, "the MLP of every token"

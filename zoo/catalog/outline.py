@@ -109,8 +109,12 @@ def _block(program: Program, operations: Sequence[Operation], reads: tuple[int, 
         count, width = experts.gate_up.shape[0], experts.down.shape[-1]
         name, note = f"{experts.chosen} of {count} experts", f"gated MLPs {width} wide, silu"
         return Block(kind="mlp", name=name, note=note, reads=reads)
-    function = next((one for one in operations if isinstance(one, Activation)), None)
-    wide = max((one.weight.shape[0] for one in operations if isinstance(one, Linear)), default=0)
-    gated = "Gated MLP" if any(isinstance(one, Multiply) for one in operations) else "MLP"
-    note = f"{wide} wide" + (f", {function.function}" if function is not None else "")
+    linears = [operation.weight.shape for operation in operations if isinstance(operation, Linear)]
+    function = next((operation.function for operation in operations if isinstance(operation, Activation)), None)
+    if function is None and len(linears) == 1:
+        return Block(kind="mlp", name=f"Projection{biased}", note=f"{linears[0][1]} → {linears[0][0]}", reads=reads)
+    gated = "Gated MLP" if any(isinstance(operation, Multiply) for operation in operations) else "MLP"
+    # What the last linear reads: an MLP may be narrower than what goes through it.
+    wide = linears[-1][1] if linears else 0
+    note = f"{wide} wide" + (f", {function}" if function is not None else "")
     return Block(kind="mlp", name=f"{gated}{biased}", note=note, reads=reads)

@@ -52,7 +52,9 @@ class Decoder:
         return arch.with_layers(min(max(2, arch.layer_kinds), arch.num_hidden_layers))
 
     def in_transformers(self, arch: Architecture) -> InTransformers | None:
-        """Say how transformers computes the same where it does so as another type."""
-        from zoo.decoder.elsewhere import Elsewhere
+        """Say how transformers computes the same where it does so as another type, or from fused experts."""
+        from zoo.decoder.elsewhere import Elsewhere, FusedExperts
 
-        return Elsewhere(arch) if arch.verify_as is not None else None
+        if arch.verify_as is not None:
+            return Elsewhere(arch)
+        return FusedExperts() if arch.num_experts is not None and not arch.fused_experts else None

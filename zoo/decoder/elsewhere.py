@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,35 @@ from zoo.decoder.weights import parameters
 
 _FUSED = {"self_attn.qkv_proj": [f"self_attn.{each}_proj" for each in "qkv"],
           "mlp.gate_up_proj": ["mlp.gate_proj", "mlp.up_proj"]}  # fmt: skip
+
+
+_OF_EXPERTS = re.compile(r"(model\.layers\.\d+\.)mlp\.(?:(gate\.\w+)|experts\.(gate_up|down)_proj)")
+
+
+class FusedExperts:
+    """A checkpoint's separate experts as the fused tensors that transformers 5 holds (``InTransformers``)."""
+
+    def transformers_config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leave the configuration as it is."""
+        return config
+
+    def transformers_weight(self, arch: Architecture, name: str) -> Parameter | None:
+        """Stack the experts' rows, each expert's gate before its way up; None of what is no expert's nor a router's."""
+        match = _OF_EXPERTS.fullmatch(name)
+        if match is None:
+            return None
+        block, (gate, up, down), width = f"{match[1]}{arch.moe_block}", arch.expert_projections, arch.expert_width
+        hidden, count = arch.hidden_size, arch.num_experts or 0
+        if match[2]:
+            shape = (count, hidden) if match[2] == "gate.weight" else (count,)
+            return Parameter(name, "router", (RowSlice(f"{block}.{match[2]}", shape),))
+        parts = [(gate, (width, hidden)), (up, (width, hidden))] if match[3] == "gate_up" else [(down, (hidden, width))]
+        rows = [
+            RowSlice(f"{block}.experts.{expert}.{part}.weight", shape)
+            for expert in range(count)
+            for part, shape in parts
+        ]
+        return Parameter(name, "linear", stacked(*rows))
 
 
 class Elsewhere:
