@@ -126,8 +126,11 @@ class Case:
 
         part = self.installed.architecture(self.arch.type)
         arch, layers = self.arch, LAYERS_AT_MOST
+        wide = {"vocab_size": 32000, "intermediate_size": 4096}
+        if arch.moe_intermediate_size is not None:
+            wide["moe_intermediate_size"] = 2048
         while layers > 1:
-            arch = self.arch.with_layers(layers).model_copy(update={"vocab_size": 32000, "intermediate_size": 4096})
+            arch = self.arch.with_layers(layers).model_copy(update=wide)
             if 2 * sum(map(prod, part.tensors(arch).values())) <= LARGE_ENOUGH:
                 break
             layers = layers * 3 // 4
