@@ -44,8 +44,12 @@ class Choices(TypedDict, total=False):
     mixed_budget: str | None
     """What that may take: bits per weight (``5.2``), or a percentage more than without (``10%``)."""
     allow_nonfinite: bool
+    adapters: Sequence[str | Path]
+    """LoRA adapters that are merged into the weights, in order: folders or hub ids."""
+    adapter_scales: Sequence[float]
+    """How much of each is added, in their order; 1 where nothing is said."""
     no_adapter: bool
-    """Build weights without the adapter that lies beside them."""
+    """Build weights without the adapter that is declared or lies beside them."""
     allow_unused: Sequence[str]
     """Patterns of tensors that the architecture does not use and the build may leave out."""
     """Keep NaN and infinite values in weights that stay floats."""

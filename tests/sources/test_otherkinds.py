@@ -14,7 +14,10 @@ from zoo.stages.locations import path_location
 from zoo.stages.subject import identify
 
 KINDS = {
-    "an adapter": (["adapter_model.safetensors"], "holds an adapter for org/base, not a model; merge it into its base"),
+    "an adapter": (
+        ["adapter_model.safetensors"],
+        "holds an adapter for org/base, not a model; name its base: zoo build BASE --adapter",
+    ),
     "GGUF": (["small-q4.gguf"], r"holds GGUF; name the file: .*/small-q4\.gguf"),
     "a trainer's": (
         ["checkpoint-90/x", "checkpoint-500/x"],

@@ -242,17 +242,6 @@ def test_weights_that_are_quantized_are_refused_by_name(weights, tmp_path):
         plan(folder)
 
 
-def test_an_adapter_beside_the_weights_is_not_passed_over(weights, tmp_path):
-    folder = write(tmp_path / "ck", *weights)
-    plain = plan(folder).recipe_hash
-    (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(
-        ZooError, match=r"an adapter lies beside the weights .* --no-adapter builds the weights without"
-    ):
-        plan(folder)
-    assert plan(folder, no_adapter=True).recipe_hash == plain
-
-
 def test_an_adapter_beside_a_configuration_alone_is_said_to_be_that(weights, tmp_path):
     folder = write(tmp_path / "ck", *weights)
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")

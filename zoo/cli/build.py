@@ -94,8 +94,16 @@ def build(
         list[str] | None, typer.Option("--target-option", metavar="NAME=VALUE", help="An option of the target.")
     ] = None,
     block_size: Annotated[int | None, typer.Option(help="Weights that share a scale (16 to 256).")] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option("--adapter", metavar="DIR|HUB_ID", help="Merge a LoRA adapter; several in order."),
+    ] = None,
+    adapter_scale: Annotated[
+        list[float] | None,
+        typer.Option("--adapter-scale", help="How much of each adapter is added, in their order; 1 unless given."),
+    ] = None,
     no_adapter: Annotated[
-        bool, typer.Option("--no-adapter", help="Build the weights without the adapter that lies beside them.")
+        bool, typer.Option("--no-adapter", help="Build the weights without the adapter declared or beside them.")
     ] = False,
     allow_unused: Annotated[
         list[str] | None,
@@ -140,6 +148,8 @@ def build(
         quantizer=quantizer,
         quantizer_options=options,
         allow_nonfinite=allow_nonfinite,
+        adapters=adapter or (),
+        adapter_scales=adapter_scale or (),
         no_adapter=no_adapter,
         allow_unused=allow_unused or (),
         calibration=calibration,

@@ -21,6 +21,10 @@ def verify(
         str | None, typer.Option("-p", "--precision", help="Which package, where several are built.")
     ] = None,
     weights: Annotated[str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the original weights are.")] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option("--adapter", metavar="DIR", help="Where an adapter is that was merged; several in order."),
+    ] = None,
     files: Annotated[
         bool, typer.Option("--files", help="Only compare every file with the SHA-256 in zoo.json.")
     ] = False,
@@ -35,7 +39,9 @@ def verify(
         _files(model, precision, as_json=as_json)
         return
     with step_progress() as progress:
-        done = verify_package(host().registry, model, precision, weights=weights, quick=quick, progress=progress)
+        done = verify_package(
+            host().registry, model, precision, weights=weights, adapters=adapter or (), quick=quick, progress=progress
+        )
     if as_json:
         print_json(done.report)
     else:

@@ -70,6 +70,17 @@ class Weights(Value):
         return self
 
 
+class AdapterWeights(Value):
+    """A LoRA adapter that makes a fine-tune of the weights."""
+
+    hub: HubId
+    """Its repository, ``organisation/name``."""
+    revision: Revision = "main"
+    """A branch, a tag or a commit of the repository."""
+    scale: float = Field(default=1.0, ge=-100, le=100)
+    """How much of it is added."""
+
+
 def _one_is_enough(schema: dict[str, Any]) -> None:
     """Tell editors that one id needs no list."""
     schema["anyOf"].insert(0, {"type": "integer"})
@@ -107,6 +118,8 @@ class Model(Value):
     ``family/model`` of another family, whichever plugin brings it."""
     weights: Weights
     """Where its weights are."""
+    adapter: AdapterWeights | None = None
+    """A LoRA adapter that is merged into them."""
     model_type: ModelType | None = None
     """The ``model_type`` of its checkpoint, where it is not the family's."""
     architecture: ArchitectureFields = ArchitectureFields()

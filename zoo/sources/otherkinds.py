@@ -32,9 +32,7 @@ def kind_of(folder: Path, names: list[str]) -> str | None:
     """Recognise what a folder without readable weights holds; None where nothing is known."""
     if ADAPTER in names:
         base = _base_of(folder)
-        return (
-            f"holds an adapter{base}, not a model; merge it into its base (peft's merge_and_unload), build the result"
-        )
+        return f"holds an adapter{base}, not a model; name its base: zoo build BASE --adapter {folder}"
     gguf = next((name for name in names if name.endswith(".gguf")), None)
     if gguf:
         return f"holds GGUF; name the file: {folder / gguf}"

@@ -17,7 +17,6 @@ from zoo.errors import ZooError
 from zoo.sources.buffers import is_buffer
 from zoo.sources.content import tensor_digests
 from zoo.sources.named import NamedCheckpoint, beneath
-from zoo.sources.otherkinds import ADAPTER
 from zoo.stages.weights import quant_method
 
 if TYPE_CHECKING:
@@ -35,19 +34,6 @@ _TOWER = re.compile(r"(model\.)?(vision_tower|vision_model|visual|audio_tower|mu
 """What sees or hears, beside a language model."""
 _EXTRA = re.compile(r"(model\.)?mtp\.")
 """Modules that predict further tokens, where they stand outside the layers."""
-
-
-def refuse_adapter(checkpoint: Checkpoint) -> None:
-    """Refuse weights with an adapter beside them, which transformers would add to them.
-
-    Raises:
-        ZooError: there is one.
-    """
-    if checkpoint.companion(ADAPTER) is not None and checkpoint.tensors:
-        raise ZooError(
-            f"{checkpoint.name}: an adapter lies beside the weights ({ADAPTER}), and what it changes would be lost; "
-            "merge it (peft's merge_and_unload) and build the result, or --no-adapter builds the weights without it"
-        )
 
 
 def without_leftovers(checkpoint: Checkpoint) -> Checkpoint:

@@ -18,8 +18,12 @@ class Request:
     revision: str | None = None
     transforms: Sequence[tuple[str, Mapping[str, Any]]] = ()
     """What is done to the tensors, first to last: transforms by name, each with its options."""
+    adapters: Sequence[str] = ()
+    """LoRA adapters that are merged into the weights, in order: folders or hub ids."""
+    adapter_scales: Sequence[float] = ()
+    """How much of each is added, in their order; 1 where nothing is said."""
     no_adapter: bool = False
-    """Build weights without the adapter that lies beside them."""
+    """Build weights without the adapter that is declared or lies beside them."""
     allow_unused: Sequence[str] = ()
     """Patterns of tensors that the architecture does not use and the build may leave out."""
     quantizer: str | None = None

@@ -20,9 +20,10 @@ from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import UsageError, ZooError
 from zoo.operations import missing
 from zoo.registry import UNCONFIRMED, DeclaredFamily, DeclaredModel, Registry
+from zoo.stages.adapters import adapted, refuse_adapters
 from zoo.stages.choices import check_mixed, check_precision, choose_calibration, choose_quantizer, target_options
 from zoo.stages.locations import Location
-from zoo.stages.reading import MULTIMODAL, as_meant, refuse_adapter, without_leftovers
+from zoo.stages.reading import MULTIMODAL, as_meant, without_leftovers
 from zoo.stages.request import Request as Request
 from zoo.stages.subject import Subject, identify
 from zoo.stages.tokens import resolve_tokens
@@ -102,9 +103,9 @@ def resolve(
     if checkpoint is not None:
         checkpoint = transformed(registry, checkpoint, request.transforms)
     if checkpoint is not None and required:
-        if not request.no_adapter:
-            refuse_adapter(checkpoint)
-        checkpoint = without_leftovers(checkpoint)
+        checkpoint = without_leftovers(adapted(request, subject.declared, checkpoint))
+    elif not target.needs_weights:
+        refuse_adapters(request, subject.declared)
     if checkpoint is None and subject.declared is None:
         raise ZooError(
             f"{subject.label} is not declared, its config.json is not on this machine and the network is off; "

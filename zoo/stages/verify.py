@@ -53,6 +53,7 @@ def verify(
     precision: str | None = None,
     *,
     weights: str | None = None,
+    adapters: Sequence[str] = (),
     quick: bool = False,
     progress: Progress | None = None,
 ) -> Verification:
@@ -62,6 +63,7 @@ def verify(
         model: a package folder, or a model of which a package is in the store.
         precision: which package, where several are built.
         weights: a folder or hub id of the original weights, where the package's own declaration does not lead to them.
+        adapters: the folders of adapters that were merged, in order, where the recipe names no repository.
         quick: fewer and shorter texts.
         progress: called before each step.
 
@@ -69,6 +71,7 @@ def verify(
         ZooError: there is no package or no weights, they do not belong together, or the reference cannot be run.
     """
     from zoo.verify.compare import compare
+    from zoo.verify.peft_merge import merged_by_peft
     from zoo.verify.reference import require_reference
     from zoo.verify.references import find_reference
     from zoo.verify.result import judge
@@ -80,7 +83,7 @@ def verify(
     candidate, rowwise = _candidates(registry, package)
     require_reference()
     require_place(package.manifest.recipe_hash)
-    checkpoint = original_weights(registry, package, identify(registry, model), weights)
+    checkpoint = original_weights(registry, package, identify(registry, model), weights, adapters)
     tolerance = TOLERANCES[recipe.precision]
     context = recipe.architecture.max_position_embeddings
     samples = make_samples(package.path, recipe.architecture.vocab_size, context, quick=quick)
@@ -90,7 +93,8 @@ def verify(
             samples = _continued(registry, package, samples, context, quick=quick, progress=progress)
         except ZooError as error:  # numbers that are not finite, for one; the comparison will say where they begin
             refusal = error
-    reference = find_reference(checkpoint, registry.architecture(recipe.architecture.type), recipe.architecture)
+    part = registry.architecture(recipe.architecture.type)
+    reference = find_reference(merged_by_peft(checkpoint), part, recipe.architecture)
     figures = compare(reference, candidate, samples, tolerance.tie, progress, rowwise)
     verdict = judge(figures, tolerance)
     if refusal is not None and verdict.passed:
@@ -133,7 +137,9 @@ def _candidates(registry: Registry, package: Package) -> tuple[Candidate | Engin
     return EngineCandidate(cast("LogitEngine", engine)), None
 
 
-def original_weights(registry: Registry, package: Package, subject: Subject, weights: str | None) -> Checkpoint:
+def original_weights(
+    registry: Registry, package: Package, subject: Subject, weights: str | None, adapters: Sequence[str] = ()
+) -> Checkpoint:
     """Open the checkpoint that a package was built from, transformed as it was; a package itself remembers no place.
 
     Raises:
@@ -161,7 +167,7 @@ def original_weights(registry: Registry, package: Package, subject: Subject, wei
             f"the weights that {package.path.name} was built from are not known to be on this machine; "
             f"{fetch}name their folder with --weights"
         )
-    checkpoint = without_leftovers(retransformed(registry, checkpoint.bring(), recipe.weights.transforms))
+    checkpoint = without_leftovers(retransformed(registry, checkpoint.bring(), recipe.weights.transforms, adapters))
     part, arch = registry.architecture(recipe.architecture.type), recipe.architecture
     _, checkpoint = as_meant(part, arch, checkpoint, recipe.allow_unused, read=False)
     _require_inputs(package, checkpoint)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, WeightsAbsent, ZooError
+from zoo.sources.merged import KIND
+from zoo.stages.adapters import readapted
 from zoo.stages.choices import check_options
 from zoo.stages.locations import Location, check_revision, given_location, path_location
 
@@ -102,9 +104,19 @@ def transformed(
     return checkpoint
 
 
-def retransformed(registry: Registry, checkpoint: Checkpoint, pins: Iterable[TransformPin]) -> Checkpoint:
-    """Apply the transforms that a recipe states."""
+def retransformed(
+    registry: Registry, checkpoint: Checkpoint, pins: Iterable[TransformPin], adapters: Sequence[str] = ()
+) -> Checkpoint:
+    """Apply the transforms that a recipe states.
+
+    Args:
+        adapters: where the adapters among them are, in order; the recipe names no folder.
+    """
+    given = iter(adapters)
     for pin in pins:
+        if pin.kind == KIND:
+            checkpoint = readapted(checkpoint, pin, next(given, None))
+            continue
         checkpoint = _apply(registry, checkpoint, pin.kind, pin.options)
     return checkpoint
 
