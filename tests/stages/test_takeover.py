@@ -14,7 +14,9 @@ from tests.checkpoints import make_checkpoint
 from zoo import BlockScheme, BlockTile, TransformedCheckpoint, TransformPin
 from zoo.contracts import StoredArray
 from zoo.errors import ZooError
+from zoo.package import slabs as slabs_module
 from zoo.package.layout import lay_out
+from zoo.package.stream import Progress
 from zoo.plugins import host
 from zoo.quantizers.slab import Scratch
 from zoo.quantizers.tiles import ArrayWriter
@@ -161,6 +163,27 @@ def test_a_plan_states_it_and_weights_are_known_by_their_blocks(tmp_path):
     # Read as floats or as blocks, they are the same weights.
     floats = build(tmp_path / "mine", tmp_path / "floats", "fp32")
     assert floats.manifest.inputs == first.manifest.inputs
+
+
+def test_an_interrupted_build_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(slabs_module, "SLAB", 2048)
+    make(tmp_path / "mine", num_hidden_layers=6)
+    whole = build(tmp_path / "mine", tmp_path / "whole")
+    read = Stored.read_blocks
+
+    def breaks(self, *given):
+        if self.blocks == 400:
+            raise ZooError("the disk went away")
+        return read(self, *given)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Stored, "read_blocks", breaks)
+        with pytest.raises(ZooError, match="the disk went away"):
+            build(tmp_path / "mine", tmp_path / "out", threads=1)
+    resumed: list[Progress] = []
+    package = build(tmp_path / "mine", tmp_path / "out", progress=resumed.append)
+    assert resumed[-1].bytes_resumed > 0
+    assert (package.path / "model.onnx.data").read_bytes() == (whole.path / "model.onnx.data").read_bytes()
 
 
 def test_levels_are_read_once_and_no_floats_are(tmp_path, monkeypatch):

@@ -13,3 +13,4 @@ def register_sources(register):
     register.transform("fp8", "zoo_quantized.fp8:Fp8")
     register.transform("bitsandbytes", "zoo_quantized.bnb:BitsAndBytes")
     register.transform("hqq", "zoo_quantized.hqq:Hqq")
+    register.transform("mxfp4", "zoo_quantized.mxfp4:Mxfp4")

@@ -25,7 +25,7 @@ class AwqWeight(Grouped):
     """One linear."""
 
     def __init__(self, stored: Stored, module: str, group: int) -> None:
-        inputs, words = stored.info(f"{module}.qweight").shape
+        inputs, words = stored.matrix(f"{module}.qweight")
         super().__init__(module, (words * 8, inputs), 4, inputs if group == -1 else group, symmetric=False)
         if inputs % self.group:
             raise ZooError(f"{module}: groups of {self.group} do not divide its {inputs} inputs")

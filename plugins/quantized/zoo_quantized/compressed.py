@@ -39,9 +39,9 @@ class IntegerWeight(Grouped):
 
     def __init__(self, stored: Stored, module: str, bits: int, *, symmetric: bool) -> None:
         self._stored, self._packed = stored, f"{module}.weight_packed" in stored.base.tensors
-        held = stored.info(f"{module}.{'weight_packed' if self._packed else 'weight'}").shape
+        held = stored.matrix(f"{module}.{'weight_packed' if self._packed else 'weight'}")
         scales = stored.info(f"{module}.weight_scale").shape
-        if len(held) != 2 or len(scales) not in (1, 2):
+        if len(scales) not in (1, 2):
             raise ZooError(f"{module}: weights of shape {list(held)} with scales of shape {list(scales)} are not read")
         rows, columns = held[0], held[1] * 32 // bits if self._packed else held[1]
         self._rows_of_scales = scales[0] if len(scales) == 2 else 1
@@ -131,7 +131,7 @@ class CompressedTensors:
         groups = config.get("config_groups")
         if not isinstance(groups, Mapping) or not all(isinstance(group, Mapping) for group in groups.values()):
             raise ZooError(f"{checkpoint.name}: its quantization_config has no config_groups")
-        for form in {config.get("format", "dense"), *(group.get("format") for group in groups.values())}:
+        for form in (config.get("format", "dense"), *(group.get("format") for group in groups.values())):
             if form not in (*FORMATS, None, "mixed-precision"):
                 raise ZooError(
                     f"{checkpoint.name}: the format {str(form)[:40]!r} is not read; {', '.join(FORMATS[:4])} are"
@@ -157,24 +157,32 @@ def _arguments(checkpoint: Checkpoint, groups: Mapping[str, Any], module: str) -
     """Find how a module's weight is stored: the group that names it, before one that names its class."""
     stated = [group for group in groups.values() if isinstance(group.get("weights"), Mapping)]
     for group in stated:
-        for target in group.get("targets") or ():
-            if target == module or (
-                isinstance(target, str) and target.startswith("re:") and _matches(target[3:], module)
-            ):
+        for target in _targets(group):
+            if target == module or (target.startswith("re:") and _matches(target[3:], module)):
                 return group["weights"]
     for group in stated:
-        if any(target in ("Linear", "Embedding") for target in group.get("targets") or ()):
+        if any(target in ("Linear", "Embedding") for target in _targets(group)):
             return group["weights"]
     raise ZooError(f"{checkpoint.name}: no group of its quantization_config names {module!r}, which has scales")
 
 
+def _targets(group: Mapping[str, Any]) -> list[str]:
+    targets = group.get("targets")
+    return [target for target in targets if isinstance(target, str)] if isinstance(targets, list) else []
+
+
 def _matches(pattern: str, module: str) -> bool:
-    if len(pattern) > 500:
-        raise ZooError(f"quantization_config has a pattern of {len(pattern)} characters")
+    # Neither groups that repeat nor many repetitions: such a pattern could take forever.
+    if len(pattern) > 500 or re.search(r"\)[*+{?]", pattern) or len(re.findall(r"[*+{]", pattern)) > 3:
+        raise ZooError(f"quantization_config has a pattern that is too involved: {pattern[:80]!r}")
     try:
         return re.match(pattern, module) is not None
     except re.error as error:
         raise ZooError(f"quantization_config has the pattern {pattern[:80]!r}: {error}") from None
+
+
+def _is_block(block: Any) -> bool:
+    return isinstance(block, list) and len(block) == 2 and all(isinstance(size, int) and size > 0 for size in block)
 
 
 def _weight(stored: Stored, module: str, arguments: Mapping[str, Any]) -> Weight:
@@ -185,9 +193,9 @@ def _weight(stored: Stored, module: str, arguments: Mapping[str, Any]) -> Weight
         return IntegerWeight(stored, module, bits, symmetric=bool(arguments.get("symmetric", True)))
     if kind != "float" or bits != 8:
         raise ZooError(f"{module}: {kind} of {bits} bits is not read; 8 are")
-    rows, columns = stored.info(f"{module}.weight").shape
+    rows, columns = stored.matrix(f"{module}.weight")
     shape, block = stored.info(f"{module}.weight_scale").shape, arguments.get("block_structure")
-    if arguments.get("strategy") == "block" and isinstance(block, list) and len(block) == 2 and min(block) > 0:
+    if arguments.get("strategy") == "block" and _is_block(block):
         size = (block[0], block[1])
     elif len(shape) == 2 and shape[0] == rows and shape[1] and columns % shape[1] == 0:
         size = (1, columns // shape[1])

@@ -30,8 +30,9 @@ class Fp8Weight(Weight):
 
     def __init__(self, stored: Stored, name: str, scale: str, block: tuple[int, int]) -> None:
         info = stored.info(name)
-        if len(info.shape) != 2 or info.dtype != "F8_E4M3":
-            raise ZooError(f"tensor {name!r} is {info.dtype} {list(info.shape)}, not a matrix of float8_e4m3fn")
+        if info.dtype != "F8_E4M3":
+            raise ZooError(f"tensor {name!r} is {info.dtype}; of 8-bit floats float8_e4m3fn is read")
+        stored.matrix(name)
         self.shape, self._block = (info.shape[0], info.shape[1]), block
         self._stored, self._name, self._scale = stored, name, scale
         rows, columns = (-(-size // step) for size, step in zip(info.shape, block, strict=True))

@@ -33,7 +33,7 @@ class GptqWeight(Grouped):
     def __init__(
         self, stored: Stored, module: str, bits: int, group: int, *, symmetric: bool, lowered: bool, sorted_groups: bool
     ) -> None:
-        words, outputs = stored.info(f"{module}.qweight").shape
+        words, outputs = stored.matrix(f"{module}.qweight")
         inputs = words * 32 // bits
         super().__init__(module, (outputs, inputs), bits, inputs if group == -1 else group, symmetric=symmetric)
         stored.expect(f"{module}.qweight", (words, outputs), "I32")
@@ -88,7 +88,8 @@ class Gptq:
             ZooError: a width or a format that is not read, or tensors that do not belong together.
         """
         config = quantization(checkpoint)
-        bits, group = setting(config, "bits", int), setting(config, "group_size", int, -1)
+        bits, group = setting(config, "bits", int), setting(config, "group_size", int)
+        group = -1 if group is None else group
         if bits not in (4, 8):
             raise ZooError(f"{checkpoint.name}: GPTQ of {bits} bits is not read; 4 and 8 are")
         if group != -1 and group < 1:

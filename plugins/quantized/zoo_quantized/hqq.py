@@ -42,7 +42,8 @@ class HqqWeight(Weight):
         self.shape = self._shape()
 
     def _shape(self) -> tuple[int, int]:
-        shape = self._stored.whole(f"{self._module}.shape").reshape(-1).tolist()
+        name = f"{self._module}.shape"
+        shape = self._stored.whole(name).reshape(-1).tolist() if self._stored.info(name).dtype in ("I32", "I64") else []
         if (
             len(shape) != 2
             or min(shape) < 1
@@ -91,6 +92,8 @@ class Hqq:
         """
         config = quantization(checkpoint).get("quant_config")
         settings: Any = config.get("weight_quant_params", config) if isinstance(config, Mapping) else {}
+        if not isinstance(settings, Mapping):
+            raise ZooError(f"{checkpoint.name}: its quantization_config has no weight_quant_params")
         bits, group, axis = (settings.get(name) for name in ("nbits", "group_size", "axis"))
         if bits not in (4, 8) or axis != 1:
             raise ZooError(

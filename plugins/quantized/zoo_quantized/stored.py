@@ -55,6 +55,17 @@ class Stored:
                 f"but its layer has {' or '.join(dtypes)} {list(shape)}"
             )
 
+    def matrix(self, name: str) -> tuple[int, int]:
+        """Give the shape of a matrix.
+
+        Raises:
+            ZooError: it is missing, of another number of axes, or empty.
+        """
+        shape = self.info(name).shape
+        if len(shape) != 2 or 0 in shape:
+            raise ZooError(f"{self.base.name}: tensor {name!r} is {list(shape)}, where a matrix belongs")
+        return shape[0], shape[1]
+
     def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read rows as stored; a row runs along the last axis."""
         return self.base.read(name, start, stop)

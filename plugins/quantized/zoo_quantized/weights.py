@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -27,9 +28,9 @@ class NoOptions(BaseModel):
 
 
 class Weight(ABC):
-    """One weight of (rows, columns), out_features and in_features."""
+    """One weight of out_features by in_features, or several matrices of them."""
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     scheme: BlockScheme | None = None
     """The blocks that its rows are stored in."""
 
@@ -60,6 +61,8 @@ class Grouped(Weight):
         name: for messages.
         group: columns of a group.
     """
+
+    shape: tuple[int, int]
 
     def __init__(self, name: str, shape: tuple[int, int], bits: int, group: int, *, symmetric: bool) -> None:
         self.name, self.shape, self.bits, self.group, self.symmetric = name, shape, bits, group, symmetric
@@ -164,10 +167,8 @@ class Dequantized(TransformedCheckpoint):
         seen = {name: info for name, info in below.items() if name not in self._hidden and name not in self._weights}
         file = next(iter(below.values())).file
         for name, weight in self._weights.items():
-            rows, columns = weight.shape
-            seen[name] = TensorInfo(
-                name, "F32", (rows, columns), rows * columns * 4, below[name].file if name in below else file
-            )
+            at = below[name].file if name in below else file
+            seen[name] = TensorInfo(name, "F32", weight.shape, math.prod(weight.shape) * 4, at)
         return seen
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:

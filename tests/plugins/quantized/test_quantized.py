@@ -224,6 +224,26 @@ def test_fp8_with_blocks(tmp_path, form):
         assert np.array_equal(read(checkpoint, module), values[module])
 
 
+def test_mxfp4(tmp_path):
+    """Random blocks of two experts, read back by transformers, which transposes them."""
+    reader = pytest.importorskip("transformers.integrations.mxfp4")
+    generator = torch.Generator().manual_seed(0)
+    blocks = torch.randint(0, 256, (2, 6, 3, 16), generator=generator, dtype=torch.uint8)
+    scales = torch.randint(110, 140, (2, 6, 3), generator=generator, dtype=torch.uint8)
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    packed = {f"{name}_blocks": blocks, f"{name}_scales": scales}
+    folder = make(tmp_path / "mine", packed, {"quant_method": "mxfp4"})
+    checkpoint = opened(folder)
+    assert checkpoint.tensors[name].shape == (2, 6, 96)
+    expected = reader.convert_moe_packed_tensors(blocks, scales, dtype=torch.float32).transpose(1, 2).numpy()
+    values = np.concatenate([checkpoint.read(name, 0, 5), checkpoint.read(name, 5, 12)])
+    assert np.array_equal(values.reshape(2, 6, 96), expected)
+    scales[1, 2, 0] = 255
+    damaged = opened(make(tmp_path / "damaged", packed, {"quant_method": "mxfp4"}))
+    with pytest.raises(ZooError, match="_scales' holds NaN"):
+        damaged.read(name, 0, 12)
+
+
 @pytest.mark.parametrize(("kind", "nested"), [("nf4", False), ("nf4", True), ("fp4", False)])
 def test_bitsandbytes_of_4_bits(tmp_path, kind, nested):
     library = pytest.importorskip("bitsandbytes")
@@ -332,3 +352,76 @@ def test_what_compressed_tensors_holds_beside(tmp_path, config, said):
     make(tmp_path / "mine", packed, stated | config)
     with pytest.raises(ZooError, match=said):
         opened(tmp_path / "mine")
+
+
+JUNK = [None, True, -1, 0, 3, 2**70, 1.5, "x" * 300, [], [[]], [0, 0], {}, {"a": {}}, "re:(a+)+$"]
+INT8 = {
+    "quant_method": "compressed-tensors", "format": "int-quantized",
+    "config_groups": {"g": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "strategy": "channel"}}},
+}  # fmt: skip
+CONFIGS = {"gptq4": GPTQ, "awq": AWQ, "hqq4": HQQ, "int8": INT8}
+
+
+def _places(config, path=()):
+    """Every place of a configuration, as the keys that lead there."""
+    for key in config if isinstance(config, dict) else ():
+        if key != "quant_method":
+            yield (*path, key)
+            yield from _places(config[key], (*path, key))
+
+
+def _packed(name: str) -> dict:
+    if name != "int8":
+        return fixture(name)
+    packed = {f"{module}.weight": torch.ones(shape, dtype=torch.int8) for module, shape in MODULES.items()}
+    return packed | {f"{module}.weight_scale": torch.ones(shape[0], 1) for module, shape in MODULES.items()}
+
+
+def _use(folder: Path) -> None:
+    """Read all that can be read; only a ``ZooError`` may stop it."""
+    try:
+        checkpoint = opened(folder)
+        for name, info in checkpoint.tensors.items():
+            if block_scheme(checkpoint, name) is not None:
+                checkpoint.read_blocks(name, 0, 2)
+            if info.dtype in ("F32", "F16", "BF16"):
+                checkpoint.read(name, 0, 2)
+    except ZooError as error:
+        assert str(error).count("\n") == 0  # noqa: PT017
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_whatever_a_configuration_says(tmp_path, name):
+    folder = make(tmp_path / "mine", _packed(name), CONFIGS[name])
+    for path in _places(CONFIGS[name]):
+        for junk in JUNK:
+            config = json.loads(json.dumps(CONFIGS[name]))
+            place = config
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = junk
+            edit_config(folder, quantization_config=config)
+            _use(folder)
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, "nf4"])
+def test_whatever_tensors_are(tmp_path, name):
+    if name == "nf4":
+        library = pytest.importorskip("bitsandbytes")
+        held, state = library.functional.quantize_4bit(torch.randn(64, 64), compress_statistics=True, quant_type="nf4")
+        packed = {f"{OUT}.weight": held}
+        packed |= {f"{OUT}.weight.{part}": value.clone() for part, value in state.as_dict(packed=True).items()}
+        config = {"quant_method": "bitsandbytes"}
+    else:
+        packed, config = _packed(name), CONFIGS[name]
+    folder = make(tmp_path / "mine", packed, config)
+    weights = load_file(folder / "model.safetensors")
+    for part in [one for one in packed if one.startswith(OUT)]:
+        value = weights[part]
+        others = (value.reshape(-1)[:1], value[None], torch.zeros(0, 4), value.float(), value.to(torch.int8), None)
+        for other in others:
+            changed = {one: kept for one, kept in weights.items() if one != part}
+            if other is not None:
+                changed[part] = other.clone()
+            save_file(changed, folder / "model.safetensors", {"format": "pt"})
+            _use(folder)
