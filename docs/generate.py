@@ -91,6 +91,8 @@ def hooks() -> str:
     for name in (
         "Source",
         "Checkpoint",
+        "StoresBlocks",
+        "ReadsColumns",
         "Transform",
         "ArchitecturePart",
         "RepeatingLayers",

@@ -16,6 +16,7 @@ from zoo.cli import app
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import host
 from zoo.sources import adapter as adapter_module
+from zoo.sources.adapter import Adapter
 from zoo.stages.request import Request
 from zoo.stages.resolve import resolve
 
@@ -196,6 +197,21 @@ def test_what_is_not_merged_is_refused_by_name(base, tmp_path, changes, said):
     with pytest.raises(ZooError, match=said) as refusal:
         merged(base, folder)
     assert "\n" not in str(refusal.value)
+
+
+JUNK = [None, True, -1, 2**70, float("nan"), "x" * 300, [[]], {"q_proj": {}}, {"(a+)+$": 2}]
+
+
+def test_whatever_a_configuration_says(base, tmp_path):
+    folder = train(base, tmp_path / "tune", rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 3})
+    config = json.loads((folder / "adapter_config.json").read_text())
+    for key in config:
+        for junk in JUNK:
+            (folder / "adapter_config.json").write_text(json.dumps(config | {key: junk}))
+            try:
+                Adapter(folder, "tune")
+            except ZooError as error:
+                assert str(error).count("\n") == 0  # noqa: PT017
 
 
 def rewrite(folder: Path, change) -> Path:
