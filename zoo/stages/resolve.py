@@ -104,7 +104,7 @@ def resolve(
         checkpoint = transformed(registry, checkpoint, request.transforms)
     if checkpoint is not None and required:
         checkpoint = without_leftovers(adapted(request, subject.declared, checkpoint))
-    elif not target.needs_weights:
+    elif not reads:
         refuse_adapters(request, subject.declared)
     if checkpoint is None and subject.declared is None:
         raise ZooError(
