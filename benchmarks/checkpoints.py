@@ -3,6 +3,7 @@
 
     python benchmarks/checkpoints.py llama-33b OUT --fill sparse        # holes instead of data: costs no disk
     python benchmarks/checkpoints.py tinyllama-1.1b OUT --fill random   # seeded normal(0, 0.02) weights
+    python benchmarks/checkpoints.py llama-33b OUT --fill sparse --dtype Q4_K    # OUT/model.gguf
 
 Sparse files read back as zeros: right for measuring memory, disk traffic and the layout of a build, and useless for
 accuracy.  A tokenizer of the shape's vocabulary lies beside the weights, so that every peer's converter accepts it.
@@ -99,9 +100,45 @@ def make(
     return total
 
 
+def make_gguf(name: str, out: Path, kind: str) -> int:
+    """Write `out`/model.gguf, a sparse file with matrices of a GGUF type and no tokenizer; return its bytes."""
+    import gguf
+
+    shape, out_file = SHAPES[name], out / "model.gguf"
+    out.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(str(out_file), "llama")
+    for add, value in (
+        (writer.add_context_length, shape.context), (writer.add_embedding_length, shape.hidden),
+        (writer.add_block_count, shape.layers), (writer.add_feed_forward_length, shape.ffn),
+        (writer.add_head_count, shape.heads), (writer.add_head_count_kv, shape.kv_heads),
+        (writer.add_layer_norm_rms_eps, shape.eps), (writer.add_rope_freq_base, shape.theta),
+    ):  # fmt: skip
+        add(value)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, shape.layers)
+    total = 0
+    for tensor, size in shape.tensors():
+        number = gguf.GGMLQuantizationType[kind if len(size) > 1 else "F32"]
+        block, nbytes = gguf.GGML_QUANT_SIZES[number]
+        row = (*size[:-1], size[-1] // block * nbytes)
+        total += -(-math.prod(row) // 32) * 32
+        stored = names.get_name(tensor, (".weight",))
+        writer.add_tensor_info(stored, row, np.dtype(np.uint8), math.prod(row), raw_dtype=number)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    with out_file.open("r+b") as file:
+        file.truncate(-(-out_file.stat().st_size // 32) * 32 + total)
+    return total
+
+
 def ensure(cache: Path, name: str, fill: str, dtype: str = "float16") -> Path:
-    """Return the folder of a checkpoint under `cache`, making it where it is absent."""
+    """Return a checkpoint under `cache`, a folder or a GGUF file, making it where it is absent."""
     out = cache / "checkpoints" / f"{name}-{fill}-{dtype}"
+    if dtype not in ITEM:
+        if not (out / "model.gguf").is_file():
+            make_gguf(name, out, dtype)
+        return out / "model.gguf"
     if not (out / "config.json").is_file():
         make(name, out, fill, dtype)
     return out
@@ -113,11 +150,14 @@ def main() -> None:
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("out", type=Path)
     parser.add_argument("--fill", choices=["random", "sparse"], default="random")
-    parser.add_argument("--dtype", choices=ITEM, default="float16")
+    parser.add_argument("--dtype", default="float16", help=f"{', '.join(ITEM)}, or a type of GGUF [float16]")
     parser.add_argument("--shard-gb", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    total = make(args.shape, args.out, args.fill, args.dtype, args.shard_gb, args.seed)
+    if args.dtype in ITEM:
+        total = make(args.shape, args.out, args.fill, args.dtype, args.shard_gb, args.seed)
+    else:
+        total = make_gguf(args.shape, args.out, args.dtype)
     parameters = SHAPES[args.shape].parameters()
     print(f"{args.shape}: {parameters:,} parameters, {total / 1e9:.2f} GB of {args.dtype} ({args.fill})")
 

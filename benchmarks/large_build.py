@@ -3,6 +3,7 @@
 
     python benchmarks/large_build.py --shape llama-33b --precision int8 --out 33b.json
     python benchmarks/large_build.py --shape llama2-70b --precision int4 --out 70b.json
+    python benchmarks/large_build.py --input Q8_0 --out 33b-q8_0.json        from a GGUF file
 
 The checkpoint is sparse, so it costs no disk; the package does (half or a quarter of the fp16 size) and is deleted.
 W writes as many bytes as the package has from memory, in 16 MB blocks and with fsync, before and after the build; R
@@ -36,8 +37,9 @@ def one_round(
     out, precision = work / "package", args.precision
     shutil.rmtree(out, ignore_errors=True)
     write = [disk.write_seconds(work / "noise", written)] if written and not args.no_disk else []
-    read = None if args.no_disk else disk.read_seconds(checkpoint)
-    disk.drop(checkpoint)
+    inputs = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    read = None if args.no_disk else disk.read_seconds(inputs, "model*")
+    disk.drop(inputs)
     try:
         done = measure(BACKENDS["zoo"].build(site, checkpoint, out, precision)[0], environment(site))
         if done.code:
@@ -61,6 +63,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".bench"), help="folder to work in [.bench]")
     parser.add_argument("--shape", choices=SHAPES, default="llama-33b")
     parser.add_argument("--precision", choices=["int8", "int4"], default="int8")
+    parser.add_argument("--input", default="float16", help="type of the weights: float16, or one of GGUF [float16]")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--no-disk", action="store_true", help="leave W and R out: for the memory, on a busy machine")
     parser.add_argument("--zoo-python", type=Path, default=Path(sys.executable), help="an interpreter that has zoo")
@@ -68,7 +71,7 @@ def main() -> None:
     args = parser.parse_args()
     cache = args.cache.resolve()
     site = Site(args.zoo_python, cache / "zoo")
-    checkpoint = ensure(cache, args.shape, "sparse")
+    checkpoint = ensure(cache, args.shape, "sparse", args.input)
     work = cache / "large"
     work.mkdir(parents=True, exist_ok=True)
     parameters = SHAPES[args.shape].parameters()
@@ -84,7 +87,7 @@ def main() -> None:
         "kind": "large_build", "date": date.today().isoformat(), "machine": machine.describe(),
         "versions": {"zoo": peers.versions_of(site.python, BACKENDS["zoo"].versions)},
         "settings": {"shape": args.shape, "precision": args.precision, "parameters": parameters,
-                     "input_gb": 2 * parameters / 1e9, "rounds": args.rounds},
+                     "input": args.input, "input_gb": folder_bytes(checkpoint) / 1e9, "rounds": args.rounds},
         "build": {key: [row[key] for row in rows] for key in rows[0]},
     }  # fmt: skip
     if args.out:

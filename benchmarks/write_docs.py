@@ -50,8 +50,8 @@ def large(result: dict[str, Any]) -> list[str]:
     ratio = f"**{row['ratio']:.2f}**" if "ratio" in row else "-"
     return [
         f"### Build of a large shape: {settings['shape']}, {settings['precision']}", "",
-        f"{settings['parameters']:,} parameters, {settings['input_gb']:.1f} GB of float16 (sparse), "
-        f"{settings['rounds']} round(s).", "",
+        f"{settings['parameters']:,} parameters, {settings['input_gb']:.1f} GB of "
+        f"{settings.get('input', 'float16')} (sparse), {settings['rounds']} round(s).", "",
         "| wall, s | processor, s | bare write W, s | bare read R, s | wall / (W + R) | peak RSS, MB | package, GB |",
         "|---|---|---|---|---|---|---|",
         f"| {' | '.join(cells)} | {ratio} | {row['peak_rss_mb']:.0f} | {row['package_gb']:.1f} |", "",
