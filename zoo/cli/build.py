@@ -9,7 +9,7 @@ import typer
 
 from zoo.cli.documents import build_documents
 from zoo.cli.options import GIVEN
-from zoo.cli.output import echo, print_json
+from zoo.cli.output import echo, print_json, stored_text
 from zoo.errors import UsageError
 from zoo.units import bytes_text
 
@@ -228,6 +228,10 @@ def _print_plan(plan: Any) -> None:
         ("disk", bytes_text(plan.disk_cache_bytes + plan.disk_output_bytes)),
         (f"memory to run at {plan.run_context} tokens", bytes_text(plan.run_memory_bytes)),
     ]
+    if plan.format:
+        arch = plan.recipe.architecture
+        numbers = f"{arch.num_hidden_layers} layers of {arch.hidden_size}, {arch.attention}"
+        rows[2:2] = [("weights", stored_text(plan)), ("architecture", f"{arch.type}, {numbers}")]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         echo(f"{name.ljust(width)}  {value}")

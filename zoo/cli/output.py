@@ -28,6 +28,14 @@ def print_json(value: Any) -> None:
     echo(json.dumps(value, indent=2, ensure_ascii=False, default=plain))
 
 
+def stored_text(stored: Any) -> str:
+    """Say in a line how the weights of a plan or a description are stored, and what a build keeps of that."""
+    if stored.quantization is None:
+        return str(stored.format)
+    counts = f"{stored.taken_over:,} parameters taken over, {stored.rounded:,} rounded again"
+    return f"{stored.format}, {stored.quantization}: {counts}"
+
+
 def print_notice(line: str) -> None:
     """Print a line about what happens beside the result on stderr."""
     echo(f"zoo: {one_line(line)}", err=True)

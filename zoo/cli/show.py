@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import echo, print_json, print_table
+from zoo.cli.output import echo, print_json, print_table, stored_text
 
 
 def show(
-    model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or a hub id.")],
+    model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or file, a package or a hub id.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show everything known of a model, and where each value came from."""
@@ -23,6 +23,8 @@ def show(
         print_json(description)
         return
     echo(description.model)
+    if description.format:
+        echo(f"weights: {stored_text(description)}")
     for section, fields in description.fields.items():
         echo(f"\n{section}")
         print_table(

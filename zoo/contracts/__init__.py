@@ -20,7 +20,16 @@ from zoo.contracts.architecture import (
     Shrinking,
     StoredOtherwise,
 )
-from zoo.contracts.checkpoint import Checkpoint, ReadsColumns, Stamp, StoresBlocks, TensorInfo, block_scheme
+from zoo.contracts.checkpoint import (
+    Checkpoint,
+    ReadsColumns,
+    Stamp,
+    StoresBlocks,
+    StoresQuantized,
+    TensorInfo,
+    block_scheme,
+    stored_type,
+)
 from zoo.contracts.encoding import ArrayLayout, BlockTile, Encoding, FloatTile, Tile, TileWriter
 from zoo.contracts.engine import (
     OWN_ENGINE,
@@ -86,6 +95,7 @@ __all__ = [
     "StoredArray",
     "StoredOtherwise",
     "StoresBlocks",
+    "StoresQuantized",
     "Target",
     "TensorInfo",
     "Tile",
@@ -100,4 +110,5 @@ __all__ = [
     "reads_weights",
     "require",
     "stacked",
+    "stored_type",
 ]

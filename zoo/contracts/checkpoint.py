@@ -170,6 +170,20 @@ class StoresBlocks(Protocol):
         ...
 
 
+@runtime_checkable
+class StoresQuantized(Protocol):
+    """What a checkpoint may offer too: tensors that are stored quantized and read as floats."""
+
+    def stored_type(self, name: str) -> str | None:
+        """Name the type that a tensor is stored in (``Q4_K``, ``gptq``); None where that is floats."""
+        ...
+
+
+def stored_type(checkpoint: Checkpoint, name: str) -> str | None:
+    """Name the quantized type that a checkpoint stores a tensor in; None where that is floats."""
+    return checkpoint.stored_type(name) if isinstance(checkpoint, StoresQuantized) else None
+
+
 def block_scheme(checkpoint: Checkpoint, name: str) -> BlockScheme | None:
     """Say how a checkpoint stores the rows of a tensor; None where they are no blocks."""
     return checkpoint.block_scheme(name) if isinstance(checkpoint, StoresBlocks) else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
-from zoo.contracts.checkpoint import Checkpoint, Stamp, StoresBlocks, TensorInfo, block_scheme
+from zoo.contracts.checkpoint import Checkpoint, Stamp, StoresBlocks, TensorInfo, block_scheme, stored_type
 from zoo.declarations.recipe import TransformPin
 
 if TYPE_CHECKING:
@@ -118,6 +118,9 @@ class CheckpointOver:
     def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
         assert isinstance(self.base, StoresBlocks)  # only then there is a scheme
         return self.base.read_blocks(name, start, stop)
+
+    def stored_type(self, name: str) -> str | None:
+        return stored_type(self.base, name)
 
     def companion(self, name: str) -> bytes | None:
         return self.base.companion(name)

@@ -37,6 +37,14 @@ class Plan(Value):
     steps: tuple[str, ...]
     reads: tuple[TensorRead, ...]
     writes: tuple[TensorWrite, ...]
+    format: str | None = None
+    """What the weights are stored in: ``safetensors``, ``gguf`` …"""
+    quantization: str | None = None
+    """The type or method that most of them are quantized by; None where all are floats."""
+    taken_over: int = 0
+    """Parameters whose stored levels the package keeps."""
+    rounded: int = 0
+    """Parameters that are quantized, and that the build rounds a second time."""
     parameters: int
     bits_per_weight: float
     download_bytes: int

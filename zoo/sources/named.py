@@ -58,6 +58,10 @@ class NamedCheckpoint(CheckpointOver):
         """Read blocks of a tensor by its name here."""
         return super().read_blocks(self.below(name), start, stop)
 
+    def stored_type(self, name: str) -> str | None:
+        """Name the type that a tensor is stored in, by its name here."""
+        return super().stored_type(self.below(name))
+
     def below(self, name: str) -> str:
         """Say what a tensor is called below."""
         return name if self._names is None else self._names[name]

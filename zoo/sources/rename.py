@@ -61,6 +61,10 @@ class RenamedCheckpoint(TransformedCheckpoint):
         """Say how a tensor is stored, by its new name."""
         return self._named.block_scheme(name)
 
+    def stored_type(self, name: str) -> str | None:
+        """Name the type that a tensor is stored in, by its new name."""
+        return self._named.stored_type(name)
+
     def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
         """Read blocks of a tensor by its new name."""
         return self._named.read_blocks(name, start, stop)

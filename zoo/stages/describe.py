@@ -23,9 +23,10 @@ from zoo.stages.resolve import (
     resolve_architecture,
     resolve_licence,
 )
+from zoo.stages.storage import describe_storage
 from zoo.stages.subject import Subject, find_packages, identify
 from zoo.stages.tokens import resolve_tokens
-from zoo.stages.weights import open_here
+from zoo.stages.weights import open_here, transformed
 
 
 class Field(Value):
@@ -43,6 +44,11 @@ class Description(Value):
     family: str | None
     fields: dict[str, dict[str, Field]]
     """Section → field → value and origin."""
+    format: str | None = None
+    """Of a checkpoint: what its weights are stored in, as ``Storage`` says it."""
+    quantization: str | None = None
+    taken_over: int | None = None
+    rounded: int | None = None
 
 
 def describe(registry: Registry, text: str) -> Description:
@@ -228,6 +234,7 @@ def _checkpoint(registry: Registry, subject: Subject) -> Description:
     checkpoint = open_here(registry, subject)
     if checkpoint is None:
         raise ZooError(f"{subject.label} is not declared and its files are not on this machine; fetch it first")
+    checkpoint = transformed(registry, checkpoint)
     architecture = resolve_architecture(registry, None, checkpoint)
     claimant = registry.claimant(str(checkpoint.config.get("model_type")))
     parameters = registry.architecture(architecture.type).parameter_count(architecture)
@@ -243,4 +250,5 @@ def _checkpoint(registry: Registry, subject: Subject) -> Description:
         },
     }
     family = claimant.family.name if claimant else None
-    return Description(model=subject.label, family=family, fields=sections)
+    stored = describe_storage(checkpoint).model_dump()
+    return Description(model=subject.label, family=family, fields=sections, **stored)

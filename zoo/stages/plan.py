@@ -15,6 +15,7 @@ from zoo.package.companions import companion_files
 from zoo.package.layout import Layout, lay_out
 from zoo.package.memory import build_memory
 from zoo.package.running import RUN_BASE, RUN_CONTEXT, run_memory
+from zoo.stages.storage import describe_storage
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -79,6 +80,7 @@ def plan(
             )
             for array in layout.arrays
         ),
+        **describe_storage(checkpoint, layout).model_dump(),
         parameters=layout.parameters,
         bits_per_weight=layout.bits_per_weight,
         download_bytes=download_bytes,

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zoo.contracts import Adapting, Parameter, StoresBlocks
+from zoo.contracts import Adapting, Parameter, StoresBlocks, stored_type
 from zoo.declarations.scheme import BlockScheme, FloatScheme
 from zoo.errors import ZooError
 from zoo.package.layout import Layout, lay_out
@@ -33,17 +33,24 @@ def with_levels(registry: Registry, request: Request, resolved: Resolved) -> Res
         return resolved
     layout = lay_out(recipe, registry)
     stored = {one.parameter.name: stored_scheme(checkpoint, one.parameter) for one in layout.placed}
-    if not any(stored.values()):
-        return resolved
     stated = {name: request.quantizer_options.get(name) for name in ("block_size", "symmetric")}
     asked = {name: value for name, value in stated.items() if value is not None}
+    chosen = {"head_bits", "embedding_bits"} & request.quantizer_options.keys()
+    # Blocks as narrow as the precision stay as they are where the quantizer would give a weight more bits.
+    usual = None if chosen else {"int4": 4, "int8": 8}.get(recipe.precision)
     kept: dict[str, BlockScheme] = {}
     again: Counter[str] = Counter()
     for one in layout.placed:
         scheme = stored[one.parameter.name]
-        if scheme is None or isinstance(one.scheme, FloatScheme):
+        if isinstance(one.scheme, FloatScheme):
             continue
-        fits = scheme.bits == one.scheme.bits and all(getattr(scheme, name) == value for name, value in asked.items())
+        if scheme is None:
+            for kind in sorted(_types(checkpoint, one.parameter)):
+                again[f"{kind} becomes {one.scheme.bits}-bit blocks of {one.scheme.block_size}"] += 1
+            continue
+        fits = scheme.bits in (one.scheme.bits, usual) and all(
+            getattr(scheme, name) == value for name, value in asked.items()
+        )
         if fits and not layout.quantizer.needs_activations and _holds(layout, one.parameter, scheme):
             kept[one.parameter.name] = scheme
         else:
@@ -53,6 +60,12 @@ def with_levels(registry: Registry, request: Request, resolved: Resolved) -> Res
         return resolved
     named = _by_role(layout, kept)
     return replace(resolved, recipe=recipe.model_copy(update={"taken_over": named}))
+
+
+def _types(checkpoint: Checkpoint, parameter: Parameter) -> set[str]:
+    """Name the quantized types that a parameter's tensors are stored in."""
+    kinds = (stored_type(checkpoint, each.tensor) for each in parameter.slices if each.tensor in checkpoint.tensors)
+    return {kind for kind in kinds if kind is not None}
 
 
 def _warn(checkpoint: Checkpoint, again: Counter[str]) -> None:

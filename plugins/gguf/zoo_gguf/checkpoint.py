@@ -28,7 +28,7 @@ from zoo_gguf import tokenizer
 from zoo_gguf.blocks import SCHEMES, tile_of
 from zoo_gguf.config import find_architecture, make_config
 from zoo_gguf.header import GgufHeader, read_header
-from zoo_gguf.tensors import Tensor, decode, in_halves, make_tensors
+from zoo_gguf.tensors import PLAIN, Tensor, decode, in_halves, make_tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +108,11 @@ class GgufCheckpoint:
         """Say which integer blocks a tensor is stored in; None where none of ours are like them."""
         tensor = self._tensors[name]
         return SCHEMES.get(tensor.stored.kind) if len(tensor.info.shape) > 1 else None
+
+    def stored_type(self, name: str) -> str | None:
+        """Name the type of a quantized tensor."""
+        kind = self._tensors[name].stored.kind
+        return None if kind in PLAIN else kind
 
     def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
         """Read the blocks of rows as they are stored."""

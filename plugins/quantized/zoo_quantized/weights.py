@@ -187,6 +187,10 @@ class Dequantized(TransformedCheckpoint):
         """Say in which blocks a weight is stored."""
         return self._weights[name].scheme if name in self._weights else None
 
+    def stored_type(self, name: str) -> str | None:
+        """Name the method that a weight is quantized by."""
+        return self.pin.kind if name in self._weights else super().stored_type(name)
+
     def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
         """Read rows of a weight as blocks."""
         return self._weights[name].blocks(start, stop)

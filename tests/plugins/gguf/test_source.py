@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import zoo
 from tests.checkpoints import make_of_type
 from tests.plugins.gguf.test_tokenizer import byte_pairs
+from tests.stages.test_takeover import tile_of
 from zoo.cli import app
 from zoo.decoder.config import read_config
 from zoo.plugins import host
@@ -190,3 +192,40 @@ def test_every_type_that_the_package_dequantizes(tmp_path) -> None:
         assert checkpoint.tensors[name].shape == (112, 256)
         rows = np.concatenate([checkpoint.read(name, start, start + 28) for start in range(0, 112, 28)])
         assert np.array_equal(rows, wanted, equal_nan=True), kind.name
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("Q8_0", "int8"), ("Q4_0", "int4")])
+def test_levels_reach_the_package_as_the_file_has_them(tmp_path, kind, precision) -> None:
+    path = made.write(
+        tmp_path / "m.gguf", model_of(tmp_path / "ck", "llama", intermediate_size=96), "llama", byte_pairs(), kind=kind
+    )
+    shown = json.loads(invoked("show", str(path), "--json"))
+    assert (shown["format"], shown["quantization"], shown["rounded"]) == ("gguf", kind, 0)
+    planned = json.loads(invoked("build", str(path), "-p", precision, "--dry-run", "--json"))
+    assert (planned["format"], planned["quantization"], planned["rounded"]) == ("gguf", kind, 0)
+    package = zoo.build(path, precision, output=tmp_path / "out")
+    assert package.manifest.recipe.taken_over
+    checkpoint = opened(path)
+    for layer, name in ((0, "mlp.down_proj"), (1, "self_attn.o_proj")):
+        stored = checkpoint.read_blocks(f"model.layers.{layer}.{name}.weight", 0, 64)
+        tile = tile_of(package, f"model.layers.{layer}.{name.replace('self_attn', 'attn')}.weight")
+        assert np.array_equal(tile.levels, stored.levels)
+        assert np.array_equal(tile.scales, stored.scales)
+    taken = sum(np.prod(checkpoint.tensors[name].shape) for name in checkpoint.tensors if checkpoint.block_scheme(name))
+    assert shown["taken_over"] == planned["taken_over"] == taken
+
+
+def test_other_types_are_rounded_again_and_that_is_said(tmp_path, caplog) -> None:
+    model = model_of(tmp_path / "ck", "llama", intermediate_size=96)
+    path = made.write(tmp_path / "m.gguf", model, "llama", byte_pairs(), kind="Q5_0")
+    planned = json.loads(invoked("build", str(path), "-p", "int8", "--dry-run", "--json"))
+    assert (planned["quantization"], planned["taken_over"]) == ("Q5_0", 0)
+    assert planned["rounded"] > 0.9 * planned["parameters"]
+    assert "weights are rounded a second time: Q5_0 becomes 8-bit blocks of" in caplog.text
+    assert "weights: gguf, Q5_0: 0 parameters taken over" in invoked("show", str(path))
+
+
+def invoked(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 0, done.output
+    return done.stdout
