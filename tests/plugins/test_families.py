@@ -14,6 +14,7 @@ from zoo.registry import DeclaredModel
 from zoo.stages.describe import describe
 from zoo.stages.listing import parameter_count
 from zoo.stages.resolve import resolve_architecture
+from zoo.stages.tokens import resolve_tokens
 
 FAMILIES = (
     "llama3", "qwen", "mistral", "gemma", "yi", "deepseek-r1", "wizardlm", "openbuddy", "tigerbot", "skywork-or1",
@@ -90,7 +91,10 @@ class Config:
     name = "checkpoint"
 
     def __init__(self, **config: Any) -> None:
-        self.config = config
+        self.config, self.files = config, dict[str, bytes]()
+
+    def companion(self, name: str) -> bytes | None:
+        return self.files.get(name)
 
     def companion(self, name: str) -> None:
         """There are no other files."""
@@ -261,6 +265,16 @@ def test_a_number_without_a_page_gives_way(caplog: Any) -> None:
     other: Any = Config(**{**config, "intermediate_size": 512}, model_type="mistral", vocab_size=36608)
     with pytest.raises(ZooError, match="declares intermediate_size 14336"):
         resolve_architecture(host().registry, declared, other)
+
+
+def test_tokens_of_the_makers_code_are_the_declarations() -> None:
+    """Where the checkpoint has a complete tokenizer of its own, that is it."""
+    checkpoint: Any = Config(model_type="chatglm", eos_token_id=2)
+    tokens = resolve_tokens(model("chatglm3-6b"), checkpoint, 65024)
+    assert tokens.added["<|user|>"] == 64795
+    assert tokens.begin == ("[gMASK]", "sop")
+    checkpoint.files["tokenizer.json"] = b"{}"
+    assert not resolve_tokens(model("chatglm3-6b"), checkpoint, 65024).added
 
 
 def test_a_fine_tune_says_nothing_in_its_bases_makers_name() -> None:

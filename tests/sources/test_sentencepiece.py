@@ -10,8 +10,11 @@ import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from zoo.declarations.recipe import TokenIds
 from zoo.errors import ZooError
 from zoo.sources.sentencepiece import convert
+from zoo.tokenizer.files import TokenizerFiles
+from zoo.tokenizer.resolve import resolve_tokenizer
 
 spm = pytest.importorskip("sentencepiece")
 
@@ -91,6 +94,24 @@ def test_takes_settings_and_added_tokens_into_account(trained):
     assert fast.encode("cat").ids == [*reference.encode("cat"), 2]
     assert fast.token_to_id("[PAD]") == size
     assert fast.encode("cat<end>", add_special_tokens=False).ids[-1] == size + 1
+
+
+def test_tokens_that_only_the_makers_code_adds_are_declared(trained):
+    """Ids behind the pieces, as ChatGLM's code gives them; the bare word is not looked for inside others."""
+    raw, reference = trained
+    size = reference.get_piece_size()
+    added = {text: size + at for at, text in enumerate(["[MASK]", "[gMASK]", "sop", "<|user|>"])}
+    tokens = TokenIds(added=added, begin=("[gMASK]", "sop"))
+    files = TokenizerFiles().with_tokens(tokens)
+    resolved = resolve_tokenizer({"tokenizer.model": raw}.get, files)
+    assert resolved is not None
+    assert not resolved.moved
+    fast = tokenizers.Tokenizer.from_str(resolved.raw.decode())
+    for text in [*strings(), "philosophy"]:
+        assert fast.encode(text).ids == [size + 1, size + 2, *reference.encode(text)], text
+    ids = fast.encode("[gMASK]sop<|user|>\n cat", add_special_tokens=False).ids
+    assert ids == [size + 1, size + 2, size + 3, *reference.encode("\n cat")]
+    assert TokenizerFiles().with_tokens(TokenIds()) == TokenizerFiles()
 
 
 def test_without_legacy_only_the_first_stretch_gets_a_space(trained):

@@ -95,6 +95,10 @@ class Tokens(Value):
     """Every id that ends a text."""
     pad_token_id: int | None = None
     """The id that fills up a batch."""
+    added: dict[str, Annotated[int, Field(ge=0, lt=2**31)]] | None = None
+    """Special tokens, text → id, that the makers' own code adds to a sentencepiece model and no file names."""
+    begin: tuple[str, ...] | None = None
+    """Those of them that begin every text, where that is not the begin token."""
     override: str | None = None
     """Why these ids win over the checkpoint's, where they do; without a reason the checkpoint wins."""
 

@@ -48,6 +48,10 @@ class TokenIds(Value):
     bos_token_id: int | None = None
     eos_token_id: tuple[int, ...] = ()
     pad_token_id: int | None = None
+    added: dict[str, int] = Field(default_factory=dict)
+    """Special tokens that no file of the checkpoint names, text → id. They enter the hash only where there are any."""
+    begin: tuple[str, ...] = ()
+    """Those of them that begin every text. They enter the hash only where there are any."""
 
 
 class QuantizerChoice(Value):
@@ -74,6 +78,9 @@ class CalibrationPin(Value):
     seed: int = 0
     fingerprint: Sha256 | None = None
     """SHA-256 of the token ids."""
+
+
+_DECLARED = ("added", "begin")
 
 
 class Recipe(Value):
@@ -112,6 +119,7 @@ class Recipe(Value):
             del fields["allow_nonfinite"]
         if not self.allow_unused:
             del fields["allow_unused"]
+        fields["tokens"] = {name: value for name, value in fields["tokens"].items() if value or name not in _DECLARED}
         return digest(fields)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

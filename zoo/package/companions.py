@@ -37,7 +37,7 @@ def companion_files(recipe: Recipe, checkpoint: Checkpoint | None) -> tuple[dict
     if generation is not None:
         files[GENERATION] = _with_tokens(generation, recipe, GENERATION, checkpoint, only_present=True)
         warnings += [f"{checkpoint.name}/{GENERATION}: {line}" for line in ChatDefaults.read(generation).remarks]
-    beside = read_files(companion, checkpoint.name)
+    beside = read_files(companion, checkpoint.name).with_tokens(recipe.tokens)
     tokenizer = resolve_tokenizer(companion, beside)
     if tokenizer is None:
         warnings.append(f"{checkpoint.name} has no tokenizer: the package builds, but takes no text")

@@ -239,21 +239,24 @@ def _post_processor(model: Pieces, settings: Mapping[str, Any], tokens: list[dic
         chosen = next((one for one, content in names.items() if content == text), at)
         wanted = stated if isinstance(stated, bool) else default
         ends.append((names[chosen], chosen) if wanted and chosen in names else ("", -1))
-    bos, eos = ends
-    if bos[1] < 0 and eos[1] < 0:
+    eos = ends.pop()
+    if begin := settings.get("begin_tokens"):
+        at_text = {content: at for at, content in names.items()}
+        ends = [(text, at_text[text]) for text in begin if text in at_text]
+    starts = [end for end in ends if end[1] >= 0]
+    if not starts and eos[1] < 0:
         return None
 
     def template(*names: tuple[str, int]) -> list[dict[str, Any]]:
         result: list[dict[str, Any]] = []
         for name, kind in names:
-            if bos[1] >= 0:
-                result.append({"SpecialToken": {"id": bos[0], "type_id": kind}})
+            result += [{"SpecialToken": {"id": text, "type_id": kind}} for text, _ in starts]
             result.append({"Sequence": {"id": name, "type_id": kind}})
             if eos[1] >= 0:
                 result.append({"SpecialToken": {"id": eos[0], "type_id": kind}})
         return result
 
-    special = {text: {"id": text, "ids": [at], "tokens": [text]} for text, at in ends if at >= 0}
+    special = {text: {"id": text, "ids": [at], "tokens": [text]} for text, at in [*starts, eos] if at >= 0}
     return {
         "type": "TemplateProcessing",
         "single": template(("A", 0)),

@@ -54,7 +54,8 @@ def calibrated(
             f"{resolved.recipe.model}, {context}; say --sequence-length {context} or less"
         )
     companion = resolved.checkpoint.companion
-    tokenizer = resolve_tokenizer(companion, read_files(companion, resolved.checkpoint.name))
+    beside = read_files(companion, resolved.checkpoint.name).with_tokens(resolved.recipe.tokens)
+    tokenizer = resolve_tokenizer(companion, beside)
     if tokenizer is None:
         if planning:
             return resolved, None

@@ -12,7 +12,7 @@ from zoo.sources.companions import GENERATION
 from zoo.sources.jsonfile import parse_object
 from zoo.tokenizer.ends import end_of_turn
 from zoo.tokenizer.files import TokenizerFiles, read_files
-from zoo.tokenizer.resolve import ResolvedTokenizer, resolve_tokenizer
+from zoo.tokenizer.resolve import TOKENIZER, ResolvedTokenizer, resolve_tokenizer
 from zoo.tokenizer.templates import DEFAULT, chat_templates
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from zoo.registry import DeclaredModel
 
 log = logging.getLogger("zoo")
+
+IDS = frozenset({"bos_token_id", "eos_token_id", "pad_token_id"})
 
 
 def resolve_tokens(declared: DeclaredModel | None, checkpoint: Checkpoint | None, vocab_size: int) -> TokenIds:
@@ -30,6 +32,9 @@ def resolve_tokens(declared: DeclaredModel | None, checkpoint: Checkpoint | None
     """
     own = checkpoint_tokens(checkpoint, vocab_size) if checkpoint is not None else TokenIds()
     tokens = own if declared is None else _declared_tokens(declared, own)
+    if declared is not None and declared.tokens.added and not (checkpoint and checkpoint.companion(TOKENIZER)):
+        of_code = {"added": declared.tokens.added, "begin": declared.tokens.begin or ()}
+        tokens = tokens.model_copy(update=of_code)
     overridden = declared is not None and declared.tokens.override and declared.tokens.eos_token_id is not None
     if checkpoint is None or overridden:
         return tokens
@@ -39,7 +44,7 @@ def resolve_tokens(declared: DeclaredModel | None, checkpoint: Checkpoint | None
 
 def _declared_tokens(declared: DeclaredModel, own: TokenIds) -> TokenIds:
     tokens, result = declared.tokens, own.model_dump()
-    for name in tokens.model_fields_set & own.model_fields_set | tokens.model_fields_set - {"override"}:
+    for name in tokens.model_fields_set & IDS:
         value, actual = getattr(tokens, name), getattr(own, name)
         if value is None or value == actual:
             continue
@@ -74,7 +79,7 @@ def checkpoint_tokens(checkpoint: Checkpoint, vocab_size: int) -> TokenIds:
     if generation is not None:
         sources.insert(0, parse_object(generation, f"{checkpoint.name}/{GENERATION}"))
     result: dict[str, Any] = {}
-    for name in TokenIds.model_fields:
+    for name in TokenIds.model_fields.keys() & IDS:
         for source in sources:
             value = source.get(name)
             ids = value if isinstance(value, list) else [] if value is None else [value]
@@ -99,7 +104,7 @@ def _with_end_of_turn(tokens: TokenIds, checkpoint: Checkpoint, declared: str | 
     """Add the token that ends the assistant's turn, or warn of one that is only said to end a text."""
     companion = checkpoint.companion
     try:
-        files = read_files(companion, checkpoint.name)
+        files = read_files(companion, checkpoint.name).with_tokens(tokens)
         template = declared or chat_templates(companion, files).get(DEFAULT)
         if template is None and not files.names.get("eos_token"):
             return tokens

@@ -79,7 +79,7 @@ def with_numbers(registry: Registry, model: DeclaredModel, arch: Architecture) -
     Token ids that the smaller vocabulary does not hold are left out, as a declaration may.
     """
     tokens = model.tokens
-    ids = [tokens.bos_token_id, tokens.pad_token_id, *(tokens.eos_token_id or ())]
+    ids = [tokens.bos_token_id, tokens.pad_token_id, *(tokens.eos_token_id or ()), *(tokens.added or {}).values()]
     fits = all(one is None or 0 <= one < arch.vocab_size for one in ids)
     fields = ArchitectureFields.model_validate(arch.model_dump())
     own = model.model.model_copy(update={"architecture": fields} | ({} if fits else {"tokens": _NO_TOKENS}))
@@ -90,4 +90,4 @@ def with_numbers(registry: Registry, model: DeclaredModel, arch: Architecture) -
     return replace(registry, families=Families({**registry.families, family.name: declared}))
 
 
-_NO_TOKENS = Tokens(bos_token_id=None, eos_token_id=None, pad_token_id=None)
+_NO_TOKENS = Tokens(bos_token_id=None, eos_token_id=None, pad_token_id=None, added=None, begin=None)

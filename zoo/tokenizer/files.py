@@ -8,12 +8,15 @@ overrides it and ``added_tokens.json`` adds to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
 from zoo.sources.jsonfile import parse_object
+
+if TYPE_CHECKING:
+    from zoo.declarations.recipe import TokenIds
 
 SETTINGS = "tokenizer_config.json"
 NAMED = "special_tokens_map.json"
@@ -24,6 +27,10 @@ GENERIC_CLASSES = frozenset({None, "PreTrainedTokenizerFast", "PreTrainedTokeniz
 
 Companion = Callable[[str], "bytes | None"]
 """Returns the bytes of a file beside the weights, or None where there is none."""
+
+
+BEGIN = "begin_tokens"
+"""The setting that names the tokens before every text, where a recipe states them."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,17 @@ class TokenizerFiles:
         extra = self.merged.get("extra_special_tokens")
         own |= extra if isinstance(extra, dict) else {}
         return names | {key: value for key, value in own.items() if isinstance(value, str)}
+
+    def with_tokens(self, tokens: TokenIds) -> TokenizerFiles:
+        """Add the special tokens that a recipe names, where no file does."""
+        if not tokens.added or "added_tokens_decoder" in self.settings:
+            return self
+        decoder = {
+            # A bare word is a token by itself alone, not inside another.
+            str(index): {"content": text, "special": True, "normalized": False, "single_word": text.isalnum()}
+            for text, index in tokens.added.items()
+        }
+        return replace(self, settings={**self.settings, "added_tokens_decoder": decoder, BEGIN: list(tokens.begin)})
 
     def special_tokens(self, of_class: Mapping[str, str | None] | None = None) -> dict[str, str]:
         """Name the special tokens that a chat template may write.
