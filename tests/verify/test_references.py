@@ -67,7 +67,7 @@ def test_transformers_computes_over_weights_that_lie_otherwise(tied: bool, tmp_p
     checkpoint, part = open_folder(refile(tmp_path / "plain", "nobody-has-this")), Fused()
     arch = part.read_config({**checkpoint.config, "model_type": "llama"})
     reference = find_reference(checkpoint, part, arch)
-    assert reference.name == "transformers"
+    assert reference.name == "transformers, as llama"
     assert reference.num_layers == 2
     np.testing.assert_allclose(all_logits(reference, IDS), wanted, atol=2e-4)
 

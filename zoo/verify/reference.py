@@ -83,9 +83,9 @@ def _elsewhere(part: ArchitecturePart | None, arch: Architecture | None) -> InTr
     """Find how transformers computes the same, where that is not by the checkpoint's own type and names."""
     if arch is None:
         return None
-    if isinstance(part, Elsewhere):
-        return part.in_transformers(arch)
-    return part if isinstance(part, InTransformers) else None
+    if isinstance(part, InTransformers):
+        return part
+    return part.in_transformers(arch) if isinstance(part, Elsewhere) else None
 
 
 class TransformersReference:
@@ -115,6 +115,8 @@ class TransformersReference:
             checkpoint.config if self._elsewhere is None else self._elsewhere.transformers_config(checkpoint.config)
         )
         kind = str(stated.get("model_type"))
+        if kind != checkpoint.config.get("model_type"):
+            self.name = f"transformers, as {kind}"
         if kind not in CONFIG_MAPPING:
             raise ZooError(f"{checkpoint.name}: transformers does not know model_type {kind!r}: there is no reference")
         try:
