@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.stages.evaluate import Evaluation
     from zoo.stages.pipeline import Pinned
     from zoo.stages.prepare import Prepared
+    from zoo.stages.texts import TextBench
 
 
 class Choices(TypedDict, total=False):
@@ -186,7 +187,7 @@ def benchmark(
     rounds: int = 1,
     seed: int = 0,
     progress: Callable[[Any], None] | None = None,
-) -> Bench:
+) -> Bench | TextBench:
     """Measure how fast a package or a server answers, as ``zoo bench`` does.
 
     Args:

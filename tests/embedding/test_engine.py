@@ -173,3 +173,19 @@ def test_a_classifier_of_several_labels_ranks_nothing(tmp_path: Path) -> None:
     make_encoder(tmp_path / "bert", labels=3)
     with pytest.raises(ZooError, match="a classifier of 3 labels"):
         opened(tmp_path / "bert").rank("dog", TEXTS)
+
+
+def test_what_describes_an_embedding_comes_from_the_hub_and_into_the_package(made: Any, tmp_path: Path) -> None:
+    from zoo.sources.hub import companion_names
+
+    folder = copied(made, tmp_path, longest=10, prompts={"query": "red "})
+    names = {"modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
+    there = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    assert names <= set(companion_names([*there, "2_Dense/pytorch_model.bin"]))
+    assert names <= set(opened(folder).package.manifest.files)
+
+
+def test_an_encoder_is_not_prepared(made: Any, tmp_path: Path) -> None:
+    opened(copied(made, tmp_path))
+    with pytest.raises(ZooError, match="package: an encoder's weights cannot be prepared"):
+        zoo.prepare(tmp_path / "package")

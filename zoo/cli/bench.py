@@ -87,8 +87,11 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure how fast a package or a server answers: latencies and throughput under a stated load."""
+    from zoo.cli.output import print_json
+    from zoo.cli.texts import print_texts_measured
     from zoo.plugins import host
-    from zoo.stages.bench import Ask, bench_package, bench_server
+    from zoo.stages.bench import Ask, Bench, bench_package, bench_server
+    from zoo.stages.texts import TextBench
 
     ask = Ask(
         input_len=input_len,
@@ -109,6 +112,7 @@ def bench(
     for option, path in (("--csv", csv), ("--svg", svg)):
         _require_place(option, path)
     registry = host().registry
+    done: Bench | TextBench
     try:
         with _progress() as progress:
             if server is not None:
@@ -117,10 +121,11 @@ def bench(
                 done = bench_package(registry, str(model), precision, ask, engine=engine, progress=progress)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+    if not isinstance(done, Bench):
+        print_json(done.report) if as_json else print_texts_measured(done)
+        return
     _write(done, csv, svg)
     if as_json:
-        from zoo.cli.output import print_json
-
         print_json(done.report or {"subject": done.subject, "settings": done.settings, "measured": done.measured})
     else:
         from zoo.cli.bench_table import print_bench

@@ -32,7 +32,9 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Hold a package against transformers on the original weights; exit code 1 past the tolerance."""
+    from zoo.cli.texts import print_texts_verified
     from zoo.plugins import host
+    from zoo.stages.verify import Verification
     from zoo.stages.verify import verify as verify_package
 
     if files:
@@ -44,8 +46,10 @@ def verify(
         )
     if as_json:
         print_json(done.report)
-    else:
+    elif isinstance(done, Verification):
         _print(done)
+    else:
+        print_texts_verified(done)
     if not done.verdict.passed:
         raise typer.Exit(1)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from zoo.declarations.licence import Licence
 from zoo.errors import UsageError, ZooError
-from zoo.sources.companions import CONFIG, GENERATION, LICENCES, TOKENIZER
+from zoo.sources.companions import CONFIG, EMBEDDING, GENERATION, LICENCES, TOKENIZER
 from zoo.sources.jsonfile import read_object
 from zoo.sources.otherkinds import ADAPTER
 from zoo.sources.repository import Repository, inspect
@@ -167,7 +167,7 @@ def fetch(
 
 def companion_names(names: Sequence[str]) -> list[str]:
     """Choose the files beside the weights that a build reads or copies, and the index of shards."""
-    wanted = {CONFIG, GENERATION, *TOKENIZER, PAGE, ADAPTER}
+    wanted = {CONFIG, GENERATION, *TOKENIZER, *EMBEDDING, PAGE, ADAPTER}
     prefixes = tuple(pattern.rstrip("*") for pattern in LICENCES)
     chosen = [name for name in names if name in wanted or ("/" not in name and name.upper().startswith(prefixes))]
     choice = choose(names)

@@ -117,6 +117,7 @@ def declared_fields(registry: Registry, model: DeclaredModel, parameters: int) -
     about["notes"] = Field(value=list(family.notes), origin=in_family)
     about["plugin"] = Field(value=model.declared_in.plugin, origin="computed")
     tokens = model.tokens
+    use, use_origin = model.last("embedding")
     sections = {
         "about": about,
         "licence": _object(model.licence, model.origin("licence") or in_family),
@@ -125,6 +126,7 @@ def declared_fields(registry: Registry, model: DeclaredModel, parameters: int) -
             model.architecture, {name: origin for name, (_, origin) in model.stated.items()}
         )
         | _counts(model.architecture, parameters),
+        **({"embedding": _object(use, use_origin or in_family)} if use is not None else {}),
         "tokens": {
             name: Field(value=_plain(getattr(tokens, name)), origin=model.token_origin(name) or "checkpoint")
             for name in Tokens.model_fields

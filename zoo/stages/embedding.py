@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from zoo.declarations.embedding import EmbeddingUse
 
@@ -27,13 +27,22 @@ def declared_use(registry: Registry, recipe: Recipe) -> EmbeddingUse | None:
 
 
 def with_declared_use(registry: Registry, engine: Opened) -> Opened:
-    """Tell an engine that embeds what the declaration adds to its package's files."""
-    if "embeddings" not in engine.abilities:
-        return engine
-    from zoo.embedding import EncoderEngine
+    """Tell an engine that embeds what the declaration adds to its package's files; let a decoder rank that is to.
 
+    Raises:
+        ZooError: the decoder's tokenizer lacks the tokens that ranking compares.
+    """
     use = declared_use(registry, engine.package.manifest.recipe)
-    if use is not None and isinstance(engine, EncoderEngine):
+    if use is None:
+        return engine
+    if use.judging is not None and {"logits", "text"} <= engine.abilities:
+        from zoo.embedding.judging import Judge
+
+        return cast("Opened", Judge(engine, use.judging, use.sequence_length))
+    if "embeddings" in engine.abilities:
+        from zoo.embedding import EncoderEngine
+
+        assert isinstance(engine, EncoderEngine)
         engine.modules = completed(engine.modules, use, engine.package.name)
     return engine
 

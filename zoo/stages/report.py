@@ -25,6 +25,8 @@ _SPEEDS = (
     ("median_ttft_ms", "median TTFT, ms"),
     ("median_tpot_ms", "median TPOT, ms"),
     ("p99_itl_ms", "P99 ITL, ms"),
+    ("texts_per_s", "texts/s"),
+    ("tokens_per_s", "tokens/s"),
 )
 _COUNTS = ("samples", "cut_short", "seconds")
 

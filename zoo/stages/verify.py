@@ -12,6 +12,7 @@ from zoo.contracts import OWN_ENGINE
 from zoo.contracts.engine import require
 from zoo.declarations.manifest import Manifest
 from zoo.declarations.report import Report
+from zoo.embedding import is_encoder
 from zoo.engine.machine import free_memory
 from zoo.errors import WeightsAbsent, ZooError
 from zoo.package.folder import Package, check_hashes, open_package, read_manifest
@@ -21,6 +22,7 @@ from zoo.reports import keep_report, make_report, require_place
 from zoo.stages.opening import choose_engine, open_engine, with_memory
 from zoo.stages.reading import as_meant, without_leftovers
 from zoo.stages.subject import Subject, find_package, identify
+from zoo.stages.texts import EncoderVerification, verify_encoder
 from zoo.stages.weights import locate_weights, retransformed
 from zoo.terminal import command_line
 
@@ -56,7 +58,7 @@ def verify(
     adapters: Sequence[str] = (),
     quick: bool = False,
     progress: Progress | None = None,
-) -> Verification:
+) -> Verification | EncoderVerification:
     """Compare a package with its reference, judge it and keep a report.
 
     Args:
@@ -80,10 +82,11 @@ def verify(
 
     package = with_memory(registry, open_package(find_package(registry, model, precision)))
     recipe = package.manifest.recipe
-    candidate, rowwise = _candidates(registry, package)
     require_reference()
     require_place(package.manifest.recipe_hash)
     checkpoint = original_weights(registry, package, identify(registry, model), weights, adapters)
+    if is_encoder(package):
+        return verify_encoder(registry, package, checkpoint, quick=quick, progress=progress)
     tolerance = TOLERANCES[recipe.precision]
     context = recipe.architecture.max_position_embeddings
     samples = make_samples(package.path, recipe.architecture.vocab_size, context, quick=quick)
@@ -93,6 +96,7 @@ def verify(
             samples = _continued(registry, package, samples, context, quick=quick, progress=progress)
         except ZooError as error:  # numbers that are not finite, for one; the comparison will say where they begin
             refusal = error
+    candidate, rowwise = _candidates(registry, package)
     part = registry.architecture(recipe.architecture.type)
     reference = find_reference(merged_by_peft(checkpoint), part, recipe.architecture)
     figures = compare(reference, candidate, samples, tolerance.tie, progress, rowwise)

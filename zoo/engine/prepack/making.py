@@ -38,8 +38,11 @@ def grows_to(package: Package) -> int:
 
 
 def can_prepare(package: Package) -> bool:
-    """Tell whether a package's weights can be prepared; float16 is widened when it is opened, whatever is kept."""
-    return package.manifest.recipe.precision != "fp16"
+    """Tell whether a package's weights can be prepared; float16 is widened when it is opened, whatever is kept.
+
+    What is prepared is the graph that generates, which an encoder does not have.
+    """
+    return package.manifest.recipe.precision != "fp16" and SOURCE in package.manifest.files
 
 
 def make(package: Package, progress: Progress | None = None) -> Path:
@@ -57,7 +60,8 @@ def make(package: Package, progress: Progress | None = None) -> Path:
     from filelock import FileLock
 
     if not can_prepare(package):
-        raise ZooError(f"{package.path.name}: weights of float16 cannot be prepared")
+        reason = "weights of float16" if SOURCE in package.manifest.files else "an encoder's weights"
+        raise ZooError(f"{package.path.name}: {reason} cannot be prepared")
     target = entry(package)
     try:
         make_private(target.parent)

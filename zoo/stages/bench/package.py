@@ -13,11 +13,13 @@ from zoo.bench.measure import Progress, Skipped, Workload, measure
 from zoo.bench.prompts import id_maker
 from zoo.bench.single_client import SingleClient
 from zoo.contracts import OWN_ENGINE, require
+from zoo.embedding import EncoderEngine
 from zoo.registry import Registry
 from zoo.stages.bench.ask import Ask
 from zoo.stages.bench.loop import run
 from zoo.stages.bench.result import Bench, require_rows
 from zoo.stages.bench.workloads import workload_of_conversations, workloads_of_lengths
+from zoo.stages.texts import TextBench, bench_texts
 
 if TYPE_CHECKING:
     from zoo.bench.load import Client
@@ -36,7 +38,7 @@ def bench_package(
     *,
     engine: str | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> Bench:
+) -> Bench | TextBench:
     """Measure a package and keep a report.
 
     Args:
@@ -55,6 +57,8 @@ def bench_package(
 
     ask = ask or Ask()
     opened = open_engine(registry, find_package(registry, model, precision), name=engine)
+    if isinstance(opened, EncoderEngine):
+        return bench_texts(opened, ask)
     manifest = opened.package.manifest
     require_place(manifest.recipe_hash)
     tokens = manifest.recipe.tokens

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.declarations.report import Report
+from zoo.embedding import is_encoder
 from zoo.errors import ZooError
 from zoo.package.folder import open_package
 from zoo.registry import Registry
@@ -15,7 +16,9 @@ from zoo.stages.evaluate.data import DataSource
 from zoo.stages.evaluate.other import Other
 from zoo.stages.evaluate.request import Request
 from zoo.stages.evaluate.run import Run, choose_scoring
+from zoo.stages.opening import with_memory
 from zoo.stages.subject import find_package
+from zoo.stages.texts import evaluate_texts
 
 if TYPE_CHECKING:
     from zoo.evaluation.comparison import Comparison
@@ -53,6 +56,8 @@ def evaluate(registry: Registry, request: Request, *, progress: Progress | None 
 
     request.check()
     package = open_package(find_package(registry, request.model, request.precision))
+    if is_encoder(with_memory(registry, package)):
+        return evaluate_texts(registry, package, request)
     require_harness()
     require_place(package.manifest.recipe_hash)
     from zoo.evaluation.tasks import Choices, load_suite
