@@ -91,6 +91,7 @@ _EXPORTS = {
     "FoldLink": "zoo.contracts:FoldLink",
     "Target": "zoo.contracts:Target",
     "Adapting": "zoo.contracts:Adapting",
+    "Rearranging": "zoo.contracts:Rearranging",
     "WeightsOptional": "zoo.contracts:WeightsOptional",
     "narrowed": "zoo.quantizers.narrow:narrowed",
     "widened": "zoo.quantizers.narrow:widened",

@@ -44,7 +44,8 @@ class Owners:
             values[_rows(each)] = _part(weights[owner.name], owner, each)
             if each.offset or each.scale != 1:
                 values[_rows(each)] = (values[_rows(each)] - np.float32(each.offset)) / np.float32(each.scale)
-        return values
+        order = _order(stored)
+        return values if order is None else values[order]
 
     def exact(self, stored: Parameter) -> bool:
         """Tell whether ``take`` gives back, to the bit, what the checkpoint holds."""
@@ -54,6 +55,9 @@ class Owners:
         """Put what was stored back into the weights; nothing is left to do where it was changed in place."""
         if self._whole:
             return
+        order = _order(stored)
+        if order is not None:
+            values = values[np.argsort(order)]
         for owner, each in self._slices[stored.name]:
             rows = values[_rows(each)]
             if each.offset or each.scale != 1:
@@ -77,6 +81,16 @@ class OwnersActivations:
 def _part(weight: NDArray[np.float32], owner: Parameter, each: RowSlice) -> NDArray[np.float32]:
     found: NDArray[np.float32] = weight.reshape(owner.rows, -1)[_places(each)[:, None], _columns(each)]
     return found
+
+
+def _order(stored: Parameter) -> NDArray[np.intp] | None:
+    """The tensor's row that lies in each of a stored parameter's; None where they lie in their order."""
+    if len(stored.slices) == 1 and stored.slices[0].rows is None:
+        return None
+    order = np.empty(stored.rows, np.intp)
+    for each in stored.slices:
+        order[_places(each)] = _rows(each)
+    return order
 
 
 def _rows(each: RowSlice) -> NDArray[np.intp]:

@@ -44,7 +44,15 @@ from zoo.contracts.engine import (
 )
 from zoo.contracts.quantizer import FoldableLayer, Folding, FoldLink, LayerActivations, Quantizer, Slab
 from zoo.contracts.source import CheckpointOver, Source, Transform, TransformedCheckpoint
-from zoo.contracts.target import Adapting, PackageContents, Target, View, WeightsOptional, reads_weights
+from zoo.contracts.target import (
+    Adapting,
+    PackageContents,
+    Rearranging,
+    Target,
+    View,
+    WeightsOptional,
+    reads_weights,
+)
 from zoo.contracts.weights import (
     HeadPadding,
     Parameter,
@@ -84,6 +92,7 @@ __all__ = [
     "ParameterKind",
     "Quantizer",
     "ReadsColumns",
+    "Rearranging",
     "RepeatingLayers",
     "RequestQueue",
     "RowSlice",

@@ -117,6 +117,15 @@ class Adapting(Protocol):
 
 
 @runtime_checkable
+class Rearranging(Protocol):
+    """What a target of the checkpoint's view offers beside ``Target`` whose runtime wants rows in another order."""
+
+    def rearranged(self, recipe: Recipe, parameter: Parameter) -> Parameter:
+        """Give a tensor the slices, all of that tensor, in whose order its rows are stored."""
+        ...
+
+
+@runtime_checkable
 class WeightsOptional(Protocol):
     """What a target offers beside ``Target`` that stores weights, or writes documents alone, as its options say."""
 

@@ -16,6 +16,7 @@ from zoo.contracts import (
     PackageContents,
     Parameter,
     Quantizer,
+    Rearranging,
     RowSlice,
     StoredArray,
     Target,
@@ -177,7 +178,10 @@ def lay_out(recipe: Recipe, registry: Registry) -> Layout:
         return Layout(recipe, None, quantizer, target, (), ())
     architecture = registry.architecture(recipe.architecture.type)
     graph = tuple(architecture.parameters(recipe.architecture, target.head_multiple))
-    placed = arrange(recipe, target, quantizer, graph if target.view == "graph" else checkpoint_view(graph))
+    stored: Sequence[Parameter] = graph if target.view == "graph" else checkpoint_view(graph)
+    if isinstance(target, Rearranging):
+        stored = [target.rearranged(recipe, one) for one in stored]
+    placed = arrange(recipe, target, quantizer, stored)
     return Layout(recipe, architecture, quantizer, target, placed, graph)
 
 

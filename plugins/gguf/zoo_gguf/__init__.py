@@ -1,4 +1,4 @@
-"""GGUF files as a source of weights, with their tokenizers, templates and ends."""
+"""GGUF files: a source of weights with tokenizers and templates, and a target that llama.cpp and Ollama open."""
 
 from zoo import hookimpl
 
@@ -8,3 +8,13 @@ ZOO_API = 1
 @hookimpl
 def register_sources(register):
     register("gguf", "zoo_gguf.source:GgufFiles")
+
+
+@hookimpl
+def register_quantizers(register):
+    register("ggml", "zoo_gguf.rounding:Ggml")
+
+
+@hookimpl
+def register_targets(register):
+    register("gguf", "zoo_gguf.target:Gguf")

@@ -1,0 +1,87 @@
+"""Blocks of 32 columns as ggml lays them: a float16 scale, for Q4_1 a float16 minimum, and the levels.
+
+Source: ggml's ``ggml-common.h`` (``block_q8_0``, ``block_q4_0``, ``block_q4_1``). 8-bit levels are int8; of 4-bit ones
+the first half of a block lies in the low halves of its bytes. A level of Q4_1 stands for ``scale * level + minimum``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zoo import ArrayLayout, BlockTile, Encoding, ZooError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from zoo import Scheme, Tile
+
+SIZE = 32
+FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def kind_of(scheme: Scheme) -> str:
+    """Name ggml's type for a scheme.
+
+    Raises:
+        ZooError: there is none; the message says what would fit.
+    """
+    if scheme.kind == "float":
+        return FLOATS[scheme.dtype]
+    if scheme.block_size != SIZE:
+        raise ZooError(
+            f"target 'gguf' stores blocks of {SIZE} columns, not of {scheme.block_size}; choose --block-size {SIZE}, "
+            "and keep weights whose rows it does not divide as floats by --quantizer-option keep=…"
+        )
+    if scheme.bits == 8 and not scheme.symmetric:
+        raise ZooError(
+            "target 'gguf' has no 8-bit blocks with zero points; leave --quantizer-option symmetric=false out"
+        )
+    return "Q8_0" if scheme.bits == 8 else "Q4_0" if scheme.symmetric else "Q4_1"
+
+
+class Blocks(Encoding):
+    """ggml's blocks, as bytes of each row (the ``Encoding`` protocol)."""
+
+    def arrays(self, scheme: Scheme, shape: tuple[int, ...]) -> dict[str, ArrayLayout]:
+        """Lay out one array: rows of blocks, or of floats."""
+        if scheme.kind == "float":
+            return {"": ArrayLayout(scheme.dtype, shape, "values")}
+        size = {"Q8_0": 34, "Q4_0": 18, "Q4_1": 20}[kind_of(scheme)]
+        return {"": ArrayLayout("uint8", (*shape[:-1], scheme.blocks(shape[-1]) * size))}
+
+    def encode(self, scheme: Scheme, tile: Tile, out: Mapping[str, NDArray[Any]]) -> None:
+        """Write each block's scale, minimum and levels."""
+        if scheme.kind == "float" or not isinstance(tile, BlockTile):
+            return
+        import numpy as np
+
+        blocks = out[""].reshape(*tile.scales.shape, -1)
+        blocks[..., :2] = tile.scales.astype("<f2")[..., None].view(np.uint8)
+        if scheme.bits == 8:
+            np.bitwise_xor(tile.levels, 0x80, out=blocks[..., 2:])
+            return
+        if tile.zero_points is not None:
+            lowest = -tile.scales * tile.zero_points
+            blocks[..., 2:4] = lowest.astype("<f2")[..., None].view(np.uint8)
+        halves = tile.levels[..., : SIZE // 2], tile.levels[..., SIZE // 2 :]
+        blocks[..., -SIZE // 2 :] = halves[0] | halves[1] << 4
+
+    def decode(self, scheme: Scheme, arrays: Mapping[str, NDArray[Any]], tile: Tile) -> None:
+        """Read each block's scale, zero point and levels."""
+        if scheme.kind == "float" or not isinstance(tile, BlockTile):
+            return
+        import numpy as np
+
+        blocks = arrays[""].reshape(*tile.scales.shape, -1)
+        tile.scales[...] = np.ascontiguousarray(blocks[..., :2]).view("<f2")[..., 0]
+        if scheme.bits == 8:
+            np.bitwise_xor(blocks[..., 2:], 0x80, out=tile.levels)
+            return
+        if tile.zero_points is not None:
+            lowest = np.ascontiguousarray(blocks[..., 2:4]).view("<f2")[..., 0].astype(np.float32)
+            safe = np.where(tile.scales > 0, tile.scales, np.float32(1))
+            tile.zero_points[...] = np.clip(np.rint(-lowest / safe), 0, 15)
+        stored = blocks[..., -SIZE // 2 :]
+        tile.levels[..., : SIZE // 2] = stored & 15
+        tile.levels[..., SIZE // 2 :] = stored >> 4

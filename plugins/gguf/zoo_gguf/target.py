@@ -1,0 +1,152 @@
+"""The target ``gguf``: one file that llama.cpp and Ollama open."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from zoo import Encoding, FloatScheme, PackageContents, Parameter, Recipe, Scheme, StoredArray, View, ZooError
+from zoo_gguf import naming, vocabulary
+from zoo_gguf.encoding import Blocks, kind_of
+from zoo_gguf.writing import ALIGNMENT, WrittenTensor, header
+
+FILE = "model.gguf"
+_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "BF16": 32}
+"""``general.file_type``, by the type of most weights (``llama_ftype``)."""
+
+
+class GgufOptions(BaseModel):
+    """How floats are stored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    floats: Literal["float16", "bfloat16"] = "float16"
+    """What matrices that stay floats are stored as; vectors are float32."""
+
+
+class Gguf:
+    """One GGUF file (the ``Target`` protocol)."""
+
+    Options = GgufOptions
+    precisions: ClassVar[dict[str, str]] = {"int8": "ggml", "int4": "rtn", "fp16": "float"}
+    operations = None
+    emitter_version = 1
+    needs_weights = True
+    engines: ClassVar[dict[str, str]] = {}
+    head_multiple = 1
+    view: ClassVar[View] = "checkpoint"
+    encoding: ClassVar[Encoding] = Blocks()
+    quantizer_options: ClassVar[dict[str, dict[str, Any]]] = {"int8": {"block_size": 32}, "int4": {"block_size": 32}}
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a model that llama.cpp does not compute, or whose positions it would turn otherwise."""
+        naming.architecture_of(recipe.architecture)
+        scaling = recipe.architecture.rope_scaling
+        if scaling is not None and scaling.rope_type not in ("linear", "llama3"):
+            raise ZooError(f"target 'gguf': rope scaling {scaling.rope_type!r} is not written; linear and llama3 are")
+
+    def encoding_for(self, recipe: Recipe) -> Encoding:
+        """Lay weights in ggml's blocks."""
+        return self.encoding
+
+    def adapt(self, recipe: Recipe, parameter: Parameter, scheme: Scheme) -> Scheme:
+        """Store vectors as float32, matrices that stay floats in the chosen type, scales as float16."""
+        if len(parameter.shape) > 2:
+            raise ZooError(f"target 'gguf': {parameter.name} holds several experts, which are not written")
+        if isinstance(scheme, FloatScheme):
+            floats = GgufOptions.model_validate(recipe.target.options).floats
+            return FloatScheme(dtype="float32" if len(parameter.shape) == 1 else floats)
+        if (
+            scheme.bits == 8 and recipe.precision == "int4"
+        ):  # ggml has no such blocks; its symmetric ones lose as little
+            scheme = scheme.model_copy(update={"symmetric": True})
+        kind_of(scheme)
+        if parameter.shape[-1] % scheme.block_size:
+            raise ZooError(
+                f"target 'gguf': blocks of {scheme.block_size} do not divide the {parameter.shape[-1]} columns of "
+                f"{parameter.name}; keep it as floats by --quantizer-option keep=…"
+            )
+        return scheme.model_copy(update={"scale_type": "float16"})
+
+    def rearranged(self, recipe: Recipe, parameter: Parameter) -> Parameter:
+        """Order rows as llama.cpp wants them."""
+        return naming.rearranged(parameter, recipe.architecture)
+
+    def place(
+        self, recipe: Recipe, parameters: Sequence[Parameter], schemes: Mapping[str, Scheme]
+    ) -> Iterator[StoredArray]:
+        """Lay tensors one behind the other, aligned."""
+        at = 0
+        for parameter in parameters:
+            for name, layout in self.encoding.arrays(schemes[parameter.name], parameter.shape).items():
+                yield StoredArray(parameter, name, layout.dtype, layout.shape, at, layout.nbytes, FILE)
+                at += -(-layout.nbytes // ALIGNMENT) * ALIGNMENT
+
+    def headers(self, contents: PackageContents) -> Mapping[str, bytes]:
+        """Make the file's header; where positions are stretched by frequency, the factors lie first among the data."""
+        recipe, factors = contents.recipe, _factors(contents.recipe)
+        first = struct.pack(f"<{len(factors)}f", *factors)
+        first += bytes(-len(first) % ALIGNMENT)
+        tensors = [WrittenTensor("rope_freqs.weight", "F32", (len(factors),), 0)] if factors else []
+        for array in contents.arrays:
+            name = naming.tensor_name(array.parameter, recipe.architecture)
+            kind = kind_of(contents.schemes[array.parameter.name])
+            tensors.append(WrittenTensor(name, kind, array.parameter.shape, len(first) + array.offset))
+        return {FILE: header(_metadata(contents), tensors) + first}
+
+    def files(self, contents: PackageContents) -> Iterator[tuple[str, bytes]]:
+        """Make ``Modelfile``, which Ollama reads: ``ollama create NAME -f Modelfile``."""
+        lines = [f"FROM ./{FILE}", f"PARAMETER num_ctx {min(4096, contents.recipe.architecture.context_length)}"]
+        yield "Modelfile", ("\n".join(lines) + "\n").encode()
+
+
+def _metadata(contents: PackageContents) -> dict[str, Any]:
+    recipe, numbers = contents.recipe, contents.recipe.architecture
+    name = naming.architecture_of(numbers)
+    kinds = [kind_of(contents.schemes[array.parameter.name]) for array in contents.arrays]
+    layer = [kind for kind, array in zip(kinds, contents.arrays, strict=True) if array.parameter.kind == "linear"]
+    scaling = numbers.rope_scaling
+    own: dict[str, Any] = {
+        "block_count": numbers.num_hidden_layers,
+        "context_length": numbers.context_length,
+        "embedding_length": numbers.hidden_size,
+        "feed_forward_length": numbers.intermediate_size,
+        "attention.head_count": numbers.num_attention_heads,
+        "attention.head_count_kv": numbers.num_key_value_heads,
+        "attention.key_length": numbers.head_dim,
+        "attention.value_length": numbers.head_dim,
+        "attention.layer_norm_rms_epsilon": float(numbers.rms_norm_eps),
+        "rope.freq_base": float(numbers.rope_theta),
+        "rope.dimension_count": numbers.head_dim,
+        "vocab_size": numbers.vocab_size,
+    }
+    if scaling is not None and scaling.rope_type == "linear":
+        own |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
+    stated = {"general.architecture": name, "general.type": "model", "general.name": recipe.model}
+    stated |= {"general.file_type": _FILE_TYPES[max(set(layer), key=layer.count)] if layer else 0}
+    stated |= {"general.quantization_version": 2, "general.license": recipe.licence.id}
+    return (
+        stated | {f"{name}.{key}": value for key, value in own.items()} | vocabulary.keys(contents.companions, recipe)
+    )
+
+
+def _factors(recipe: Recipe) -> list[float]:
+    """Compute what each rotary frequency is divided by; none where all are as they were.
+
+    Source: transformers' ``_compute_llama3_parameters``.
+    """
+    numbers, scaling = recipe.architecture, recipe.architecture.rope_scaling
+    if scaling is None or scaling.rope_type != "llama3":
+        return []
+    low, high = scaling.low_freq_factor or 1.0, scaling.high_freq_factor or 4.0
+    original = scaling.original_max_position_embeddings or 8192
+    factors = []
+    for index in range(numbers.head_dim // 2):
+        wave = 2 * math.pi * numbers.rope_theta ** (2 * index / numbers.head_dim)
+        share = min(max((original / wave - low) / (high - low), 0.0), 1.0)
+        factors.append(1 / ((1 - share) / scaling.factor + share))
+    return factors

@@ -1,0 +1,198 @@
+"""Files that llama.cpp opens: read back by the package gguf, and run by llama.cpp itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zoo
+from tests.checkpoints import make_checkpoint, make_of_type
+from zoo.testing.checkpoint import write_tokenizer
+
+gguf = pytest.importorskip("gguf")
+NUMBERS = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "vocab_size": 320}
+TENSORS = {
+    "token_embd": "model.embed_tokens", "output": "lm_head", "output_norm": "model.norm", "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm", "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("llama")
+    make_checkpoint(folder, dtype="bfloat16", **NUMBERS)
+    write_tokenizer(folder)
+    return folder
+
+
+def build(folder: Path, output: Path, precision: str, **choices: Any) -> Path:
+    return zoo.build(folder, precision, output=output, target="gguf", **choices).path
+
+
+LLAMA_CPP = """
+import json, os, sys
+from pathlib import Path
+from tests.plugins.gguf.llamacpp import continuation, encoder
+path, prompt, text = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
+print(json.dumps([continuation(path, prompt, 12), encoder(path)(text)]), flush=True)
+os._exit(0)
+"""
+"""In a process of its own: its threads and PyTorch's wait for each other forever."""
+
+
+def llama_cpp(path: Path, prompt: list[int], text: str) -> tuple[list[int], list[int]]:
+    """Continue a prompt by twelve greedy tokens, and encode a text."""
+    argv = [sys.executable, "-c", LLAMA_CPP, str(path), json.dumps(prompt), text]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[3])
+    assert done.returncode == 0, done.stderr[-2000:]
+    continued, encoded = json.loads(done.stdout.splitlines()[-1])
+    return continued, encoded
+
+
+def pairs(package: Path, original: Path, *, permuted: bool = True) -> list[tuple[Any, np.ndarray]]:
+    """Each tensor of the file as the package gguf reads it, and the original's values in llama.cpp's order."""
+    from safetensors.torch import load_file
+
+    weights = load_file(original / "model.safetensors")
+    found = []
+    for tensor in gguf.GGUFReader(package / "model.gguf").tensors:
+        *layer, stem, kind = tensor.name.split(".")
+        name = f"model.layers.{layer[1]}.{TENSORS[stem]}" if layer else TENSORS[stem]
+        values = weights[f"{name}.{kind}"].float().numpy()
+        if permuted and stem in ("attn_q", "attn_k"):  # convert_hf_to_gguf.py's LlamaModel.permute
+            heads = {"attn_q": 4, "attn_k": 2}[stem]
+            turned = values.reshape(heads, 2, len(values) // heads // 2, *values.shape[1:])
+            values = np.ascontiguousarray(turned.swapaxes(1, 2).reshape(values.shape))
+        found.append((tensor, values))
+    assert len(found) == len(weights)
+    return found
+
+
+def test_q8_0_is_the_converters_to_the_byte(llama, tmp_path):
+    for tensor, values in pairs(build(llama, tmp_path / "out", "int8"), llama):
+        kind = "F32" if values.ndim == 1 else "Q8_0"
+        assert tensor.tensor_type.name == kind, tensor.name
+        wanted = gguf.quants.quantize(values, tensor.tensor_type)
+        assert np.array_equal(tensor.data.reshape(-1), wanted.reshape(-1)), tensor.name
+
+
+@pytest.mark.parametrize(
+    ("precision", "choices", "kind", "limit"),
+    [
+        ("int4", {}, "Q4_1", 0.51),
+        ("int4", {"quantizer_options": {"symmetric": True}}, "Q4_0", 1.01),
+        ("int8", {"quantizer": "rtn"}, "Q8_0", 0.55),
+        ("fp16", {}, "F16", None),
+        ("fp16", {"target_options": {"floats": "bfloat16"}}, "BF16", None),
+    ],
+)
+def test_every_type_is_read_back(llama, tmp_path, precision, choices, kind, limit):
+    for tensor, values in pairs(build(llama, tmp_path / "out", precision, **choices), llama):
+        got = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(values.shape)
+        if values.ndim == 1:
+            assert tensor.tensor_type.name == "F32"
+        elif "blk" in tensor.name:
+            assert tensor.tensor_type.name == kind, tensor.name
+        if values.ndim == 1 or limit is None:
+            np.testing.assert_array_equal(
+                got, values.astype(np.float16) if kind == "F16" and values.ndim > 1 else values
+            )
+        elif "blk" in tensor.name:
+            steps = np.sort(np.unique(np.abs(np.diff(np.sort(got.reshape(-1, 32), 1), axis=1))))
+            blocks = got.reshape(-1, 32)
+            step = np.array([np.diff(np.unique(block)).min() for block in blocks])[:, None]
+            assert (np.abs(blocks - values.reshape(-1, 32)) <= step * limit + 2e-3).mean() > 0.99, (
+                tensor.name,
+                steps[:3],
+            )
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
+def test_llama_cpp_continues_as_transformers_does(tmp_path, model_type):
+    pytest.importorskip("xllamacpp", reason="llama.cpp: pip install xllamacpp")
+    import torch
+
+    folder = tmp_path / "checkpoint"
+    model = make_of_type(folder, model_type, **NUMBERS, head_dim=16, num_key_value_heads=2)
+    write_tokenizer(folder)
+    package = build(folder, tmp_path / "out", "fp16")
+    prompt = [5, 300, 17, 42, 99]
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(12):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    text = "Once upon a time, 12 small tests."
+    continued, encoded = llama_cpp(package / "model.gguf", prompt, text)
+    assert continued == ids[len(prompt) :]
+    assert encoded == zoo.Tokenizer(package).encode(text)
+    assert (package / "Modelfile").read_text().startswith("FROM ./model.gguf\n")
+
+
+def test_stretched_frequencies_lie_in_the_file(tmp_path):
+    from zoo_gguf.source import GgufFiles
+
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 500000.0,
+        "original_max_position_embeddings": 8192,
+    }  # fmt: skip
+    make_checkpoint(tmp_path / "in", **NUMBERS, rope_parameters=scaling, max_position_embeddings=131072)
+    write_tokenizer(tmp_path / "in")
+    package = build(tmp_path / "in", tmp_path / "out", "int8")
+    opened = GgufFiles().open(str(package / "model.gguf"), revision=None, offline=True)
+    stretched = opened.config["rope_scaling"]
+    assert {name: scaling[name] for name in stretched} == stretched
+
+
+@pytest.mark.parametrize("quantizer", ["gptq", "awq"])
+def test_calibrated_levels_follow_the_order_of_rows(llama, tmp_path, quantizer):
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time there was a small model. " * 200)
+    package = build(
+        llama, tmp_path / "out", "int4", quantizer=quantizer, calibration=text, samples=2, sequence_length=32
+    )
+    for tensor, values in pairs(package, llama):
+        if "attn_q." in tensor.name or "attn_k." in tensor.name:
+            got = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(values.shape)
+            rows = (got * values).sum(1) / np.sqrt((got**2).sum(1) * (values**2).sum(1))
+            assert rows.min() > 0.9, tensor.name
+
+
+def test_an_interrupted_build_ends_in_the_same_bytes(llama, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        raise Stopped
+
+    whole = build(llama, tmp_path / "whole", "int8")
+    with pytest.raises(Stopped):
+        build(llama, tmp_path / "again", "int8", progress=stop)
+    again = build(llama, tmp_path / "again", "int8", threads=3)
+    assert (whole / "model.gguf").read_bytes() == (again / "model.gguf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "reason"),
+    [
+        ("int8", {"block_size": 128}, "stores blocks of 32 columns, not of 64; choose --block-size 32"),
+        ("int8", {"symmetric": False}, "has no 8-bit blocks with zero points"),
+    ],
+)
+def test_blocks_that_ggml_does_not_have(llama, tmp_path, precision, options, reason):
+    with pytest.raises(zoo.ZooError, match=reason):
+        build(llama, tmp_path / "out", precision, quantizer="rtn", quantizer_options=options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_none_of_the_written_architectures_computes(tmp_path):
+    make_of_type(tmp_path / "in", "gemma2", **NUMBERS, head_dim=16)
+    with pytest.raises(zoo.ZooError, match=r"final_logit_softcapping.* is computed by none of them"):
+        build(tmp_path / "in", tmp_path / "out", "int8")
