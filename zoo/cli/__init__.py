@@ -59,6 +59,7 @@ def _add_commands() -> None:
         show,
         validate,
         verify,
+        workspace,
     )
     from zoo.cli import eval as evaluation
     from zoo.cli import list as listing
@@ -85,6 +86,9 @@ def _add_commands() -> None:
     app.command("catalog")(catalog.catalog)
     app.command("new")(new.new)
     app.command("validate")(validate.validate)
+    app.command("lock")(workspace.lock)
+    app.command("sync")(workspace.sync)
+    app.command("ci")(workspace.ci)
     brought = {id(one): one for one in host().registry.commands.values()}
     for plugin_app in brought.values():
         app.registered_commands += plugin_app.registered_commands

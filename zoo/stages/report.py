@@ -208,6 +208,17 @@ def _eval_figures(report: Report) -> Iterator[_Figure]:
                 yield _Figure(what, conditions, settings, metric, value, _number(one.get("stderr")))
 
 
+def first_metric(report: Report) -> tuple[str, float]:
+    """Give the first metric of a score, which is what limits are held against.
+
+    Raises:
+        ZooError: it has none.
+    """
+    for figure in _eval_figures(report):
+        return figure.metric, figure.value
+    raise ZooError(f"the score of {report.settings.get('task')} has no metric")
+
+
 def _bench_figures(report: Report) -> Iterator[_Figure]:
     """Take the speeds of each load; those of two machines, or of two versions of the runtime, are not compared."""
     settings = {key: value for key, value in report.settings.items() if key != "cells"}
