@@ -6,6 +6,7 @@ What it serves is as the hub's API documents it and as huggingface_hub asks for 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import sys
@@ -71,6 +72,8 @@ class HubServer(ThreadingHTTPServer):
         """Bytes of file contents that were sent."""
         self.listing = "siblings"
         """``tree`` leaves the siblings out, as some mirrors do."""
+        self.large: dict[str, bytes] = {}
+        """What was uploaded into large-file storage, by SHA-256."""
         self.storage: str | None = None
         """Another address that large files are redirected to."""
 
@@ -105,6 +108,62 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer()
+
+    def do_POST(self) -> None:
+        self._receive()
+
+    def do_PUT(self) -> None:
+        self._receive()
+
+    def _receive(self) -> None:
+        """Take a repository or a commit, as the hub's API and git-lfs' batch API are documented."""
+        size = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(size) if size or "chunked" not in self.headers.get("Transfer-Encoding", "") else b""
+        if not size and "chunked" in self.headers.get("Transfer-Encoding", ""):
+            while length := int(self.rfile.readline(), 16):
+                body += self.rfile.read(length)
+                self.rfile.readline()
+            self.rfile.readline()
+        self.server.requests.append(Request(self.command, unquote(self.path), {}))
+        path = unquote(urlsplit(self.path).path)
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            self.server.repos.setdefault(name, Repo({}))
+            self._json({"url": f"{self.server.url}/{name}", "name": name})
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif "/preupload/" in path:
+            large = self.server.repos[path.removeprefix("/api/models/").partition("/preupload/")[0]]
+            files = json.loads(body)["files"]
+            modes = [
+                {"path": one["path"], "shouldIgnore": False,
+                 "uploadMode": "lfs" if large.is_large(one["path"]) else "regular"} for one in files
+            ]  # fmt: skip
+            self._json({"files": modes})
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            objects = json.loads(body)["objects"]
+            for one in objects:
+                if one["oid"] not in self.server.large:
+                    one["actions"] = {"upload": {"href": f"{self.server.url}/lfs/{one['oid']}"}}
+            self._json({"transfer": "basic", "objects": objects})
+        elif path.startswith("/lfs/"):
+            self.server.large[path.removeprefix("/lfs/")] = body
+            self.send(200)
+        elif "/commit/" in path:
+            self._commit(path.removeprefix("/api/models/").partition("/commit/")[0], body)
+        else:
+            self.send(404)
+
+    def _commit(self, name: str, body: bytes) -> None:
+        repo = self.server.repos[name]
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                repo.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                repo.files[value["path"]] = self.server.large[value["oid"]]
+        self._json({"commitOid": repo.commit, "commitUrl": f"{self.server.url}/{name}/commit/{repo.commit}"})
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -56,6 +56,7 @@ def _add_commands() -> None:
         rm,
         run,
         serve,
+        share,
         show,
         validate,
         verify,
@@ -89,6 +90,9 @@ def _add_commands() -> None:
     app.command("lock")(workspace.lock)
     app.command("sync")(workspace.sync)
     app.command("ci")(workspace.ci)
+    app.command("push")(share.push)
+    app.command("pull")(share.pull)
+    app.command("sbom")(share.sbom)
     brought = {id(one): one for one in host().registry.commands.values()}
     for plugin_app in brought.values():
         app.registered_commands += plugin_app.registered_commands

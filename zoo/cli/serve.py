@@ -21,7 +21,10 @@ ELSEWHERE = frozenset({"weights", "revision"})
 def serve(
     ctx: typer.Context,
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL|PACKAGE...", help="Models that were built, or package folders.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL|PACKAGE...", help="Models that were built, package folders, or oci:// and hf: places."
+        ),
     ],
     host: Annotated[str, typer.Option(help="Where to listen; by default only this machine reaches it.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="0 takes a free one.")] = 8000,
@@ -105,9 +108,12 @@ def serve(
     """Serve packages over HTTP in OpenAI's protocol; print the address, and log JSON lines to stderr."""
     from zoo.plugins import host as plugin_host
     from zoo.server.settings import ServerSettings
+    from zoo.sharing.remote import is_remote
     from zoo.stages.serve_elsewhere import serves_elsewhere
+    from zoo.stages.share import pull
 
     registry = plugin_host().registry
+    models = [str(pull(model).package.path) if is_remote(model) else model for model in models]
     elsewhere = engine is not None and serves_elsewhere(registry, engine, models[0])
     _check_meant(ctx, engine, elsewhere=elsewhere)
     if engine is not None and elsewhere:

@@ -76,7 +76,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         ZooError: there is none, or it is not one; the message says what is wrong.
     """
-    return _parse_manifest(_read_manifest(folder), f"{folder.name}/{MANIFEST}")
+    return parse_bytes(_read_manifest(folder), f"{folder.name}/{MANIFEST}")
 
 
 def _read_manifest(folder: Path) -> bytes:
@@ -93,7 +93,12 @@ def _read_manifest(folder: Path) -> bytes:
             raise ZooError(f"{where}: {error.strerror or error}") from None
 
 
-def _parse_manifest(raw: bytes, where: str) -> Manifest:
+def parse_bytes(raw: bytes, where: str) -> Manifest:
+    """Read the bytes of a ``zoo.json``.
+
+    Raises:
+        ZooError: they are not one; the message begins with ``where``.
+    """
     try:
         manifest = parse_manifest(raw)
     except HashMismatch as error:
@@ -140,7 +145,7 @@ def open_package(path: Path, *, hashes: bool = False) -> Package:
     if not path.is_dir():
         raise ZooError(f"{path}: {'not a folder' if path.exists() else 'no such package'}")
     raw = _read_manifest(path)
-    manifest = _parse_manifest(raw, f"{path.name}/{MANIFEST}")
+    manifest = parse_bytes(raw, f"{path.name}/{MANIFEST}")
     _check_folders(path, manifest)
     stamps: dict[str, Stamp] = {}
     for name, record in manifest.files.items():  # what is quickly seen, before gigabytes are read

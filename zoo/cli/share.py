@@ -1,0 +1,79 @@
+"""``zoo push``, ``zoo pull`` and ``zoo sbom``: packages in registries and on the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import echo, print_json
+
+PRECISION = Annotated[str | None, typer.Option("-p", "--precision", help="Which package, where several are built.")]
+PLAIN = Annotated[bool, typer.Option("--plain-http", help="Speak to the registry without TLS.")]
+
+
+def push(
+    package: Annotated[str, typer.Argument(help="A package folder, or a model that is built.")],
+    location: Annotated[str, typer.Argument(metavar="LOCATION", help="oci://host/repository:tag or hf:org/name.")],
+    precision: PRECISION = None,
+    key: Annotated[
+        Path | None, typer.Option("--sign", metavar="KEY", help="Sign it with this private key (PEM).")
+    ] = None,
+    plain_http: PLAIN = False,
+) -> None:
+    """Push a package to a registry or to the hub, with a model card, signed where a key is given."""
+    from zoo.cli.progress import step_progress
+    from zoo.plugins import host
+    from zoo.stages import share
+    from zoo.stages.subject import locate_package
+
+    folder = locate_package(host().registry, package, precision)
+    with step_progress() as step:
+        done = share.push(host().registry, folder, location, key=key, plain_http=plain_http, step=step)
+    echo(f"pushed {folder.name} to {done}")
+
+
+def pull(
+    location: Annotated[str, typer.Argument(metavar="LOCATION", help="oci://host/repository:tag or hf:org/name.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="The package folder to make.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="KEY", help="Take it only if this public key (PEM) signed it.")
+    ] = None,
+    plain_http: PLAIN = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a package that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Pull a package; every file is checked against its manifest before the package is there."""
+    from zoo.cli.progress import fetch_progress
+    from zoo.stages import share
+
+    with fetch_progress() as progress:
+        done = share.pull(location, output, key=key, plain_http=plain_http, force=force, progress=progress)
+    manifest = done.package.manifest
+    if as_json:
+        print_json(
+            {
+                "package": str(done.package.path),
+                "recipe_hash": manifest.recipe_hash,
+                "already_there": done.already_there,
+                "signed_by": done.signed_by,
+            }
+        )
+        return
+    signed = f"signed by {done.signed_by}" if done.signed_by is not None else "no signature asked for"
+    echo(f"{'already there' if done.already_there else 'pulled'} {done.package.path}: {signed}")
+
+
+def sbom(
+    package: Annotated[str, typer.Argument(help="A package folder, or a model that is built.")],
+    precision: PRECISION = None,
+) -> None:
+    """Print a package's CycloneDX ML-BOM: the model, its weights, files, tools and licence."""
+    from zoo.plugins import host
+    from zoo.stages import share
+    from zoo.stages.subject import locate_package
+
+    print_json(share.sbom(locate_package(host().registry, package, precision)))

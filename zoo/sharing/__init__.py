@@ -1,0 +1,1 @@
+"""Packages in registries and on the hub: pushed, pulled, signed, described."""
