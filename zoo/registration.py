@@ -22,7 +22,7 @@ CORE_COMMANDS = frozenset(
     [
         *("list", "show", "plugins", "fetch", "build", "verify", "run", "bench", "eval", "report"),
         *("serve", "doctor", "new", "validate", "catalog", "rm", "prepare"),
-        *("lock", "sync", "ci", "push", "pull", "sbom"),
+        *("lock", "sync", "ci", "push", "pull", "sbom", "install", "uninstall", "upgrade", "search", "alias", "gc"),
     ]
 )
 """Commands that no plugin may take; a test compares them with the command line."""

@@ -84,8 +84,11 @@ class Numbers:
             for one in first
         )
 
-    def cost(self, recipe: Recipe) -> BuildCost:
+    def cost(self, recipe: Recipe, context: int = RUN_CONTEXT) -> BuildCost:
         """Work out what a recipe costs.
+
+        Args:
+            context: tokens that a run holds, where the model takes so many.
 
         Raises:
             ZooError: the target refuses it, or a part is not installed.
@@ -105,7 +108,7 @@ class Numbers:
         stored = sum((more[one.parameter.name] + 1) * sum(array.nbytes for array in one.arrays) for one in placed)
         widened = widened_weights(layout.program) if layout.program is not None else frozenset[str]()
         held = sum(more[one.parameter.name] * held_bytes(one, widened) for one in placed)
-        context = min(RUN_CONTEXT, recipe.architecture.context_length)
+        context = min(context, recipe.architecture.context_length)
         memory = run_memory(layout)
         return BuildCost(
             target=recipe.target.name,

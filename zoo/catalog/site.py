@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from zoo.catalog import drawing, words
 from zoo.catalog.cards import Fact, ModelCard, PartCard, Zoo
+from zoo.catalog.directory import directory
 from zoo.catalog.measured import accuracy, speed, take_apart
 from zoo.catalog.plots import plots
 from zoo.units import count_text
@@ -36,6 +37,7 @@ def site(zoo: Zoo) -> dict[str, bytes]:
         path = f"{kind}/index.html"
         files[path] = pages.render(f"{kind}.html", path, kind)
     files["datasets.html"] = pages.render("datasets.html", "datasets.html", "datasets", users=dataset_users(zoo))
+    files["directory.html"] = pages.render("directory.html", "directory.html", "directory", plugins=directory())
     files["guide.html"] = pages.render("guide.html", "guide.html", "guide", **guide())
     files["catalog.json"] = machine_readable(zoo)
     return files

@@ -50,6 +50,7 @@ def _add_commands() -> None:
         doctor,
         embed,
         fetch,
+        manage,
         new,
         plugins,
         prepare,
@@ -90,6 +91,8 @@ def _add_commands() -> None:
     app.command("lock")(workspace.lock)
     app.command("sync")(workspace.sync)
     app.command("ci")(workspace.ci)
+    for command in (manage.install, manage.uninstall, manage.upgrade, manage.search, manage.alias, manage.gc):
+        app.command(command.__name__)(command)
     app.command("push")(share.push)
     app.command("pull")(share.pull)
     app.command("sbom")(share.sbom)

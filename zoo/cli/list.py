@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from zoo.cli.output import print_json, print_table
+from zoo.errors import unknown
 from zoo.units import count_text
+
+_KEYS: dict[str, Any] = {
+    "name": lambda entry: entry.name,
+    "params": lambda entry: entry.parameters,
+    "context": lambda entry: entry.context_length,
+}
 
 
 def list_models(
     pattern: Annotated[str, typer.Argument(metavar="[GLOB]", help="Only models whose name matches.")] = "*",
     family: Annotated[str | None, typer.Option(help="Only this family (a glob works).")] = None,
     built: Annotated[bool, typer.Option("--built", help="Only models of which a package is in the store.")] = False,
+    fits: Annotated[
+        bool, typer.Option("--fits", help="Only precisions that build and run in this machine's free memory and disk.")
+    ] = False,
+    context: Annotated[int, typer.Option(min=1, metavar="N", help="With --fits: tokens that a run holds.")] = 2048,
+    sort: Annotated[str, typer.Option(metavar="name|params|context", help="What to sort by.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the declared models."""
     from zoo.plugins import host
     from zoo.stages.listing import list_models as listed
 
-    entries = listed(host().registry, pattern, family, built_only=built)
+    entries = listed(host().registry, pattern, family, built_only=built, fits=context if fits else None)
+    if sort:
+        if sort not in _KEYS:
+            raise unknown("order", sort, _KEYS)
+        entries.sort(key=_KEYS[sort])
     if as_json:
         print_json(entries)
         return

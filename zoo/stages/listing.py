@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import fnmatch
+import shutil
+from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
+from zoo.catalog.directory import search_listed
 from zoo.declarations.architecture import Attention
 from zoo.declarations.base import Value
+from zoo.engine.machine import free_memory
+from zoo.errors import ZooError
+from zoo.home import packages_folder
 from zoo.operations import missing
 from zoo.package.store import StoredPackage, stored_packages
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import is_verified
+
+if TYPE_CHECKING:
+    from zoo.declarations.recipe import Precision
 
 DEFAULT_TARGET = "ort"
 
@@ -48,9 +57,20 @@ def precisions(registry: Registry, model: DeclaredModel, target: str = DEFAULT_T
 
 
 def list_models(
-    registry: Registry, pattern: str = "*", family: str | None = None, *, built_only: bool = False
+    registry: Registry,
+    pattern: str = "*",
+    family: str | None = None,
+    *,
+    built_only: bool = False,
+    fits: int | None = None,
 ) -> list[ModelEntry]:
-    """List declared models whose name, or ``family/name``, matches a glob."""
+    """List declared models whose name, or ``family/name``, matches a glob.
+
+    Args:
+        built_only: only those of which a package is in the store.
+        fits: only precisions that build on this machine now and run with this many tokens of context.
+    """
+    room = Room(registry, fits) if fits is not None else None
     built = stored_packages()
     entries = []
     for model in registry.models():
@@ -61,6 +81,11 @@ def list_models(
         mine = tuple(one for one in built if one.model == model.name and one.family == model.family.name)
         if built_only and not mine:
             continue
+        offered = precisions(registry, model)
+        if room is not None:
+            offered = tuple(one for one in offered if room.holds(model, one))
+            if not offered:
+                continue
         entries.append(
             ModelEntry(
                 name=model.name,
@@ -69,7 +94,7 @@ def list_models(
                 attention=model.architecture.attention,
                 context_length=model.architecture.context_length,
                 licence=model.licence.id,
-                precisions=precisions(registry, model),
+                precisions=offered,
                 built=tuple(dict.fromkeys(one.precision for one in mine)),
                 verified=_verified(mine),
             )
@@ -82,3 +107,62 @@ def _verified(packages: tuple[StoredPackage, ...]) -> tuple[str, ...]:
     for one in packages:
         passed[one.precision] &= is_verified(one.recipe_hash, one.contents)
     return tuple(precision for precision, good in passed.items() if good)
+
+
+class Room:
+    """What this machine has now: memory to build and to run, disk for the package.
+
+    Args:
+        context: tokens that a run holds.
+    """
+
+    def __init__(self, registry: Registry, context: int) -> None:
+        self._registry, self._context = registry, context
+        self._memory, folder = free_memory(), packages_folder()
+        while not folder.exists():
+            folder = folder.parent
+        self._disk = shutil.disk_usage(folder).free
+        self._costs: dict[tuple[str, str], bool] = {}
+
+    def holds(self, model: DeclaredModel, precision: str) -> bool:
+        """Tell whether a precision of a model builds and runs here."""
+        key = (model.architecture.model_dump_json(), precision)
+        if key not in self._costs:
+            self._costs[key] = self._check(model, precision)
+        return self._costs[key]
+
+    def _check(self, model: DeclaredModel, precision: str) -> bool:
+        from zoo.catalog.costs import Numbers
+        from zoo.stages.pipeline import pin_declared
+
+        if self._context > model.architecture.context_length:
+            return False
+        try:
+            recipe = pin_declared(self._registry, model, DEFAULT_TARGET, cast("Precision", precision))
+            cost = Numbers(model.architecture, self._registry).cost(recipe, self._context)
+        except ZooError:
+            return False
+        memory = max(cost.build_memory_bytes, cost.run_memory_bytes or 0)
+        return memory <= self._memory and cost.weights_bytes <= self._disk
+
+
+class Hit(Value):
+    """A model or a plugin that says what was searched for."""
+
+    kind: Literal["model", "plugin"]
+    name: str
+    what: str
+
+
+def search(registry: Registry, word: str) -> list[Hit]:
+    """Search declared models (name, title, family, hub id, licence) and the directory of plugins."""
+    hits = []
+    for model in registry.models():
+        family = model.family
+        texts = (model.full_name, model.model.title, family.title, family.organisation, model.model.weights.hub,
+                 model.licence.id, model.model_type)  # fmt: skip
+        if any(word.lower() in text.lower() for text in texts if text):
+            what = f"{model.model.title or family.title}, {model.model.weights.hub or 'with its weights'}"
+            hits.append(Hit(kind="model", name=model.full_name, what=what))
+    listed = search_listed(word)
+    return hits + [Hit(kind="plugin", name=one.name, what=f"{one.summary} zoo install {one.name}") for one in listed]

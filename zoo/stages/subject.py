@@ -10,6 +10,7 @@ from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.store import StoredPackage, read_labels, stored_packages
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
 from zoo.sources.otherkinds import explain
+from zoo.stages.aliases import aliases
 from zoo.stages.locations import HUB, find_source, is_checkpoint
 from zoo.stages.weights import locate_weights
 from zoo.terminal import command_line
@@ -31,8 +32,11 @@ class Subject:
         return self.declared.declared_in if self.declared else None
 
 
-def identify(registry: Registry, text: str) -> Subject:
+def identify(registry: Registry, text: str, *, aliased: bool = False) -> Subject:
     """Find out what MODEL means.
+
+    Args:
+        aliased: it is what an alias stands for, which is no other alias.
 
     Raises:
         UsageError: an unknown or ambiguous name.
@@ -49,6 +53,8 @@ def identify(registry: Registry, text: str) -> Subject:
     declared = registry.find(text)
     if declared is not None:
         return Subject(declared.name, declared=declared)
+    if not aliased and (model := aliases().get(text)) is not None:
+        return identify(registry, model, aliased=True)
     if path.exists():
         raise ZooError(f"{text} {explain(path)}")
     if text.startswith((".", "/", "~")):
