@@ -21,6 +21,12 @@ def list_models(
     pattern: Annotated[str, typer.Argument(metavar="[GLOB]", help="Only models whose name matches.")] = "*",
     family: Annotated[str | None, typer.Option(help="Only this family (a glob works).")] = None,
     built: Annotated[bool, typer.Option("--built", help="Only models of which a package is in the store.")] = False,
+    results: Annotated[
+        bool,
+        typer.Option(
+            "--results", help="Show how far each has come: declared, builds, parity, verified, scored, served."
+        ),
+    ] = False,
     fits: Annotated[
         bool, typer.Option("--fits", help="Only precisions that build and run in this machine's free memory and disk.")
     ] = False,
@@ -39,6 +45,9 @@ def list_models(
         entries.sort(key=_KEYS[sort])
     if as_json:
         print_json(entries)
+        return
+    if results:
+        print_table(["NAME", "FAMILY", "RESULTS"], [(one.name, one.family, " → ".join(one.rungs)) for one in entries])
         return
     print_table(
         ["NAME", "FAMILY", "PARAMS", "ATTENTION", "CONTEXT", "LICENCE", "PRECISIONS", "BUILT"],

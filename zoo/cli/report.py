@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,12 +19,22 @@ def report(
     model: Annotated[str, typer.Argument(help="A model with all its builds, or one package folder.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    commit: Annotated[
+        Path | None,
+        typer.Option("--commit", metavar="DIR", help="Write it into this folder of results beside the family's YAML."),
+    ] = None,
 ) -> None:
     """Put all that is recorded of a model into one table: verified, scored, measured. A row holds what compares."""
     from zoo.plugins import host
-    from zoo.stages.report import make_table
+    from zoo.stages import report as stage
 
-    table = make_table(host().registry, model)
+    if commit is not None:
+        path, count, changes = stage.commit(host().registry, model, commit)
+        echo(f"{path}: {count} results")
+        for change in changes:
+            echo(change)
+        return
+    table = stage.make_table(host().registry, model)
     if as_json:
         print_json(table)
         return

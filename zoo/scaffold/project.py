@@ -37,7 +37,7 @@ test = ["pytest", "{core}[verify]"]
 packages = ["{module}"]
 
 [tool.setuptools.package-data]
-{module} = ["*.yaml", "py.typed"]
+{module} = ["*.yaml", "results/*.yaml", "py.typed"]
 """
 
 _INIT = '''\

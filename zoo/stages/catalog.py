@@ -20,7 +20,8 @@ from zoo.errors import ZooError
 from zoo.operations import missing
 from zoo.plugins import PluginRecord
 from zoo.registry import DeclaredModel, Registry
-from zoo.reports import latest_verification, recorded_reports
+from zoo.reports import latest_verification
+from zoo.results import all_reports
 from zoo.stages.describe import declared_fields
 from zoo.stages.listing import DEFAULT_TARGET
 from zoo.stages.pipeline import pin_declared
@@ -36,7 +37,7 @@ def write_catalog(
         registry: what was declared.
         output: the folder; one that an earlier catalog made is replaced.
         brought_by: (kind, name) of a part → the plugin that brought it.
-        reports: what was measured; None takes those under ``$ZOO_HOME``.
+        reports: what was measured; None takes those under ``$ZOO_HOME`` and those that plugins ship.
 
     Returns:
         How many models, families, pages and bytes it has.
@@ -44,7 +45,7 @@ def write_catalog(
     Raises:
         ZooError: something else stands in the folder, or it cannot be written.
     """
-    zoo = collect(registry, brought_by, recorded_reports() if reports is None else reports)
+    zoo = collect(registry, brought_by, all_reports(registry) if reports is None else reports)
     files = site(zoo)
     publish_site(output, files)
     return {

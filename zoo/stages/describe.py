@@ -17,6 +17,7 @@ from zoo.package.hashes import stated_contents
 from zoo.package.store import StoredPackage
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import is_verified, verification
+from zoo.results import all_reports, ladder
 from zoo.stages.choices import check_options
 from zoo.stages.listing import parameter_count, precisions
 from zoo.stages.resolve import (
@@ -93,6 +94,8 @@ def _declared(registry: Registry, model: DeclaredModel, subject: Subject) -> Des
         for one in find_packages(model, subject.label)
     }
     sections |= {"packages": packages} if packages else {}
+    rungs = ladder(model, all_reports(registry))
+    sections |= {"results": {"ladder": Field(value=" → ".join(rungs), origin="zoo report")}}
     return Description(model=model.full_name, family=model.family.name, fields=sections)
 
 

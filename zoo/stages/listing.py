@@ -18,6 +18,7 @@ from zoo.operations import missing
 from zoo.package.store import StoredPackage, stored_packages
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import is_verified
+from zoo.results import all_reports, ladder
 
 if TYPE_CHECKING:
     from zoo.declarations.recipe import Precision
@@ -41,6 +42,8 @@ class ModelEntry(Value):
     """Precisions of which a package is in the store."""
     verified: tuple[str, ...] = Field(default=(), exclude=True)
     """Those of which every package in the store was verified; no part of the JSON."""
+    rungs: tuple[str, ...] = Field(default=(), exclude=True)
+    """How far it has come (``zoo.results.RUNGS``); no part of the JSON."""
 
 
 def parameter_count(registry: Registry, model: DeclaredModel) -> int:
@@ -71,7 +74,7 @@ def list_models(
         fits: only precisions that build on this machine now and run with this many tokens of context.
     """
     room = Room(registry, fits) if fits is not None else None
-    built = stored_packages()
+    built, known = stored_packages(), all_reports(registry)
     entries = []
     for model in registry.models():
         if not any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in (model.name, model.full_name)):
@@ -97,6 +100,7 @@ def list_models(
                 precisions=offered,
                 built=tuple(dict.fromkeys(one.precision for one in mine)),
                 verified=_verified(mine),
+                rungs=ladder(model, known),
             )
         )
     return entries

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from zoo.declarations.base import Value, digest
@@ -15,6 +16,7 @@ from zoo.package.folder import read_manifest
 from zoo.package.hashes import stated_contents
 from zoo.registry import Registry
 from zoo.reports import latest_verification, recorded_reports, reports
+from zoo.results import merge
 from zoo.stages.subject import identify, packages_of
 
 KINDS: tuple[ReportKind, ...] = ("verify", "eval", "bench")
@@ -129,6 +131,45 @@ def tabulate(model: str, found: Sequence[Report]) -> Table:
     tasks = list(dict.fromkeys((one.kind, one.what) for one in rows.values()))
     grouped = sorted(rows.values(), key=lambda one: (tasks.index((one.kind, one.what)), one.conditions))
     return Table(model=model, builds=_builds(found), rows=tuple(_told_apart(grouped)))
+
+
+def commit(registry: Registry, model: str, folder: Path) -> tuple[Path, int, list[str]]:
+    """Write what is recorded of a declared model into a folder of results, to be kept beside its declaration.
+
+    Args:
+        folder: ``results`` beside the family's YAML.
+
+    Returns:
+        The file, how many reports it holds, and a line for each figure that is another now than before.
+
+    Raises:
+        UsageError: it is not a declared model.
+        ZooError: nothing is recorded, or the file cannot be written.
+    """
+    declared = registry.model(model)
+    mine = [one for one in recorded_reports() if (one.family, one.model) == (declared.family.name, declared.name)]
+    if not mine:
+        raise ZooError(f"nothing is recorded of {model} on this machine; zoo verify, zoo eval and zoo bench record")
+    path = folder / f"{declared.name}.yaml"
+    before, now = merge(path, mine)
+    return path, len(now), list(_changes(tabulate(model, before), tabulate(model, now)))
+
+
+def _changes(before: Table, now: Table) -> Iterator[str]:
+    """Say which figures changed under the same conditions, and whether for the worse."""
+    old = {(row.kind, row.what, row.conditions_hash, row.metric): row for row in before.rows}
+    labels = {build.recipe_hash: build.label for build in now.builds}
+    for row in now.rows:
+        earlier = old.get((row.kind, row.what, row.conditions_hash, row.metric))
+        for recipe_hash, cell in row.cells.items() if earlier is not None else ():
+            was = earlier.cells.get(recipe_hash) if earlier is not None else None
+            if was is not None and was.value != cell.value:
+                less_is_better = any(word in row.metric for word in ("KL", "perplexity", " ms", "bytes", ", s"))
+                worse = (cell.value > was.value) == less_is_better
+                yield (
+                    f"{labels[recipe_hash]}, {row.what}, {row.metric}: {was.value:.6g} before, {cell.value:.6g} now"
+                    f"{' (worse)' if worse else ''}"
+                )
 
 
 def _counting(kind: ReportKind, found: Sequence[Report]) -> Iterator[Report]:

@@ -104,11 +104,11 @@ def _upload(path: Path, name: str, kind: Any) -> Upload:
 
 
 def _measured(registry: Registry, manifest: Manifest) -> list[tuple[str, str, str, str]]:
-    """List what this machine has measured of a package."""
-    from zoo.reports import reports
+    """List what was measured of a package."""
+    from zoo.results import of_build
     from zoo.stages.report import KINDS, tabulate
 
-    mine = reports(manifest.recipe_hash, contents=stated_contents(manifest))
+    mine = of_build(registry, manifest)
     table = tabulate(manifest.recipe.model, [report for report in mine if report.kind in KINDS])
     return [
         (f"{row.kind}: {row.what}", row.conditions, row.metric, f"{cell.value:.4g}")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalog import measured
 from zoo.catalog.words import figure, use_of
 from zoo.package.chat_defaults import ChatDefaults
-from zoo.package.hashes import stated_contents
-from zoo.reports import latest_verification, reports
+from zoo.plugins import host
+from zoo.reports import latest_verification
+from zoo.results import of_build
 
 if TYPE_CHECKING:
     from zoo.declarations.report import Report
@@ -20,7 +21,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
     """Collect what is known of a model, as JSON. Reports are read anew, so that a new measurement shows at once."""
     manifest = model.manifest
     recipe = manifest.recipe
-    found = reports(manifest.recipe_hash, contents=stated_contents(manifest))
+    found = of_build(host().registry, manifest)
     use, sentence = use_of(recipe.licence)
     return {
         "id": model.name,

@@ -1,0 +1,147 @@
+"""Results beside declarations: reports that a plugin ships, ``results/MODEL.yaml`` next to the family's YAML.
+
+They say what was verified, scored and measured where, in the words of the reports under ``$ZOO_HOME``, without what
+only a first reading needs (layers, samples, texts). What stands there is the publisher's word, not this machine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from zoo.catalog.directory import find_listed
+from zoo.declarations.base import Value, digest
+from zoo.declarations.manifest import Manifest
+from zoo.declarations.report import Report
+from zoo.errors import ZooError
+from zoo.package.files import guarded, write_whole
+from zoo.package.hashes import stated_contents
+from zoo.registry import DeclaredFamily, DeclaredModel, Registry
+from zoo.reports import latest_verification, recorded_reports, reports
+from zoo.yamlfile import Document
+
+FOLDER = "results"
+RUNGS = ("declared", "builds", "parity", "verified", "scored", "served")
+"""How far a model has come. A tiny one of its shape builds, and computes what transformers computes (the conformance
+kit, as the plugin directory states it); its own checkpoint is verified; it is scored; its speed is measured."""
+_KEPT_LISTS = ("checks", "workloads", "tasks")
+
+
+class Results(Value):
+    """A file of results."""
+
+    reports: tuple[Report, ...] = Field(max_length=10_000)
+
+
+def committed(family: DeclaredFamily) -> list[Report]:
+    """List the reports that a family's plugin ships, oldest first; a file that is wrong is passed over."""
+    if family.path is None or not (family.path.parent / FOLDER).is_dir():
+        return []
+    found: list[Report] = []
+    for path in sorted((family.path.parent / FOLDER).glob("*.yaml")):
+        try:
+            stated = read_results(path)
+        except ZooError:
+            continue  # `zoo validate` tells it
+        found += [one for one in stated if one.family == family.family.name and one.model == path.stem]
+    return sorted(found, key=lambda report: report.measured_at)
+
+
+def read_results(path: Path) -> list[Report]:
+    """Read a file of results.
+
+    Raises:
+        ZooError: it is not one.
+    """
+    return list(Document(path).validate(Results).reports)
+
+
+def all_reports(registry: Registry) -> list[Report]:
+    """List what was recorded here, and what plugins ship of builds that were not measured here in the same way."""
+    mine = recorded_reports()
+    here = {_key(report) for report in mine}
+    shipped = [one for family in registry.families.values() for one in committed(family) if _key(one) not in here]
+    return sorted([*mine, *shipped], key=lambda report: report.measured_at)
+
+
+def of_build(registry: Registry, manifest: Manifest) -> list[Report]:
+    """List the reports on a build: recorded here, or shipped for the very same bytes."""
+    contents = stated_contents(manifest)
+    family = registry.families.get(manifest.recipe.family or "")
+    shipped = [
+        one
+        for one in (committed(family) if family is not None else ())
+        if one.recipe_hash == manifest.recipe_hash and one.contents == contents
+    ]
+    return sorted([*reports(manifest.recipe_hash, contents=contents), *shipped], key=lambda one: one.measured_at)
+
+
+def merge(path: Path, fresh: Sequence[Report]) -> tuple[list[Report], list[Report]]:
+    """Add reports to a file of results, each in the place of an earlier one of the same build, settings and machine.
+
+    Returns:
+        What the file said before, and what it says now.
+
+    Raises:
+        ZooError: the file is not one of results, or cannot be written.
+    """
+    before = read_results(path) if path.is_file() else []
+    merged = {_key(one): one for one in [*before, *map(slim, sorted(fresh, key=lambda one: one.measured_at))]}
+    now = sorted(merged.values(), key=lambda one: (one.kind, one.precision, one.recipe_hash, one.measured_at))
+    data = {"reports": [one.model_dump(mode="json", exclude_none=True) for one in now]}
+    text = "# Written by `zoo report --commit`.\n" + yaml.safe_dump(
+        data, sort_keys=False, allow_unicode=True, width=120
+    )
+    with guarded(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode(), replace=True)
+    return before, now
+
+
+def slim(report: Report) -> Report:
+    """Keep of a report what tables and pages show."""
+    return report.model_copy(update={"measured": _slim(report.measured)})
+
+
+def _slim(value: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, Mapping):
+            kept[name] = _slim(item)
+        elif isinstance(item, list | tuple):
+            if name in _KEPT_LISTS:
+                kept[name] = [_slim(one) if isinstance(one, Mapping) else one for one in item]
+        elif item is not None:
+            kept[name] = round(item, 6) if isinstance(item, float) and abs(item) >= 1e-3 else item
+    return kept
+
+
+def _key(report: Report) -> str:
+    machine = report.machine.model_dump(mode="json") if report.kind == "bench" else None
+    settings = {name: value for name, value in report.settings.items() if name != "tolerance"}
+    return digest([report.kind, report.recipe_hash, report.contents, settings, machine])
+
+
+def ladder(model: DeclaredModel, found: Iterable[Report]) -> tuple[str, ...]:
+    """Name the rungs that a model stands on, the lowest first; a later one does not need those before it.
+
+    Args:
+        found: the reports on its builds.
+    """
+    mine = [one for one in found if one.family == model.family.name and one.model == model.name]
+    listed = find_listed(model.declared_in.plugin)
+    passes = listed is not None and listed.conformance.startswith("passes")
+    verified = latest_verification([one for one in mine if one.kind == "verify"])
+    reached = {
+        "declared": True,
+        "builds": passes or bool(mine),
+        "parity": passes,
+        "verified": verified is not None and verified.passed is True,
+        "scored": any(one.kind == "eval" for one in mine),
+        "served": any(one.kind == "bench" for one in mine),
+    }
+    return tuple(rung for rung in RUNGS if reached[rung])
