@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import echo, print_json, print_table
+from zoo.cli.output import echo, print_json, print_notice, print_table
 from zoo.errors import UsageError
 
 
@@ -22,6 +22,12 @@ def doctor(
     requirements: Annotated[
         bool, typer.Option("--requirements", help="Print the family's tested versions as pinned lines, and end.")
     ] = False,
+    newest: Annotated[
+        bool,
+        typer.Option(
+            "--next", help="Try the family's tests with the newest transformers and onnxruntime; say what changed."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check this machine: packages, kernels, memory, disk, hub, plugins, tools; exit 1 where MODEL lacks something."""
@@ -34,6 +40,11 @@ def doctor(
         for line in pinned_requirements(host().registry, model):
             echo(line)
         return
+    if newest:
+        if model is None:
+            raise UsageError("--next needs a MODEL, whose family's tests are tried")
+        _try_newest(host().registry.model(model).declared_in.plugin, as_json=as_json)
+        return
     found = diagnose(host(), model, target, precision=precision, weights=weights)
     if as_json:
         print_json({"model": model, "target": target, "ok": found.ok, "findings": found.model_dump()["findings"]})
@@ -43,4 +54,24 @@ def doctor(
             [(one.check, one.subject, one.status, one.found, one.mend or "") for one in found.findings],
         )
     if not found.ok:
+        raise typer.Exit(1)
+
+
+def _try_newest(plugin: str, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from zoo.stages.upstream import try_newest
+
+    drift = try_newest(plugin, say=print_notice)
+    if as_json:
+        print_json(asdict(drift))
+    else:
+        print_table(["LIBRARY", "HERE", "NEWEST"], [(name, *both) for name, both in sorted(drift.versions.items())])
+        for check in drift.broken:
+            last = (check.message.strip().splitlines() or ["failed"])[-1].strip()
+            echo(f"BROKEN {check.name}: {last}")
+        for name in drift.mended:
+            echo(f"mended {name}")
+        echo(f"{drift.checks} checks of plugin {plugin!r}: {len(drift.broken)} broken by the newest versions")
+    if drift.broken:
         raise typer.Exit(1)

@@ -81,13 +81,19 @@ def _changed_files(commit: str) -> list[Path]:
 
 
 def run_kit(
-    plugins: Sequence[str], tier: Literal["declare", "tiny"], *, workers: int = 1, say: Say | None = None
+    plugins: Sequence[str],
+    tier: Literal["declare", "tiny"],
+    *,
+    workers: int = 1,
+    python: str = sys.executable,
+    say: Say | None = None,
 ) -> list[Check]:
     """Run the conformance kit of plugins in a process and a home of its own.
 
     Args:
         tier: ``declare`` builds nothing.
         workers: processes, where pytest-xdist is installed.
+        python: the interpreter, of another environment perhaps.
         say: given each line that pytest prints.
 
     Raises:
@@ -104,7 +110,7 @@ def run_kit(
             text = f"from {_KIT[tier]} import *\n\nPLUGIN = {plugin!r}\n"
             (folder / f"test_{stem}.py").write_text(text, encoding="utf-8")
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-pno:cacheprovider", "--junitxml", "checks.xml"]
+        command = [python, "-m", "pytest", "-q", "--tb=short", "-pno:cacheprovider", "--junitxml", "checks.xml"]
         if workers > 1 and importlib.util.find_spec("xdist") is not None:
             command += ["-n", str(workers), "--dist", "worksteal"]
         home = {"ZOO_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", "TMPDIR": name, "OMP_NUM_THREADS": "1"}

@@ -133,6 +133,6 @@ def _pip(arguments: Sequence[str]) -> None:
             f"this environment ({sys.prefix}) has no pip; install with the tool that made it, as "
             f"`uv pip install`, or `python -m ensurepip`"
         )
-    done = subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments], stdout=2)
+    done = subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments], stdout=2)
     if done.returncode:
         raise ZooError(f"pip {arguments[0]} failed (exit code {done.returncode}); its lines above say why")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import re
 from importlib import metadata
@@ -22,10 +23,13 @@ from zoo.scaffold.facts import Facts
 from zoo.scaffold.family import plain
 from zoo.scaffold.project import distribution_name, module_name
 from zoo.stages.locations import HUB, find_source, given_location
+from zoo.stages.obstacles import tensor_obstacles
 from zoo.stages.resolve import checkpoint_licence, implied
 from zoo.stages.subject import Subject
 from zoo.stages.tokens import checkpoint_tokens
 from zoo.stages.weights import open_here
+
+log = logging.getLogger("zoo")
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
 
@@ -71,7 +75,10 @@ def new_fine_tune(registry: Registry, name: str, base: str, weights: str, output
 
 
 def read_facts(registry: Registry, name: str, source: str) -> Facts:
-    """Read what a checkpoint's small files say: numbers, tokens, chat template, licence."""
+    """Read what a checkpoint's small files say: numbers, tokens, chat template, licence.
+
+    Each way in which its tensors are not those that the numbers make is warned of: quirks yet to be declared.
+    """
     if not Path(source).expanduser().exists() and find_source(registry, source) is None:
         raise UsageError(f"--from {source}: there is no such folder, and it is no hub id")
     location = given_location(registry, source, None, "--from")
@@ -83,7 +90,10 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
     claimant = registry.claimant(model_type)
     fields: Any = claimant.family.architecture if claimant else None
     kind = str(fields.type or "decoder") if fields is not None else "decoder"
-    arch = registry.architecture(kind).read_config(checkpoint.config, implied(registry, None, checkpoint))
+    part = registry.architecture(kind)
+    arch = part.read_config(checkpoint.config, implied(registry, None, checkpoint))
+    for line in tensor_obstacles(part, arch, checkpoint):
+        log.warning("%s: %s", label, line)
     return Facts(
         name=name,
         model=slug(label),
