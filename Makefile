@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench docs site dist clean
 
 demo: $(VENV)/.run
 	$(BIN)/zoo list
@@ -30,6 +30,20 @@ bench: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
+
+# The documentation as a site, in out/site: mkdocs and what it needs in an environment of its own.
+site:
+	$(PYTHON) -m venv out/site-venv
+	out/site-venv/bin/python -m pip install -q "mkdocs-material>=9.5,<10" "mkdocstrings[python]>=0.26,<2"
+	NO_MKDOCS_2_WARNING=1 out/site-venv/bin/mkdocs build
+
+# Wheel and sdist, checked as an index would.
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv out/twine-venv
+	out/twine-venv/bin/python -m pip install -q "twine>=6"
+	out/twine-venv/bin/twine check --strict dist/*
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zoo needs Python 3.11 or newer; say make PYTHON=python3.11")'

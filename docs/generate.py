@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import sys
 import tempfile
 import tomllib
@@ -27,9 +28,11 @@ def install_bundled(folder: str) -> list[str]:
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     points = project["entry-points"]["zoo"]
-    info = Path(folder) / f"model_zoo_framework-{project['version']}.dist-info"
+    version = re.search(r'^__version__ = "(.+)"$', (ROOT / "zoo/__init__.py").read_text(encoding="utf-8"), re.M)
+    assert version is not None
+    info = Path(folder) / f"model_zoo_framework-{version[1]}.dist-info"
     info.mkdir()
-    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {version[1]}\n"
     (info / "METADATA").write_text(metadata, encoding="utf-8")
     lines = "".join(f"{name} = {value}\n" for name, value in points.items())
     (info / "entry_points.txt").write_text(f"[zoo]\n{lines}", encoding="utf-8")

@@ -69,15 +69,17 @@ def all_reports(registry: Registry) -> list[Report]:
 
 
 def of_build(registry: Registry, manifest: Manifest) -> list[Report]:
-    """List the reports on a build: recorded here, or shipped for the very same bytes."""
+    """List the reports on a build: recorded here, and of kinds that are not, those shipped for the very same bytes."""
     contents = stated_contents(manifest)
+    mine = reports(manifest.recipe_hash, contents=contents)
+    kinds = {one.kind for one in mine}
     family = registry.families.get(manifest.recipe.family or "")
     shipped = [
         one
         for one in (committed(family) if family is not None else ())
-        if one.recipe_hash == manifest.recipe_hash and one.contents == contents
+        if one.recipe_hash == manifest.recipe_hash and one.contents == contents and one.kind not in kinds
     ]
-    return sorted([*reports(manifest.recipe_hash, contents=contents), *shipped], key=lambda one: one.measured_at)
+    return sorted([*mine, *shipped], key=lambda one: one.measured_at)
 
 
 def merge(path: Path, fresh: Sequence[Report]) -> tuple[list[Report], list[Report]]:

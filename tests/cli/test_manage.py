@@ -91,7 +91,7 @@ def test_the_directory_lists_what_is_there() -> None:
 
 def test_what_fits_depends_on_the_machine_and_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = host().registry
-    monkeypatch.setattr(listing, "free_memory", lambda: 4 * 10**9)
+    monkeypatch.setattr("zoo.engine.machine.free_memory", lambda: 4 * 10**9)
     (small,) = listing.list_models(registry, "llama3.2-1b", fits=2048)
     assert "int4" in small.precisions
     assert "fp32" not in small.precisions

@@ -91,8 +91,10 @@ def test_a_card_says_what_was_built_and_what_was_measured(served: Served, packag
     assert card["build"]["recipe_hash"] == manifest.recipe_hash
     assert card["recipe"]["precision"] == "int8"
     assert card["licence"]["use"] == "commercial"
-    assert card["verification"] is card["speed"] is None
-    assert card["accuracy"] == []
+    # What the plugin ships for these very bytes, until this machine has measured them.
+    assert card["verification"]["passed"] is True
+    assert [one["name"].split(",")[0] for one in card["accuracy"]] == ["zoo_tiny_choice"]
+    assert card["speed"]["machine"] != "A CPU, 2 cores"
     assert str(package) not in str(card)
     checks = [{"name": "mean KL, nats", "value": 0.00173, "limit": 0.005, "passed": True}]
     keep_report(report(package, "verify", {"checks": checks}, passed=True))

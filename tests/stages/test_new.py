@@ -230,7 +230,7 @@ def test_a_project_has_what_a_published_one_needs(here) -> None:
     project = tomllib.loads((here / "acme/pyproject.toml").read_text())
     assert project["project"]["license-files"] == ["LICENSE"]
     assert set(project["project"]["urls"]) == {"Source", "Issues"}
-    assert project["tool"]["setuptools"]["package-data"] == {"zoo_acme": ["*.yaml", "py.typed"]}
+    assert project["tool"]["setuptools"]["package-data"] == {"zoo_acme": ["*.yaml", "results/*.yaml", "py.typed"]}
     assert (here / "acme/zoo_acme/py.typed").read_text() == ""
     assert "Copyright (c) 20" in (here / "acme/LICENSE").read_text()
     workflow = yaml.safe_load((here / "acme/.github/workflows/test.yml").read_text())

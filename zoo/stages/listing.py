@@ -11,7 +11,6 @@ from pydantic import Field
 from zoo.catalog.directory import search_listed
 from zoo.declarations.architecture import Attention
 from zoo.declarations.base import Value
-from zoo.engine.machine import free_memory
 from zoo.errors import ZooError
 from zoo.home import packages_folder
 from zoo.operations import missing
@@ -121,6 +120,8 @@ class Room:
     """
 
     def __init__(self, registry: Registry, context: int) -> None:
+        from zoo.engine.machine import free_memory
+
         self._registry, self._context = registry, context
         self._memory, folder = free_memory(), packages_folder()
         while not folder.exists():

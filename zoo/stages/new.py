@@ -77,7 +77,7 @@ def new_fine_tune(registry: Registry, name: str, base: str, weights: str, output
 def read_facts(registry: Registry, name: str, source: str) -> Facts:
     """Read what a checkpoint's small files say: numbers, tokens, chat template, licence.
 
-    Each way in which its tensors are not those that the numbers make is warned of: quirks yet to be declared.
+    Each way in which a folder's tensors are not those that the numbers make is warned of: quirks yet to be declared.
     """
     if not Path(source).expanduser().exists() and find_source(registry, source) is None:
         raise UsageError(f"--from {source}: there is no such folder, and it is no hub id")
@@ -92,7 +92,7 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
     kind = str(fields.type or "decoder") if fields is not None else "decoder"
     part = registry.architecture(kind)
     arch = part.read_config(checkpoint.config, implied(registry, None, checkpoint))
-    for line in tensor_obstacles(part, arch, checkpoint):
+    for line in tensor_obstacles(part, arch, checkpoint) if location.is_path else ():
         log.warning("%s: %s", label, line)
     return Facts(
         name=name,

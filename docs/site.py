@@ -1,0 +1,39 @@
+"""Hooks of the documentation site (`make site`): pages that stand elsewhere in the repository, and every guide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+API = """\
+# Python API
+
+What `import zoo` offers, from its docstrings; [hooks](hooks.md) and [fields](fields.md) have pages of their own.
+
+::: zoo.api
+::: zoo.contracts
+"""
+
+
+def on_config(config: Any) -> Any:
+    """Put every guide that the navigation does not name behind those that it names."""
+    guides = next(section["Guides"] for section in config["nav"] if "Guides" in section)
+    named = guides[:-1]
+    found = (f"guides/{path.name}" for path in sorted(Path(config["docs_dir"], "guides").glob("*.md")))
+    guides[:] = [*named, *(name for name in found if name not in named)]
+    return config
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the README as the first page, the changelog, and the page of the Python API."""
+    root = Path(config["config_file_path"]).parent
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    for link, page in (("docs/guides)", "guides/first-model.md)"), ("docs/reference)", "reference/commands.md)")):
+        readme = readme.replace(f"({link}", f"({page}")
+    readme = readme.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changelog.md)")
+    changelog = (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    for name, text in (("index.md", readme), ("changelog.md", changelog), ("reference/api.md", API)):
+        files.append(File.generated(config, name, content=text))
+    return files
