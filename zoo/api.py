@@ -43,6 +43,7 @@ class Choices(TypedDict, total=False):
     mixed: str | None
     """``auto`` measures what each weight loses and gives more bits to those that lose most."""
     mixed_budget: str | None
+    smoothing: str
     """What that may take: bits per weight (``5.2``), or a percentage more than without (``10%``)."""
     allow_nonfinite: bool
     adapters: Sequence[str | Path]
@@ -86,7 +87,8 @@ def build(
         warn: called with each line worth showing; by default they are logged.
         choices: the fields of ``Choices``: ``weights``, ``revision``, ``transforms``, ``quantizer``,
             ``quantizer_options``, ``calibration`` with ``samples``, ``sequence_length`` and ``seed``, ``mixed`` with
-            ``mixed_budget``, ``allow_nonfinite``, ``no_adapter``, ``allow_unused``, ``target``, ``target_options``.
+            ``mixed_budget``, ``smoothing``, ``allow_nonfinite``, ``no_adapter``, ``allow_unused``, ``target``,
+            ``target_options``.
 
     Raises:
         ZooError: what is wrong, in one line.

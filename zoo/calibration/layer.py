@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.calibration.links import fold_links
 from zoo.calibration.program import Segment
 from zoo.contracts import FoldLink, Parameter
 from zoo.errors import ZooError
-from zoo.operations import Attention, Linear, Multiply, NormHeads, RmsNorm, Value
 
 PANEL = 512
 """Columns of a Hessian that are added to at once."""
@@ -94,16 +94,7 @@ class Layer:
     @property
     def links(self) -> list[FoldLink]:
         """Where a scale of channels can be taken from the columns of linears and given to what makes these channels."""
-        links = []
-        for group in self._segment.groups:
-            first = next(one for one in self._linears() if one.weight is group[0])
-            link = self._link(first.x, group)
-            if link is not None:
-                links.append(link)
-        return links
-
-    def _linears(self) -> Iterator[Linear]:
-        return (step.operation for step in self._segment.steps if isinstance(step.operation, Linear))
+        return fold_links(self._segment)
 
     def weight(self, parameter: Parameter) -> NDArray[np.float32]:
         """The parameter's values as they are now."""
@@ -133,45 +124,3 @@ class Layer:
             inverse = self._torch.from_numpy(1 / scales).to(hessian.device)
             hessian.mul_(inverse[:, None]).mul_(inverse)
             self._shown.pop(self._group[link.consumers[0].name], None)
-
-    def _link(self, value: Value, consumers: Sequence[Parameter]) -> FoldLink | None:
-        readers = self._segment.readers(value)
-        if value == self._segment.exit or any(not isinstance(step.operation, Linear) for step in readers):
-            return None
-        size = consumers[0].shape[-1]
-        step = self._segment.producer(value)
-        maker = step.operation if step is not None else None
-        if isinstance(maker, RmsNorm):
-            return FoldLink(maker.weight, None, np.arange(size), tuple(consumers))
-        if isinstance(maker, Multiply):
-            for factor in (maker.b, maker.a):
-                linear = self._sole_linear(factor)
-                if linear is not None:
-                    return FoldLink(linear.weight, linear.bias, np.arange(size), tuple(consumers))
-        if isinstance(maker, Attention):
-            packed = maker.qkv
-            before = self._segment.producer(packed)
-            if before is not None and isinstance(before.operation, NormHeads):  # v goes through it as it is
-                packed = before.operation.qkv
-            linear = self._sole_linear(packed)
-            if linear is not None:
-                return FoldLink(linear.weight, linear.bias, _value_rows(maker), tuple(consumers))
-        return None
-
-    def _sole_linear(self, value: Value) -> Linear | None:
-        """The linear that makes a value which nothing but one operation reads."""
-        step = self._segment.producer(value)
-        if step is None or not isinstance(step.operation, Linear) or len(self._segment.readers(value)) != 1:
-            return None
-        return step.operation
-
-
-def _value_rows(attention: Attention) -> NDArray[np.intp]:
-    """Say which row of the packed (q, k, v) projection makes each channel of the attention's output.
-
-    Output head h reads values of KV head h // group, so the channels of a group share their row.
-    """
-    heads, kv, size = attention.num_heads, attention.num_kv_heads, attention.head_dim
-    head = np.arange(heads) // (heads // kv)
-    rows: NDArray[np.intp] = ((heads + kv + head)[:, None] * size + np.arange(size)).reshape(-1)
-    return rows

@@ -102,6 +102,14 @@ def build(
         list[float] | None,
         typer.Option("--adapter-scale", help="How much of each adapter is added, in their order; 1 unless given."),
     ] = None,
+    smoothing: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|always|none",
+            help="Rescale channels before weights are rounded, so that outliers cost less: where measured to help, "
+            "wherever it is exact, or nowhere.",
+        ),
+    ] = "none",
     no_adapter: Annotated[
         bool, typer.Option("--no-adapter", help="Build the weights without the adapter declared or beside them.")
     ] = False,
@@ -158,6 +166,7 @@ def build(
         seed=seed,
         mixed=mixed,
         mixed_budget=mixed_budget,
+        smoothing=smoothing,
         target=target,
         target_options=wanted,
     )

@@ -66,7 +66,8 @@ class Target(Protocol):
     """Which weights are stored: those of the graph, fused as its kernels like them, or the checkpoint's own tensors
     under their own names. A target without weights has neither this nor an encoding."""
     encoding: ClassVar[Encoding]
-    """How a weight lies in arrays."""
+    """How a weight lies in arrays. Where a target has ``rounds_activations = True``, its kernels round what quantized
+    weights are multiplied with, and channels are rescaled before (``zoo build --smoothing``)."""
 
     def check(self, recipe: Recipe) -> None:
         """Refuse a recipe that the target cannot serve.

@@ -83,6 +83,13 @@ class CalibrationPin(Value):
 _DECLARED = ("added", "begin")
 
 
+class SmoothingPin(Value):
+    """Channels rescaled before weights are rounded, by what tokens drawn at random excite (``zoo.smoothing``)."""
+
+    tokens: int = Field(default=16, ge=1, le=4096)
+    seed: int = 0
+
+
 class Recipe(Value):
     """What to build, pinned. ``model``, ``family`` and ``licence`` are labels: they do not enter the hash."""
 
@@ -107,6 +114,8 @@ class Recipe(Value):
     """Patterns of tensors that the architecture does not use and the build left out. They enter the hash only where
     there are any."""
     calibration: CalibrationPin | None = None
+    smoothing: SmoothingPin | None = None
+    """How channels are rescaled; None where they are not, and then it does not enter the hash."""
     target: TargetChoice
 
     @cached_property
@@ -120,6 +129,8 @@ class Recipe(Value):
         if not self.allow_unused:
             del fields["allow_unused"]
         fields["tokens"] = {name: value for name, value in fields["tokens"].items() if value or name not in _DECLARED}
+        if self.smoothing is None:
+            del fields["smoothing"]
         return digest(fields)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

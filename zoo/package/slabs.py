@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.contracts import Checkpoint, Parameter, RowSlice, TensorInfo, flat_shape
 from zoo.declarations.dtypes import READABLE
-from zoo.quantizers.slab import RawSlab, Scratch
+from zoo.quantizers.slab import TILE, RawSlab, Scratch
 from zoo.sources.rows import WINDOW, RowReader, positions, scattered
 
 SLAB = 4 * 2**20
@@ -51,9 +51,15 @@ def slab_jobs(parameter: Parameter, tensors: Mapping[str, TensorInfo]) -> Iterat
         start = min(row_slice.at for row_slice in slices)
         stop = max(row_slice.places[-1] for row_slice in slices) + 1
         item = max(READABLE[tensors[row_slice.tensor].dtype].nbytes for row_slice in slices)
-        step = max(1, SLAB // max(1, parameter.columns * item))
+        step, chunk = max(1, SLAB // max(1, parameter.columns * item)), chunk_rows(parameter.columns)
+        step -= step % chunk if step > chunk else 0
         for row in range(start, stop, step):
             yield SlabJob(slices, row, min(row + step, stop))
+
+
+def chunk_rows(columns: int) -> int:
+    """Say how many rows of so many columns make a chunk, about a tile: a power of two, so that slabs end with one."""
+    return 1 << (max(1, TILE // max(1, columns)).bit_length() - 1)
 
 
 def _bands(slices: Sequence[RowSlice]) -> Iterator[tuple[RowSlice, ...]]:

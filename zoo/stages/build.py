@@ -35,6 +35,7 @@ from zoo.sources.named import beneath, seen_over
 from zoo.sources.recording import Recording
 from zoo.stages.choices import needs_calibration
 from zoo.stages.plan import default_threads
+from zoo.stages.smoothing import smoothed, steady_products
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _write_data(
     layout, staging = work.layout, work.staging
     started, stamps, known = time.time_ns(), checkpoint.stamps(), known_digests(checkpoint)
     recording = Recording(beneath(checkpoint), work.threads, known)
-    seen = seen_over(checkpoint, recording)
+    seen = smoothed(layout, seen_over(checkpoint, recording), checkpoint)
     places = [[one.file, one.parameter.name, one.array, one.dtype, one.offset, one.nbytes] for one in layout.arrays]
     begun = {name: hashlib.sha256(header).hexdigest() for name, header in headers.items()}
     states = {name: stamp[2:4] for name, stamp in stamps.items()}  # a device may be numbered anew between two builds
@@ -210,7 +211,8 @@ def _write_data(
             ).run(work.progress)
         else:
             stream = Stream(layout, seen, data, journal, resumed.done, work.signals)
-            stream.run(work.threads, work.progress)
+            with steady_products(layout.recipe):
+                stream.run(work.threads, work.progress)
         inputs = recording.digests()
         if checkpoint.stamps() != stamps:
             journal.close(remove=True)

@@ -25,6 +25,7 @@ from zoo.stages.choices import check_mixed, check_precision, choose_calibration,
 from zoo.stages.locations import Location
 from zoo.stages.reading import MULTIMODAL, as_meant, without_leftovers
 from zoo.stages.request import Request as Request
+from zoo.stages.smoothing import choose_smoothing
 from zoo.stages.subject import Subject, identify
 from zoo.stages.tokens import resolve_tokens
 from zoo.stages.weights import licence_of, locate_weights, open_location_here, transformed
@@ -134,6 +135,7 @@ def resolve(
         allow_nonfinite=request.allow_nonfinite,
         allow_unused=tuple(request.allow_unused),
         calibration=choose_calibration(registry, request, quantizer, family),
+        smoothing=choose_smoothing(registry, request, precision, quantizer, architecture),
         target=TargetChoice(
             name=request.target,
             options=target_options(registry, request, subject.declared, family, architecture, stored_type(checkpoint)),

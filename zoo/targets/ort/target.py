@@ -38,6 +38,7 @@ class OrtTarget:
     head_multiple: ClassVar[int] = 16
     """GroupQueryAttention with rotary inside refuses other head sizes."""
     view: ClassVar[View] = "graph"
+    rounds_activations: ClassVar[bool] = True
     encoding: ClassVar[Encoding] = ENCODING
 
     def check(self, recipe: Recipe) -> None:

@@ -1,0 +1,321 @@
+"""A checkpoint whose channels are rescaled while a build reads it, by what a few tokens excite.
+
+Trained models have channels of large values in what their norms make. A kernel that rounds its inputs in blocks loses
+the small values beside them. The norm's weight is divided by a scale s for each channel, and the columns of the
+linears that read it are multiplied by s, so that the function stays what it was:
+
+    s_j = sqrt(rms(x_j) / rms(W_j)), over the geometric mean of all
+
+balances channel j of the input x with column j of the weights W. The rows of an up projection, whose output is
+multiplied into the input of the down projection, take the scale of the weights alone, s_j = rms(W_j)^-1/2.
+
+x comes from tokens drawn at random, sent through the layers in float32. Every slab that the build reads is multiplied
+with them on its way, so weights are read once; what a resumed build does not read again is read here. rms(W_j) is taken
+over some rows.
+
+Sources: Xiao et al., "SmoothQuant", arXiv 2211.10438, equation 4 with alpha 1/2 and root mean squares in place of
+maxima.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.calibration.weights import read_float32
+from zoo.contracts import Checkpoint, CheckpointOver, FoldLink, Parameter, TensorInfo, flat_shape
+from zoo.declarations.dtypes import READABLE
+from zoo.declarations.recipe import SmoothingPin
+from zoo.operations import Embedding, Linear, TokenIds, Value
+from zoo.package.slabs import chunk_rows
+from zoo.quantizers.slab import RawSlab, Scratch
+from zoo.smoothing.arithmetic import Array, compute
+from zoo.smoothing.plan import Plan, TensorUse, rows_and_places
+
+SAMPLED = 128
+"""Rows of each tensor that the size of its columns is taken from."""
+_RUN = 8
+"""Rows of it that lie together."""
+_SMALLEST = 1e-5
+"""Channels are taken for at least this share of the largest one."""
+_STEPS = 16
+"""Scales are powers of 2 ** (1 / 16), so that sums in another order seldom change one."""
+
+_TODO, _TAKEN, _DONE = range(3)
+
+
+class SmoothedCheckpoint(CheckpointOver):
+    """Rescaled tensors, in float32; the others as they are.
+
+    Args:
+        base: the checkpoint that is read.
+        plan: what is rescaled.
+        pin: by which tokens.
+        beside: the same checkpoint, for rows that are read out of turn.
+    """
+
+    def __init__(self, base: Checkpoint, plan: Plan, pin: SmoothingPin, beside: Checkpoint | None = None) -> None:
+        super().__init__(base)
+        self._beside = beside or base
+        self._plan = plan
+        self._scratch = Scratch()
+        self._scales: dict[str, Array] = {}
+        self._turn = threading.Condition(threading.RLock())
+        self._at = 0
+        """The step of the computation that comes next."""
+        self._values: dict[Value, Array] = {}
+        self._made: dict[str, Array] = {}
+        """What linears made so far, (tokens, out_features), by their weights."""
+        self._last = {value: step.output for step in plan.steps for value in step.operation.inputs}
+        self._index = {step.output: index for index, step in enumerate(plan.steps)}
+        self._chunks = {name: bytearray(self._count(name)) for name, use in plan.tensors.items() if use.products}
+        embedding = next(step.operation for step in plan.steps if isinstance(step.operation, Embedding))
+        draw, self._tokens = random.Random(pin.seed), pin.tokens
+        self._ids = [draw.randrange(embedding.weight.rows) for _ in range(pin.tokens)]
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor; those that are rescaled are float32."""
+        infos = dict(self.base.tensors)
+        for name, use in self._plan.tensors.items():
+            if use.columns is not None or use.rows is not None:
+                info = infos[name]
+                size = int(np.prod(info.shape, dtype=np.int64)) * 4
+                infos[name] = TensorInfo(name, "F32", info.shape, size, info.file)
+        return infos
+
+    def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
+        """Read rows of a tensor, rescaled; and multiply the tokens by them where nobody did."""
+        use = self._plan.tensors.get(name)
+        if use is None or (use.columns is None and use.rows is None and not use.products):
+            return self.base.read(name, start, stop, out)
+        return self._read(self.base, name, use, start, stop, out)
+
+    def _read(
+        self, source: Checkpoint, name: str, use: TensorUse, start: int, stop: int, out: NDArray[np.uint8] | None
+    ) -> NDArray[Any]:
+        with self._turn:
+            columns = self._scales_of(use.columns) if use.columns is not None else None
+            rows = self._row_factors(name, use)
+            taken = self._take(name, use, start, stop)
+        try:
+            if columns is None and rows is None:
+                values = source.read(name, start, stop, out)
+                for first, last in taken:
+                    wide = self._widen(name, values[first - start : last - start])
+                    self._multiply(name, use, first, last, wide)
+            else:
+                values = self._rescaled(source, name, use, start, stop, out, columns, rows, taken)
+        except BaseException:
+            self._settle(name, taken, _TODO)
+            raise
+        self._settle(name, taken, _DONE)
+        return values
+
+    def _rescaled(
+        self,
+        source: Checkpoint,
+        name: str,
+        use: TensorUse,
+        start: int,
+        stop: int,
+        out: NDArray[np.uint8] | None,
+        columns: Array | None,
+        rows: Array | None,
+        taken: list[tuple[int, int]],
+    ) -> Array:
+        info = self.base.tensors[name]
+        width, vector = flat_shape(info.shape)[1], len(info.shape) < 2
+        size = (stop - start) * width
+        stored = self._scratch.array("stored", (size * READABLE[info.dtype].nbytes,), np.uint8)
+        raw = source.read(name, start, stop, stored).reshape(stop - start, width)
+        flat = np.empty(size, np.float32) if out is None else out[: size * 4].view(np.float32)
+        values = flat.reshape(stop - start, width)
+        offset = np.float32(use.row_slice.offset if use.row_slice is not None else 0)
+        step = self._chunk(name)
+        begin, todo = start, dict(taken)
+        while begin < stop:
+            end = min((begin // step + 1) * step, stop)
+            piece = values[begin - start : end - start]
+            wide = self._widen(name, raw[begin - start : end - start])
+            if columns is not None:
+                np.multiply(wide, columns, out=piece)
+            elif rows is not None:
+                np.multiply(wide + offset if offset else wide, rows[begin:end, None], out=piece)
+                piece -= offset
+            if columns is not None and rows is not None:
+                piece *= rows[begin:end, None]
+            if begin in todo:
+                self._multiply(name, use, begin, end, piece)
+            begin = end
+        return values.reshape(-1) if vector else values
+
+    def _widen(self, name: str, raw: NDArray[Any]) -> Array:
+        slab = RawSlab(raw.reshape(len(raw), -1), self.base.tensors[name].dtype, name, self._scratch)
+        return slab.float32(0, slab.rows)
+
+    # What is multiplied on the way: the rows of a tensor in chunks, each by whoever reads it first.
+
+    def _chunk(self, name: str) -> int:
+        """Rows of a chunk: always the same ones, since sums over other shapes may come out otherwise."""
+        return chunk_rows(flat_shape(self.base.tensors[name].shape)[1])
+
+    def _count(self, name: str) -> int:
+        return -(-flat_shape(self.base.tensors[name].shape)[0] // self._chunk(name))
+
+    def _take(self, name: str, use: TensorUse, start: int, stop: int) -> list[tuple[int, int]]:
+        """Take the whole chunks among some rows that nobody took, once what they are multiplied with is known."""
+        if not use.products:
+            return []
+        for linear, _, _ in use.products:
+            self._advance(linear.x)
+            if _TODO in self._chunks[name] and linear.weight.name not in self._made:
+                self._made[linear.weight.name] = np.zeros((self._tokens, linear.weight.rows), np.float32)
+        step, chunks = self._chunk(name), self._chunks[name]
+        rows = flat_shape(self.base.tensors[name].shape)[0]
+        taken = []
+        for index in range(-(-start // step), len(chunks)):
+            first, last = index * step, min((index + 1) * step, rows)
+            if last > stop:
+                break
+            if chunks[index] == _TODO:
+                chunks[index] = _TAKEN
+                taken.append((first, last))
+        return taken
+
+    def _settle(self, name: str, taken: list[tuple[int, int]], state: int) -> None:
+        if taken:
+            with self._turn:
+                for first, _ in taken:
+                    self._chunks[name][first // self._chunk(name)] = state
+                self._turn.notify_all()
+
+    def _multiply(self, name: str, use: TensorUse, first: int, last: int, values: Array) -> None:
+        for linear, ends, reads in use.products:
+            x = self._values[linear.x]
+            product = (x if reads is None else x[:, reads]) @ values.T
+            places = ends[first:last]
+            self._made[linear.weight.name][:, places[places >= 0]] = product[:, places >= 0]
+
+    # The computation, step by step; the lock is held.
+
+    def _advance(self, wanted: Value) -> None:
+        """Compute until a value was made."""
+        while (at := self._at) <= self._index[wanted]:
+            operation = self._plan.steps[at].operation
+            if isinstance(operation, Linear):
+                self._complete(operation)
+            if self._at == at:  # another thread may have gone on while this one waited
+                self._step(at)
+
+    def _complete(self, linear: Linear) -> None:
+        """Multiply the rows of a linear that nobody took, and wait for the others."""
+        for name in dict.fromkeys(each.tensor for each in linear.weight.slices):
+            chunks, step, use = self._chunks[name], self._chunk(name), self._plan.tensors[name]
+            rows = flat_shape(self.base.tensors[name].shape)[0]
+            while (index := chunks.find(_TODO)) >= 0 or _TAKEN in chunks:
+                if index < 0:
+                    self._turn.wait()
+                else:
+                    self._read(self._beside, name, use, index * step, min((index + 1) * step, rows), None)
+
+    def _step(self, at: int) -> None:
+        step = self._plan.steps[at]
+        operation, inputs = step.operation, [self._values.get(one) for one in step.operation.inputs]
+        if isinstance(operation, TokenIds):
+            value: Any = np.zeros((self._tokens, 1), np.float32)
+        elif isinstance(operation, Embedding):
+            value = self._embedded(operation)
+        elif isinstance(operation, Linear):
+            value = self._made.pop(operation.weight.name)
+            value = value if operation.bias is None else value + self._weight(operation.bias)
+        elif step.output in self._plan.norms:
+            link = self._plan.norms[step.output]
+            value = compute(operation, inputs, self._original)  # type: ignore[arg-type]
+            excited = np.sqrt(np.square(value, dtype=np.float64).mean(0))
+            self._scales[link.source.name] = balance(excited, self._column_sizes(link))
+            value = value / self._scales[link.source.name]
+        else:
+            value = compute(operation, inputs, self._weight)  # type: ignore[arg-type]
+        self._values[step.output] = value
+        self._at = at + 1
+        for one in step.operation.inputs:
+            if self._last[one] == step.output:
+                self._values.pop(one, None)
+        self._turn.notify_all()
+
+    def _embedded(self, operation: Embedding) -> Array:
+        each = operation.weight.slices[0]
+        rows = [self._beside.read(each.tensor, one, one + 1).copy() for one in self._ids]
+        slab = RawSlab(
+            np.concatenate(rows),
+            self.base.tensors[each.tensor].dtype,
+            each.tensor,
+            self._scratch,
+            each.offset,
+            each.scale,
+        )
+        return slab.float32(0, slab.rows).copy()
+
+    def _weight(self, parameter: Parameter) -> Array:
+        """A small weight as it is stored, rescaled."""
+        return read_float32(parameter, self, self._scratch)
+
+    def _original(self, parameter: Parameter) -> Array:
+        return read_float32(parameter, self._beside, self._scratch)
+
+    # Scales.
+
+    def _scales_of(self, link: FoldLink) -> Array:
+        if link.source.name not in self._scales:
+            norm = next((value for value, one in self._plan.norms.items() if one is link), None)
+            if norm is None:
+                self._scales[link.source.name] = balance(None, self._column_sizes(link))
+            else:
+                self._advance(norm)
+        return self._scales[link.source.name]
+
+    def _row_factors(self, name: str, use: TensorUse) -> Array | None:
+        """One over the scale of each row of a tensor; 1 where it has none."""
+        if use.rows is None or use.row_slice is None:
+            return None
+        factors = np.ones(flat_shape(self.base.tensors[name].shape)[0], np.float32)
+        rows, places = rows_and_places(use.row_slice)
+        factors[rows] = 1 / self._scales_of(use.rows)[places]
+        return factors
+
+    def _column_sizes(self, link: FoldLink) -> NDArray[np.float64]:
+        """The root mean square of each column of a link's consumers, over some of their rows."""
+        total, count = np.zeros(len(link.rows)), 0
+        for name in dict.fromkeys(each.tensor for one in link.consumers for each in one.slices):
+            rows = flat_shape(self.base.tensors[name].shape)[0]
+            runs = min(SAMPLED // _RUN, -(-rows // _RUN))
+            begins = np.linspace(0, max(rows - _RUN, 0), runs).astype(int)
+            taken = [self._beside.read(name, int(one), min(int(one) + _RUN, rows)).copy() for one in begins]
+            wide = self._widen(name, np.concatenate(taken))
+            total += np.square(wide, dtype=np.float64).mean(0) * rows
+            count += rows
+        return np.sqrt(total / max(1, count))
+
+
+def balance(excited: NDArray[np.float64] | None, columns: NDArray[np.float64]) -> Array:
+    """Say by how much each channel is rescaled; see the head of this file.
+
+    Args:
+        excited: the root mean square of each channel; None where only the weights count.
+        columns: the root mean square of each column.
+    """
+    logs = np.zeros(len(columns))
+    for sizes, sign in ((excited, 1), (columns, -1)):
+        largest = sizes.max(initial=0.0) if sizes is not None else 0.0
+        if sizes is not None and 0 < largest < np.inf:
+            logs += sign * np.log2(np.maximum(sizes / largest, _SMALLEST))
+    logs = (logs - logs.mean()) / 2
+    scales: Array = np.exp2(np.rint(logs * _STEPS) / _STEPS).astype(np.float32)
+    return scales
