@@ -17,12 +17,14 @@ def test_what_no_config_states():
     implied = {
         "qkv_bias", "qk_norm", "scale_embedding", "norm_offset", "gelu_approximate", "norm", "norm_bias",
         "norm_placement", "gated_mlp", "qk_norm_over", "rotary_interleaved", "rope_layers", "config_names",
+        "fused_gate_up", "normalized_head", "positions", "qkv_layout", "tensor_names", "verify_as",
     }  # fmt: skip
     assert set(fields_with(Architecture, Trait.IMPLIED)) == implied
     assert set(fields_with(Architecture, Trait.CLAIMED)) == {
         "use_parallel_residual", "partial_rotary_factor", "rope_local_base_freq", "no_rope_layers",
         "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "attention_multiplier",
         "embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale",
+        "no_rope_layer_interval", "sliding_window_pattern",
     }  # fmt: skip
     assert set(fields_with(Architecture, Trait.PER_LAYER)) == {"layer_types", "no_rope_layers"}
     assert set(fields_with(Architecture, Trait.WINDOW)) == {"sliding_window", "use_sliding_window"}
@@ -32,6 +34,7 @@ def test_null_is_a_value_only_where_the_type_says_so():
     assert nullable_fields(Architecture) == {
         "rope_scaling", "sliding_window", "layer_types", "no_rope_layers", "rope_local_base_freq",
         "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "attention_multiplier",
+        "no_rope_layer_interval", "sliding_window_pattern", "verify_as",
     }  # fmt: skip
 
 
