@@ -18,6 +18,7 @@ from zoo.package.layout import lay_out
 from zoo.plugins import host
 from zoo.quantizers.slab import Scratch
 from zoo.smoothing.checkpoint import SmoothedCheckpoint, balance
+from zoo.smoothing.checkpoint import smoothed as smoothed_as_stated
 from zoo.smoothing.plan import plan_smoothing
 from zoo.stages.resolve import Request, resolve
 
@@ -67,6 +68,20 @@ def test_the_function_stays(tmp_path, name):
     ]  # fmt: skip
     assert any("norm" in one for one in changed)
     assert any("down_proj" in one for one in changed)
+
+
+def test_a_tied_head_is_rescaled_and_its_lookups_are_not(tmp_path):
+    make_checkpoint(tmp_path / "m", tie_word_embeddings=True)
+    resolved = resolve(host().registry, Request(model=str(tmp_path / "m"), smoothing="always"))
+    layout, checkpoint = lay_out(resolved.recipe, host().registry), resolved.checkpoint
+    rescaled = smoothed_as_stated(layout, checkpoint)
+    embedding, norm = "model.embed_tokens.weight", "model.norm.weight"
+    scales = values(checkpoint, norm) / values(rescaled, norm)
+    assert scales.max() > 1.05 * scales.min()
+    np.testing.assert_allclose(values(rescaled, embedding), values(checkpoint, embedding) * scales, rtol=1e-5)
+    assert [one.name for one in layout.graph if one.derived] == ["model.embed_tokens.channels"]
+    wanted = logits(lay_out(opened(tmp_path / "m")[1].recipe, host().registry), checkpoint)
+    np.testing.assert_allclose(logits(layout, rescaled), wanted, atol=1e-4 * wanted.std(), rtol=1e-4)
 
 
 def values(checkpoint, name):

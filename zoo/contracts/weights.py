@@ -121,6 +121,8 @@ class Parameter:
     """Matrices that lie one behind the other, as many rows each: a leading axis of the shape. None is a single one."""
     beside: int | None = None
     """Columns of another weight that a kernel takes together with this one, in blocks of the same size."""
+    derived: bool = False
+    """The build makes its tensor; the checkpoint has none."""
 
     @property
     def rows(self) -> int:
@@ -135,7 +137,7 @@ class Parameter:
     @property
     def size(self) -> int:
         """Count the model's own weights in it, without padding."""
-        return sum(row_slice.size for row_slice in self.slices)
+        return 0 if self.derived else sum(row_slice.size for row_slice in self.slices)
 
     @property
     def shape(self) -> tuple[int, ...]:

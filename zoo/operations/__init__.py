@@ -13,7 +13,7 @@ from zoo.operations.linear import Embedding, Linear
 from zoo.operations.matching import Needs, lacking, missing
 from zoo.operations.norms import LayerNorm, RmsNorm
 from zoo.operations.operation import Operation, Reference, Value
-from zoo.operations.program import Program, Step
+from zoo.operations.program import Program, Step, with_lookup_scales
 from zoo.operations.record import GraphOps, record
 from zoo.operations.rotary import Angles, Rotary
 from zoo.operations.tokens import (
@@ -62,4 +62,5 @@ __all__ = [
     "lacking",
     "missing",
     "record",
+    "with_lookup_scales",
 ]

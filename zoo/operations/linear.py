@@ -16,12 +16,18 @@ class Embedding(Operation):
 
     ids: Value
     weight: Parameter
+    channels: Parameter | None = None
+    """(width,): multiplied into every row."""
+
+    def features(self) -> frozenset[str]:
+        return frozenset() if self.channels is None else frozenset({"channels"})
 
     def width(self, of: Callable[[Value], int]) -> int:
         return self.weight.shape[-1]
 
     def compute(self, run: Reference) -> Any:
-        return run.torch.nn.functional.embedding(run.value(self.ids), run.weight(self.weight))
+        rows = run.torch.nn.functional.embedding(run.value(self.ids), run.weight(self.weight))
+        return rows if self.channels is None else rows * run.weight(self.channels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
+from zoo.contracts.weights import Parameter, RowSlice
 from zoo.operations.attention import Attention
+from zoo.operations.linear import Embedding, Linear
 from zoo.operations.operation import Operation, Value
 from zoo.operations.tokens import Logits, TokenIds
 
@@ -67,3 +69,23 @@ class Program:
     def context(self) -> int:
         """Positions that are served."""
         return next(self.all(TokenIds)).context
+
+
+def with_lookup_scales(program: Program) -> Program:
+    """Let rows of an embedding that is the output head too be multiplied by a vector of its own as they are looked up.
+
+    The columns of the head may then be rescaled, and what is looked up stays what it was. The vector is a derived
+    weight, ``….channels`` beside the embedding's.
+    """
+    heads = {one.weight.name for one in program.all(Linear)}
+
+    def scaled(step: Step) -> Step:
+        operation = step.operation
+        if not isinstance(operation, Embedding) or operation.weight.name not in heads:
+            return step
+        name = f"{operation.weight.name.removesuffix('.weight')}.channels"
+        rows = RowSlice(name, (operation.weight.shape[-1],))
+        channels = Parameter(name, "norm", (rows,), role="embed_tokens.channels", derived=True)
+        return replace(step, operation=replace(operation, channels=channels))
+
+    return Program(tuple(scaled(step) for step in program.steps))

@@ -51,7 +51,7 @@ def account(layout: Layout, checkpoint: Checkpoint | None) -> None:
             f"{more}; the model computes something that this build would lose, unless --allow-unused "
             f"{_pattern(unused[0], arch.num_hidden_layers)!r} leaves it out"
         )
-    check_rows(f"architecture {arch.type!r}", layout.graph, wanted)
+    check_rows(f"architecture {arch.type!r}", [one for one in layout.graph if not one.derived], wanted)
     if layout.target.operations is not None and layout.program is not None:
         _account_weights(layout.program, layout)
 

@@ -26,7 +26,7 @@ from zoo.declarations.dtypes import BY_NAME
 from zoo.declarations.recipe import Recipe
 from zoo.declarations.scheme import BlockScheme, Scheme
 from zoo.errors import ZooError
-from zoo.operations import Program, record
+from zoo.operations import Embedding, Program, record, with_lookup_scales
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -162,7 +162,8 @@ class Layout:
         """The computation, as the architecture composes it; None where no weights are built."""
         if self.architecture is None:
             return None
-        return record(self.architecture, self.recipe.architecture, self.target.head_multiple)
+        program = record(self.architecture, self.recipe.architecture, self.target.head_multiple)
+        return with_lookup_scales(program) if self.recipe.smoothing is not None else program
 
 
 def lay_out(recipe: Recipe, registry: Registry) -> Layout:
@@ -178,11 +179,20 @@ def lay_out(recipe: Recipe, registry: Registry) -> Layout:
         return Layout(recipe, None, quantizer, target, (), ())
     architecture = registry.architecture(recipe.architecture.type)
     graph = tuple(architecture.parameters(recipe.architecture, target.head_multiple))
+    if recipe.smoothing is not None:
+        graph = _with_lookup_scales(graph, record(architecture, recipe.architecture, target.head_multiple))
     stored: Sequence[Parameter] = graph if target.view == "graph" else checkpoint_view(graph)
     if isinstance(target, Rearranging):
         stored = [target.rearranged(recipe, one) for one in stored]
     placed = arrange(recipe, target, quantizer, stored)
     return Layout(recipe, architecture, quantizer, target, placed, graph)
+
+
+def _with_lookup_scales(graph: tuple[Parameter, ...], program: Program) -> tuple[Parameter, ...]:
+    """Put a rescaled embedding and its vector last: their scales are known when everything else was read."""
+    scaled = [one for one in with_lookup_scales(program).all(Embedding) if one.channels is not None]
+    last = {weight.name: weight for one in scaled for weight in one.weights}
+    return (*(one for one in graph if one.name not in last), *last.values())
 
 
 def arrange(

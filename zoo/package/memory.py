@@ -6,10 +6,12 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
-from zoo.contracts import Checkpoint
+from zoo.contracts import Checkpoint, CheckpointOver, TensorInfo
 from zoo.declarations.dtypes import READABLE
 from zoo.declarations.scheme import FloatScheme, Scheme
 from zoo.package.layout import NO_FILES, Layout, Placed
@@ -27,6 +29,8 @@ _STORED_ARRAY = 512
 """What Python keeps for each array of the data file, in the journal's identity above all."""
 _BLOCK_BYTES = 4
 """What a level takes that is taken over: as the source unpacks it, as it is handed on, as it is packed."""
+_PRODUCTS = 20 * 2**20
+"""What a thread takes to multiply tokens by the weights that it reads: a slab as stored, and the library's buffers."""
 _TORCH = 700 * 2**20
 """torch itself, with the samples and the few rows that are in work."""
 
@@ -126,6 +130,20 @@ def build_memory(
     return base + (working_memory(layout, checkpoint, threads) if checkpoint is not None and layout.placed else 0)
 
 
+class _Widened(CheckpointOver):
+    """A checkpoint as it is read while channels are rescaled: in float32, derived tensors among the others."""
+
+    def __init__(self, base: Checkpoint, layout: Layout) -> None:
+        super().__init__(base)
+        self._derived = [one for one in layout.graph if one.derived]
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """The tensors."""
+        derived = {one.name: TensorInfo(one.name, "F32", one.shape, 4 * one.rows) for one in self._derived}
+        return {name: replace(info, dtype="F32") for name, info in self.base.tensors.items()} | derived
+
+
 def working_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
     """Predict what building adds to the process, bytes.
 
@@ -134,7 +152,9 @@ def working_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
     """
     if layout.quantizer.needs_activations:
         return calibration_memory(layout)
-    counts, ahead = slab_bytes(layout, checkpoint), threads + SPARE_BUFFERS
+    smoothing = layout.recipe.smoothing is not None
+    counts = slab_bytes(layout, _Widened(checkpoint, layout) if smoothing else checkpoint)
+    ahead = threads + SPARE_BUFFERS
     read, laid, stored, tile = range(4)
     return (
         sum(_largest(counts, field, threads) for field in (read, laid, tile))
@@ -142,7 +162,7 @@ def working_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
         + _side_memory(layout, checkpoint, ahead)
         + bookkeeping(counts.total(), len(layout.arrays))
         + _START
-        + threads * _THREAD
+        + threads * (_THREAD + (_PRODUCTS if smoothing else 0))
     )
 
 

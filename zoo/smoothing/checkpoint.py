@@ -33,10 +33,11 @@ from zoo.contracts import Checkpoint, CheckpointOver, FoldLink, Parameter, Tenso
 from zoo.declarations.dtypes import READABLE
 from zoo.declarations.recipe import SmoothingPin
 from zoo.operations import Embedding, Linear, TokenIds, Value
+from zoo.package.layout import Layout
 from zoo.package.slabs import chunk_rows
 from zoo.quantizers.slab import RawSlab, Scratch
 from zoo.smoothing.arithmetic import Array, compute
-from zoo.smoothing.plan import Plan, TensorUse, rows_and_places
+from zoo.smoothing.plan import Plan, TensorUse, plan_smoothing, rows_and_places
 
 SAMPLED = 128
 """Rows of each tensor that the size of its columns is taken from."""
@@ -50,6 +51,24 @@ _STEPS = 16
 _TODO, _TAKEN, _DONE = range(3)
 
 
+class _WithOnes(CheckpointOver):
+    """A checkpoint, and vectors of ones."""
+
+    def __init__(self, base: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__(base)
+        self._ones = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Those of the checkpoint, and the vectors."""
+        ones = {name: TensorInfo(name, "F32", one.shape, one.nbytes) for name, one in self._ones.items()}
+        return {**self.base.tensors, **ones}
+
+    def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
+        """Read rows."""
+        return self._ones[name][start:stop] if name in self._ones else self.base.read(name, start, stop, out)
+
+
 class SmoothedCheckpoint(CheckpointOver):
     """Rescaled tensors, in float32; the others as they are.
 
@@ -61,8 +80,8 @@ class SmoothedCheckpoint(CheckpointOver):
     """
 
     def __init__(self, base: Checkpoint, plan: Plan, pin: SmoothingPin, beside: Checkpoint | None = None) -> None:
-        super().__init__(base)
-        self._beside = beside or base
+        super().__init__(_WithOnes(base, plan.derived))
+        self._beside = _WithOnes(beside or base, plan.derived)
         self._plan = plan
         self._scratch = Scratch()
         self._scales: dict[str, Array] = {}
@@ -319,3 +338,15 @@ def balance(excited: NDArray[np.float64] | None, columns: NDArray[np.float64]) -
     logs = (logs - logs.mean()) / 2
     scales: Array = np.exp2(np.rint(logs * _STEPS) / _STEPS).astype(np.float32)
     return scales
+
+
+def smoothed(layout: Layout, seen: Checkpoint, beside: Checkpoint | None = None) -> Checkpoint:
+    """Rescale a checkpoint as its recipe says.
+
+    Args:
+        seen: what a build reads, in order.
+        beside: the same checkpoint for what is read out of turn.
+    """
+    pin = layout.recipe.smoothing
+    plan = plan_smoothing(layout.program) if pin is not None and layout.program is not None else None
+    return seen if plan is None or pin is None else SmoothedCheckpoint(seen, plan, pin, beside)

@@ -12,7 +12,7 @@ from zoo.calibration.links import fold_links
 from zoo.calibration.program import Segment, Segments, cut
 from zoo.contracts import FoldLink, Parameter, RowSlice, flat_shape
 from zoo.errors import ZooError
-from zoo.operations import Embedding, LayerNorm, Linear, Program, RmsNorm, Step, TokenIds, Value
+from zoo.operations import Embedding, LayerNorm, Linear, Operation, Program, RmsNorm, Step, TokenIds, Value
 from zoo.smoothing.arithmetic import supported
 from zoo.sources.rows import positions
 
@@ -42,6 +42,8 @@ class Plan:
     """The norms that are rescaled, by what they make."""
     tensors: dict[str, TensorUse]
     """The tensors that are changed or multiplied by."""
+    derived: dict[str, tuple[int, ...]]
+    """The tensors that no checkpoint has, by name, with their shapes: ones, before they are changed."""
 
 
 def plan_smoothing(program: Program) -> Plan | None:
@@ -63,7 +65,7 @@ def plan_smoothing(program: Program) -> Plan | None:
         for weight in step.operation.weights:
             for each in weight.slices:
                 uses.setdefault(each.tensor, []).append((weight, each))
-            if not (isinstance(step.operation, Linear) and weight is step.operation.weight):
+            if not _reads_rescaled(step.operation, weight):
                 read_otherwise.add(weight.name)
     tensors = {name: TensorUse() for name in uses}
     norms: dict[Value, FoldLink] = {}
@@ -78,6 +80,10 @@ def plan_smoothing(program: Program) -> Plan | None:
             if not _foldable(link, uses, read_otherwise) or not _unmarked(link, tensors):
                 continue
             _mark(link, tensors)
+            for one in program.all(Embedding):
+                if one.channels is not None and one.weight in link.consumers:
+                    each = one.channels.slices[0]
+                    tensors[each.tensor].rows, tensors[each.tensor].row_slice = link, each
             if norm is not None:
                 norms[norm] = link
     if not norms:
@@ -89,7 +95,15 @@ def plan_smoothing(program: Program) -> Plan | None:
     for step in followed:
         if isinstance(step.operation, Linear):
             _multiplied(step.operation, tensors)
-    return Plan(followed, norms, tensors)
+    scales = [one.channels for one in program.all(Embedding) if one.channels is not None]
+    return Plan(followed, norms, tensors, {one.name: one.shape for one in scales})
+
+
+def _reads_rescaled(operation: Operation, weight: Parameter) -> bool:
+    """Tell whether an operation computes the same when a weight's columns are rescaled with its inputs."""
+    if isinstance(operation, Embedding):
+        return operation.channels is not None
+    return isinstance(operation, Linear) and weight is operation.weight
 
 
 def _all(segments: Segments) -> list[Segment]:

@@ -30,12 +30,13 @@ from zoo.package.running import run_memory
 from zoo.package.signals import Signals, listening
 from zoo.package.staging import Staging, make_staging
 from zoo.package.stream import Progress, Stream
+from zoo.smoothing.checkpoint import smoothed
 from zoo.sources.content import differing, known_digests, remember, settle
 from zoo.sources.named import beneath, seen_over
 from zoo.sources.recording import Recording
 from zoo.stages.choices import needs_calibration
 from zoo.stages.plan import default_threads
-from zoo.stages.smoothing import smoothed, steady_products
+from zoo.stages.smoothing import steady_products
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:

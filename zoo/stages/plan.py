@@ -15,7 +15,6 @@ from zoo.package.companions import companion_files
 from zoo.package.layout import Layout, lay_out
 from zoo.package.memory import build_memory
 from zoo.package.running import RUN_BASE, RUN_CONTEXT, run_memory
-from zoo.stages.smoothing import smoothed
 from zoo.stages.storage import describe_storage
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ def plan(
     context = min(RUN_CONTEXT, recipe.architecture.context_length)
     reads = _reads(layout, checkpoint)
     memory = run_memory(layout)
-    seen = smoothed(layout, checkpoint, checkpoint) if checkpoint is not None else None
     return Plan(
         recipe=recipe,
         recipe_hash=recipe.hash,
@@ -88,7 +86,7 @@ def plan(
         download_bytes=download_bytes,
         read_bytes=sum(one.nbytes for one in reads),
         write_bytes=written,
-        peak_memory_bytes=build_memory(layout, seen, threads or default_threads(), files),
+        peak_memory_bytes=build_memory(layout, checkpoint, threads or default_threads(), files),
         disk_cache_bytes=download_bytes,
         disk_output_bytes=written,
         run_memory_bytes=RUN_BASE + memory.running(context) if memory is not None else 0,
@@ -99,7 +97,8 @@ def plan(
 def _reads(layout: Layout, checkpoint: Checkpoint | None) -> list[TensorRead]:
     if checkpoint is None:
         return []
-    names: Iterable[str] = dict.fromkeys(each.tensor for one in layout.placed for each in one.parameter.slices)
+    stored = (one.parameter for one in layout.placed if not one.parameter.derived)
+    names: Iterable[str] = dict.fromkeys(each.tensor for parameter in stored for each in parameter.slices)
     infos = [checkpoint.tensors[name] for name in names]
     return [TensorRead(name=one.name, dtype=one.dtype, shape=one.shape, nbytes=one.nbytes) for one in infos]
 

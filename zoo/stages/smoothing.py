@@ -1,4 +1,4 @@
-"""Whether a build rescales channels before it rounds weights, and the checkpoint that it reads then."""
+"""Whether a build rescales channels before it rounds weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 from zoo.declarations.recipe import Precision, QuantizerChoice, Recipe, SmoothingPin
 from zoo.errors import UsageError
-from zoo.operations import record
+from zoo.operations import record, with_lookup_scales
 
 if TYPE_CHECKING:
-    from zoo.contracts import Checkpoint
     from zoo.declarations.architecture import Architecture
-    from zoo.package.layout import Layout
     from zoo.registry import Registry
     from zoo.stages.request import Request
 
@@ -25,8 +23,8 @@ def choose_smoothing(
 ) -> SmoothingPin | None:
     """Decide whether channels are rescaled.
 
-    ``auto`` does it where kernels round what weights are multiplied with and 8 bits are asked for, unless a quantizer
-    is calibrated.
+    ``auto`` does it where kernels round what weights are multiplied with and 8 bits are asked for. What is chosen or
+    calibrated by activations stays as it is measured.
 
     Raises:
         UsageError: another word, or ``always`` where it is not possible.
@@ -36,38 +34,21 @@ def choose_smoothing(
         raise UsageError(f"--smoothing is {', '.join(CHOICES)}, not {asked!r}")
     target = registry.target(request.target)
     rounds = target.needs_weights and bool(getattr(target, "rounds_activations", False))
-    measured = precision == "int8" and not registry.quantizer(quantizer.name).needs_activations
-    if asked == "none" or (asked == "auto" and not (rounds and measured)):
+    calibrated = registry.quantizer(quantizer.name).needs_activations or request.mixed is not None
+    if asked == "none" or (asked == "auto" and precision != "int8"):
         return None
-    if rounds and precision in ("int8", "int4"):
+    if rounds and not calibrated and precision in ("int8", "int4"):
         from zoo.smoothing.plan import plan_smoothing
 
-        part = registry.architecture(architecture.type)
-        if plan_smoothing(record(part, architecture, target.head_multiple)) is not None:
+        program = record(registry.architecture(architecture.type), architecture, target.head_multiple)
+        if plan_smoothing(with_lookup_scales(program)) is not None:
             return SmoothingPin()
     if asked == "always":
         raise UsageError(
-            f"--smoothing always: target {request.target!r} at {precision} rounds no inputs of this architecture's "
-            "weights that could be rescaled; leave it out"
+            f"--smoothing always: target {request.target!r} at {precision} has nothing to rescale here, or activations "
+            "are measured otherwise; leave it out"
         )
     return None
-
-
-def smoothed(layout: Layout, seen: Checkpoint, beside: Checkpoint) -> Checkpoint:
-    """Rescale a checkpoint as its recipe says.
-
-    Args:
-        seen: what the build reads, in order.
-        beside: the same checkpoint for what is read out of turn.
-    """
-    pin = layout.recipe.smoothing
-    if pin is None or layout.program is None:
-        return seen
-    from zoo.smoothing.checkpoint import SmoothedCheckpoint
-    from zoo.smoothing.plan import plan_smoothing
-
-    plan = plan_smoothing(layout.program)
-    return seen if plan is None else SmoothedCheckpoint(seen, plan, pin, beside)
 
 
 @contextmanager

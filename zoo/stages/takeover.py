@@ -59,7 +59,7 @@ def with_levels(registry: Registry, request: Request, resolved: Resolved) -> Res
     if not kept:
         return resolved
     named = _by_role(layout, kept)
-    return replace(resolved, recipe=recipe.model_copy(update={"taken_over": named}))
+    return replace(resolved, recipe=recipe.model_copy(update={"taken_over": named, "smoothing": None}))
 
 
 def _types(checkpoint: Checkpoint, parameter: Parameter) -> set[str]:

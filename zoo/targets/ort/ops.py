@@ -40,6 +40,13 @@ def token_ids(emission: Emission, step: Step, op: TokenIds) -> str:
 @emits(Embedding)
 def embedding(emission: Emission, step: Step, op: Embedding) -> str:
     """Gather rows, from floats or from blocks."""
+    rows = _looked_up(emission, step, op)
+    if op.channels is None:
+        return rows
+    return emission.graph.node("Mul", [rows, emission.graph.floats(op.channels)], f"{step.name}/channels")
+
+
+def _looked_up(emission: Emission, step: Step, op: Embedding) -> str:
     graph, name, weight, ids = emission.graph, step.name, op.weight, emission.value(op.ids)
     scheme = emission.scheme(weight)
     if isinstance(scheme, FloatScheme):
