@@ -231,7 +231,8 @@ class SmoothedCheckpoint(CheckpointOver):
             if isinstance(operation, Linear):
                 self._complete(operation)
             if self._at == at:  # another thread may have gone on while this one waited
-                self._step(at)
+                with np.errstate(all="ignore"):  # what is not finite is left out of the scales
+                    self._step(at)
 
     def _complete(self, linear: Linear) -> None:
         """Multiply the rows of a linear that nobody took, and wait for the others."""
