@@ -96,9 +96,6 @@ class Config:
     def companion(self, name: str) -> bytes | None:
         return self.files.get(name)
 
-    def companion(self, name: str) -> None:
-        """There are no other files."""
-
 
 # As published; keys that shape nothing are left out.
 PUBLISHED: dict[str, dict[str, Any]] = {

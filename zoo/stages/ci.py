@@ -228,7 +228,7 @@ def _measures(
 
     def verified() -> str:
         from zoo.stages.verify import verify
-        from zoo.verify.judge import Verdict
+        from zoo.verify.result import Verdict
 
         verdict = verify(registry, package, weights=wanted.weights, quick=True).verdict
         failed = [f"{one.name} {one.value}, tolerance {one.limit}" for one in verdict.checks if not one.passed]
