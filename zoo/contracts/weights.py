@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 
@@ -105,7 +106,7 @@ ParameterKind = Literal["linear", "embedding", "norm", "bias", "router"]
 """A router is a linear that stays in float32: rounded, it would choose other experts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Parameter:
     """A weight of the graph: rows of one or several checkpoint tensors, each of its own rows filled once."""
 
@@ -124,7 +125,7 @@ class Parameter:
     derived: bool = False
     """The build makes its tensor; the checkpoint has none."""
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows of all experts together."""
         return max(row_slice.places[-1] + 1 if row_slice.places else 0 for row_slice in self.slices)

@@ -66,13 +66,14 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> Counter[SlabBytes]:
     """Count the slabs of a build by what they take; a model has few kinds, however many layers."""
     counts: Counter[SlabBytes] = Counter()
     for one in layout.placed:
+        row_bytes = one.row_bytes
         for job in slab_jobs(one.parameter, checkpoint.tensors):
             rows, dtype = job.stop - job.start, checkpoint.tensors[job.slices[0].tensor].dtype
             taken = job_bytes(job, checkpoint.tensors)
             tile = _tile_values(one, rows) * _tile_bytes(one.scheme, dtype) + taken.work
             if layout.takes_over(one.parameter):
                 tile = rows * one.parameter.columns * _BLOCK_BYTES
-            counts[SlabBytes(taken.read, taken.laid, rows * one.row_bytes, round(tile))] += 1
+            counts[SlabBytes(taken.read, taken.laid, rows * row_bytes, round(tile))] += 1
     return counts
 
 
