@@ -8,33 +8,44 @@ from zoo.declarations.traits import Trait, fields_with, nullable_fields
 
 def test_what_shapes_tensors_is_said_at_the_fields():
     assert set(fields_with(Architecture, Trait.SHAPES)) == {
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-        "head_dim", "vocab_size", "attention_bias", "mlp_bias", "tie_word_embeddings",
+        "attention_bias", "first_k_dense_replace", "head_dim", "hidden_size", "intermediate_size", "kv_lora_rank",
+        "mlp_bias", "moe_intermediate_size", "n_shared_experts", "num_attention_heads", "num_experts",
+        "num_hidden_layers", "num_key_value_heads", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim",
+        "tie_word_embeddings", "v_head_dim", "vocab_size",
     }  # fmt: skip
 
 
 def test_what_no_config_states():
     implied = {
-        "qkv_bias", "qk_norm", "scale_embedding", "norm_offset", "gelu_approximate", "norm", "norm_bias",
-        "norm_placement", "gated_mlp", "qk_norm_over", "rotary_interleaved", "rope_layers", "config_names",
-        "fused_gate_up", "normalized_head", "positions", "qkv_layout", "tensor_names", "verify_as",
+        "config_names", "expert_projections", "fused_experts", "fused_gate_up", "gated_mlp", "gelu_approximate",
+        "moe_block", "norm", "norm_bias", "norm_offset", "norm_placement", "normalized_head", "positions",
+        "qk_norm", "qk_norm_over", "qkv_bias", "qkv_layout", "rope_layers", "rotary_interleaved",
+        "scale_embedding", "tensor_names", "verify_as",
     }  # fmt: skip
     assert set(fields_with(Architecture, Trait.IMPLIED)) == implied
     assert set(fields_with(Architecture, Trait.CLAIMED)) == {
-        "use_parallel_residual", "partial_rotary_factor", "rope_local_base_freq", "no_rope_layers",
-        "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "attention_multiplier",
-        "embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale",
-        "no_rope_layer_interval", "sliding_window_pattern",
+        "attention_multiplier", "attn_logit_softcapping", "embedding_multiplier", "final_logit_softcapping",
+        "first_k_dense_replace", "kv_lora_rank", "logit_scale", "logits_scaling", "moe_intermediate_size",
+        "n_group", "n_shared_experts", "no_rope_layer_interval", "no_rope_layers", "norm_topk_prob", "num_experts",
+        "num_experts_per_tok", "partial_rotary_factor", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim",
+        "query_pre_attn_scalar", "residual_multiplier", "rope_local_base_freq", "routed_scaling_factor",
+        "scoring_func", "sliding_window_pattern", "topk_group", "topk_method", "use_parallel_residual",
+        "v_head_dim",
     }  # fmt: skip
-    assert set(fields_with(Architecture, Trait.PER_LAYER)) == {"layer_types", "no_rope_layers"}
-    assert set(fields_with(Architecture, Trait.WINDOW)) == {"sliding_window", "use_sliding_window"}
+    assert set(fields_with(Architecture, Trait.PER_LAYER)) == {
+        "layer_types", "no_rope_layers",
+    }  # fmt: skip
+    assert set(fields_with(Architecture, Trait.WINDOW)) == {
+        "sliding_window", "use_sliding_window",
+    }  # fmt: skip
 
 
 def test_null_is_a_value_only_where_the_type_says_so():
     assert nullable_fields(Architecture) == {
-        "rope_scaling", "sliding_window", "layer_types", "no_rope_layers", "rope_local_base_freq",
-        "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "attention_multiplier",
-        "no_rope_layer_interval", "sliding_window_pattern", "verify_as",
+        "attention_multiplier", "attn_logit_softcapping", "final_logit_softcapping", "kv_lora_rank", "layer_types",
+        "moe_intermediate_size", "n_shared_experts", "no_rope_layer_interval", "no_rope_layers", "num_experts",
+        "q_lora_rank", "query_pre_attn_scalar", "rope_local_base_freq", "rope_scaling", "sliding_window",
+        "sliding_window_pattern", "verify_as",
     }  # fmt: skip
 
 

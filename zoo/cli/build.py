@@ -109,7 +109,7 @@ def build(
             help="Rescale channels before weights are rounded, so that outliers cost less: where measured to help, "
             "wherever it is exact, or nowhere.",
         ),
-    ] = "auto",
+    ] = "none",
     no_adapter: Annotated[
         bool, typer.Option("--no-adapter", help="Build the weights without the adapter declared or beside them.")
     ] = False,
