@@ -138,7 +138,9 @@ def resolve(
         smoothing=choose_smoothing(registry, request, precision, quantizer, architecture),
         target=TargetChoice(
             name=request.target,
-            options=target_options(registry, request, subject.declared, family, architecture, stored_type(checkpoint)),
+            options=target_options(
+                registry, request, subject.declared, family, architecture, stored_type(checkpoint if required else None)
+            ),
             emitter_version=target.emitter_version,
         ),
     )
