@@ -19,7 +19,7 @@ from zoo.errors import UsageError, ZooError
 
 transformers = pytest.importorskip("transformers")
 TEMPLATE = "the {instruction} saw {query} and {document} with old"
-JUDGING = Judging(template=TEMPLATE, instruction="house", yes="red", no="blue")
+JUDGING = Judging(template=TEMPLATE, instruction="house", yes_token="red", no_token="blue")
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ class Judging(Value):
     """The prompt, with ``{instruction}``, ``{query}`` and ``{document}``."""
     instruction: str
     """What is asked for where nobody says anything else."""
-    yes: str = "yes"
+    yes_token: str = "yes"
     """The token that says so."""
-    no: str = "no"
+    no_token: str = "no"
     """The token that says not so."""
 
 

@@ -31,8 +31,8 @@ class Judge:
     def __init__(self, engine: Any, judging: Judging, longest: int | None = None) -> None:
         self._engine, self._judging = engine, judging
         self._longest = min(longest or engine.context_length, engine.context_length)
-        ids = [engine.tokenizer.id_of(token) for token in (judging.yes, judging.no)]
-        for token, index in zip((judging.yes, judging.no), ids, strict=True):
+        ids = [engine.tokenizer.id_of(token) for token in (judging.yes_token, judging.no_token)]
+        for token, index in zip((judging.yes_token, judging.no_token), ids, strict=True):
             if index is None:
                 raise ZooError(f"{engine.package.name}: its tokenizer has no token {token!r}, which ranking compares")
         self._yes, self._no = ids
