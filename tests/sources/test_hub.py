@@ -434,7 +434,11 @@ def test_a_repository_without(server: HubServer, weights: bytes, name: str) -> N
     del files[name]
     server.add(NAME, files=files)
     message = refusal()
-    assert ("no config.json" in message) if name == "config.json" else ("are in no form that is read" in message)
+    assert (
+        ("holds GGUF files; name one" in message)
+        if name == "config.json"
+        else ("are in no form that is read" in message)
+    )
     assert server.sent == 0
 
 

@@ -82,11 +82,14 @@ def verify(
 
     package = with_memory(registry, open_package(find_package(registry, model, precision)))
     recipe = package.manifest.recipe
-    require_reference()
     require_place(package.manifest.recipe_hash)
-    checkpoint = original_weights(registry, package, identify(registry, model), weights, adapters)
     if is_encoder(package):
+        require_reference()
+        checkpoint = original_weights(registry, package, identify(registry, model), weights, adapters)
         return verify_encoder(registry, package, checkpoint, quick=quick, progress=progress)
+    candidate, rowwise = _candidates(registry, package)
+    require_reference()
+    checkpoint = original_weights(registry, package, identify(registry, model), weights, adapters)
     tolerance = TOLERANCES[recipe.precision]
     context = recipe.architecture.max_position_embeddings
     samples = make_samples(package.path, recipe.architecture.vocab_size, context, quick=quick)
@@ -96,7 +99,6 @@ def verify(
             samples = _continued(registry, package, samples, context, quick=quick, progress=progress)
         except ZooError as error:  # numbers that are not finite, for one; the comparison will say where they begin
             refusal = error
-    candidate, rowwise = _candidates(registry, package)
     part = registry.architecture(recipe.architecture.type)
     reference = find_reference(merged_by_peft(checkpoint), part, recipe.architecture)
     figures = compare(reference, candidate, samples, tolerance.tie, progress, rowwise)
