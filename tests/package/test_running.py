@@ -116,7 +116,9 @@ def test_a_mixed_package_takes_what_is_recorded(tmp_path: Path) -> None:
 
 
 def test_what_other_programs_run_records_nothing(tmp_path) -> None:
-    written = zoo.build("llama2-7b", "fp16", target="vllm", output=tmp_path / "v")
+    written = zoo.build(
+        "llama2-7b", "fp16", target="vllm", target_options={"weights": "original"}, output=tmp_path / "v"
+    )
     assert written.manifest.memory is None
     layout = lay_out(written.manifest.recipe, host().registry)
     assert run_memory(layout) is None
