@@ -82,7 +82,7 @@ def test_wrong_usage_is_one_line_and_exit_2(args) -> None:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("args", [["--help"], ["list"], ["plugins"]])
+@pytest.mark.parametrize("args", [["--help"], ["list"], ["show", "llama-33b"], ["plugins"]])
 def test_listing_imports_nothing_heavy(args) -> None:
     code = (
         "import sys\nfrom zoo.cli import app\n"

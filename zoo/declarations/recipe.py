@@ -17,6 +17,10 @@ Precision = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
 
 
+ADAPTER: Name = "adapter"
+"""The ``kind`` of a pin that says an adapter was merged."""
+
+
 class TransformPin(Value):
     """Something that was done to the tensors of a checkpoint before the build read them."""
 

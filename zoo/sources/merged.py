@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from zoo.contracts import BlockTile, Checkpoint, Stamp, TensorInfo, TransformedCheckpoint, block_scheme, flat_shape
 from zoo.declarations.dtypes import READABLE
-from zoo.declarations.recipe import TransformPin
+from zoo.declarations.recipe import ADAPTER, TransformPin
 from zoo.declarations.scheme import BlockScheme
 from zoo.errors import ZooError
 from zoo.quantizers.slab import RawSlab, Scratch
 from zoo.sources.adapter import WEIGHTS, Adapter
 
-KIND = "adapter"
 _KEPT = 32 * 2**20
 """Bytes of an adapter's matrices that stay in memory; the least is one."""
 
@@ -37,7 +36,7 @@ class MergedCheckpoint(TransformedCheckpoint):
     """
 
     def __init__(self, base: Checkpoint, adapter: Adapter, scale: float, stated: Mapping[str, Any]) -> None:
-        pin = TransformPin(kind=KIND, digest=adapter.digest, options={**stated, "scale": scale})
+        pin = TransformPin(kind=ADAPTER, digest=adapter.digest, options={**stated, "scale": scale})
         super().__init__(base, pin)
         self.adapter, self.scale = adapter, scale
         self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()

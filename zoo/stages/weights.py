@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from zoo.declarations.recipe import ADAPTER
 from zoo.errors import UsageError, WeightsAbsent, ZooError
-from zoo.sources.merged import KIND
 from zoo.stages.adapters import readapted
 from zoo.stages.choices import check_options
 from zoo.stages.locations import Location, check_revision, given_location, path_location
@@ -114,7 +114,7 @@ def retransformed(
     """
     given = iter(adapters)
     for pin in pins:
-        if pin.kind == KIND:
+        if pin.kind == ADAPTER:
             checkpoint = readapted(checkpoint, pin, next(given, None))
             continue
         checkpoint = _apply(registry, checkpoint, pin.kind, pin.options)
