@@ -13,7 +13,7 @@ from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Recipe
 from zoo.package.layout import Layout, arrange, checkpoint_view, lay_out, make_quantizer
 from zoo.package.memory import bookkeeping, working_memory
-from zoo.package.running import RUN_BASE, RUN_CONTEXT, held_bytes, run_memory, widened_weights
+from zoo.package.running import RUN_BASE, RUN_CONTEXT, Held, held_bytes, memory_of, runs_here
 from zoo.package.slabs import slab_jobs
 from zoo.sources.declared import DeclaredCheckpoint
 
@@ -45,6 +45,7 @@ class Numbers:
     file_names: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     """(target, architecture type) → names of files; shared among models."""
     _alike: dict[tuple[int, View], dict[str, Alike]] = field(default_factory=dict)
+    _helds: dict[tuple[int, bool], Held] = field(default_factory=dict)
 
     def alike(self, head_multiple: int, view: View = "graph") -> dict[str, Alike]:
         """Group the weights, by the name of each group's first, in the order they are used."""
@@ -106,10 +107,12 @@ class Numbers:
         slabs = sum(more[name] * alike[name].slabs for name in more)
         arrays = sum(more[one.parameter.name] * len(one.arrays) for one in placed)
         stored = sum((more[one.parameter.name] + 1) * sum(array.nbytes for array in one.arrays) for one in placed)
-        widened = widened_weights(layout.program) if layout.program is not None else frozenset[str]()
-        held = sum(more[one.parameter.name] * held_bytes(one, widened) for one in placed)
         context = min(context, recipe.architecture.context_length)
-        memory = run_memory(layout)
+        running = None
+        if runs_here(layout):
+            held = self._held(layout)
+            repeated = sum(more[one.parameter.name] * held_bytes(one, held.widened) for one in placed)
+            running = RUN_BASE + repeated + memory_of(layout, held).running(context)
         return BuildCost(
             target=recipe.target.name,
             precision=recipe.precision,
@@ -117,10 +120,18 @@ class Numbers:
             weights_bytes=stored,
             bits_per_weight=round(stored * 8 / max(1, self.parameters), 4),
             build_memory_bytes=BUILD_BASE + working_memory(layout, headers, THREADS) + bookkeeping(slabs, arrays),
-            run_memory_bytes=RUN_BASE + held + memory.running(context) if memory is not None else None,
+            run_memory_bytes=running,
             run_context=context,
             files=(*(section.file for section in layout.sections), *self.files(recipe)),
         )
+
+    def _held(self, layout: Layout) -> Held:
+        """Read off the program what decides the memory of a run, once for the builds that compute the same."""
+        key = layout.target.head_multiple, layout.recipe.smoothing is not None
+        if key not in self._helds:
+            assert layout.program is not None  # an engine of zoo's runs it
+            self._helds[key] = Held.of(layout.program)
+        return self._helds[key]
 
     def files(self, recipe: Recipe) -> tuple[str, ...]:
         """Name the files that hold no weights, as the target makes them for one layer; only names are asked for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from zoo.contracts import Parameter, ParameterKind, RowSlice, interleaved, stacked
+from zoo.contracts import Parameter, ParameterKind, RowSlice, interleaved
 from zoo.declarations.architecture import Architecture
 from zoo.operations import ExpertGroups, GraphOps, Value
 
@@ -69,10 +69,10 @@ def _apart(arch: Architecture, block: str, count: int, width: int, hidden: int) 
     ways_down: list[RowSlice] = []
     for expert in range(count):
         at = f"{block}.experts.{expert}"
-        rows = (RowSlice(f"{at}.{name}.weight", (width, hidden)) for name in (gate, up))
-        ways_up += interleaved(*rows, at=2 * width * expert)
-        ways_down.append(RowSlice(f"{at}.{down}.weight", (hidden, width)))
-    return tuple(ways_up), stacked(*ways_down)
+        for index, name in enumerate((gate, up)):
+            ways_up.append(RowSlice(f"{at}.{name}.weight", (width, hidden), at=2 * width * expert + index, stride=2))
+        ways_down.append(RowSlice(f"{at}.{down}.weight", (hidden, width), at=hidden * expert))
+    return tuple(ways_up), tuple(ways_down)
 
 
 def compose(arch: Architecture, ops: GraphOps, weights: Mapping[str, Parameter], x: Value) -> Value:

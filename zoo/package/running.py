@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zoo.contracts import OWN_ENGINE
@@ -21,28 +22,45 @@ RUN_BASE = 110 * 2**20
 """Resident size of the interpreter with onnxruntime and a tokenizer."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """What of a computation decides the memory of a run."""
+
+    widened: frozenset[str]
+    """The weights that are held as float32 where they are stored as floats. onnxruntime has no CPU kernels for float16,
+    so it widens what it computes with. An embedding stays as it is, mapped from the file: its rows are widened as they
+    are looked up."""
+    kv_values_per_token: int
+
+    @classmethod
+    def of(cls, program: Program) -> Held:
+        """Read it off a program."""
+        widened = frozenset(
+            weight.name
+            for step in program.steps
+            if not isinstance(step.operation, Embedding)
+            for weight in step.operation.weights
+        )
+        return cls(widened, program.kv_values_per_token)
+
+
+def runs_here(layout: Layout) -> bool:
+    """Tell whether an engine of zoo runs a package of this layout; if not, its memory is another program's matter."""
+    return OWN_ENGINE in layout.target.engines and layout.architecture is not None
+
+
 def run_memory(layout: Layout) -> RunMemory | None:
-    """Compute what a package of this layout takes; None where other programs run it, whose matter that is."""
-    if OWN_ENGINE not in layout.target.engines or layout.program is None:
+    """Compute what a package of this layout takes; None where other programs run it."""
+    if not runs_here(layout) or layout.program is None:
         return None
-    widened = widened_weights(layout.program)
+    return memory_of(layout, Held.of(layout.program))
+
+
+def memory_of(layout: Layout, held: Held) -> RunMemory:
+    """Compute what a package of this layout takes, from what is known of its program."""
     return RunMemory(
-        weights_bytes=sum(held_bytes(placed, widened) for placed in layout.placed),
-        kv_bytes_per_token=4 * layout.program.kv_values_per_token,
-    )
-
-
-def widened_weights(program: Program) -> frozenset[str]:
-    """Name the weights that are held as float32 where they are stored as floats.
-
-    onnxruntime has no CPU kernels for float16, so it widens what it computes with. An embedding stays as it is, mapped
-    from the file: its rows are widened as they are looked up.
-    """
-    return frozenset(
-        weight.name
-        for step in program.steps
-        if not isinstance(step.operation, Embedding)
-        for weight in step.operation.weights
+        weights_bytes=sum(held_bytes(placed, held.widened) for placed in layout.placed),
+        kv_bytes_per_token=4 * held.kv_values_per_token,
     )
 
 
