@@ -92,6 +92,7 @@ _EXPORTS = {
     "Target": "zoo.contracts:Target",
     "Adapting": "zoo.contracts:Adapting",
     "Rearranging": "zoo.contracts:Rearranging",
+    "Selective": "zoo.contracts:Selective",
     "WeightsOptional": "zoo.contracts:WeightsOptional",
     "narrowed": "zoo.quantizers.narrow:narrowed",
     "widened": "zoo.quantizers.narrow:widened",

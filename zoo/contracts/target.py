@@ -16,6 +16,7 @@ from zoo.declarations.recipe import Precision, Recipe
 from zoo.declarations.scheme import Scheme
 
 if TYPE_CHECKING:
+    from zoo.declarations.architecture import Architecture
     from zoo.operations.program import Program
 
 
@@ -114,6 +115,15 @@ class Adapting(Protocol):
         Raises:
             ZooError: the runtime cannot read such a scheme, with what it can.
         """
+        ...
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """What a target without ``operations`` offers beside ``Target`` whose runtime computes some models alone."""
+
+    def lacks(self, arch: Architecture) -> list[str]:
+        """Name what the runtime lacks for a model; empty where it computes it."""
         ...
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from zoo.contracts.architecture import RepeatingLayers
+from zoo.contracts.target import Selective
 from zoo.operations.program import Program
 from zoo.operations.record import record
 
@@ -43,9 +44,12 @@ def _difference(needed: Needs, implemented: Needs) -> list[str]:
 
 
 def missing(part: ArchitecturePart, arch: Architecture, target: Target) -> list[str]:
-    """Name the operations and features that an architecture uses and a target lacks; none where it can be built."""
+    """Name the operations and features that an architecture uses and a target lacks; none where it can be built.
+
+    A target that states no operations may say by itself what its runtime lacks (``Selective``).
+    """
     if target.operations is None:
-        return []
+        return target.lacks(arch) if isinstance(target, Selective) else []
     return _difference(_needed(part, arch, target.head_multiple), target.operations)
 
 

@@ -50,7 +50,7 @@ def architecture_of(numbers: Architecture) -> str:
             return name
     odd = sorted(departs - frozenset().union(*_OWN.values())) or sorted(departs)
     raise ZooError(
-        f"target 'gguf': llama.cpp's {', '.join(sorted(_OWN))} are written, and this model's {', '.join(odd)} "
+        f"an architecture beside llama.cpp's {', '.join(sorted(_OWN))}, since this model's {', '.join(odd)} "
         "is computed by none of them"
     )
 

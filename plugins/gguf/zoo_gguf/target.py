@@ -9,7 +9,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from zoo import Encoding, FloatScheme, PackageContents, Parameter, Recipe, Scheme, StoredArray, View, ZooError
+from zoo import (
+    Architecture,
+    Encoding,
+    FloatScheme,
+    PackageContents,
+    Parameter,
+    Recipe,
+    Scheme,
+    StoredArray,
+    View,
+    ZooError,
+)
 from zoo_gguf import naming, vocabulary
 from zoo_gguf.encoding import Blocks, kind_of
 from zoo_gguf.writing import ALIGNMENT, WrittenTensor, header
@@ -42,12 +53,19 @@ class Gguf:
     encoding: ClassVar[Encoding] = Blocks()
     quantizer_options: ClassVar[dict[str, dict[str, Any]]] = {"int8": {"block_size": 32}, "int4": {"block_size": 32}}
 
+    def lacks(self, arch: Architecture) -> list[str]:
+        """Name what keeps a model from being written: numbers that llama.cpp does not compute, other positions."""
+        lacks = []
+        try:
+            naming.architecture_of(arch)
+        except ZooError as error:
+            lacks.append(str(error))
+        if arch.rope_scaling is not None and arch.rope_scaling.rope_type not in ("linear", "llama3"):
+            lacks.append(f"rope scaling {arch.rope_scaling.rope_type!r}, which is not written; linear and llama3 are")
+        return lacks
+
     def check(self, recipe: Recipe) -> None:
-        """Refuse a model that llama.cpp does not compute, or whose positions it would turn otherwise."""
-        naming.architecture_of(recipe.architecture)
-        scaling = recipe.architecture.rope_scaling
-        if scaling is not None and scaling.rope_type not in ("linear", "llama3"):
-            raise ZooError(f"target 'gguf': rope scaling {scaling.rope_type!r} is not written; linear and llama3 are")
+        """Refuse nothing more than ``lacks`` does."""
 
     def encoding_for(self, recipe: Recipe) -> Encoding:
         """Lay weights in ggml's blocks."""

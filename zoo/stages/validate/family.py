@@ -159,10 +159,7 @@ def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Reg
                     resolve(registry, Request(model.full_name, precision, target=name), fetch=False)
                 except (UsageError, ZooError) as error:
                     place = _stated(model, at, "targets", name) if stated else at
-                    if name == Request.target or stated or not target.needs_weights:
-                        page.error(place, f"target {name!r}, {precision}: {error}")
-                    else:  # another runtime need not compute every model
-                        page.note(at, f"target {name!r}, {precision}: {error}")
+                    page.error(place, f"target {name!r}, {precision}: {error}")
         for line in lines:
             page.warn(at, line.removeprefix(f"{model.name}: "))
 
