@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 import zoo
 from zoo.server import embeddings
 from zoo.server.answer import Answer, Service
-from zoo.server.body import Arriving, read_body
+from zoo.server.body import Arriving, describe_body, read_body
 from zoo.server.chat import Chat
 from zoo.server.completions import Completion
 from zoo.server.errors import ApiError
@@ -24,7 +24,7 @@ from zoo.server.metrics import CONTENT_TYPE, Metrics
 from zoo.server.proxied import RootPath
 from zoo.server.responses import Responses
 from zoo.server.responses_request import ResponsesRequest
-from zoo.server.schemas import ChatRequest, CompletionRequest, Part
+from zoo.server.schemas import ChatRequest, CompletionRequest
 from zoo.server.tokenization import DetokenizeRequest, TokenizeRequest, detokenize, tokenize
 
 if TYPE_CHECKING:
@@ -96,12 +96,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return JSONResponse(made.body(), made.status, headers=dict(error.headers or {}))
 
 
-def _reads(kind: type[Part]) -> dict[str, Any]:
-    """Describe a body to OpenAPI; it is read by hand, within limits."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
-
-
-@router.post("/v1/completions", openapi_extra=_reads(CompletionRequest))
+@router.post("/v1/completions", openapi_extra=describe_body(CompletionRequest))
 async def completions(request: Request) -> Response:
     """Go on with one or more prompts."""
     service: Service = request.app.state.service
@@ -109,21 +104,21 @@ async def completions(request: Request) -> Response:
     return Answer(service, Completion(body))
 
 
-@router.post("/v1/chat/completions", openapi_extra=_reads(ChatRequest))
+@router.post("/v1/chat/completions", openapi_extra=describe_body(ChatRequest))
 async def chat_completions(request: Request) -> Response:
     """Take the next turn of a conversation."""
     service: Service = request.app.state.service
     return Answer(service, Chat(await read_body(request, ChatRequest, service.settings, service.arriving)))
 
 
-@router.post("/v1/responses", openapi_extra=_reads(ResponsesRequest))
+@router.post("/v1/responses", openapi_extra=describe_body(ResponsesRequest))
 async def responses(request: Request) -> Response:
     """Take the next turn of a conversation, in OpenAI's newer protocol; nothing is kept."""
     service: Service = request.app.state.service
     return Answer(service, Responses(await read_body(request, ResponsesRequest, service.settings, service.arriving)))
 
 
-@router.post("/tokenize", openapi_extra=_reads(TokenizeRequest))
+@router.post("/tokenize", openapi_extra=describe_body(TokenizeRequest))
 async def tokenize_text(request: Request) -> Response:
     """Turn a text or a conversation into token ids."""
     service: Service = request.app.state.service
@@ -131,7 +126,7 @@ async def tokenize_text(request: Request) -> Response:
     return JSONResponse(await tokenize(service, body))
 
 
-@router.post("/detokenize", openapi_extra=_reads(DetokenizeRequest))
+@router.post("/detokenize", openapi_extra=describe_body(DetokenizeRequest))
 async def detokenize_ids(request: Request) -> Response:
     """Turn token ids into text."""
     service: Service = request.app.state.service

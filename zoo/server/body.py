@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -56,6 +56,11 @@ class Arriving:
                 429, "too much is being received; try again later", code="rate_limit_exceeded", retry_after=2
             )
         self.bytes += size
+
+
+def describe_body(kind: type[Part]) -> dict[str, Any]:
+    """Describe a body to OpenAPI; it is read by hand, within limits."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
 
 
 async def read_body(request: Request, kind: type[Asked], settings: ServerSettings, arriving: Arriving) -> Asked:

@@ -22,7 +22,7 @@ from pydantic import Field, StringConstraints
 
 from zoo.embedding.engine import ranked
 from zoo.errors import ZooError
-from zoo.server.body import read_body
+from zoo.server.body import describe_body, read_body
 from zoo.server.errors import ApiError
 from zoo.server.schemas import Part
 
@@ -99,11 +99,7 @@ def _check_count(count: int, param: str) -> None:
         raise ApiError(400, message, code="invalid_value", param=param)
 
 
-def _reads(kind: type[Part]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
-
-
-@router.post("/v1/embeddings", openapi_extra=_reads(EmbeddingsRequest))
+@router.post("/v1/embeddings", openapi_extra=describe_body(EmbeddingsRequest))
 async def embeddings(request: Request) -> Response:
     """Turn texts into vectors."""
     service: Service = request.app.state.service
@@ -126,7 +122,7 @@ async def embeddings(request: Request) -> Response:
     return await _answer(request, body.model, "embeddings", prepare, write)
 
 
-@router.post("/v1/rerank", openapi_extra=_reads(RerankRequest))
+@router.post("/v1/rerank", openapi_extra=describe_body(RerankRequest))
 @router.post("/v2/rerank", include_in_schema=False)
 async def rerank(request: Request) -> Response:
     """Order documents by how well they answer a query."""

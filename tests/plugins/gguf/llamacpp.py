@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.plugins.gguf.made import add
+
 HIDDEN, HEADS = 32, 2
 
 
@@ -26,14 +28,7 @@ def write(path: Path, metadata: Mapping[str, Any]) -> Path:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(len(metadata["tokenizer.ggml.tokens"]))
     for key, value in metadata.items():
-        if isinstance(value, list):
-            writer.add_array(key, value)
-        elif isinstance(value, bool):
-            writer.add_bool(key, value)
-        elif isinstance(value, int):
-            writer.add_uint32(key, value)
-        else:
-            writer.add_string(key, value)
+        add(writer, key, value)
     draw = np.random.default_rng(0)
     vocab = len(metadata["tokenizer.ggml.tokens"])
     shapes = {"token_embd": (vocab, HIDDEN), "output": (vocab, HIDDEN), "output_norm": (HIDDEN,)}
