@@ -14,7 +14,7 @@ from tests.engine.made import VOCAB, make_package
 from zoo.engine import Limits, Scheduler, prepack, rowwise
 from zoo.engine import session as sessions
 from zoo.engine.prepack import store
-from zoo.engine.rowwise import Trial, making, record
+from zoo.engine.rowwise import Trial, exact, making, record
 from zoo.errors import UsageError
 from zoo.verify import trial
 
@@ -295,3 +295,17 @@ def spoil(graph) -> None:
     scales = np.memmap(graph.parent / place["location"], np.float32, "r+", int(place["offset"]), tuple(tensor.dims))
     scales *= 20
     scales.flush()
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_unsigned_weights_are_the_same_weights(signed, tmp_path, monkeypatch, fast) -> None:
+    """A CPU without VNNI overflows in products of unsigned by signed bytes, not of unsigned by unsigned."""
+    monkeypatch.setattr(making, "signed_is_exact", lambda: signed)
+    package = make_package(tmp_path, precision="int8", initializer_range=0.05)[0].package
+    prepack.make(package)
+    graph = made(package)
+    assert graph is not None
+    found = rowwise.recorded(package)
+    assert found is not None
+    if not signed or exact.signed_is_exact():
+        assert 0 < found.kl_rowwise < 10 * found.kl_blocks

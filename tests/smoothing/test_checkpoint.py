@@ -70,6 +70,16 @@ def test_the_function_stays(tmp_path, name):
     assert any("down_proj" in one for one in changed)
 
 
+def test_a_head_whose_rows_are_divided_by_their_lengths_is_left_alone(tmp_path):
+    make_of_type(tmp_path / "in", "llama", dtype="float32", num_hidden_layers=2)
+    checkpoint, layout = opened(tmp_path / "in")
+    arch = layout.recipe.architecture.model_copy(update={"normalized_head": True})
+    layout = lay_out(layout.recipe.model_copy(update={"architecture": arch}), host().registry)
+    rescaled = SmoothedCheckpoint(checkpoint, plan_smoothing(layout.program), PIN)
+    expected = logits(layout, checkpoint)
+    np.testing.assert_allclose(logits(layout, rescaled), expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
 def test_a_tied_head_is_rescaled_and_its_lookups_are_not(tmp_path):
     make_checkpoint(tmp_path / "m", tie_word_embeddings=True)
     resolved = resolve(host().registry, Request(model=str(tmp_path / "m"), smoothing="always"))

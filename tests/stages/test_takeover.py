@@ -11,12 +11,13 @@ from safetensors.numpy import load_file, save_file
 
 import zoo
 from tests.checkpoints import make_checkpoint
-from zoo import BlockScheme, BlockTile, TransformedCheckpoint, TransformPin
+from zoo import BlockScheme, BlockTile, Parameter, RowSlice, TensorInfo, TransformedCheckpoint, TransformPin
 from zoo.contracts import StoredArray
 from zoo.errors import ZooError
 from zoo.package import slabs as slabs_module
 from zoo.package.layout import lay_out
 from zoo.package.stream import Progress
+from zoo.package.takeover import stored_scheme
 from zoo.plugins import host
 from zoo.quantizers.slab import Scratch
 from zoo.quantizers.tiles import ArrayWriter
@@ -136,6 +137,33 @@ def test_padded_heads_are_zeros_and_torn_blocks_are_rounded(tmp_path):
     silent = (tile.scales == 0).all(1)
     assert silent.sum() == (8 + 4 + 4) * 8
     assert (tile.levels[silent] == tile.zero_points[silent][..., None]).all()
+
+
+class OneTensor:
+    """A checkpoint with one matrix of 4-bit blocks."""
+
+    name = "one"
+
+    def __init__(self):
+        self.tensors = {"w": TensorInfo("w", "I32", (4, 32), 64)}
+
+    def block_scheme(self, name):
+        return BlockScheme(bits=4, block_size=BLOCK, symmetric=False)
+
+    def stored_type(self, name):
+        return "blocks"
+
+    def read_blocks(self, name, start, stop):
+        raise AssertionError("headers are enough")
+
+
+@pytest.mark.parametrize("change", [{"offset": 1.0}, {"scale": 2.0}, {"unit": True}], ids=str)
+def test_values_that_become_others_are_not_taken_over(change):
+    def stored(**changes):
+        return stored_scheme(OneTensor(), Parameter("w", "linear", (RowSlice("w", (4, 32), **changes),)))
+
+    assert stored() == BlockScheme(bits=4, block_size=BLOCK, symmetric=False)
+    assert stored(**change) is None
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class Owners:
 
     def exact(self, stored: Parameter) -> bool:
         """Tell whether ``take`` gives back, to the bit, what the checkpoint holds."""
-        return self._whole or all(not each.offset and each.scale == 1 for _, each in self._slices[stored.name])
+        return self._whole or all(each.same_values for _, each in self._slices[stored.name])
 
     def give(self, stored: Parameter, values: NDArray[np.float32], weights: Weights) -> None:
         """Put what was stored back into the weights; nothing is left to do where it was changed in place."""

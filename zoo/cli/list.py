@@ -38,7 +38,9 @@ def list_models(
     from zoo.plugins import host
     from zoo.stages.listing import list_models as listed
 
-    entries = listed(host().registry, pattern, family, built_only=built, fits=context if fits else None)
+    entries = listed(
+        host().registry, pattern, family, built_only=built, fits=context if fits else None, results=results
+    )
     if sort:
         if sort not in _KEYS:
             raise unknown("order", sort, _KEYS)

@@ -83,6 +83,11 @@ class RowSlice:
         return range(self.at, self.at + self.stored_rows * self.stride, self.stride)
 
     @property
+    def same_values(self) -> bool:
+        """Whether the parameter holds the very values of the tensor: not scaled, shifted or divided by lengths."""
+        return not self.offset and self.scale == 1 and not self.unit
+
+    @property
     def untouched(self) -> bool:
         """Whether the rows lie in the parameter as they are read: next to each other, no padding between."""
         return self.stride == 1 and self.pad_rows is None and self.pad_columns is None

@@ -93,7 +93,7 @@ def job_bytes(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> JobBytes:
     """Say what reading a slab takes."""
     first = job.slices[0]
     values, common = (job.stop - job.start) * first.columns, _common(job, tensors)
-    moved = 2 if any(each.offset or each.scale != 1 or each.unit for each in job.slices) else 0 if common else 1
+    moved = 2 if not all(each.same_values for each in job.slices) else 0 if common else 1
     if job.plain:
         read, laid = values * READABLE[tensors[first.tensor].dtype].nbytes, 0
     else:

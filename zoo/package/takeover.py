@@ -20,14 +20,14 @@ def stored_scheme(checkpoint: Checkpoint, parameter: Parameter) -> BlockScheme |
     """Say how a checkpoint stores all rows of a parameter; None where a row is not blocks, or is not as it is stored.
 
     Rows may be gathered, and heads widened by whole rows. Columns that move would tear blocks apart; values that are
-    scaled or shifted are other values.
+    scaled, shifted or divided by lengths are other values.
     """
     schemes = set()
     for each in parameter.slices:
         info = checkpoint.tensors.get(each.tensor)
         if info is None or info.shape != each.tensor_shape:
             return None  # the accounting says it
-        if each.pad_columns is not None or each.offset or each.scale != 1:
+        if each.pad_columns is not None or not each.same_values:
             return None
         schemes.add(block_scheme(checkpoint, each.tensor))
     return schemes.pop() if len(schemes) == 1 else None

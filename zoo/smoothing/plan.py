@@ -121,14 +121,14 @@ def _foldable(link: FoldLink, uses: dict[str, list[tuple[Parameter, RowSlice]]],
         return False
     for one in link.consumers:
         for each in one.slices:
-            if each.offset or each.scale != 1 or each.pad_columns is not None:
+            if not each.same_values or each.pad_columns is not None:
                 return False
             if any(weight.name not in consumers for weight, _ in uses[each.tensor]):
                 return False
     sources = [link.source] if link.bias is None else [link.source, link.bias]
     plain = link.source.kind != "linear"
     return all(
-        each.scale == 1 and (plain or not each.offset) and len(uses[each.tensor]) == 1
+        each.scale == 1 and not each.unit and (plain or not each.offset) and len(uses[each.tensor]) == 1
         for one in sources
         for each in one.slices
     )
@@ -154,7 +154,7 @@ def _followed(steps: Sequence[Step]) -> bool:
     for step in steps:
         operation = step.operation
         if isinstance(operation, Linear):
-            if any(each.offset or each.scale != 1 for each in operation.weight.slices):
+            if not all(each.same_values for each in operation.weight.slices):
                 return False
         elif isinstance(operation, Embedding):
             slices = operation.weight.slices

@@ -42,7 +42,7 @@ class ModelEntry(Value):
     verified: tuple[str, ...] = Field(default=(), exclude=True)
     """Those of which every package in the store was verified; no part of the JSON."""
     rungs: tuple[str, ...] = Field(default=(), exclude=True)
-    """How far it has come (``zoo.results.RUNGS``); no part of the JSON."""
+    """How far it has come (``zoo.results.RUNGS``), where results were read; no part of the JSON."""
 
 
 def parameter_count(registry: Registry, model: DeclaredModel) -> int:
@@ -65,15 +65,17 @@ def list_models(
     *,
     built_only: bool = False,
     fits: int | None = None,
+    results: bool = False,
 ) -> list[ModelEntry]:
     """List declared models whose name, or ``family/name``, matches a glob.
 
     Args:
         built_only: only those of which a package is in the store.
         fits: only precisions that build on this machine now and run with this many tokens of context.
+        results: read what is recorded, and say how far each model has come.
     """
     room = Room(registry, fits) if fits is not None else None
-    built, known = stored_packages(), all_reports(registry)
+    built, known = stored_packages(), all_reports(registry) if results else None
     entries = []
     for model in registry.models():
         if not any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in (model.name, model.full_name)):
@@ -99,7 +101,7 @@ def list_models(
                 precisions=offered,
                 built=tuple(dict.fromkeys(one.precision for one in mine)),
                 verified=_verified(mine),
-                rungs=ladder(model, known),
+                rungs=ladder(model, known) if known is not None else (),
             )
         )
     return entries

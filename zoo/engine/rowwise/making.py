@@ -13,8 +13,9 @@ import numpy as np
 from zoo.engine.machine import free_memory
 from zoo.engine.prepack import store
 from zoo.engine.prepack.making import external_tensors, locate, next_page, one_product, place, prepacked
+from zoo.engine.rowwise.exact import signed_is_exact
 from zoo.engine.rowwise.record import DATA, GRAPH, WHEN, Record, Trial, find, read
-from zoo.engine.rowwise.rewrite import Product, constants, per_channel, product_node, products, rewrite
+from zoo.engine.rowwise.rewrite import Product, constants, per_channel, product_node, products, rewrite, unsigned
 from zoo.errors import ZooError
 from zoo.targets.ort.encoding import ENCODING
 
@@ -112,22 +113,22 @@ def _write(at: Path, left: str | None) -> None:
     import onnx
 
     model = _prepared(at)
-    arrays = _Arrays(model, at)
+    arrays, signed = _Arrays(model, at), signed_is_exact()
     with open(at / DATA, "wb") as data, tempfile.TemporaryDirectory(dir=at, prefix="one-") as room:
 
         def stored(product: Product) -> tuple[Any, Any]:
             levels, scales = per_channel(product, arrays.read(product))
             weight, scale = (
-                _append(f"{product.name}/weight", levels, data),
+                _append(f"{product.name}/weight", levels if signed else unsigned(levels), data),
                 _append(f"{product.name}/scales", scales, data),
             )
             data.flush()
-            node = product_node(product.name, "x", weight.name, scale.name)
+            node = product_node(product.name, "x", weight.name, scale.name, signed=signed)
             one = one_product(model, node, [weight, scale, *constants()], onnx.TensorProto.UINT8)
             locate(weight, *place(weight), prepacked(one, product.name, at, Path(room), data).get(weight.name, []))
             return weight, scale
 
-        rewrite(model, stored, left)
+        rewrite(model, stored, left, signed=signed)
         data.flush()
         os.fsync(data.fileno())
     (at / GRAPH).write_bytes(model.SerializeToString())

@@ -4,6 +4,10 @@ A token's activations x (columns,) are divided by r = max|x| / 127 and rounded, 
 (columns,) by s = max|w| / 127; the product of the integers, exact in 32 bits, times r and s is the result. Source of
 the scheme: Yao et al., ZeroQuant, 2022 (activations by the token); Xiao et al., SmoothQuant, 2023 (and weights by the
 channel). The operator: onnxruntime, docs/ContribOperators.md, com.microsoft.MatMulIntegerToFloat.
+
+x86 kernels without VNNI add two products of an unsigned and a signed byte in 16 bits, which overflow; there weights
+are stored unsigned, around 128 as the activations are, whose kernel is exact. Source: onnxruntime,
+docs/performance/model-optimizations/quantization.md, "When and why do I need to try U8U8?".
 """
 
 from __future__ import annotations
@@ -87,11 +91,21 @@ def per_channel(product: Product, arrays: dict[str, NDArray[Any]]) -> tuple[NDAr
     return levels, scales
 
 
-def rewrite(model: Any, store: Callable[[Product], tuple[Any, Any]], left: str | None = None) -> None:
+def unsigned(levels: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Add 128 to levels, in place."""
+    shifted = levels.view(np.uint8)
+    shifted ^= 0x80
+    return shifted
+
+
+def rewrite(
+    model: Any, store: Callable[[Product], tuple[Any, Any]], left: str | None = None, *, signed: bool = True
+) -> None:
     """Rewrite a model's products in place.
 
     Args:
         left: see ``products``.
+        signed: whether levels of weights are int8; otherwise they are uint8, around 128.
         store: puts a product's levels and scales where the model will find them; returns the two initializers, named.
     """
     import onnx
@@ -111,7 +125,7 @@ def rewrite(model: Any, store: Callable[[Product], tuple[Any, Any]], left: str |
         levels, scale = rounded[x]
         weight, scales = store(product)
         added += [weight, scales]
-        nodes.append(product_node(name, levels, weight.name, scales.name))
+        nodes.append(product_node(name, levels, weight.name, scales.name, signed=signed))
         nodes.append(onnx.helper.make_node("Mul", [f"{name}/product", scale], list(node.output), f"{name}/Mul"))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -121,11 +135,13 @@ def rewrite(model: Any, store: Callable[[Product], tuple[Any, Any]], left: str |
     model.graph.initializer.extend([*kept, *added, *constants()])
 
 
-def product_node(name: str, levels: str, weight: str, scales: str) -> Any:
+def product_node(name: str, levels: str, weight: str, scales: str, *, signed: bool) -> Any:
     """Make the node that multiplies integers and applies the channels' scales."""
     import onnx
 
     inputs = [levels, weight, f"{_SHARED}/one", scales, f"{_SHARED}/zero_point"]
+    if not signed:
+        inputs.append(f"{_SHARED}/zero_point")
     return onnx.helper.make_node(PRODUCT, inputs, [f"{name}/product"], name, domain=MS)
 
 
