@@ -2,57 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.contracts.engine import OWN_ENGINE, Ability, Engine
-from zoo.engine.chat import Message, cut_after_last, find_templates, render, special_tokens
+from zoo.contracts.engine import OWN_ENGINE, Ability
+from zoo.engine.chat import Message
 from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
 from zoo.engine.machine import give_back_memory
 from zoo.engine.options import AnswerOptions, read_form, read_options
 from zoo.engine.sampling import Sampling
 from zoo.engine.session import Session
-from zoo.engine.text import Tokenizer
+from zoo.engine.worded import TextEngine
 from zoo.errors import UsageError, ZooError
-from zoo.package.chat_defaults import ChatDefaults
-from zoo.tokenizer.templates import DEFAULT, choose_template
 
 if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
     from zoo.engine.scheduler import Scheduler
     from zoo.package.folder import Package
-    from zoo.structured.guide import Guide
-    from zoo.worker.process import Worker
 
 
-class OrtEngine(Engine):
-    """A package opened over ONNX Runtime in this process.
-
-    Attributes:
-        package: the folder and its manifest.
-        tokenizer: None for a package without one, which takes token ids only.
-        chat_templates: by name; empty for a base model.
-        chat_defaults: how a conversation is sampled where nothing else is asked for.
-    """
+class OrtEngine(TextEngine):
+    """A package opened over ONNX Runtime in this process."""
 
     def __init__(self, package: Package, threads: int | None = None) -> None:
+        super().__init__(package)
         self.name = OWN_ENGINE
-        self.package = package
-        folder = package.path
         self.session = _open_session(package, threads)
         self.context_length = self.session.context
         self.vocab_size = self.session.vocab_size
         self.load_seconds = self.session.load_seconds
-        self.tokenizer = Tokenizer(folder) if "tokenizer.json" in package.manifest.files else None
-        self.chat_templates = find_templates(folder)
-        self.chat_defaults = ChatDefaults.of_package(folder)
-        self._tokens = special_tokens(folder, self._tokens_by_id())
-        self.stop_token_ids = frozenset(package.manifest.recipe.tokens.eos_token_id)
-        self.special_ids = self.tokenizer.special_ids if self.tokenizer else frozenset()
         self.abilities = frozenset(self._abilities())
         self._cache = self.session.new_cache()
 
@@ -78,35 +60,12 @@ class OrtEngine(Engine):
         give_back_memory()
         return opened
 
-    def _tokens_by_id(self) -> dict[str, str | None]:
-        """Name the tokens that the recipe gives by id."""
-        tokens, tokenizer = self.package.manifest.recipe.tokens, self.tokenizer
-        eos = tokens.eos_token_id[0] if tokens.eos_token_id else None
-        ids = {"bos_token": tokens.bos_token_id, "eos_token": eos}
-        return {name: tokenizer.token(index) for name, index in ids.items()} if tokenizer else {}
-
-    @property
-    def chat_template(self) -> str | None:
-        """The template of a conversation without tools; None for a base model."""
-        return self.chat_templates.get(DEFAULT)
-
     @cached_property
     def batching_effect(self) -> float:
         """How far a logit may come out from the same one computed alone; measured on first use."""
         from zoo.engine.batching import batching_effect
 
         return batching_effect(self.session)
-
-    @cached_property
-    def guide(self) -> Guide:
-        """What makes constraints over this vocabulary; made on first use.
-
-        Raises:
-            ZooError: the package has no tokenizer, or llguidance is not installed.
-        """
-        from zoo.structured.guide import Guide
-
-        return Guide(self._require_tokenizer().to_json(), self.vocab_size, self.stop_token_ids)
 
     def settings(self) -> dict[str, Any]:
         """Tell with how many threads it computes, and how long prompts are computed."""
@@ -135,56 +94,6 @@ class OrtEngine(Engine):
             lookup=lookup,
             cache_bytes=cache_bytes,
         )
-
-    def encode(self, text: str) -> list[int]:
-        """Turn a prompt into ids, as the model was trained to see it."""
-        return self._require_tokenizer().encode(text)
-
-    def encode_chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        goes_on: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        variables: Mapping[str, Any] | None = None,
-    ) -> list[int]:
-        """Turn a conversation into ids through the model's chat template.
-
-        Args:
-            goes_on: the answer goes on with the last message instead of following it.
-            tools: JSON Schemas of the functions that the model may call.
-            variables: further names that the template knows, such as ``enable_thinking``.
-
-        Raises:
-            ZooError: a base model, which has no template.
-        """
-        text = self.chat_text(messages, goes_on=goes_on, tools=tools, variables=variables)
-        # A template writes its own special tokens.
-        return self._require_tokenizer().encode(text, special=False)
-
-    def chat_text(
-        self,
-        messages: Sequence[Message],
-        *,
-        goes_on: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        variables: Mapping[str, Any] | None = None,
-        worker: Worker | None = None,
-    ) -> str:
-        """Write a conversation as the prompt of its next turn; the arguments are those of ``encode_chat``.
-
-        Args:
-            worker: the process that renders; by default this process's own.
-        """
-        template = choose_template(self.chat_templates, self.package.path.name, tools=bool(tools))
-        asked: Any = {"ask": not goes_on, "tools": tools, "variables": variables, "worker": worker}
-        text = render(template, messages, self._tokens, **asked)
-        return cut_after_last(text, messages) if goes_on else text
-
-    def _require_tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise ZooError(f"{self.package.path.name} has no tokenizer; give token ids instead of text")
-        return self.tokenizer
 
     def stream(
         self,
@@ -240,60 +149,6 @@ class OrtEngine(Engine):
             # What a cache holds depends a little on how it came there, and the same request deserves the same answer.
             self._cache.keep(0)
         return Stream(generation, run_request(self.session, self._cache, request))
-
-    def _prompt_ids(self, prompt: str | Sequence[int] | None, messages: Sequence[Message] | None) -> list[int]:
-        if (prompt is None) == (messages is None):
-            raise UsageError("give either a prompt or messages")
-        if messages is not None:
-            ids = self.encode_chat(messages)
-        elif isinstance(prompt, str):
-            ids = self.encode(prompt)
-        else:
-            ids = [int(one) for one in prompt or ()]
-        return self.check_prompt(ids)
-
-    def check_prompt(self, ids: Sequence[int]) -> list[int]:
-        """Return the ids of a prompt that the engine can answer; an empty one becomes the token that begins a text.
-
-        Raises:
-            UsageError: a token that is none.
-            ZooError: the prompt does not fit the context.
-        """
-        if not ids:
-            bos = self.package.manifest.recipe.tokens.bos_token_id
-            if bos is None:
-                raise UsageError("the prompt is empty, and the model has no token that begins a text")
-            ids = [bos]
-        if len(ids) > self.longest_prompt:
-            raise ZooError(
-                f"the prompt has {len(ids)} tokens; this model takes at most {self.longest_prompt}, "
-                f"{self._reason('to leave room for an answer')}"
-            )
-        return self._check_ids(ids)
-
-    def _reason(self, usual: str) -> str:
-        """Say why a text may not be longer."""
-        return (
-            usual if self.longest_text == self.context_length else "since dynamic scaling turns longer ones as a whole"
-        )
-
-    def _check_ids(self, ids: Sequence[int]) -> list[int]:
-        for index in ids:
-            if not 0 <= index < self.vocab_size:
-                text = self.tokenizer.token(index) if self.tokenizer and 0 <= index < 2**31 else None
-                named = f" ({text})" if text else ""
-                raise UsageError(f"token id {index}{named} is not in the vocabulary of {self.vocab_size}")
-        return list(ids)
-
-    @property
-    def longest_text(self) -> int:
-        """Tokens of a prompt, or of a text whose logits are computed: the context, or less; see ``Architecture``."""
-        return min(self.context_length, self.package.manifest.recipe.architecture.longest_text)
-
-    @property
-    def longest_prompt(self) -> int:
-        """Tokens of a prompt that leaves room for an answer."""
-        return min(self.context_length - 1, self.longest_text)
 
     def logits(self, token_ids: Sequence[int], positions: int | Literal["all"] = "all") -> NDArray[np.float32]:
         """Compute the logits of a text's last positions, float32 (positions, vocab): one row a token.

@@ -156,18 +156,20 @@ class Request:
         return self._sampler.scores(logits, allowed)
 
     def _accept(self, logits: NDArray[np.float32], scores: NDArray[np.float32]) -> Piece:
-        generation, constraint = self.generation, self._constraint
         if self.room < 1:
             return self._finish("length", None, "")
-        token = self._sampler.pick(scores, masked=constraint is not None)
+        token = self._sampler.pick(scores, masked=self._constraint is not None)
+        counted = self._end_logprob if token in self._ends else self._logprobs is not None
+        return self.take(token, token_logprob(logits, token, self._logprobs or 0) if counted else None)
+
+    def take(self, token: int, logprob: TokenLogprob | None = None) -> Piece:
+        """Add the token that was chosen, here or by another program; it may finish the answer."""
+        generation, constraint = self.generation, self._constraint
         if token in self._ends:
             text = self._stream.add(token) if self._include_stop and self._stream is not None else ""
-            counted = token_logprob(logits, token, self._logprobs or 0) if self._end_logprob else None
-            return self._finish("stop", None, self._stops.add(text), counted)
+            return self._finish("stop", None, self._stops.add(text), logprob if self._end_logprob else None)
         generation.token_ids.append(token)
-        logprob = None
-        if self._logprobs is not None:
-            logprob = token_logprob(logits, token, self._logprobs)
+        if logprob is not None:
             generation.logprobs.append(logprob)
         if constraint is not None:
             constraint.accept(token)
@@ -219,10 +221,13 @@ class Request:
         """Tokens that the cache holds rightly: all but the last, which the next step brings."""
         return len(self.generation.prompt_ids) + len(self.generation.token_ids) - 1
 
-    def interrupt(self) -> None:
+    def end(self, reason: FinishReason) -> Piece:
         """End the answer as it is; what was held back becomes part of its text."""
-        if not self.finished:
-            self._finish("interrupt", None, "")
+        return Piece(None, "") if self.finished else self._finish(reason, None, "")
+
+    def interrupt(self) -> None:
+        """End the answer before its time."""
+        self.end("interrupt")
 
     def _finish(self, reason: FinishReason, token: int | None, text: str, logprob: TokenLogprob | None = None) -> Piece:
         if self._stream is not None and not self._stops.found:

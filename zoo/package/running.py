@@ -12,6 +12,7 @@ from zoo.operations.linear import Embedding
 from zoo.package.layout import Layout, Placed, lay_out
 
 if TYPE_CHECKING:
+    from zoo.declarations.architecture import Architecture
     from zoo.declarations.manifest import Manifest
     from zoo.operations import Program
     from zoo.registry import Registry
@@ -62,6 +63,11 @@ def memory_of(layout: Layout, held: Held) -> RunMemory:
         weights_bytes=sum(held_bytes(placed, held.widened) for placed in layout.placed),
         kv_bytes_per_token=4 * held.kv_values_per_token,
     )
+
+
+def half_kv_bytes(arch: Architecture) -> int:
+    """Count what a token's keys and values take where another program keeps them, in 16 bits."""
+    return 4 * arch.num_hidden_layers * arch.num_key_value_heads * arch.head_dim
 
 
 def held_bytes(placed: Placed, widened: frozenset[str]) -> int:

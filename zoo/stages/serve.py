@@ -15,7 +15,7 @@ from zoo.declarations.memory import RunMemory
 from zoo.engine.chat import find_template, find_templates
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.folder import MANIFEST, Package, open_package
-from zoo.package.running import recorded_memory, stored_bytes
+from zoo.package.running import half_kv_bytes, recorded_memory, stored_bytes
 from zoo.registry import Registry
 from zoo.stages.manners import find_manners
 from zoo.stages.opening import choose_engine, open_engine
@@ -181,9 +181,9 @@ def read_aliases(texts: Sequence[str], asked: Sequence[str], models: Sequence[Se
 
 
 def _memory(registry: Registry, package: Package) -> RunMemory:
-    """Read what a package takes; of one that another engine runs, its files are all that is known."""
-    memory = recorded_memory(package.manifest, registry)
-    return memory or RunMemory(weights_bytes=stored_bytes(package.manifest), kv_bytes_per_token=1)
+    """Read what a package takes; of one that another engine runs, its files and its numbers are what is known."""
+    memory, token = recorded_memory(package.manifest, registry), half_kv_bytes(package.manifest.recipe.architecture)
+    return memory or RunMemory(weights_bytes=stored_bytes(package.manifest), kv_bytes_per_token=token)
 
 
 def _require_served(registry: Registry, package: Package, engine: str) -> str:

@@ -73,6 +73,7 @@ def verify(
         ZooError: there is no package or no weights, they do not belong together, or the reference cannot be run.
     """
     from zoo.verify.compare import compare
+    from zoo.verify.engine_candidate import EngineCandidate
     from zoo.verify.peft_merge import merged_by_peft
     from zoo.verify.reference import require_reference
     from zoo.verify.references import find_reference
@@ -92,6 +93,8 @@ def verify(
     checkpoint = original_weights(registry, package, identify(registry, model), weights, adapters)
     tolerance = TOLERANCES[recipe.precision]
     context = recipe.architecture.max_position_embeddings
+    if isinstance(candidate, EngineCandidate):
+        context = min(context, candidate.context)
     samples = make_samples(package.path, recipe.architecture.vocab_size, context, quick=quick)
     refusal = None
     if fits(package):

@@ -21,6 +21,7 @@ class EngineCandidate:
 
     def __init__(self, engine: LogitEngine) -> None:
         self._engine = engine
+        self.context = engine.context_length
         self._sequences: list[NDArray[np.int64]] = []
         self._computed: tuple[int, NDArray[np.float32]] | None = None
 

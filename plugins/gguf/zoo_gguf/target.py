@@ -47,7 +47,7 @@ class Gguf:
     operations = None
     emitter_version = 1
     needs_weights = True
-    engines: ClassVar[dict[str, str]] = {}
+    engines: ClassVar[dict[str, str]] = {"llama.cpp": "zoo_gguf.llamacpp:LlamaCpp"}
     head_multiple = 1
     view: ClassVar[View] = "checkpoint"
     encoding: ClassVar[Encoding] = Blocks()

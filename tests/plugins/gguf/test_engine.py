@@ -1,0 +1,185 @@
+"""Packages of the target gguf by llama.cpp, started by the engine; programs of its name that are old, die or hang."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import zoo
+from tests.checkpoints import make_checkpoint
+from tests.plugins.gguf.test_target import NUMBERS, llama_cpp
+from zoo.cli import app
+from zoo.testing.checkpoint import write_tokenizer
+
+pytest.importorskip("gguf")
+PROMPT = [5, 300, 17, 42, 99]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("original")
+    make_checkpoint(folder, dtype="bfloat16", **NUMBERS)
+    write_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def package(original, tmp_path_factory) -> Path:
+    return zoo.build(original, "int8", output=tmp_path_factory.mktemp("built") / "tiny", target="gguf").path
+
+
+@pytest.fixture(scope="module")
+def engine(package) -> Any:
+    pytest.importorskip("xllamacpp", reason="llama.cpp: pip install xllamacpp")
+    opened = zoo.open(package, threads=1)
+    yield opened
+    opened.close()
+
+
+def run(*args: object, code: int = 0) -> Any:
+    result = CliRunner().invoke(app, [str(one) for one in args])
+    assert result.exit_code == code, (result.output, result.stderr)
+    return result
+
+
+def test_its_greedy_tokens_are_llama_cpps(engine, package):
+    answer = engine.generate(PROMPT, max_new_tokens=12, ignore_eos=True)
+    assert answer.token_ids == llama_cpp(package / "model.gguf", PROMPT, "")[0]
+    assert answer.finish_reason == "length"
+    assert engine.tokenizer.decode([*PROMPT, *answer.token_ids]).endswith(answer.text[1:])
+    assert "xllamacpp" in engine.settings()["llama.cpp"] or "build" in engine.settings()["llama.cpp"]
+
+
+def test_its_logits_choose_its_tokens_and_end_an_answer(engine):
+    tokens = engine.generate(PROMPT, max_new_tokens=6, ignore_eos=True).token_ids
+    logits = engine.logits([*PROMPT, *tokens], 7)
+    assert logits.shape == (7, 320)
+    assert logits[:6].argmax(1).tolist() == tokens
+    ended = engine.generate(PROMPT, max_new_tokens=6, stop_token_ids=tokens[3:4])
+    assert (ended.token_ids, ended.finish_reason) == (tokens[: tokens.index(tokens[3])], "stop")
+
+
+def test_requests_run_at_once_with_log_probabilities(engine):
+    alone = engine.generate(PROMPT, max_new_tokens=6, ignore_eos=True).token_ids
+    queue = engine.queue(slots=2)
+    limits = zoo.Limits(max_new_tokens=6)
+    tickets = [queue.submit(PROMPT, limits, logprobs=2) for _ in range(3)]
+    for ticket in tickets:
+        generation = ticket.result(60)
+        assert generation.token_ids == alone
+        assert [one.token_id for one in generation.logprobs] == alone
+        assert all(one.top[0] == (one.token_id, one.logprob) for one in generation.logprobs)
+    called_off = queue.submit(PROMPT, zoo.Limits(max_new_tokens=10**6))
+    called_off.cancel()
+    assert called_off.result(60).finish_reason == "interrupt"
+    told = queue.stats()
+    assert (told.finished, told.cancelled, told.output_tokens >= 18) == (3, 1, True)
+    with pytest.raises(zoo.ZooError, match=r"the engine 'llama\.cpp' follows no schema"):
+        engine.generate("x", schema={"type": "object"})
+    queue.close()
+
+
+def test_commands_run_and_measure_it(engine, package):
+    told = json.loads(run("run", package, "Once", "--max-new-tokens", 4, "--json").stdout)
+    assert told["completion_tokens"] == len(told["token_ids"])
+    done = run(
+        "bench", package, "--input-len", 4, "--output-len", 3, "--prompts", 2, "--concurrency", 2, "--warmup", 0,
+        "--json",
+    )  # fmt: skip
+    report = json.loads(done.stdout)
+    assert report["settings"]["through"] == "llama.cpp"
+    assert report["measured"]["workloads"][0]["total_output_tokens"] == 6
+
+
+def test_it_is_served(engine, original, package):
+    pytest.importorskip("fastapi")
+    import httpx2
+
+    from tests.server.serving import serving
+
+    with serving([package], threads=1) as served:
+        body = {"model": original.name, "prompt": PROMPT, "max_tokens": 6, "ignore_eos": True, "temperature": 0}
+        answer = httpx2.post(f"{served.url}/v1/completions", json=body, timeout=60)
+        assert answer.status_code == 200, (answer.text, served.lines.getvalue())
+        (choice,) = answer.json()["choices"]
+        wanted = engine.generate(PROMPT, max_new_tokens=6, ignore_eos=True).text
+        assert choice["text"] == wanted
+        form = {"type": "json_object"}
+        refused = httpx2.post(f"{served.url}/v1/completions", json={**body, "response_format": form}, timeout=60)
+        assert refused.status_code == 400, refused.text
+
+
+def test_the_program_ends_when_its_owner_is_killed(engine, package):
+    code = "import sys, zoo\nengine = zoo.open(sys.argv[1])\nprint(engine.running().port, flush=True)\ninput()"
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, str(package)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    port = int(owner.stdout.readline())
+    owner.kill()
+    owner.communicate()
+    import socket
+
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        with socket.socket() as asked:
+            if asked.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.05)
+    raise AssertionError("the server still listens")
+
+
+FAKE = """#!{python}
+import os, sys, time
+if "--version" in sys.argv:
+    print("version: {build} (abc)", file=sys.stderr)
+    raise SystemExit(0)
+{rest}
+"""
+
+
+@pytest.mark.parametrize(
+    ("build", "rest", "reason"),
+    [
+        (12, "", r"llama-server is build 12 of llama\.cpp; this zoo needs 4400 or later: pip install xllamacpp"),
+        ("none", "", "does not say which version it is: version: none"),
+        (9999, "print('error: bad'); os.kill(os.getpid(), 6)", r"killed by signal 6 while it opened tiny: error: b"),
+        (9999, "print('out of memory'); sys.exit(3)", r"ended with exit code 3 while it opened tiny: out of memory"),
+        (9999, "time.sleep(60)", r"has not opened tiny within 1 s \(ZOO_ENGINE_START\)"),
+    ],
+)  # fmt: skip
+def test_another_version_one_that_dies_and_one_that_hangs(package, tmp_path, monkeypatch, build, rest, reason):
+    program = tmp_path / "llama-server"
+    program.write_text(FAKE.format(python=sys.executable, build=build, rest=rest))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("ZOO_ENGINE_START", "1" if "sleep" in rest else "60")
+    with pytest.raises(zoo.ZooError, match=reason):
+        zoo.open(package)
+
+
+def test_one_that_dies_while_it_answers(engine, package):
+    opened = zoo.open(package, threads=1)
+    answer = opened.stream(PROMPT, max_new_tokens=200, ignore_eos=True)
+    next(answer)
+    opened.running().close()
+    with pytest.raises(zoo.ZooError, match=r"llama\.cpp (was killed|ended|broke off)"):
+        list(answer)
+
+
+def test_the_command_that_installs_it(package, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None)
+    line = run("run", package, "x", code=1).stderr
+    assert (
+        line
+        == "zoo: llama.cpp is not installed; install it with: pip install xllamacpp, or put llama-server on the PATH\n"
+    )
