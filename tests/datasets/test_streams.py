@@ -11,6 +11,7 @@ import pytest
 from zoo.datasets import streams
 from zoo.datasets.streams import damage, open_streams
 from zoo.errors import ZooError
+from zoo.evaluation.datafiles import open_data
 
 
 def zipped(path, members, **attributes):
@@ -124,3 +125,19 @@ def test_no_file(tmp_path):
         read(tmp_path / "none.txt")
     with pytest.raises(ZooError, match="is no file"):
         read(tmp_path)
+
+
+def test_names_that_are_damaged_are_one_line(tmp_path):
+    raw = zipped(tmp_path / "a.zip", {"é.txt": "x"}).read_bytes()
+    (tmp_path / "bytes.zip").write_bytes(raw.replace("é".encode(), b"\xc3\x28", 1))  # in the header before the content
+    with pytest.raises(ZooError, match=r"bytes\.zip/é\.txt: cannot be unpacked"):
+        read(tmp_path / "bytes.zip")
+    raw = zipped(tmp_path / "a.zip", {"abc": "x"}).read_bytes()
+    listed = raw.index(b"PK\x01\x02")
+    cut = raw[: listed + 28] + b"\0\0\3\0" + raw[listed + 32 :]  # its three bytes count as something else
+    (tmp_path / "none.zip").write_bytes(cut)
+    with pytest.raises(ZooError, match="an entry has no name"):
+        read(tmp_path / "none.zip")
+    for name in ("bytes.zip", "none.zip"):
+        with pytest.raises(ZooError, match=r"no name|cannot be read"):
+            open_data(tmp_path / name).read("é.txt")

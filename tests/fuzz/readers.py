@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.builds import architecture, make_recipe, registry, write_checkpoint, write_safetensors
-from tests.fuzz import datafiles
+from tests.fuzz import datafiles, quantized
 from zoo.errors import ZooError
 from zoo.plugins import host
 from zoo.sources.folder import open_folder
@@ -552,4 +552,9 @@ READERS: dict[str, Reader] = {
     "dataset-zip": Reader(datafiles.archived, datafiles.dataset(room, "x.zip")),
     "evaluation-zip": Reader(datafiles.archived, datafiles.archive(room)),
     "publication-step": Reader(datafiles.steps, datafiles.staging(room), text=True),
+    "lora": Reader(quantized.samples("lora"), quantized.adapter(room), text=True),
+    **{
+        name: Reader(quantized.samples(name), quantized.quantized(room, name), text=True)
+        for name in quantized.SAMPLES if name != "lora"
+    },
 }  # fmt: skip

@@ -7,6 +7,7 @@ reader. A file that breaks a rule is kept where ``--keep`` says. Memory is limit
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import resource
 import signal
@@ -14,6 +15,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from tests.fuzz.mutations import spoil
@@ -89,8 +91,16 @@ def _steered(reader: Reader, seconds: float, keep: Path | None) -> int:
     def one(raw: bytes) -> None:
         settled(reader, raw)
 
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], str(corpus), f"-max_total_time={int(seconds)}", "-timeout=5", "-rss_limit_mb=0"], one)
+    def change(raw: bytes, limit: int, seed: int) -> bytes:
+        draw = random.Random(seed)
+        made = spoil(raw, draw, text=reader.text) if draw.random() < 0.7 else atheris.Mutate(raw, limit)
+        return made[:limit]
+
+    for function in gc.get_objects():  # of ours alone: those of all libraries take minutes
+        if isinstance(function, FunctionType) and (function.__module__ or "").split(".")[0].startswith("zoo"):
+            atheris.instrument_func(function)
+    stated = [f"-max_total_time={int(seconds)}", "-timeout=5", "-rss_limit_mb=0", f"-artifact_prefix={corpus.parent}/"]
+    atheris.Setup([sys.argv[0], str(corpus), *stated], one, custom_mutator=change)
     atheris.Fuzz()
     return 0
 

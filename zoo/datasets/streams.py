@@ -120,7 +120,7 @@ def _members(path: Path) -> Iterator[Stream]:
             with damage(name):
                 try:
                     opened = archive.open(entry)
-                except (RuntimeError, NotImplementedError) as error:
+                except (RuntimeError, NotImplementedError, UnicodeDecodeError) as error:
                     raise ZooError(f"{name}: cannot be unpacked ({error})") from None
                 # zipfile hands out no more than the entry states, and checks it.
                 with opened:
@@ -138,6 +138,8 @@ def check_entries(archive: str, entries: list[zipfile.ZipInfo]) -> None:
     total = 0
     for entry in entries:
         name = entry.orig_filename
+        if not name:
+            raise ZooError(f"{archive}: an entry has no name; the archive is damaged")
         parts = name.replace("\\", "/").split("/")
         if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
             raise ZooError(f"{archive}: entry {name!r} leads outside of the archive; it is not read")

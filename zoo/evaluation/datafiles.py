@@ -88,7 +88,9 @@ class ArchiveFiles:
             raise ZooError(f"{self.label}: {path} has {self._sizes[path]:,} bytes, more than {MAX_FILE:,}")
         try:
             return self._archive.read(path)
-        except (EOFError, zlib.error, OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except (
+            EOFError, zlib.error, OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, UnicodeDecodeError
+        ) as error:  # fmt: skip
             raise ZooError(f"{self.label}: {path} cannot be read: {error}") from None
 
 

@@ -86,8 +86,8 @@ def _tensor(name: str, entry: Any, label: str, body: int) -> tuple[TensorInfo, i
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ZooError(f"{where}: its header entry must be dtype, shape and data_offsets")
     dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str):
-        raise ZooError(f"{where}: dtype is no text")
+    if not isinstance(dtype, str) or len(dtype) > 40:
+        raise ZooError(f"{where}: dtype is not the name of a type")
     if not isinstance(shape, list) or len(shape) > 64 or not all(_count(one) for one in shape):
         raise ZooError(f"{where}: shape must be a list of sizes")
     if not isinstance(span, list) or len(span) != 2 or not all(_count(one) for one in span):

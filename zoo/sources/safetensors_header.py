@@ -25,6 +25,8 @@ _USUAL = re.compile(
     rb'[ \t\n\r]*+"data_offsets"[ \t\n\r]*+:[ \t\n\r]*+(\[[0-9, ]{3,60}\])[ \t\n\r]*+\}'
 )
 """An entry as everyone writes it."""
+MAX_NAME = 1000
+"""Characters of a tensor's name."""
 MAX_ENTRY = 8192
 """Bytes of an entry that is written otherwise."""
 MAX_METADATA = 2**20
@@ -58,6 +60,8 @@ def entries(raw: bytes, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if key is None:
             raise ZooError(f"{where}: not JSON: no name in quotes and colon at byte {at}")
         name = _text(key[1], where)
+        if len(name) > MAX_NAME:
+            raise ZooError(f"{where}: a name of {len(name)} characters, {name[:60]!r} …, which no tensor has")
         if name == METADATA:
             if seen_metadata:
                 raise ZooError(f"{where}: the name {METADATA!r} stands there twice")

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from zoo import Checkpoint, ZooError
 from zoo_quantized.stored import Stored, unpacked
-from zoo_quantized.weights import Dequantized, Grouped, Integers, NoOptions, Weight, modules, quantization, setting
+from zoo_quantized.weights import (
+    Dequantized,
+    Grouped,
+    Integers,
+    NoOptions,
+    Weight,
+    group_size,
+    modules,
+    quantization,
+)
 
 PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 """Where in a word each of eight outputs lies."""
@@ -26,7 +35,7 @@ class AwqWeight(Grouped):
 
     def __init__(self, stored: Stored, module: str, group: int) -> None:
         inputs, words = stored.matrix(f"{module}.qweight")
-        super().__init__(module, (words * 8, inputs), 4, inputs if group == -1 else group, symmetric=False)
+        super().__init__(module, (words * 8, inputs), 4, group, symmetric=False)
         if inputs % self.group:
             raise ZooError(f"{module}: groups of {self.group} do not divide its {inputs} inputs")
         stored.expect(f"{module}.qweight", (inputs, words), "I32")
@@ -64,11 +73,12 @@ class Awq:
         config = quantization(checkpoint)
         bits: Any = config.get("bits", config.get("w_bit"))
         order = str(config.get("version", config.get("format", "gemm"))).lower()
-        group = setting(config, "group_size", int, None) or setting(config, "q_group_size", int, 128)
+        group = group_size(checkpoint.name, config.get("group_size", config.get("q_group_size", 128)))
         if bits != 4 or order != "gemm":
-            raise ZooError(f"{checkpoint.name}: AWQ of {bits} bits in the order {order!r} is not read; 4 bits, gemm is")
-        if group != -1 and group < 1:
-            raise ZooError(f"{checkpoint.name}: quantization_config states group_size {group}")
+            raise ZooError(
+                f"{checkpoint.name}: AWQ of {str(bits)[:20]} bits in the order {order[:40]!r} is not read; "
+                "4 bits, gemm is"
+            )
 
         def find(stored: Stored) -> tuple[Mapping[str, Weight], Iterable[str]]:
             names = modules(stored, "qweight")

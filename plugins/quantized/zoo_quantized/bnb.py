@@ -30,11 +30,10 @@ class Int8Weight(Grouped):
     """One linear of bytes with a scale for each row: blocks of 8 bits as they are."""
 
     def __init__(self, stored: Stored, module: str) -> None:
-        info = stored.info(f"{module}.weight")
-        if info.dtype != "I8" or len(info.shape) != 2:
-            raise ZooError(f"tensor '{module}.weight' is {info.dtype} {list(info.shape)}, not a matrix of int8")
-        super().__init__(module, (info.shape[0], info.shape[1]), 8, info.shape[1], symmetric=True)
-        stored.expect(f"{module}.SCB", (info.shape[0],), "F32")
+        rows, columns = stored.matrix(f"{module}.weight")
+        stored.expect(f"{module}.weight", (rows, columns), "I8")
+        super().__init__(module, (rows, columns), 8, columns, symmetric=True)
+        stored.expect(f"{module}.SCB", (rows,), "F32")
         self._stored = stored
 
     def integers(self, start: int, stop: int) -> Integers:

@@ -60,20 +60,7 @@ class IntegerWeight(Grouped):
 
     def order(self) -> NDArray[np.intp] | None:
         """The group of each column, where they were reordered."""
-        stored, name = self._stored, f"{self.name}.weight_g_idx"
-        plain = np.arange(self.shape[1]) // self.group
-        if name not in stored.base.tensors:
-            return None
-        if stored.base.download_bytes:
-            return plain[::-1]
-        order = stored.whole(name).astype(np.intp)
-        if (order == -1).all():  # not set
-            return None
-        if order.min(initial=0) < 0 or order.max(initial=0) >= self.groups:
-            raise ZooError(
-                f"{name!r} names groups {order.min()} to {order.max()}, but there are {self.groups}; it is damaged"
-            )
-        return None if np.array_equal(order, plain) else order
+        return self.read_order(self._stored, "weight_g_idx")
 
     def integers(self, start: int, stop: int) -> Integers:
         """Read rows of levels; signed ones are raised by half of their range."""
@@ -109,10 +96,12 @@ class IntegerWeight(Grouped):
 
     def _check_shape(self) -> None:
         name = f"{self.name}.weight_shape"
-        if name in self._stored.base.tensors and tuple(self._stored.whole(name).tolist()) != self.shape:
-            raise ZooError(
-                f"tensor {name!r} says {self._stored.whole(name).tolist()}, but {list(self.shape)} are packed"
-            )
+        if name not in self._stored.base.tensors:
+            return
+        self._stored.expect(name, (2,), "I64", "I32")
+        stated = self._stored.whole(name).tolist()
+        if stated != list(self.shape):
+            raise ZooError(f"tensor {name!r} says {stated}, but {list(self.shape)} are packed")
 
 
 class CompressedTensors:
@@ -189,10 +178,10 @@ def _weight(stored: Stored, module: str, arguments: Mapping[str, Any]) -> Weight
     bits, kind = arguments.get("num_bits"), arguments.get("type", "int")
     if kind == "int":
         if bits not in (4, 8):
-            raise ZooError(f"{module}: integers of {bits} bits are not read; 4 and 8 are")
+            raise ZooError(f"{module}: integers of {str(bits)[:20]} bits are not read; 4 and 8 are")
         return IntegerWeight(stored, module, bits, symmetric=bool(arguments.get("symmetric", True)))
     if kind != "float" or bits != 8:
-        raise ZooError(f"{module}: {kind} of {bits} bits is not read; 8 are")
+        raise ZooError(f"{module}: {str(kind)[:40]} of {str(bits)[:20]} bits is not read; 8 are")
     rows, columns = stored.matrix(f"{module}.weight")
     shape, block = stored.info(f"{module}.weight_scale").shape, arguments.get("block_structure")
     if arguments.get("strategy") == "block" and _is_block(block):

@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 
 from zoo import Checkpoint, ZooError
 from zoo_quantized.stored import Stored, unpacked
-from zoo_quantized.weights import Dequantized, Grouped, Integers, NoOptions, Weight, modules, quantization, setting
+from zoo_quantized.weights import (
+    Dequantized,
+    Grouped,
+    Integers,
+    NoOptions,
+    Weight,
+    group_size,
+    modules,
+    quantization,
+    setting,
+)
 
 FLOATS = ("F16", "BF16", "F32")
 
@@ -35,7 +45,7 @@ class GptqWeight(Grouped):
     ) -> None:
         words, outputs = stored.matrix(f"{module}.qweight")
         inputs = words * 32 // bits
-        super().__init__(module, (outputs, inputs), bits, inputs if group == -1 else group, symmetric=symmetric)
+        super().__init__(module, (outputs, inputs), bits, group, symmetric=symmetric)
         stored.expect(f"{module}.qweight", (words, outputs), "I32")
         stored.expect(f"{module}.scales", (self.groups, outputs), *FLOATS)
         stored.expect(f"{module}.qzeros", (self.groups, -(-outputs * bits // 32)), "I32")
@@ -48,18 +58,7 @@ class GptqWeight(Grouped):
 
         Before the weights are on this machine the configuration's word is taken for it.
         """
-        stored, name = self._stored, f"{self.name}.g_idx"
-        plain = np.arange(self.shape[1]) // self.group
-        if name not in stored.base.tensors:
-            return None
-        if stored.base.download_bytes:
-            return None if self._sorted else plain[::-1]
-        order = stored.whole(name).astype(np.intp)
-        if order.min(initial=0) < 0 or order.max(initial=0) >= self.groups:
-            raise ZooError(
-                f"{name!r} names groups {order.min()} to {order.max()}, but there are {self.groups}; it is damaged"
-            )
-        return None if np.array_equal(order, plain) else order
+        return self.read_order(self._stored, "g_idx", sorted_groups=self._sorted)
 
     def integers(self, start: int, stop: int) -> Integers:
         """Unpack a band of outputs."""
@@ -88,12 +87,9 @@ class Gptq:
             ZooError: a width or a format that is not read, or tensors that do not belong together.
         """
         config = quantization(checkpoint)
-        bits, group = setting(config, "bits", int), setting(config, "group_size", int)
-        group = -1 if group is None else group
+        bits, group = setting(config, "bits", int), group_size(checkpoint.name, config.get("group_size", -1))
         if bits not in (4, 8):
             raise ZooError(f"{checkpoint.name}: GPTQ of {bits} bits is not read; 4 and 8 are")
-        if group != -1 and group < 1:
-            raise ZooError(f"{checkpoint.name}: quantization_config states group_size {group}")
         form = config.get("checkpoint_format") or "gptq"
         if form not in ("gptq", "gptq_v2"):
             raise ZooError(

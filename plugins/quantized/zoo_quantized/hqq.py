@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zoo import Checkpoint, ZooError
 from zoo_quantized.stored import Stored
-from zoo_quantized.weights import Dequantized, NoOptions, Weight, modules, quantization
+from zoo_quantized.weights import Dequantized, NoOptions, Weight, group_size, modules, quantization
 
 PARTS = (
     "W_q", "scale", "zero", "nbits", "group_size", "shape", "axis", "packing", "unpack_view_dtype", "view_as_float",
@@ -94,13 +94,13 @@ class Hqq:
         settings: Any = config.get("weight_quant_params", config) if isinstance(config, Mapping) else {}
         if not isinstance(settings, Mapping):
             raise ZooError(f"{checkpoint.name}: its quantization_config has no weight_quant_params")
-        bits, group, axis = (settings.get(name) for name in ("nbits", "group_size", "axis"))
+        bits, axis = settings.get("nbits"), settings.get("axis")
         if bits not in (4, 8) or axis != 1:
             raise ZooError(
-                f"{checkpoint.name}: HQQ of {bits} bits along axis {axis} is not read; 4 and 8 along axis 1 are"
+                f"{checkpoint.name}: HQQ of {str(bits)[:20]} bits along axis {str(axis)[:20]} is not read; "
+                "4 and 8 along axis 1 are"
             )
-        if not isinstance(group, int) or group < 1:
-            raise ZooError(f"{checkpoint.name}: quantization_config states group_size {str(group)[:40]}")
+        group = group_size(checkpoint.name, settings.get("group_size"))
         if checkpoint.download_bytes:
             raise ZooError(f"{checkpoint.name}: shapes of HQQ's weights lie among them; fetch it first")
 

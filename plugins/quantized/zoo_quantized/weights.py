@@ -59,13 +59,14 @@ class Grouped(Weight):
 
     Args:
         name: for messages.
-        group: columns of a group.
+        group: columns of a group; -1 where a row is one.
     """
 
     shape: tuple[int, int]
 
     def __init__(self, name: str, shape: tuple[int, int], bits: int, group: int, *, symmetric: bool) -> None:
-        self.name, self.shape, self.bits, self.group, self.symmetric = name, shape, bits, group, symmetric
+        self.name, self.shape, self.bits, self.symmetric = name, shape, bits, symmetric
+        self.group = shape[1] if group == -1 else group
 
     @property
     def groups(self) -> int:
@@ -90,6 +91,29 @@ class Grouped(Weight):
     def order(self) -> NDArray[np.intp] | None:
         """The group of each column, where they do not follow each other."""
         return None
+
+    def read_order(self, stored: Stored, part: str, *, sorted_groups: bool = False) -> NDArray[np.intp] | None:
+        """Read the group of each column from a tensor that may be absent; None where they follow each other.
+
+        Args:
+            sorted_groups: whether they do, as far as the configuration says; taken for it until weights are here.
+
+        Raises:
+            ZooError: it names a group that there is not.
+        """
+        name, plain = f"{self.name}.{part}", np.arange(self.shape[1]) // self.group
+        if name not in stored.base.tensors:
+            return None
+        if stored.base.download_bytes:
+            return None if sorted_groups else plain[::-1]
+        order = stored.whole(name).astype(np.intp)
+        if (order == -1).all():  # not set
+            return None
+        if order.min(initial=0) < 0 or order.max(initial=0) >= self.groups:
+            raise ZooError(
+                f"{name!r} names groups {order.min()} to {order.max()}, but there are {self.groups}; it is damaged"
+            )
+        return None if np.array_equal(order, plain) else order
 
     def floats(self, start: int, stop: int) -> NDArray[np.float32]:
         """Compute ``scale * (level - zero point)`` in float32."""
@@ -165,7 +189,7 @@ class Dequantized(TransformedCheckpoint):
         """The weights, and the tensors that were never packed."""
         below = self.base.tensors
         seen = {name: info for name, info in below.items() if name not in self._hidden and name not in self._weights}
-        file = next(iter(below.values())).file
+        file = next((info.file for info in below.values()), "")
         for name, weight in self._weights.items():
             at = below[name].file if name in below else file
             seen[name] = TensorInfo(name, "F32", weight.shape, math.prod(weight.shape) * 4, at)
@@ -217,6 +241,19 @@ def setting(config: Mapping[str, Any], name: str, kind: type, default: Any = Non
     if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise ZooError(f"quantization_config states {name} as {str(value)[:100]!r}, not {kind.__name__}")
     return value
+
+
+def group_size(where: str, stated: Any) -> int:
+    """Check the columns of a group; -1 means a whole row, and so does None.
+
+    Raises:
+        ZooError: it is not a number of columns.
+    """
+    if stated is None:
+        return -1
+    if type(stated) is not int or (stated != -1 and stated < 1):
+        raise ZooError(f"{where}: quantization_config states group_size {str(stated)[:40]}")
+    return stated
 
 
 def quantization(checkpoint: Checkpoint) -> Mapping[str, Any]:
