@@ -191,7 +191,7 @@ def test_a_declaration_enables_no_remote_code(key, tmp_path) -> None:
     options = f"{{some: {{extra: [{{deep: {{{key!r}: true}}}}]}}}}"
     for text in (FAMILY + MODEL + f"targets: {options}\n", FAMILY + MODEL.replace("}}", f"}}, targets: {options}}}")):
         file.write_text(text)
-        with pytest.raises(DeclarationError, match="a declaration does not enable that"):
+        with pytest.raises(DeclarationError, match="code run, which no declaration may"):
             Document(file).validate(Family)
 
 

@@ -50,7 +50,14 @@ def mistakes(error: ValidationError) -> list[Any]:
     following = [
         loc for loc in short if any(len(one["loc"]) > len(loc) and one["loc"][: len(loc)] == loc for one in found)
     ]
-    return [mistake for mistake in found if mistake["type"] != "too_short" or mistake["loc"] not in following]
+    kept = [mistake for mistake in found if mistake["type"] != "too_short" or mistake["loc"] not in following]
+    return [{**mistake, "loc": _place(mistake)} for mistake in kept]
+
+
+def _place(mistake: Any) -> tuple[str | int, ...]:
+    """Find the place of a mistake: of the value that a validator complains about, of the entry whose key is wrong."""
+    inside = getattr((mistake.get("ctx") or {}).get("error"), "at", ())
+    return tuple(step for step in mistake["loc"] if step != "[key]") + inside
 
 
 def explain(error: Any) -> str:
@@ -68,7 +75,8 @@ def explain(error: Any) -> str:
         return str(error["msg"]).removeprefix("Value error, ")
     shown = shown_value(error.get("input"))
     if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}, not {shown}"
+        quoted = "; put it in quotes" if kind == "string_type" and isinstance(error["input"], int | float) else ""
+        return f"expected {_EXPECTED[kind]}, not {shown}{quoted}"
     if kind in ("literal_error", "enum"):
         return f"expected {context['expected']}, not {shown}"
     if kind in _BOUNDS:

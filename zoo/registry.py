@@ -147,8 +147,8 @@ class DeclaredModel:
             return Architecture.model_validate({name: value for name, (value, _) in self.stated.items()})
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(step) for step in first["loc"]) or "architecture"
-            raise ZooError(f"model {self.full_name}: architecture: {where}: {explain(first)}") from None
+            where = "".join(f"{step}: " for step in first["loc"])
+            raise ZooError(f"model {self.full_name}: architecture: {where}{explain(first)}") from None
 
     def last(self, name: str) -> tuple[Any, str | None]:
         """Find the most particular statement of a field, with its origin; (None, None) where nobody states it."""

@@ -108,7 +108,7 @@ class Document:
             if len(key) > MAX_KEY or not key.isprintable():
                 raise self._error(line, column, _field(at), f"a key is at most {MAX_KEY} printable characters")
             if key in seen:
-                raise self._error(line, column, _field((*at, key)), "this key stands here twice")
+                raise self._error(line, column, _field((*at, key)), "this key stands here twice; remove one")
             seen.add(key)
             self._marks[(*at, key)] = (line, column)
             yield key, value_node

@@ -25,6 +25,17 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 _construct = yaml.constructor.SafeConstructor().construct_object
 
 
+_MENDS = {
+    "found a tab": "indent with spaces",
+    "mapping values are not allowed": "put a text that holds ': ' in quotes, and indent fields alike",
+    "did not find expected": "close what was opened, and indent fields alike",
+    "could not find expected ':'": "a field is written `name: value`",
+    "found character that cannot start": "put the text in quotes, and indent with spaces",
+    "found unexpected end of stream": "close the quote",
+}
+"""What libyaml complains about, and what to do about it."""
+
+
 class YamlProblem(Exception):
     """Something that is wrong with a YAML text, at a line and a column, both counted from 1."""
 
@@ -47,7 +58,9 @@ def compose(raw: bytes) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise YamlProblem(line, column, error.problem or "not YAML") from None
+        problem = error.problem or "not YAML"
+        mend = "".join(f"; {words}" for start, words in _MENDS.items() if problem.startswith(start))
+        raise YamlProblem(line, column, problem + mend) from None
     except (yaml.YAMLError, UnicodeError, ValueError) as error:
         raise YamlProblem(1, 1, f"not YAML: {(str(error).splitlines() or [''])[0]}") from None
     finally:

@@ -75,3 +75,12 @@ def test_what_a_target_lacks_is_named() -> None:
     assert lacking(program, everything) == []
     less = {kind: features for kind, features in everything.items() if kind != "rms_norm"} | {"activation": frozenset()}
     assert lacking(program, less) == ["rms_norm", "activation(silu)"]
+
+
+def test_widths_of_a_deep_model_are_told() -> None:
+    ops = GraphOps()
+    x = ops.embedding("embed", ops.tokens(64), weight("embed", 11, 8))
+    for layer in range(1500):
+        with ops.layer(layer):
+            x = ops.add("residual", x, x)
+    assert ops.program().width(x) == 8

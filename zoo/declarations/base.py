@@ -27,6 +27,18 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Blake3 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+class Misplaced(ValueError):
+    """Report a mistake at a place inside the value that a validator checks.
+
+    Args:
+        at: keys and indices from that value to the place.
+    """
+
+    def __init__(self, at: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.at = at
+
+
 class Value(BaseModel):
     """A frozen value: unknown fields are errors, and it prints as JSON."""
 

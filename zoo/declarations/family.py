@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints, model_validator
 
 from zoo.declarations.architecture import ArchitectureFields
-from zoo.declarations.base import HttpUrl, HubId, Name, Revision, Value
+from zoo.declarations.base import HttpUrl, HubId, Misplaced, Name, Revision, Value
 from zoo.declarations.conversation import Thinking, ToolFormat
 from zoo.declarations.dataset import DatasetUses
 from zoo.declarations.embedding import EmbeddingUse
@@ -19,7 +19,8 @@ from zoo.declarations.licence import Licence
 BaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?$", max_length=193)]
 """``model`` of the same family, or ``family/model`` of any."""
 
-ModelType = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w-]*$", max_length=64)]
+_TYPE = r"^[A-Za-z0-9][\w-]*$"
+ModelType = Annotated[str, StringConstraints(pattern=_TYPE, max_length=64)]
 
 
 MAX_BASES = 16
@@ -28,17 +29,37 @@ MAX_BASES = 16
 
 def _runs_no_code(targets: dict[str, dict[str, JsonValue]]) -> dict[str, dict[str, JsonValue]]:
     """Refuse an option of any tool that makes it run a checkpoint's code; only a user may ask for that."""
-    waiting: list[JsonValue] = [*targets.values()]
+    waiting: list[tuple[tuple[str | int, ...], JsonValue]] = [((name,), value) for name, value in targets.items()]
     while waiting:
-        value = waiting.pop()
+        at, value = waiting.pop()
         if isinstance(value, dict):
             for key in value:
                 if re.sub(r"[^a-z]", "", key.lower()).startswith("trustremote"):
-                    raise ValueError(f"{key!r} lets a checkpoint's own code run; a declaration does not enable that")
-            waiting += value.values()
+                    raise Misplaced(
+                        (*at, key), "it lets a checkpoint's own code run, which no declaration may; remove it"
+                    )
+            waiting += [((*at, key), inner) for key, inner in value.items()]
         elif isinstance(value, list):
-            waiting += value
+            waiting += [((*at, index), inner) for index, inner in enumerate(value)]
     return targets
+
+
+def _claims(stated: Any) -> Any:
+    """Read a list of types as types that leave nothing unsaid."""
+    if isinstance(stated, list | tuple):
+        for index, claim in enumerate(stated):
+            if not isinstance(claim, str) or not re.fullmatch(_TYPE, claim):
+                raise Misplaced((index,), "expected a model_type: letters, digits, dashes and underscores")
+        return {claim: {} for claim in stated}
+    if not isinstance(stated, dict):
+        raise ValueError("expected a list of model types, or a mapping from each to the fields that its files omit")
+    return stated
+
+
+Claims = Annotated[
+    dict[ModelType, ArchitectureFields],
+    BeforeValidator(_claims, json_schema_input_type=tuple[ModelType, ...] | dict[ModelType, ArchitectureFields]),
+]
 
 
 TargetOptions = Annotated[dict[Name, dict[str, JsonValue]], AfterValidator(_runs_no_code)]
@@ -105,7 +126,7 @@ class Tokens(Value):
     @model_validator(mode="before")
     @classmethod
     def _one_or_many(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("eos_token_id"), int):
+        if isinstance(data, dict) and isinstance(data.get("eos_token_id"), int | str):
             data = {**data, "eos_token_id": [data["eos_token_id"]]}
         return data
 
@@ -156,7 +177,9 @@ class Model(Value):
     @model_validator(mode="after")
     def _states_what_it_doubts(self) -> Model:
         if absent := [name for name in self.unconfirmed if name not in self.architecture.model_fields_set]:
-            raise ValueError(f"unconfirmed: the model's architecture does not state {absent[0]}")
+            raise Misplaced(
+                ("unconfirmed",), f"the model's architecture does not state {absent[0]}; state or remove it"
+            )
         return self
 
 
@@ -179,7 +202,7 @@ class Family(Value):
     """Tokens that its models were trained on."""
     licence: Licence
     """What one may do with its models."""
-    claims: tuple[ModelType, ...] | dict[ModelType, ArchitectureFields] = ()
+    claims: Claims = Field(default_factory=dict)
     """Values of ``model_type`` in ``config.json`` for which this family speaks, each with what such a file leaves
     unsaid: quirks that follow from the type, and defaults of absent keys."""
     model_type: ModelType | None = None
@@ -210,20 +233,23 @@ class Family(Value):
     @model_validator(mode="after")
     def _check(self) -> Family:
         depths: dict[str, int] = {}
-        for model in self.models:
+        for index, model in enumerate(self.models):
+            at = ("models", index)
             if model.name in depths:
-                raise ValueError(f"model {model.name!r} is declared twice")
+                raise Misplaced((*at, "name"), f"model {model.name!r} is declared twice; rename one")
             if model.base is not None and model.base.startswith(f"{self.name}/"):
-                raise ValueError(f"model {model.name!r}: its base is of this family; name it without {self.name!r}")
+                raise Misplaced((*at, "base"), f"the base is of this family; name it without {self.name!r}")
             if model.base is not None and "/" not in model.base and model.base not in depths:
-                raise ValueError(
+                raise Misplaced(
+                    (*at, "base"),
                     f"model {model.name!r} is based on {model.base!r}, which is not declared above it; "
-                    "a model of another family is named family/model"
+                    "a model of another family is named family/model",
                 )
             depth = depths.get(model.base or "", 0) + 1
             if depth > MAX_BASES:
-                raise ValueError(
-                    f"model {model.name!r} is the last of {depth} models based on each other; name an earlier base"
+                raise Misplaced(
+                    (*at, "base"),
+                    f"model {model.name!r} is the last of {depth} models based on each other; name an earlier base",
                 )
             depths[model.name] = depth
         return self
@@ -241,9 +267,7 @@ class Family(Value):
 
     def claim(self, model_type: str) -> ArchitectureFields | None:
         """What a ``config.json`` of this type leaves unsaid; None where the family does not claim the type."""
-        if model_type not in self.claims:
-            return None
-        return self.claims[model_type] if isinstance(self.claims, dict) else ArchitectureFields()
+        return self.claims.get(model_type)
 
     def lineage(self, model: Model) -> tuple[Model, ...]:
         """List ``model`` and what it is based on in this family, root first; the root may name a base elsewhere."""

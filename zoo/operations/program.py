@@ -49,7 +49,15 @@ class Program:
 
     def width(self, value: Value) -> int:
         """The size of a value's last axis."""
-        return self.step(value).operation.width(self.width)
+        return self._widths[value.number]
+
+    @cached_property
+    def _widths(self) -> list[int]:
+        """The widths of all results, step by step: a chain of a thousand steps is no chain of calls."""
+        widths: list[int] = []
+        for step in self.steps:
+            widths.append(step.operation.width(lambda value: widths[value.number]))
+        return widths
 
     def readers(self, value: Value) -> list[Step]:
         """The steps that read a value."""

@@ -123,7 +123,7 @@ def run_kit(
         folder = Path(name)
         for plugin in plugins:
             stem = "".join(letter if letter.isalnum() else "_" for letter in plugin)
-            text = f"from {_KIT[tier]} import *\n\nPLUGIN = {plugin!r}\n"
+            text = f"from {_KIT[tier]} import *\n\nPLUGIN = {plugin!r}\nOWN_OPERATIONS_SUFFICE = True\n"
             (folder / f"test_{stem}.py").write_text(text, encoding="utf-8")
         (folder / "conftest.py").write_text(_CONFTEST, encoding="utf-8")
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")

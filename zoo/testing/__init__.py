@@ -9,7 +9,8 @@ files of every target. Fixtures come from the pytest plugin ``zoo.pytest_plugin`
 
 A test file may also state ``MODEL_TYPE``, the ``model_type`` of checkpoints, where no loaded family claims one, and
 ``REFERENCE``, where transformers does not compute the model: a function of a checkpoint's folder and a list of token
-ids that returns the logits of every position.
+ids that returns the logits of every position. ``OWN_OPERATIONS_SUFFICE = True``, as ``zoo ci`` states it, holds such a
+model against the architecture's own operations in torch instead.
 """
 
 from zoo.testing.conformance import *  # noqa: F403

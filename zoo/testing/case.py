@@ -19,7 +19,6 @@ from zoo.testing.shrink import shrink, with_numbers
 
 if TYPE_CHECKING:
     from zoo.declarations.plan import Plan
-    from zoo.engine import OrtEngine
     from zoo.package import Package
     from zoo.stages.resolve import Resolved
 
@@ -40,6 +39,7 @@ class Case:
         self.declared, self.folder, self.installed = declared, folder, registry
         self._model_type: str | None = getattr(stated, "MODEL_TYPE", None)
         self.reference: Reference | None = getattr(stated, "REFERENCE", None)
+        self.own_operations_suffice: bool = getattr(stated, "OWN_OPERATIONS_SUFFICE", False)
         shipped = declared.weights_folder
         self.arch = declared.architecture if shipped else small(registry, declared.architecture)
         self.registry = registry if shipped else with_numbers(registry, declared, self.arch)
@@ -77,9 +77,10 @@ class Case:
         stated = self._declared_here.tokens
         ends = list(stated.eos_token_id or (2,))
         begin = 1 if stated.bos_token_id is None else stated.bos_token_id
-        tokens = {"bos_token_id": begin, "eos_token_id": ends if len(ends) > 1 else ends[0], "pad_token_id": None}
+        tokens: dict[str, Any] = {"bos_token_id": begin, "eos_token_id": ends if len(ends) > 1 else ends[0]}
         part = self.registry.architecture(arch.type)
         own = dict(part.write_config(arch)) if isinstance(part, OwnConfig) else None
+        tokens["pad_token_id"] = (own or {}).get("pad_token_id", stated.pad_token_id)
         claimant = self.registry.claimant(self.model_type)
         claim = claimant.family.claim(self.model_type) if claimant is not None else None
         write_config(path, arch, self.model_type, tokens, own, claim=claim)
@@ -110,11 +111,10 @@ class Case:
         found = self.resolve(precision)
         return build(found.recipe, found.checkpoint, self.folder / precision, self.registry, threads=1)
 
-    def engine(self, precision: str) -> OrtEngine:
-        """Open a package."""
-        from zoo.engine import OrtEngine
-
-        return OrtEngine.open(self.package(precision), threads=1)
+    def engine(self, precision: str) -> Any:
+        """Open a package: a decoder's or an encoder's."""
+        engine = self.registry.engine(RUNS_ON, next(iter(self.registry.target(RUNS_ON).engines)))
+        return engine.open(self.package(precision), threads=1)
 
     def precisions(self) -> tuple[str, ...]:
         """Name the precisions that run here."""
@@ -136,6 +136,8 @@ class Case:
             layers = layers * 3 // 4
         path = self.folder / "empty"
         self._write_config(path, arch)
+        if arch.type == "embedder":  # what tells it from a decoder that generates
+            (path / "modules.json").write_text("[]", encoding="utf-8")
         return path, write_empty(path, part.tensors(arch))
 
 

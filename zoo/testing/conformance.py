@@ -92,7 +92,7 @@ def test_every_precision_builds_as_planned(zoo_case: Case) -> None:
     from zoo.package import open_package
 
     ids = _prompt(zoo_case, 40)
-    exact = zoo_case.engine("fp32").logits(ids)
+    exact = _computed(zoo_case.engine("fp32"), ids)
     for precision in zoo_case.precisions():
         plan, package = zoo_case.plan(precision), zoo_case.package(precision)
         assert package.manifest.recipe_hash == plan.recipe_hash
@@ -101,7 +101,7 @@ def test_every_precision_builds_as_planned(zoo_case: Case) -> None:
         stored = sum(one.nbytes for one in plan.writes)
         assert stored <= sum(record.size for record in package.manifest.files.values())
         open_package(package.path, hashes=True)
-        logits = zoo_case.engine(precision).logits(ids)
+        logits = _computed(zoo_case.engine(precision), ids)
         assert np.isfinite(logits).all(), precision
         off = np.mean((logits - exact) ** 2, -1)
         # A router now and then chooses another expert where weights are rounded: then the middle position tells.
@@ -111,20 +111,46 @@ def test_every_precision_builds_as_planned(zoo_case: Case) -> None:
 
 
 def test_the_engine_computes_what_the_reference_computes(zoo_case: Case) -> None:
-    """Logits of every position within 1e-3 of the reference, and greedy tokens that the reference would choose."""
+    """Logits or states of every position within 1e-3 of the reference, and greedy tokens that it would choose."""
     import numpy as np
 
     engine, ids = zoo_case.engine("fp32"), _prompt(zoo_case, 48)
     wanted = _reference(zoo_case, ids)
-    assert float(np.abs(engine.logits(ids) - wanted).max()) <= TOLERANCE
+    assert float(np.abs(_computed(engine, ids) - wanted).max()) <= TOLERANCE
+    if not _generates(engine):
+        return
     prompt, steps = ids[:8], min(GREEDY_TOKENS, engine.context_length - 8)
     found = engine.generate(prompt, max_new_tokens=steps, ignore_eos=True).token_ids
     choices = _reference(zoo_case, prompt + found)[len(prompt) - 1 : -1].argmax(-1)
     assert found == choices.tolist()
 
 
+def _generates(engine: Any) -> bool:
+    return "embeddings" not in engine.abilities and "scores" not in engine.abilities
+
+
+def _computed(engine: Any, ids: list[int]) -> Any:
+    """The logits of every position, (tokens, vocabulary), or an encoder's states, (tokens, width).
+
+    Of a classifier the logits of every eighth beginning, (beginnings, labels).
+    """
+    import numpy as np
+
+    if _generates(engine):
+        return engine.logits(ids)
+    from zoo.embedding.tokens import TextTokens
+
+    texts = [TextTokens(text, [0] * len(text)) for text in _beginnings(engine, ids)]
+    results = engine.session.run(texts, lambda result: result.copy())
+    return np.stack(results) if engine.labels else results[0]
+
+
+def _beginnings(engine: Any, ids: list[int]) -> list[list[int]]:
+    return [ids[:end] for end in range(8, len(ids) + 1, 8)] if engine.labels else [ids]
+
+
 def _reference(case: Case, ids: list[int]) -> Any:
-    """The logits of every position, (tokens, vocabulary): by ``REFERENCE`` of the test file, else by transformers."""
+    """The same: by ``REFERENCE`` of the test file, else by transformers."""
     if case.reference is not None:
         return case.reference(case.checkpoint, ids)
     torch = pytest.importorskip("torch", reason="parity needs `pip install 'model-zoo-framework[verify]'`")
@@ -134,9 +160,19 @@ def _reference(case: Case, ids: list[int]) -> Any:
     part, checkpoint = case.registry.architecture(case.arch.type), case.resolve().checkpoint
     assert checkpoint is not None
     from zoo.verify.reference import TransformersReference, knows
-    from zoo.verify.references import all_logits
+    from zoo.verify.references import all_logits, find_reference
 
+    engine = case.engine("fp32")
+    if not _generates(engine):
+        import numpy as np
+
+        from zoo.verify.embeddings import reference_of
+
+        results = list(map(reference_of(checkpoint, part, case.arch)[1], _beginnings(engine, ids)))
+        return np.stack(results) if engine.labels else results[0]
     if not knows(checkpoint, part, case.arch):
+        if case.own_operations_suffice:
+            return all_logits(find_reference(checkpoint, part, case.arch), ids)
         pytest.fail(f"transformers has no {case.model_type!r}; state REFERENCE in the test file")
     if checkpoint.config.get("model_type") not in transformers.CONFIG_MAPPING:
         return all_logits(TransformersReference(checkpoint, part, case.arch), ids)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from zoo.declarations.architecture import Architecture
 from zoo.declarations.dataset import Dataset
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.operations import missing
@@ -76,7 +77,11 @@ def _check_numbers(page: Page, at: Location, model: DeclaredModel, registry: Reg
         page.error((*at, "base"), str(error), "name a declared model, and install the plugin that declares it")
         return False
     except ZooError as error:
-        page.error((*at, "architecture"), str(error).removeprefix(f"model {model.full_name}: architecture: "))
+        message = str(error).removeprefix(f"model {model.full_name}: architecture: ")
+        words = [word for word in re.findall(r"\w+", message) if word in Architecture.model_fields]
+        stated = [place for word in words if (place := _stated(model, at, "architecture", word)) != at]
+        missing_one = "state it for the model or its family" if "required" in message else None
+        page.error(stated[0] if stated else (*at, "architecture"), message, missing_one)
         return False
     try:
         part = registry.architecture(arch.type)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -95,18 +94,23 @@ def _question(file: str, line: int, text: str) -> Finding:
 
 
 def _mend(model: type[BaseModel], at: Location, kind: str) -> str | None:
-    """Say what to do about a problem of the schema: the nearest field for an unknown one."""
+    """Say what to do about a problem of the schema: the nearest field for an unknown one, or those that are there."""
     if kind == "missing":
         return f"add `{at[-1]}:`" if at else None
     if kind != "extra_forbidden":
         return None
-    near = difflib.get_close_matches(str(at[-1]), _fields(model), n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else "see schemas/family.schema.json for the fields"
+    own = _part(model, at[:-1]).model_fields
+    near = difflib.get_close_matches(str(at[-1]), own, n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else f"remove it; known: {', '.join(own)}"
 
 
-@cache
-def _fields(model: type[BaseModel]) -> frozenset[str]:
-    """Name every field of a model and of the models that it is made of."""
-    schema = model.model_json_schema()
-    parts = [schema, *schema.get("$defs", {}).values()]
-    return frozenset(field for part in parts for field in part.get("properties", {}))
+def _part(model: type[BaseModel], at: Location) -> type[BaseModel]:
+    """Find the model of the value at a place inside a declaration."""
+    for step in at:
+        waiting: list[Any] = [model.model_fields[step].annotation] if step in model.model_fields else []
+        while waiting:
+            kind = waiting.pop()
+            waiting += get_args(kind)
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return model

@@ -46,10 +46,10 @@ class Others:
         for other in self._families.get(mine.family.name, [])[:TOLD]:
             page.error(("name",), f"the family {other.family.name!r} is declared by {_whose(other)} too", "rename one")
         for index, claim in enumerate(mine.family.claims):
-            at = claim if isinstance(mine.family.claims, dict) else index
+            listed = page.document is not None and isinstance(page.document.data["claims"], list)
             for other in self._claims.get(claim, [])[:TOLD]:
                 page.error(
-                    ("claims", at),
+                    ("claims", index if listed else claim),
                     f"family {other.family.name!r} of {_whose(other)} already claims model_type {claim!r}",
                     "state it as `model_type` instead, or leave the other out: ZOO_PLUGINS=-NAME",
                 )
