@@ -4,6 +4,7 @@
     python benchmarks/checkpoints.py llama-33b OUT --fill sparse        # holes instead of data: costs no disk
     python benchmarks/checkpoints.py tinyllama-1.1b OUT --fill random   # seeded normal(0, 0.02) weights
     python benchmarks/checkpoints.py llama-33b OUT --fill sparse --dtype Q4_K    # OUT/model.gguf
+    python benchmarks/checkpoints.py llama-33b OUT --fill sparse --dtype gptq    # 4 bits, groups of 128
 
 Sparse files read back as zeros: right for measuring memory, disk traffic and the layout of a build, and useless for
 accuracy.  A tokenizer of the shape's vocabulary lies beside the weights, so that every peer's converter accepts it.
@@ -21,9 +22,12 @@ from shapes import SHAPES
 from tokenizer_files import write_tokenizer
 
 ITEM = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": False}
 ROWS = 1024
 
 Entry = tuple[str, tuple[int, ...]]
+"""Name and shape; in a checkpoint of GPTQ, names that end in a key of ``PACKED`` are of its type."""
+PACKED = {"qweight": ("I32", 4), "qzeros": ("I32", 4)}
 
 
 def encode(block: NDArray[np.float32], dtype: str) -> bytes:
@@ -33,15 +37,30 @@ def encode(block: NDArray[np.float32], dtype: str) -> bytes:
     return block.astype(dtype).tobytes()
 
 
+def item(name: str, dtype: str) -> tuple[str, int]:
+    """Give a tensor's type in safetensors and its bytes."""
+    return PACKED.get(name.rpartition(".")[2], ITEM.get(dtype, ITEM["float16"]))
+
+
+def packed(entry: Entry) -> list[Entry]:
+    """List the tensors of GPTQ that stand for a linear, or what is not one."""
+    name, shape = entry
+    if "_proj" not in name:
+        return [entry]
+    module, (out, columns), groups = name.removesuffix(".weight"), shape, shape[1] // GPTQ["group_size"]
+    return [(f"{module}.qweight", (columns // 8, out)), (f"{module}.qzeros", (groups, out // 8)),
+            (f"{module}.scales", (groups, out))]  # fmt: skip
+
+
 def write_shard(path: Path, entries: list[Entry], dtype: str, rng: np.random.Generator | None) -> None:
     """Write one safetensors file: ones for norms and normal(0, 0.02) for matrices, or holes where `rng` is None.
 
     The layout is the one of https://huggingface.co/docs/safetensors: header length, JSON header, data.
     """
-    tag, size = ITEM[dtype]
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, shape in entries:
+        tag, size = item(name, dtype)
         end = at + math.prod(shape) * size
         header[name] = {"dtype": tag, "shape": list(shape), "data_offsets": [at, end]}
         at = end
@@ -61,12 +80,12 @@ def write_shard(path: Path, entries: list[Entry], dtype: str, rng: np.random.Gen
                 out.write(encode(block, dtype))
 
 
-def split(entries: list[Entry], size: int, limit: float) -> list[list[Entry]]:
+def split(entries: list[Entry], dtype: str, limit: float) -> list[list[Entry]]:
     """Cut tensors into shards of at most `limit` bytes, or of one tensor."""
     shards: list[list[Entry]] = [[]]
     room = limit
     for entry in entries:
-        need = math.prod(entry[1]) * size
+        need = math.prod(entry[1]) * item(entry[0], dtype)[1]
         if need > room and shards[-1]:
             shards.append([])
             room = limit
@@ -80,23 +99,26 @@ def make(
 ) -> int:
     """Write the checkpoint folder, config.json last, and return the bytes of its tensors."""
     shape = SHAPES[name]
-    size = ITEM[dtype][1]
-    shards = split(list(shape.tensors()), size, shard_gb * 1e9)
+    entries = list(shape.tensors())
+    if dtype == "gptq":
+        entries = [part for entry in entries for part in packed(entry)]
+    shards = split(entries, dtype, shard_gb * 1e9)
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed) if fill == "random" else None
     where: dict[str, str] = {}
-    for number, entries in enumerate(shards, 1):
+    for number, listed in enumerate(shards, 1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        write_shard(out / file, entries, dtype, rng)
-        where |= {tensor: file for tensor, _ in entries}
-    total = shape.parameters() * size
+        write_shard(out / file, listed, dtype, rng)
+        where |= {tensor: file for tensor, _ in listed}
+    total = sum(math.prod(size) * item(name, dtype)[1] for name, size in entries)
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": where}
         (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
     write_tokenizer(out, shape.vocab, shape.context)
     generation = {"bos_token_id": 1, "eos_token_id": 2, "do_sample": False}
     (out / "generation_config.json").write_text(json.dumps(generation, indent=1))
-    (out / "config.json").write_text(json.dumps(shape.config(dtype), indent=1))
+    config = shape.config("float16") | {"quantization_config": GPTQ} if dtype == "gptq" else shape.config(dtype)
+    (out / "config.json").write_text(json.dumps(config, indent=1))
     return total
 
 
@@ -135,7 +157,7 @@ def make_gguf(name: str, out: Path, kind: str) -> int:
 def ensure(cache: Path, name: str, fill: str, dtype: str = "float16") -> Path:
     """Return a checkpoint under `cache`, a folder or a GGUF file, making it where it is absent."""
     out = cache / "checkpoints" / f"{name}-{fill}-{dtype}"
-    if dtype not in ITEM:
+    if dtype not in (*ITEM, "gptq"):
         if not (out / "model.gguf").is_file():
             make_gguf(name, out, dtype)
         return out / "model.gguf"
@@ -150,11 +172,11 @@ def main() -> None:
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("out", type=Path)
     parser.add_argument("--fill", choices=["random", "sparse"], default="random")
-    parser.add_argument("--dtype", default="float16", help=f"{', '.join(ITEM)}, or a type of GGUF [float16]")
+    parser.add_argument("--dtype", default="float16", help=f"{', '.join(ITEM)}, gptq, or a type of GGUF [float16]")
     parser.add_argument("--shard-gb", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    if args.dtype in ITEM:
+    if args.dtype in (*ITEM, "gptq"):
         total = make(args.shape, args.out, args.fill, args.dtype, args.shard_gb, args.seed)
     else:
         total = make_gguf(args.shape, args.out, args.dtype)

@@ -4,6 +4,7 @@
     python benchmarks/large_build.py --shape llama-33b --precision int8 --out 33b.json
     python benchmarks/large_build.py --shape llama2-70b --precision int4 --out 70b.json
     python benchmarks/large_build.py --input Q8_0 --out 33b-q8_0.json        from a GGUF file
+    python benchmarks/large_build.py --input gptq --precision int4 --out 33b-gptq.json
 
 The checkpoint is sparse, so it costs no disk; the package does (half or a quarter of the fp16 size) and is deleted.
 W writes as many bytes as the package has from memory, in 16 MB blocks and with fsync, before and after the build; R
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".bench"), help="folder to work in [.bench]")
     parser.add_argument("--shape", choices=SHAPES, default="llama-33b")
     parser.add_argument("--precision", choices=["int8", "int4"], default="int8")
-    parser.add_argument("--input", default="float16", help="type of the weights: float16, or one of GGUF [float16]")
+    parser.add_argument("--input", default="float16", help="float16, gptq, or a type of GGUF [float16]")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--no-disk", action="store_true", help="leave W and R out: for the memory, on a busy machine")
     parser.add_argument("--zoo-python", type=Path, default=Path(sys.executable), help="an interpreter that has zoo")

@@ -39,7 +39,9 @@ class IntegerWeight(Grouped):
 
     def __init__(self, stored: Stored, module: str, bits: int, *, symmetric: bool) -> None:
         self._stored, self._packed = stored, f"{module}.weight_packed" in stored.base.tensors
-        held = stored.matrix(f"{module}.{'weight_packed' if self._packed else 'weight'}")
+        name = f"{module}.{'weight_packed' if self._packed else 'weight'}"
+        held = stored.matrix(name)
+        stored.expect(name, held, "I32" if self._packed else "I8")
         scales = stored.info(f"{module}.weight_scale").shape
         if len(scales) not in (1, 2):
             raise ZooError(f"{module}: weights of shape {list(held)} with scales of shape {list(scales)} are not read")
