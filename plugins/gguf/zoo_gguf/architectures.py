@@ -33,6 +33,7 @@ _AFTER = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "p
 _AROUND = {**_AFTER, "attn_norm": "input_layernorm", "ffn_norm": "pre_feedforward_layernorm"}
 _LLAMA = {**_BEFORE, **_ATTENTION, **_MLP}
 _CAPS = {"attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping"}
+_ROUTED = {"expert_used_count": "num_experts_per_tok"}
 _LAYER_NORM = {"attention.layer_norm_epsilon": "layer_norm_eps"}
 
 
@@ -43,6 +44,7 @@ class GgufArchitecture:
     Attributes:
         model_type: its name in transformers.
         layer: tensors of a layer → names inside ``model.layers.N``.
+        experts: tensors of all experts of a layer, (experts, rows, columns) → names of one, with ``{}`` for its number.
         numbers: keys of its own, beside ``NUMBERS``.
         fixed: what every such model's ``config.json`` says and no key does.
         bias: the key of ``config.json`` that states biases of q, k and v, where they are a choice.
@@ -58,6 +60,7 @@ class GgufArchitecture:
 
     model_type: str
     layer: Mapping[str, str] = field(default_factory=lambda: _LLAMA)
+    experts: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     bias: str | None = None
@@ -74,15 +77,23 @@ ARCHITECTURES: dict[str, GgufArchitecture] = {
     "llama": GgufArchitecture("llama", bias="attention_bias", permuted=True),
     "qwen2": GgufArchitecture("qwen2"),
     "qwen3": GgufArchitecture("qwen3", {**_LLAMA, **_HEAD_NORMS}, bias="attention_bias"),
+    "qwen3moe": GgufArchitecture(
+        "qwen3_moe",
+        {**_LLAMA, **_HEAD_NORMS, "ffn_gate_inp": "mlp.gate"},
+        {f"ffn_{way}_exps": f"mlp.experts.{{}}.{way}_proj" for way in ("gate", "up", "down")},
+        {**_ROUTED, "expert_count": "num_experts", "expert_feed_forward_length": "moe_intermediate_size"},
+        {"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
+        bias="attention_bias",
+    ),
     "gemma": GgufArchitecture("gemma", norm_offset=1.0),
     "gemma2": GgufArchitecture(
-        "gemma2", {**_ATTENTION, **_MLP, **_AROUND}, _CAPS, norm_offset=1.0, window_every=2, wide_from=46
+        "gemma2", {**_ATTENTION, **_MLP, **_AROUND}, numbers=_CAPS, norm_offset=1.0, window_every=2, wide_from=46
     ),
     "gemma3": GgufArchitecture(
         "gemma3_text",
         {**_ATTENTION, **_HEAD_NORMS, **_MLP, **_AROUND},
-        {**_CAPS, "rope.freq_base_swa": "rope_local_base_freq"},
-        {"rope_local_base_freq": 10000.0},
+        numbers={**_CAPS, "rope.freq_base_swa": "rope_local_base_freq"},
+        fixed={"rope_local_base_freq": 10000.0},
         norm_offset=1.0,
         window_every=6,
         wide_from=62,
@@ -91,7 +102,7 @@ ARCHITECTURES: dict[str, GgufArchitecture] = {
         "phi3",
         {**_BEFORE, "attn_qkv": "self_attn.qkv_proj", "attn_output": "self_attn.o_proj", "ffn_up": "mlp.gate_up_proj",
          "ffn_down": "mlp.down_proj"},
-        {"rope.scaling.original_context_length": "original_max_position_embeddings"},
+        numbers={"rope.scaling.original_context_length": "original_max_position_embeddings"},
         partial_rotary=True,
     ),
     "stablelm": GgufArchitecture(
@@ -113,16 +124,27 @@ ARCHITECTURES: dict[str, GgufArchitecture] = {
     "command-r": GgufArchitecture(
         "cohere",
         {**_ATTENTION, **_HEAD_NORMS, **_MLP, "attn_norm": "input_layernorm"},
-        {**_LAYER_NORM, "logit_scale": "logit_scale"},
+        numbers={**_LAYER_NORM, "logit_scale": "logit_scale"},
         bias="attention_bias",
         head_norms="use_qk_norm",
     ),
     "cohere2": GgufArchitecture(
         "cohere2",
         {**_ATTENTION, **_MLP, "attn_norm": "input_layernorm"},
-        {**_LAYER_NORM, "logit_scale": "logit_scale"},
+        numbers={**_LAYER_NORM, "logit_scale": "logit_scale"},
         bias="attention_bias",
         window_every=4,
     ),
 }  # fmt: skip
 """``general.architecture`` → what it means."""
+WITH_EXPERTS = {
+    "llama": GgufArchitecture(
+        "mixtral",
+        {**_LLAMA, "ffn_gate_inp": "block_sparse_moe.gate"},
+        {f"ffn_{way}_exps": f"block_sparse_moe.experts.{{}}.{name}"
+         for way, name in (("gate", "w1"), ("up", "w3"), ("down", "w2"))},
+        {**_ROUTED, "expert_count": "num_local_experts"},
+        permuted=True,
+    ),
+}  # fmt: skip
+"""What it means where ``expert_count`` is more than none."""

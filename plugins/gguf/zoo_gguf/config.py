@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo import ZooError
-from zoo_gguf.architectures import ARCHITECTURES, NUMBERS, GgufArchitecture
+from zoo_gguf.architectures import ARCHITECTURES, NUMBERS, WITH_EXPERTS, GgufArchitecture
 from zoo_gguf.header import StoredTensor
 
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -28,7 +28,8 @@ def find_architecture(metadata: Mapping[str, Any], where: str) -> tuple[str, Ggu
         raise ZooError(f"{where}: names no general.architecture")
     if name not in ARCHITECTURES:
         raise ZooError(f"{where}: architecture {name!r:.60} is not read; known: {', '.join(sorted(ARCHITECTURES))}")
-    return name, ARCHITECTURES[name]
+    architecture = WITH_EXPERTS.get(name) if metadata.get(f"{name}.expert_count") else None
+    return name, architecture or ARCHITECTURES[name]
 
 
 def make_config(

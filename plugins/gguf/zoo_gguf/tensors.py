@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LAYER = re.compile(r"blk\.(\d{1,5})\.(\w+)")
 _SPECIAL = re.compile(r"rope_freqs|rope_factors_(long|short)|blk\.\d{1,5}\.attn_rot_embd")
 """Tables of rotary frequencies, which the configuration states."""
+MAX_EXPERTS = 1024
 PLAIN = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 """Types that are stored as a build reads them → safetensors' names."""
 
@@ -51,7 +52,7 @@ def make_tensors(
         files: part → its tensors.
 
     Raises:
-        ZooError: a type that is not dequantized, or heads that do not divide the rows.
+        ZooError: a type that is not dequantized, heads that do not divide the rows, or experts that are not matrices.
     """
     tensors: dict[str, Tensor] = {}
     for file, listed in files.items():
@@ -59,19 +60,19 @@ def make_tensors(
             stem, _, kind = stored.name.rpartition(".")
             if _SPECIAL.fullmatch(stem):
                 continue
-            name = f"{_renamed(architecture, stem)}.{kind}" if stem else stored.name
-            if name in tensors:
-                raise ZooError(f"{where}: {stored.name!r} and {tensors[name].stored.name!r} both are {name!r}")
             dtype = PLAIN.get(stored.kind, "F32")
             if stored.kind not in PLAIN and not _is_readable(stored.kind):
                 what = f"tensor {stored.name!r} is of type {stored.kind}"
                 raise ZooError(f"{where}: {what}, which the package gguf does not dequantize")
-            nbytes = stored.nbytes if stored.kind in PLAIN else 4 * math.prod(stored.shape)
             heads = _permuted_heads(architecture, config, stem, stored, where)
             offset = architecture.norm_offset if stem.endswith("norm") else 0.0
             if offset and stored.kind != "F32":
                 raise ZooError(f"{where}: norm {stored.name!r} is stored as {stored.kind}, not as F32")
-            tensors[name] = Tensor(TensorInfo(name, dtype, stored.shape, nbytes, file), stored, heads, offset)
+            for name, piece in _named(architecture, stem, kind, stored, where):
+                if name in tensors:
+                    raise ZooError(f"{where}: {stored.name!r} and {tensors[name].stored.name!r} both are {name!r}")
+                nbytes = piece.nbytes if piece.kind in PLAIN else 4 * math.prod(piece.shape)
+                tensors[name] = Tensor(TensorInfo(name, dtype, piece.shape, nbytes, file), piece, heads, offset)
     return tensors
 
 
@@ -118,12 +119,25 @@ def in_halves(rows: NDArray[Any], heads: int) -> NDArray[Any]:
     return pairs.swapaxes(1, 2).reshape(rows.shape)
 
 
-def _renamed(architecture: GgufArchitecture, stem: str) -> str:
+def _named(
+    architecture: GgufArchitecture, stem: str, kind: str, stored: StoredTensor, where: str
+) -> Iterator[tuple[str, StoredTensor]]:
+    """Name a tensor, or the matrix of each expert in it."""
     layer = _LAYER.fullmatch(stem)
     if layer is None:
-        return OUTSIDE.get(stem, stem)
-    name = architecture.layer.get(layer[2])
-    return f"model.layers.{int(layer[1])}.{name}" if name else stem
+        yield f"{OUTSIDE.get(stem, stem)}.{kind}" if stem else stored.name, stored
+        return
+    at, expert = f"model.layers.{int(layer[1])}", architecture.experts.get(layer[2])
+    if expert is None:
+        name = architecture.layer.get(layer[2])
+        yield f"{at}.{name}.{kind}" if name else stored.name, stored
+        return
+    if len(stored.shape) != 3 or stored.shape[0] > MAX_EXPERTS:
+        raise ZooError(f"{where}: {stored.name!r} is {list(stored.shape)}, not a matrix for each of some experts")
+    count, *shape = stored.shape
+    for index in range(count):
+        offset = stored.offset + index * stored.nbytes // count
+        yield f"{at}.{expert.format(index)}.{kind}", replace(stored, shape=tuple(shape), offset=offset)
 
 
 def _permuted_heads(

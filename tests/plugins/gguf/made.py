@@ -21,6 +21,8 @@ NUMBERS = {
     "attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping",
     "use_parallel_residual": "use_parallel_residual",
     "original_max_position_embeddings": "rope.scaling.original_context_length",
+    "num_local_experts": "expert_count", "num_experts": "expert_count", "num_experts_per_tok": "expert_used_count",
+    "moe_intermediate_size": "expert_feed_forward_length",
 }  # fmt: skip
 
 
@@ -80,7 +82,7 @@ def write(
             raw, number = (replaced or {})[name]
             writer.add_tensor(name, raw, raw_dtype=number)
             continue
-        quantized = kind if values.ndim == 2 and values.shape[1] % 32 == 0 else "F32"
+        quantized = kind if values.ndim > 1 and values.shape[-1] % 32 == 0 and "_inp" not in name else "F32"
         number = gguf.GGMLQuantizationType[quantized]
         writer.add_tensor(name, gguf.quants.quantize(values, number), raw_dtype=number)
     writer.write_header_to_file()
@@ -113,7 +115,7 @@ def tensors(model: Any, arch: str) -> dict[str, np.ndarray]:
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
     tied = config.tie_word_embeddings
     result = {}
-    for name, weight in model.state_dict().items():
+    for name, weight in apart(model.state_dict()).items():
         if name == "lm_head.weight" and tied:
             continue
         values = weight.float().numpy()
@@ -126,4 +128,16 @@ def tensors(model: Any, arch: str) -> dict[str, np.ndarray]:
         if arch.startswith("gemma") and name.endswith("norm.weight"):
             values = values + 1
         result[there] = np.ascontiguousarray(values)
+    return result
+
+
+def apart(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the gates and ways up of all experts apart, which transformers 5 holds in one tensor."""
+    result = {}
+    for name, weight in state.items():
+        if name.endswith("experts.gate_up_proj"):
+            for way, half in zip(("gate", "up"), weight.chunk(2, dim=1), strict=True):
+                result[f"{name.replace('gate_up', way)}.weight"] = half
+        else:
+            result[f"{name}.weight" if name.endswith("experts.down_proj") else name] = weight
     return result

@@ -7,6 +7,7 @@ import tracemalloc
 
 import pytest
 
+import zoo
 from tests.plugins.gguf.test_source import made, model_of, opened
 from tests.plugins.gguf.test_tokenizer import byte_pairs
 from zoo.errors import ZooError
@@ -145,3 +146,17 @@ def test_a_pre_tokenizer_that_nobody_knows(tmp_path, model) -> None:
     path = made.write(tmp_path / "m.gguf", model, "llama", byte_pairs("made-up"))
     with pytest.raises(ZooError, match="pre-tokenizer 'made-up' is not known"):
         opened(path).companions()
+
+
+def test_experts_that_are_not_a_matrix_each(tmp_path) -> None:
+    model = model_of(tmp_path / "ck", "mixtral")
+    for shape in ((4 * 112, 64), (4, 7168, 1)):
+        raw = made.tensors(model, "llama")["blk.0.ffn_up_exps.weight"].reshape(shape)
+        replaced = {"blk.0.ffn_up_exps.weight": (raw, None)}
+        path = made.write(tmp_path / "m.gguf", model, "llama", byte_pairs(), replaced=replaced)
+        if len(shape) == 2:
+            with pytest.raises(ZooError, match=r"ffn_up_exps.weight' is \[448, 64\], not a matrix for each"):
+                opened(path)
+        else:
+            with pytest.raises(ZooError, match=r"experts.0.w3.weight' has shape \[7168, 1\], but"):
+                zoo.build(path, "fp32", output=tmp_path / "out")

@@ -19,7 +19,7 @@ from zoo.sources.folder import open_folder
 from zoo.stages.locations import path_location
 
 pytest.importorskip("gguf", reason="writes the files")
-from zoo_gguf.architectures import ARCHITECTURES
+from zoo_gguf.architectures import ARCHITECTURES, WITH_EXPERTS
 
 from tests.plugins.gguf import made
 
@@ -30,7 +30,11 @@ MORE = {
     "smollm3": {"tie_word_embeddings": True},
     "granite": {"attention_multiplier": 0.2, "residual_multiplier": 0.5, "embedding_multiplier": 3.0,
                 "logits_scaling": 2.0},
+    "qwen3moe": {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
 }  # fmt: skip
+NAMES = {"mixtral": "llama"}
+KNOWN = {**ARCHITECTURES, "mixtral": WITH_EXPERTS["llama"]}
 LAYERS = {"gemma3": 6, "exaone4": 4, "cohere2": 4, "smollm3": 4}
 
 
@@ -39,7 +43,22 @@ def model_of(folder, arch: str, **more):
     if "query_pre_attn_scalar" not in numbers and arch in ("gemma2", "gemma3"):
         numbers["query_pre_attn_scalar"] = numbers["head_dim"]
     numbers |= {"vocab_size": len(byte_pairs()["tokenizer.ggml.tokens"]), "bos_token_id": 0}
-    return make_of_type(folder, ARCHITECTURES[arch].model_type, **numbers)
+    return make_of_type(folder, KNOWN[arch].model_type, **numbers)
+
+
+def each_expert(arch: str, state: dict) -> dict:
+    """Name the tensors as checkpoints on the hub do, one an expert."""
+    ways = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"} if arch == "mixtral" else {}
+    result = {}
+    for name, weight in state.items():
+        block = "block_sparse_moe" if arch == "mixtral" else "mlp"
+        stem, _, way = name.replace(".mlp.", f".{block}.").rpartition(".experts.")
+        if stem:
+            name = ways.get(way.removesuffix(".weight"), way.removesuffix(".weight"))
+            result |= {f"{stem}.experts.{at}.{name}.weight": one for at, one in enumerate(weight)}
+        else:
+            result[name.replace(".mlp.gate.", f".{block}.gate.")] = weight
+    return result
 
 
 def opened(path):
@@ -51,26 +70,26 @@ def values(checkpoint, name: str) -> np.ndarray:
     return checkpoint.read(name, 0, int(np.prod(info.shape[:-1])) if len(info.shape) > 1 else info.shape[0])
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", KNOWN)
 def test_tensors_and_numbers_are_the_models(tmp_path, arch) -> None:
     model = model_of(tmp_path / "ck", arch)
-    path = made.write(tmp_path / "m.gguf", model, arch, byte_pairs())
+    path = made.write(tmp_path / "m.gguf", model, NAMES.get(arch, arch), byte_pairs())
     checkpoint = opened(path)
-    wanted = {name: weight.numpy() for name, weight in model.state_dict().items()}
+    wanted = {name: weight.numpy() for name, weight in each_expert(arch, made.apart(model.state_dict())).items()}
     if model.config.tie_word_embeddings:
         del wanted["lm_head.weight"]
     assert checkpoint.tensors.keys() == wanted.keys()
     for name, weight in wanted.items():
         assert checkpoint.tensors[name].shape == weight.shape
         assert np.allclose(values(checkpoint, name), weight, rtol=0, atol=2e-7), name
-    family = host().registry.claimant(ARCHITECTURES[arch].model_type)
+    family = host().registry.claimant(KNOWN[arch].model_type)
     if family is not None:
-        implied = family.family.claim(ARCHITECTURES[arch].model_type).model_dump(exclude_unset=True)
+        implied = family.family.claim(KNOWN[arch].model_type).model_dump(exclude_unset=True)
         folder = open_folder(tmp_path / "ck")
         assert read_config(checkpoint.config, implied) == read_config(folder.config, implied)
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", KNOWN)
 def test_files_mean_to_llama_cpp_what_they_mean_here(tmp_path, arch) -> None:
     """Greedy tokens of llama.cpp are those of the model that our tests' writer made the file of."""
     pytest.importorskip("xllamacpp", reason="llama.cpp: pip install xllamacpp")
@@ -79,7 +98,7 @@ def test_files_mean_to_llama_cpp_what_they_mean_here(tmp_path, arch) -> None:
     from tests.plugins.gguf import llamacpp
 
     model = model_of(tmp_path / "ck", arch)
-    path = made.write(tmp_path / "m.gguf", model, arch, byte_pairs())
+    path = made.write(tmp_path / "m.gguf", model, NAMES.get(arch, arch), byte_pairs())
     prompt = list(range(5, 21))
     continued = llamacpp.continuation(path, prompt, 12)
     with torch.inference_mode():
@@ -213,6 +232,22 @@ def test_levels_reach_the_package_as_the_file_has_them(tmp_path, kind, precision
         assert np.array_equal(tile.scales, stored.scales)
     taken = sum(np.prod(checkpoint.tensors[name].shape) for name in checkpoint.tensors if checkpoint.block_scheme(name))
     assert shown["taken_over"] == planned["taken_over"] == taken
+
+
+@pytest.mark.parametrize("arch", ["mixtral", "qwen3moe"])
+def test_experts_are_taken_over_and_run(tmp_path, arch) -> None:
+    """What the file holds of all experts in one tensor reaches the package as integers; llama.cpp's layout, ours."""
+    model = model_of(tmp_path / "ck", arch, intermediate_size=64, moe_intermediate_size=64)
+    path = made.write(tmp_path / "m.gguf", model, NAMES.get(arch, arch), byte_pairs(), kind="Q8_0")
+    package = zoo.build(path, "int8", output=tmp_path / "out")
+    assert {"mlp.experts.gate_up", "mlp.experts.down"} <= set(package.manifest.recipe.taken_over)
+    name = "block_sparse_moe.experts.3.w3" if arch == "mixtral" else "mlp.experts.3.up_proj"
+    stored = opened(path).read_blocks(f"model.layers.1.{name}.weight", 0, 64)
+    tile = tile_of(package, "model.layers.1.mlp.experts.gate_up.weight")
+    assert np.array_equal(tile.levels[3 * 128 + 1 : 4 * 128 : 2], stored.levels)  # rows of gate and up in turn
+    assert np.array_equal(tile.scales[3 * 128 + 1 : 4 * 128 : 2], stored.scales)
+    zoo.build(path, "fp32", output=tmp_path / "plain")
+    assert invoked("verify", str(tmp_path / "plain"), "--weights", str(path), "--quick")
 
 
 def test_other_types_are_rounded_again_and_that_is_said(tmp_path, caplog) -> None:
