@@ -96,6 +96,7 @@ _EXPORTS = {
     "Target": "zoo.contracts:Target",
     "Adapting": "zoo.contracts:Adapting",
     "Rearranging": "zoo.contracts:Rearranging",
+    "ReadBack": "zoo.contracts:ReadBack",
     "Selective": "zoo.contracts:Selective",
     "WeightsOptional": "zoo.contracts:WeightsOptional",
     "narrowed": "zoo.quantizers.narrow:narrowed",

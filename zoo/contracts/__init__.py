@@ -47,6 +47,7 @@ from zoo.contracts.source import CheckpointOver, Source, Transform, TransformedC
 from zoo.contracts.target import (
     Adapting,
     PackageContents,
+    ReadBack,
     Rearranging,
     Selective,
     Target,
@@ -92,6 +93,7 @@ __all__ = [
     "Parameter",
     "ParameterKind",
     "Quantizer",
+    "ReadBack",
     "ReadsColumns",
     "Rearranging",
     "RepeatingLayers",

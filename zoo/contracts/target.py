@@ -16,8 +16,12 @@ from zoo.declarations.recipe import Precision, Recipe
 from zoo.declarations.scheme import Scheme
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from zoo.declarations.architecture import Architecture
     from zoo.operations.program import Program
+    from zoo.package.folder import Package
 
 
 View = Literal["graph", "checkpoint"]
@@ -133,6 +137,22 @@ class Rearranging(Protocol):
 
     def rearranged(self, recipe: Recipe, parameter: Parameter) -> Parameter:
         """Give a tensor the slices, all of that tensor, in whose order its rows are stored."""
+        ...
+
+
+@runtime_checkable
+class ReadBack(Protocol):
+    """What a target offers beside ``Target`` whose packages are verified as programs of other makers read them."""
+
+    verified_by: ClassVar[str]
+    """The one of its ``engines`` whose logits ``zoo verify`` compares."""
+
+    def read_back(self, package: Package) -> Iterable[tuple[str, NDArray[np.float32]]]:
+        """Read every stored weight by another maker's code: name → (rows, columns), rows in the order stored.
+
+        Raises:
+            ZooError: that code is not installed, or refuses the package.
+        """
         ...
 
 

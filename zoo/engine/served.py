@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
+
+import numpy as np
 
 from zoo.contracts.engine import require
 from zoo.engine.engine import Stream
@@ -23,6 +25,8 @@ from zoo.errors import ZooError
 from zoo.package.running import half_kv_bytes
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from zoo.contracts.engine import Ability
     from zoo.engine.chat import Message
     from zoo.engine.logprobs import TokenLogprob
@@ -39,8 +43,8 @@ CACHE_SHARE = 0.5
 class ServerEngine(TextEngine):
     """A package that another program serves to this process alone.
 
-    A class of it starts the program (``start``), asks it (``tokens``) and may give ``logits``; one that does says so in
-    ``can``. ``open`` starts it for one request at a time; ``queue`` starts it again for as many as are wanted.
+    A class of it starts the program (``start``), asks it (``tokens``) and, where it ``can`` give ``logits``, asks for a
+    ``row`` of them. ``open`` starts it for one request at a time; ``queue`` starts it again for as many as are wanted.
     """
 
     can: ClassVar[frozenset[Ability]] = frozenset({"batches", "logprobs"})
@@ -50,6 +54,7 @@ class ServerEngine(TextEngine):
     def __init__(self, package: Package, threads: int | None = None) -> None:
         super().__init__(package)
         self.threads = threads
+        self.token_bytes = half_kv_bytes(package.manifest.recipe.architecture)
         self.vocab_size = package.manifest.recipe.architecture.vocab_size
         words: set[Ability] = {"text"} if self.tokenizer is not None else set()
         self.abilities = self.can | words | ({"chat"} if words and self.chat_templates else set())
@@ -87,6 +92,26 @@ class ServerEngine(TextEngine):
             Whether the program ended the answer because the model did, not for its length.
         """
 
+    def row(self, ids: list[int]) -> Iterable[tuple[int, float]]:
+        """Ask for the model's own log probability of every token that may follow, for an engine with ``logits``."""
+        raise NotImplementedError
+
+    def logits(self, token_ids: Sequence[int], positions: int | Literal["all"] = "all") -> NDArray[np.float32]:
+        """Compute log probabilities, which are logits less a constant of their row: one request a position."""
+        ids = self._check_ids(token_ids)
+        if len(ids) > min(self.longest_text, self.context_length):
+            raise ZooError(f"the text has {len(ids)} tokens; the model takes at most {self.context_length}")
+        count = len(ids) if positions == "all" else min(positions, len(ids))
+        result = np.full((count, self.vocab_size), -np.inf, np.float32)
+        server = self.running()
+        for at in range(count):
+            try:
+                for token, logprob in self.row(ids[: len(ids) - count + 1 + at]):
+                    result[at, token] = logprob
+            except (KeyError, ValueError, TypeError, IndexError) as error:
+                raise server.misread(error) from None
+        return result
+
     def running(self) -> ServerProcess:
         """Get the running program.
 
@@ -100,7 +125,7 @@ class ServerEngine(TextEngine):
     def _restart(self, slots: int, cache_bytes: int | None) -> None:
         room = int(free_memory() * CACHE_SHARE) if cache_bytes is None else cache_bytes
         arch = self.package.manifest.recipe.architecture
-        context = min(arch.context_length, room // (slots * half_kv_bytes(arch)))
+        context = min(arch.context_length, room // (slots * self.token_bytes))
         if context < 2:
             raise ZooError(f"{slots} slots leave {room / 1e9:.2f} GB for keys and values, less than two tokens each")
         started = time.perf_counter()

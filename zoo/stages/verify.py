@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from zoo.contracts import OWN_ENGINE
+from zoo.contracts import OWN_ENGINE, Folding, ReadBack
 from zoo.contracts.engine import require
 from zoo.declarations.manifest import Manifest
 from zoo.declarations.report import Report
@@ -16,6 +16,7 @@ from zoo.embedding import is_encoder
 from zoo.engine.machine import free_memory
 from zoo.errors import WeightsAbsent, ZooError
 from zoo.package.folder import Package, check_hashes, open_package, read_manifest
+from zoo.package.layout import lay_out
 from zoo.package.running import opening_bytes
 from zoo.registry import Registry
 from zoo.reports import keep_report, make_report, require_place
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from zoo.verify.engine_candidate import EngineCandidate
     from zoo.verify.result import Verdict
     from zoo.verify.samples import Sample
+    from zoo.verify.weights import WeightError
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime")
 _SHARE = 0.8
@@ -79,7 +81,7 @@ def verify(
     from zoo.verify.references import find_reference
     from zoo.verify.result import judge
     from zoo.verify.samples import make_samples
-    from zoo.verify.tolerances import TOLERANCES
+    from zoo.verify.tolerances import TOLERANCES, of_engine
 
     package = with_memory(registry, open_package(find_package(registry, model, precision)))
     recipe = package.manifest.recipe
@@ -91,23 +93,25 @@ def verify(
     candidate, rowwise = _candidates(registry, package)
     require_reference()
     checkpoint = original_weights(registry, package, identify(registry, model), weights, adapters)
-    tolerance = TOLERANCES[recipe.precision]
-    context = recipe.architecture.max_position_embeddings
+    tolerance, context = TOLERANCES[recipe.precision], recipe.architecture.max_position_embeddings
     if isinstance(candidate, EngineCandidate):
-        context = min(context, candidate.context)
+        tolerance, context = of_engine(recipe.precision), min(context, candidate.engine.context_length)
     samples = make_samples(package.path, recipe.architecture.vocab_size, context, quick=quick)
     refusal = None
     if fits(package):
         try:
-            samples = _continued(registry, package, samples, context, quick=quick, progress=progress)
+            samples = _continued(registry, candidate, package, samples, context, quick=quick, progress=progress)
         except ZooError as error:  # numbers that are not finite, for one; the comparison will say where they begin
             refusal = error
     part = registry.architecture(recipe.architecture.type)
     reference = find_reference(merged_by_peft(checkpoint), part, recipe.architecture)
     figures = compare(reference, candidate, samples, tolerance.tie, progress, rowwise)
+    figures = figures.model_copy(update={"weights": _read_back(registry, package, checkpoint)})
     verdict = judge(figures, tolerance)
     if refusal is not None and verdict.passed:
         raise refusal
+    if isinstance(candidate, EngineCandidate):
+        candidate.engine.close()
     report = make_report(
         "verify",
         package,
@@ -137,13 +141,29 @@ def _candidates(registry: Registry, package: Package) -> tuple[Candidate | Engin
     from zoo.verify.candidate import Candidate
     from zoo.verify.engine_candidate import EngineCandidate
 
-    name = choose_engine(registry, package)
+    target = registry.target(package.manifest.recipe.target.name)
+    name = choose_engine(registry, package, target.verified_by if isinstance(target, ReadBack) else None)
     if name == OWN_ENGINE:
         rowwise = find(package)
         return Candidate(package.path), Candidate(rowwise.parent, rowwise.name) if rowwise is not None else None
     engine = open_engine(registry, package.path, name=name)
     require(engine, "logits", "zoo verify")
     return EngineCandidate(cast("LogitEngine", engine)), None
+
+
+def _read_back(registry: Registry, package: Package, checkpoint: Checkpoint) -> tuple[WeightError, ...] | None:
+    """Compare the weights as another maker's code reads them, where the target says how and none was rescaled.
+
+    Raises:
+        ZooError: that code is not installed or refuses the package, or a weight is missing.
+    """
+    from zoo.verify.weights import weight_errors
+
+    layout = lay_out(package.manifest.recipe, registry)
+    rescaled = package.manifest.recipe.smoothing is not None or isinstance(layout.quantizer, Folding)
+    if rescaled or not isinstance(layout.target, ReadBack):
+        return None
+    return weight_errors(layout, checkpoint, layout.target.read_back(package))
 
 
 def original_weights(
@@ -233,6 +253,7 @@ def bad_files(folder: Path) -> tuple[Manifest, list[str]]:
 
 def _continued(
     registry: Registry,
+    candidate: Candidate | EngineCandidate,
     package: Package,
     samples: Sequence[Sample],
     context: int,
@@ -240,8 +261,10 @@ def _continued(
     quick: bool,
     progress: Progress | None,
 ) -> list[Sample]:
+    from zoo.verify.engine_candidate import EngineCandidate
     from zoo.verify.samples import continue_prompts
 
     if progress is not None:
         progress("greedy continuations", 0, 1)
-    return continue_prompts(list(samples), open_engine(registry, package.path), context, quick=quick)
+    engine = candidate.engine if isinstance(candidate, EngineCandidate) else open_engine(registry, package.path)
+    return continue_prompts(list(samples), engine, context, quick=quick)

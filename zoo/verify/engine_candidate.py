@@ -20,8 +20,7 @@ class EngineCandidate:
     """
 
     def __init__(self, engine: LogitEngine) -> None:
-        self._engine = engine
-        self.context = engine.context_length
+        self.engine = engine
         self._sequences: list[NDArray[np.int64]] = []
         self._computed: tuple[int, NDArray[np.float32]] | None = None
 
@@ -32,5 +31,5 @@ class EngineCandidate:
     def logits(self, sequence: int, start: int, stop: int) -> NDArray[np.float32]:
         """The logits of positions ``start`` to ``stop``, (positions, vocab); a text is computed once."""
         if self._computed is None or self._computed[0] != sequence:
-            self._computed = sequence, self._engine.logits([int(token) for token in self._sequences[sequence]])
+            self._computed = sequence, self.engine.logits([int(token) for token in self._sequences[sequence]])
         return self._computed[1][start:stop]

@@ -6,6 +6,7 @@ import math
 
 from zoo.declarations.base import Value
 from zoo.verify.tolerances import Tolerance
+from zoo.verify.weights import WeightError
 
 
 class Place(Value):
@@ -65,6 +66,8 @@ class Figures(Value):
     """None where the package does not fit into memory whole, or its engine cannot run it."""
     rowwise: RowwiseFigures | None = None
     """None where long prompts are computed as everything else is."""
+    weights: tuple[WeightError, ...] | None = None
+    """As a program of another maker reads them; None where ours alone does, or where weights were rescaled."""
 
 
 class Check(Value):
@@ -115,6 +118,9 @@ def judge(figures: Figures, tolerance: Tolerance) -> Verdict:
     if figures.greedy:
         worst = max(one.worst for one in figures.greedy)
         checks.append(_check("worst greedy token, nats behind the reference's", worst, tolerance.greedy))
+    if figures.weights is not None:
+        worst = max((one.share for one in figures.weights), default=0.0)
+        checks.append(_check("worst error of a weight, of what its type allows", worst, 1.0))
     passed = all(check.passed for check in checks)
     return Verdict(
         figures=figures,
@@ -157,7 +163,11 @@ def _perplexity_check(
 
 
 def _first_past(figures: Figures, limit: float) -> str | None:
-    """Name the first place whose own error is past the limit, or else the first whose carried error is."""
+    """Name the first weight past its own limits, else the first place whose own error is past the limit, or whose
+    carried error is."""
+    for weight in figures.weights or ():
+        if weight.share > 1:
+            return weight.name
     for kind in ("own", "carried"):
         for place in figures.places:
             value = getattr(place, kind)

@@ -48,3 +48,8 @@ TOLERANCES: dict[Precision, Tolerance] = {
         logit_difference=None, kl_mean=0.2, top1=0.9, perplexity=0.1, layer=0.5, tie=0.5, greedy=3.0
     ),
 }  # fmt: skip
+
+
+def of_engine(precision: Precision) -> Tolerance:
+    """Get the limits where another program computes: it may round activations to 8 bits, as int8 does."""
+    return TOLERANCES["int8" if precision in ("fp32", "fp16") else precision]

@@ -12,15 +12,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from zoo import Ability, Limits, Sampling, ServerEngine, ServerProcess, TokenLogprob, ZooError, one_line
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 INSTALL = "pip install xllamacpp, or put llama-server on the PATH"
 MINIMUM = 4400
@@ -87,27 +83,15 @@ class LlamaCpp(ServerEngine):
                 break
         return False
 
-    def logits(self, token_ids: Sequence[int], positions: int | Literal["all"] = "all") -> NDArray[np.float32]:
-        """Compute log probabilities, which are logits less a constant of their row: one request a position."""
-        import numpy as np
+    def row(self, ids: list[int]) -> Iterable[tuple[int, float]]:
+        """Ask for the probabilities of one token.
 
-        # A token that is a character: of half a character the server gives no probabilities. They are the model's own.
+        It is made a whole character: of half a one the server gives none. The probabilities are the model's own.
+        """
         bias = [] if self.tokenizer is None else [[self.tokenizer.encode("a", special=False)[-1], 1e6]]
-        ids = self._check_ids(token_ids)
-        if len(ids) > self.longest_text:
-            raise ZooError(f"the text has {len(ids)} tokens; the model takes at most {self.longest_text}")
-        count = len(ids) if positions == "all" else min(positions, len(ids))
-        result = np.full((count, self.vocab_size), -np.inf, np.float32)
-        for row, stop in enumerate(range(len(ids) - count + 1, len(ids) + 1)):
-            asked = {"prompt": ids[:stop], "n_predict": 1, "temperature": 0, "n_probs": self.vocab_size}
-            answer = self.running().ask("/completion", {**asked, "cache_prompt": True, "logit_bias": bias})
-            try:
-                (likely,) = answer["completion_probabilities"]
-                for told in likely["top_logprobs"]:
-                    result[row, told["id"]] = told["logprob"]
-            except (KeyError, ValueError, TypeError, IndexError) as error:
-                raise self.running().misread(error) from None
-        return result
+        asked = {"prompt": ids, "n_predict": 1, "temperature": 0, "n_probs": self.vocab_size, "logit_bias": bias}
+        (told,) = self.running().ask("/completion", {**asked, "cache_prompt": True})["completion_probabilities"]
+        return ((one["id"], one["logprob"]) for one in told["top_logprobs"])
 
     def _token_logprob(self, ids: list[int], token: int, top: int) -> TokenLogprob:
         row = self.logits(ids, 1)[0]

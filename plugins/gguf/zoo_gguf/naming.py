@@ -72,6 +72,15 @@ def tensor_name(parameter: Parameter, numbers: Architecture) -> str:
     return f"{names[stem]}.{kind}"
 
 
+def tensor_names(numbers: Architecture) -> dict[str, str]:
+    """List llama.cpp's names of all tensors, and what each is called in the checkpoint."""
+    stems = dict(OUTSIDE)
+    for index in range(numbers.num_hidden_layers):
+        layer = _known(numbers).layer.items()
+        stems |= {f"blk.{index}.{short}": f"model.layers.{index}.{name}" for short, name in layer}
+    return {f"{short}.{kind}": f"{name}.{kind}" for short, name in stems.items() for kind in ("weight", "bias")}
+
+
 def rearranged(parameter: Parameter, numbers: Architecture) -> Parameter:
     """Order the rows of q and k as llama.cpp wants them: the pairs that positions turn side by side."""
     heads = {"q_proj": numbers.num_attention_heads, "k_proj": numbers.num_key_value_heads}

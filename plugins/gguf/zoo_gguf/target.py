@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +13,7 @@ from zoo import (
     Architecture,
     Encoding,
     FloatScheme,
+    Package,
     PackageContents,
     Parameter,
     Recipe,
@@ -24,6 +25,10 @@ from zoo import (
 from zoo_gguf import naming, vocabulary
 from zoo_gguf.encoding import Blocks, kind_of
 from zoo_gguf.writing import ALIGNMENT, WrittenTensor, header
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FILE = "model.gguf"
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "BF16": 32}
@@ -48,6 +53,7 @@ class Gguf:
     emitter_version = 1
     needs_weights = True
     engines: ClassVar[dict[str, str]] = {"llama.cpp": "zoo_gguf.llamacpp:LlamaCpp"}
+    verified_by: ClassVar[str] = "llama.cpp"
     head_multiple = 1
     view: ClassVar[View] = "checkpoint"
     encoding: ClassVar[Encoding] = Blocks()
@@ -63,6 +69,17 @@ class Gguf:
         if arch.rope_scaling is not None and arch.rope_scaling.rope_type not in ("linear", "llama3"):
             lacks.append(f"rope scaling {arch.rope_scaling.rope_type!r}, which is not written; linear and llama3 are")
         return lacks
+
+    def read_back(self, package: Package) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Read every tensor by the package gguf."""
+        from gguf import GGUFReader
+        from gguf.quants import dequantize
+
+        numbers = package.manifest.recipe.architecture
+        names = naming.tensor_names(numbers)
+        for tensor in GGUFReader(package.path / FILE).tensors:
+            if tensor.name != "rope_freqs.weight":
+                yield names.get(tensor.name, tensor.name), dequantize(tensor.data, tensor.tensor_type)
 
     def check(self, recipe: Recipe) -> None:
         """Refuse nothing more than ``lacks`` does."""

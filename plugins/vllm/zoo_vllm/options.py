@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
+KEY = "VLLM_API_KEY"
+"""The variable in which vLLM looks for the key that requests must carry."""
 ORIGINAL = {"weights": "original"}
 """The options with which nothing is built but the way to serve the original weights."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo import (
     Encoding,
     Listening,
+    Package,
     PackageContents,
     Parameter,
     Recipe,
@@ -22,12 +23,14 @@ from zoo import (
 )
 from zoo_vllm import levels, rules, shards
 from zoo_vllm.encoding import ENCODINGS
-from zoo_vllm.options import ORIGINAL, VllmOptions
+from zoo_vllm.engine import INSTALL
+from zoo_vllm.options import KEY, ORIGINAL, VllmOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 TEMPLATE = "chat_template.jinja"
-KEY = "VLLM_API_KEY"
-"""The variable in which vLLM looks for the key that requests must carry."""
-INSTALL = "pip install vllm, in an environment of its own (https://docs.vllm.ai says for which GPUs)"
 
 
 class Vllm:
@@ -39,7 +42,11 @@ class Vllm:
     emitter_version = 2
     needs_weights = True
     without_weights: ClassVar[dict[str, Any]] = ORIGINAL
-    engines: ClassVar[dict[str, str]] = {}
+    engines: ClassVar[dict[str, str]] = {
+        "vllm": "zoo_vllm.engine:VllmEngine",
+        "transformers": "zoo_vllm.reading:Transformers",
+    }
+    verified_by: ClassVar[str] = "transformers"
     head_multiple = 1
     view: ClassVar[View] = "checkpoint"
     encoding: ClassVar[Encoding] = ENCODINGS["pack-quantized"]
@@ -79,6 +86,12 @@ class Vllm:
         yield "config.json", levels.configuration(contents, options)
         yield from shards.files(contents, options.format)
         yield "serve.sh", _script(self._argv(recipe, Listening("127.0.0.1", 8000, recipe.model), (".",), ()))
+
+    def read_back(self, package: Package) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Read every weight by safetensors and compressed-tensors."""
+        from zoo_vllm.reading import weights
+
+        return weights(package.path)
 
     def documents(self, recipe: Recipe, context: TargetContext) -> Iterator[tuple[str, bytes]]:
         """Write ``serve.sh``, and the declared chat template; a checkpoint's own is found by vLLM itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -26,7 +27,7 @@ PROMPT = [5, 300, 17, 42, 99]
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("original")
-    make_checkpoint(folder, dtype="bfloat16", **NUMBERS)
+    make_checkpoint(folder, dtype="bfloat16", initializer_range=0.03, **NUMBERS)
     write_tokenizer(folder)
     return folder
 
@@ -135,6 +136,28 @@ def test_the_program_ends_when_its_owner_is_killed(engine, package):
                 return
         time.sleep(0.05)
     raise AssertionError("the server still listens")
+
+
+@pytest.mark.slow
+def test_a_package_is_verified_by_other_readers_and_a_swapped_nibble_fails_it(engine, original, tmp_path):
+    package = zoo.build(original, "int4", output=tmp_path / "tiny4", target="gguf").path
+    argv = [sys.executable, "-m", "zoo", "verify", str(package), "--weights", str(original), "--quick"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["verified"]), done.stdout + done.stderr
+    import gguf
+
+    raw = bytearray((package / "model.gguf").read_bytes())
+    tensor = next(one for one in gguf.GGUFReader(package / "model.gguf").tensors if one.name == "blk.1.ffn_up.weight")
+    first = int(tensor.data_offset) + 4  # behind scale and minimum
+    byte = next(at for at in range(first, first + 16) if abs((raw[at] >> 4) - (raw[at] & 15)) > 6)
+    raw[byte] = raw[byte] >> 4 | (raw[byte] & 15) << 4
+    (package / "model.gguf").write_bytes(raw)
+    manifest = json.loads((package / "zoo.json").read_text())
+    manifest["files"]["model.gguf"]["sha256"] = hashlib.sha256(raw).hexdigest()
+    (package / "zoo.json").write_text(json.dumps(manifest))
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert "the first that diverges: model.layers.1.mlp.up_proj.weight" in done.stdout
 
 
 FAKE = """#!{python}
