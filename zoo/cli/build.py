@@ -14,6 +14,9 @@ from zoo.errors import UsageError
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from zoo.declarations.plan import Plan
     from zoo.stages.mixed import MixedChoice
     from zoo.stages.pipeline import Built
 
@@ -85,7 +88,11 @@ def build(
         str | None, typer.Option(help="Where calibration computes: cpu or cuda; a target with a device takes it.")
     ] = None,
     target: Annotated[
-        str, typer.Option(help="For whom to build; `--target NAME --help` shows the target's own options too.")
+        str,
+        typer.Option(
+            help="For whom to build; `--target NAME --help` shows the target's own options too. NAME,NAME builds for "
+            "each, into a folder of its name."
+        ),
     ] = "ort",
     quantizer_option: Annotated[
         list[str] | None, typer.Option("--quantizer-option", metavar="NAME=VALUE", help="An option of the quantizer.")
@@ -139,13 +146,15 @@ def build(
     from zoo.plugins import host
     from zoo.stages import pipeline
     from zoo.stages.request import Request
+    from zoo.stages.several import build_several, pin_several, plan_several
 
     options = parse_options(quantizer_option)
     if block_size is not None:
         options["block_size"] = block_size
     registry = host().registry
     wanted = {**parse_options(target_option), **ctx.meta.get(GIVEN, {})}
-    if device is not None and "device" in registry.target(target).Options.model_fields:
+    several = "," in target
+    if not several and device is not None and "device" in registry.target(target).Options.model_fields:
         wanted["device"], device = device, None
     request = Request(
         model=model,
@@ -171,14 +180,30 @@ def build(
         target_options=wanted,
     )
     with progress_bar() as draw:
-        pinned = pipeline.pin(
-            registry,
-            request,
-            data=data,
-            device=device or "cpu",
-            planning=dry_run,
-            progress=draw and (lambda done, of: draw(done / of, f"measuring sensitivity, pass {done} of {of}")),
+        measured: Callable[[int, int], None] | None = draw and (
+            lambda done, of: draw(done / of, f"measuring sensitivity, pass {done} of {of}")
         )
+        pinning: Any = {"data": data, "device": device or "cpu", "planning": dry_run, "progress": measured}
+        if several:
+            if output is None:
+                raise UsageError("several targets: name the folder that holds a folder for each, -o DIR")
+            each = pin_several(registry, request, **pinning)
+        else:
+            pinned = pipeline.pin(registry, request, **pinning)
+    if several and output is not None:
+        if dry_run:
+            _print_plans(plan_several(registry, each, output, threads=threads), as_json=as_json)
+            return
+        with build_progress() as progress:
+            packages = build_several(
+                registry, each, output, device=device or "cpu", threads=threads, force=force, progress=progress
+            )
+        if as_json:
+            print_json([_told(one, each[name].mixed) for name, one in packages.items()])
+        else:
+            for name, one in packages.items():
+                _print_built(one, each[name].mixed, as_json=False)
+        return
     if pinned.mixed is not None and not as_json:
         print_choice(pinned.mixed)
     if not pinned.reads_weights(registry):
@@ -198,28 +223,49 @@ def build(
 
 def _print_built(built: Built, mixed: MixedChoice | None, *, as_json: bool) -> None:
     """Print what was built."""
+    if as_json:
+        print_json(_told(built, mixed))
+        return
     package, already_built = built.package, built.already_built
     manifest = package.manifest
     size = sum(record.size for record in manifest.files.values())
-    if as_json:
-        print_json(
-            {
-                "package": str(package.path),
-                "model": manifest.recipe.model,
-                "precision": manifest.recipe.precision,
-                "recipe_hash": manifest.recipe_hash,
-                "already_built": already_built,
-                "parameters": manifest.parameters,
-                "bits_per_weight": manifest.bits_per_weight,
-                "bytes": size,
-                **({"mixed": mixed.model_dump(mode="json")} if mixed is not None else {}),
-            }
-        )
-        return
     done = "already built" if already_built else "built"
     echo(
         f"{done} {package.path}: {manifest.recipe.precision}, {bytes_text(size)}, "
         f"{manifest.bits_per_weight:.2f} bits per weight, recipe {manifest.recipe_hash[:12]}"
+    )
+
+
+def _told(built: Built, mixed: MixedChoice | None) -> dict[str, Any]:
+    """Say what was built, as plain values."""
+    manifest = built.package.manifest
+    return {
+        "package": str(built.package.path),
+        "model": manifest.recipe.model,
+        "precision": manifest.recipe.precision,
+        "recipe_hash": manifest.recipe_hash,
+        "already_built": built.already_built,
+        "parameters": manifest.parameters,
+        "bits_per_weight": manifest.bits_per_weight,
+        "bytes": sum(record.size for record in manifest.files.values()),
+        **({"mixed": mixed.model_dump(mode="json")} if mixed is not None else {}),
+    }
+
+
+def _print_plans(plans: Mapping[str, Plan], *, as_json: bool) -> None:
+    """Print the plans of several targets, and the disk of all."""
+    if as_json:
+        print_json({name: plan.model_dump(mode="json") for name, plan in plans.items()})
+        return
+    for name, plan in plans.items():
+        echo(f"target {name}")
+        _print_plan(plan)
+        echo()
+    total = sum(plan.disk_output_bytes for plan in plans.values())
+    cache = max(plan.disk_cache_bytes for plan in plans.values())
+    echo(
+        f"disk of all: {bytes_text(cache + total)}; peak memory of the largest: "
+        f"{bytes_text(max(plan.peak_memory_bytes for plan in plans.values()))}"
     )
 
 

@@ -38,10 +38,11 @@ class TargetCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
     def options_of(self, target: str) -> type[BaseModel]:
-        """Get the options model of the named target."""
+        """Get the options model of the named target; several at once have none of their own on the command line."""
+        from zoo.declarations.base import Value
         from zoo.plugins import host
 
-        return host().registry.target(target).Options
+        return Value if "," in target else host().registry.target(target).Options
 
     def _extra(self, target: str) -> list[Any]:
         taken = {opt for one in self.params for opt in (*one.opts, *one.secondary_opts)}
