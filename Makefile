@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check bench docs site dist clean
+.PHONY: demo test check bench docs directory site dist clean
 
 demo: $(VENV)/.run
 	$(BIN)/zoo list
@@ -30,6 +30,12 @@ bench: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
+
+# The bundled plugins' entries of the plugin directory, from a run of the conformance kit.
+directory: $(VENV)/.dev
+	mkdir -p out
+	$(BIN)/zoo ci --tier tiny --junit out/checks.xml
+	$(BIN)/python docs/directory.py out/checks.xml
 
 # The documentation as a site, in out/site: mkdocs and what it needs in an environment of its own.
 site:

@@ -16,6 +16,14 @@ What `import zoo` offers, from its docstrings; [hooks](hooks.md) and [fields](fi
 ::: zoo.contracts
 """
 
+LINKS = {
+    "docs/guides)": "guides/first-model.md)",
+    "docs/reference)": "reference/commands.md)",
+    "docs/": "",
+    "CHANGELOG.md)": "changelog.md)",
+}
+"""How links of the pages that stand outside ``docs/`` begin there, and here."""
+
 
 def on_config(config: Any) -> Any:
     """Put every guide that the navigation does not name behind those that it names."""
@@ -29,11 +37,12 @@ def on_config(config: Any) -> Any:
 def on_files(files: Files, config: Any) -> Files:
     """Add the README as the first page, the changelog, and the page of the Python API."""
     root = Path(config["config_file_path"]).parent
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    for link, page in (("docs/guides)", "guides/first-model.md)"), ("docs/reference)", "reference/commands.md)")):
-        readme = readme.replace(f"({link}", f"({page}")
-    readme = readme.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changelog.md)")
-    changelog = (root / "CHANGELOG.md").read_text(encoding="utf-8")
-    for name, text in (("index.md", readme), ("changelog.md", changelog), ("reference/api.md", API)):
+    pages = {"reference/api.md": API}
+    for source, page in (("README.md", "index.md"), ("CHANGELOG.md", "changelog.md")):
+        text = (root / source).read_text(encoding="utf-8")
+        for link, target in LINKS.items():
+            text = text.replace(f"]({link}", f"]({target}")
+        pages[page] = text
+    for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files

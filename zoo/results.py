@@ -136,7 +136,7 @@ def ladder(model: DeclaredModel, found: Iterable[Report]) -> tuple[str, ...]:
     """
     mine = [one for one in found if one.family == model.family.name and one.model == model.name]
     listed = find_listed(model.declared_in.plugin)
-    passes = listed is not None and listed.conformance.startswith("passes")
+    passes = listed is not None and listed.conformance is not None and not listed.conformance.failed
     verified = latest_verification([one for one in mine if one.kind == "verify"])
     reached = {
         "declared": True,

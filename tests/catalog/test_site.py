@@ -157,7 +157,15 @@ def test_reports_of_any_kind_are_shown(make) -> None:
         ]
     )  # fmt: skip
     page = (site / "models/tiny/zoo-tiny.html").read_text(encoding="utf-8")
-    for text in ("figures.top1", "0.987", "layer 19", "A &lt;CPU&gt; &amp; more", "results.some_task.acc", "0.625"):
+    for text in (
+        "figures.top1",
+        "0.987",
+        "layer 19",
+        "A &lt;CPU&gt; &amp; more",
+        "results.some_task.acc",
+        "0.625",
+        "parity → verified",
+    ):
         assert text in page
     assert page.count('class="plot"') == 2 + 2  # own and carried; concurrency and tok_s; checks are no plot
     row = re.search(r'<tr data-family="tiny".*?</tr>', (site / "index.html").read_text(encoding="utf-8"), re.S)

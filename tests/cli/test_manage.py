@@ -76,17 +76,20 @@ def test_a_search_finds_models_and_plugins() -> None:
     hits = json.loads(run("search", "R1-Distill", "--json").stdout)
     assert {hit["kind"] for hit in hits} == {"model"}
     assert "deepseek-r1/deepseek-r1-distill-qwen-7b" in [hit["name"] for hit in hits]
-    assert [hit["name"] for hit in json.loads(run("search", "distilled", "--json").stdout)] == ["deepseek_r1"]
+    assert [hit["name"] for hit in json.loads(run("search", "bitsandbytes", "--json").stdout)] == ["quantized"]
     assert run("search", "no such word").exit_code == 1
 
 
 def test_the_directory_lists_what_is_there() -> None:
-    families = host().registry.families
-    plugins = {record.name for record in host().records}
-    for plugin in directory():
-        if plugin.distribution == "model-zoo-framework":
-            assert plugin.name in plugins
-            assert set(plugin.families) <= families.keys()
+    bundled = {path.name for path in ROOT.glob("plugins/*") if (path / "pyproject.toml").is_file()}
+    records = {record.name: record for record in host().records if record.name in bundled}
+    listed = {plugin.name: plugin for plugin in directory() if plugin.distribution == "model-zoo-framework"}
+    assert listed.keys() == records.keys() == bundled, "run `make directory`"
+    for name, plugin in listed.items():
+        families = records[name].registered.get("families", ())
+        assert plugin.families == families, f"{name}: run `make directory`"
+        assert (plugin.conformance is None) == (not families), name
+        assert plugin.conformance is None or not plugin.conformance.failed, name
 
 
 def test_what_fits_depends_on_the_machine_and_the_context(monkeypatch: pytest.MonkeyPatch) -> None:

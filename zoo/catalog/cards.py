@@ -131,6 +131,8 @@ class ModelCard(Value):
     verified: tuple[str, ...]
     """Precisions whose latest verification passed."""
     reports: tuple[Report, ...]
+    rungs: tuple[str, ...]
+    """How far it has come, as ``zoo list --results`` names it."""
     facts: dict[str, dict[str, Fact]]
     """Section → field → value and origin."""
 

@@ -14,6 +14,20 @@ from zoo.yamlfile import Document
 FILE = Path(__file__).with_name("directory.yaml")
 
 
+class Conformance(Value):
+    """What the conformance kit counted over a plugin's families."""
+
+    passed: Annotated[int, Field(ge=1)]
+    failed: Annotated[int, Field(ge=0)]
+    skipped: Annotated[int, Field(ge=0)]
+    on: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+    """The day of the run."""
+
+    def __str__(self) -> str:
+        said = "passes" if not self.failed else f"{self.failed} failed"
+        return f"{said}: {self.passed} passed, {self.skipped} skipped on {self.on}"
+
+
 class ListedPlugin(Value):
     """A plugin that people publish."""
 
@@ -32,8 +46,8 @@ class ListedPlugin(Value):
     url: HttpUrl | None = None
     tested: Annotated[str, Field(max_length=200)]
     """With which versions of zoo and of what it stands on."""
-    conformance: Annotated[str, Field(max_length=200)]
-    """What the conformance kit said, and when; ``none`` where it declares no family."""
+    conformance: Conformance | None = None
+    """What ``zoo ci --tier tiny --plugin NAME`` counted; nothing where it declares no family."""
 
 
 class Directory(Value):

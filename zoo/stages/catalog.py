@@ -21,7 +21,7 @@ from zoo.operations import missing
 from zoo.plugins import PluginRecord
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import latest_verification
-from zoo.results import all_reports
+from zoo.results import all_reports, ladder
 from zoo.stages.describe import declared_fields
 from zoo.stages.listing import DEFAULT_TARGET
 from zoo.stages.pipeline import pin_declared
@@ -155,6 +155,7 @@ def model_card(
         refused=tuple(refused),
         verified=verified(reports),
         reports=tuple(reports),
+        rungs=ladder(model, reports),
         facts={
             section: {field: Fact(value=one.value, origin=one.origin) for field, one in fields.items()}
             for section, fields in sections.items()

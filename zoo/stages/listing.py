@@ -172,4 +172,4 @@ def search(registry: Registry, word: str) -> list[Hit]:
             what = f"{model.model.title or family.title}, {model.model.weights.hub or 'with its weights'}"
             hits.append(Hit(kind="model", name=model.full_name, what=what))
     listed = search_listed(word)
-    return hits + [Hit(kind="plugin", name=one.name, what=f"{one.summary} zoo install {one.name}") for one in listed]
+    return hits + [Hit(kind="plugin", name=one.name, what=f"{one.summary}; zoo install {one.name}") for one in listed]
