@@ -13,6 +13,7 @@ def register_sources(register):
 @hookimpl
 def register_quantizers(register):
     register("ggml", "zoo_gguf.rounding:Ggml")
+    register("imatrix", "zoo_gguf.weighted:Imatrix")
 
 
 @hookimpl
