@@ -43,6 +43,10 @@ CACHE_SHARE = 0.5
 class ServerEngine(TextEngine):
     """A package that another program serves to this process alone.
 
+    Attributes:
+        threads: as asked for.
+        prefixes: the program may keep what it computed of other requests' beginnings.
+
     A class of it starts the program (``start``), asks it (``tokens``) and, where it ``can`` give ``logits``, asks for a
     ``row`` of them. ``open`` starts it for one request at a time; ``queue`` starts it again for as many as are wanted.
     """
@@ -53,7 +57,7 @@ class ServerEngine(TextEngine):
 
     def __init__(self, package: Package, threads: int | None = None) -> None:
         super().__init__(package)
-        self.threads = threads
+        self.threads, self.prefixes = threads, True
         self.token_bytes = half_kv_bytes(package.manifest.recipe.architecture)
         self.vocab_size = package.manifest.recipe.architecture.vocab_size
         words: set[Ability] = {"text"} if self.tokenizer is not None else set()
@@ -199,10 +203,11 @@ class ServerEngine(TextEngine):
         cache_bytes: int | None = None,
         lookup: bool = False,
     ) -> ServerQueue:
-        """Begin to take requests; the program keeps prefixes as it likes."""
+        """Begin to take requests; the program keeps prefixes as it likes, or none."""
         if lookup:
             require(self, "lookup", "prompt lookup")
-        if slots != self.slots or cache_bytes is not None:
+        before, self.prefixes = self.prefixes, prefix_cache_bytes != 0
+        if slots != self.slots or cache_bytes is not None or self.prefixes != before:
             self._restart(slots, cache_bytes)
         return ServerQueue(self, slots, waiting)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.engine.chat import Message, cut_after_last, find_template, render, special_tokens
@@ -37,7 +36,7 @@ class Prompting:
             raise ZooError(f"{folder.name} has no tokenizer, and tasks are texts; build it from a checkpoint with one")
         self.tokenizer = Tokenizer(folder)
         self._vocab_size = recipe.architecture.vocab_size
-        self.context_length = min(_context_length(folder), recipe.architecture.longest_text)
+        self.context_length = min(_context_length(package), recipe.architecture.longest_text)
         self.chat_template = find_template(folder)
         bos, eos = recipe.tokens.bos_token_id, recipe.tokens.eos_token_id
         self._special = special_tokens(folder, {"bos_token": self.tokenizer.token(bos)})
@@ -80,7 +79,11 @@ class Prompting:
         return cut_after_last(render(self.chat_template, messages, self._special, ask=False), messages)
 
 
-def _context_length(folder: Path) -> int:
+def _context_length(package: Package) -> int:
+    """Read how long texts may be: of our own engine's packages beside the graph, of others' in the recipe."""
+    folder = package.path
+    if "genai_config.json" not in package.manifest.files:
+        return package.manifest.recipe.architecture.context_length
     try:
         return int(json.loads(files_of(folder, MAX_CONFIG)("genai_config.json") or b"")["model"]["context_length"])
     except (OSError, ValueError, KeyError, TypeError):

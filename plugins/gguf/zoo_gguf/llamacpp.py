@@ -58,7 +58,7 @@ class LlamaCpp(ServerEngine):
         done: list[int] = []
         while len(done) < limits.max_new_tokens:
             rest, before, missed = limits.max_new_tokens - len(done), len(done), False
-            asked = {**body, "prompt": [*ids, *done], "n_predict": rest}
+            asked = {**body, "prompt": [*ids, *done], "n_predict": rest, "cache_prompt": self.prefixes or bool(done)}
             for event in self.running().events("/completion", {**asked, "stream": True}):
                 if event.get("stop") and event.get("stop_type") != "limit":
                     return True
@@ -70,9 +70,12 @@ class LlamaCpp(ServerEngine):
                     done.append(token)
                     yield token, logprob
             if missed:
-                whole = self.running().ask(
-                    "/completion", {**asked, "prompt": [*ids, *done], "n_predict": min(rest, MISSED)}
-                )
+                few = {
+                    "prompt": [*ids, *done],
+                    "n_predict": min(limits.max_new_tokens - len(done), MISSED),
+                    "cache_prompt": True,
+                }
+                whole = self.running().ask("/completion", {**asked, **few})
                 for token, _ in self._chosen(whole, None):
                     told = None if logprobs is None else self._token_logprob([*ids, *done], token, logprobs)
                     done.append(token)
@@ -131,7 +134,6 @@ def _body(sampling: Sampling, logprobs: int | None, context: int) -> dict[str, A
         "frequency_penalty": sampling.frequency_penalty,
         "logit_bias": [[token, bias] for token, bias in sampling.logit_bias],
         "return_tokens": True,
-        "cache_prompt": True,
     }
     if sampling.seed is not None:
         body["seed"] = sampling.seed % 2**32

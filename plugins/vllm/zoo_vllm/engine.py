@@ -37,7 +37,7 @@ class VllmEngine(ServerEngine):
         context = min(context, options.max_model_len or context)
         argv = [*_command(str(path)), "--served-model-name", _NAME, "--host", "127.0.0.1", "--port", "{port}"]
         argv += [*options.model_copy(update={"max_model_len": context}).arguments(), "--max-logprobs", "-1"]
-        argv += ["--max-num-seqs", str(slots)]
+        argv += ["--max-num-seqs", str(slots), *([] if self.prefixes else ["--no-enable-prefix-caching"])]
         environment = {} if CACHE in os.environ else {CACHE: str(1 + (slots * context * self.token_bytes >> 30))}
         server = ServerProcess(self.name, argv, key=KEY, opens=path.name, environment=environment)
         self._version = str(server.ask("/version").get("version"))

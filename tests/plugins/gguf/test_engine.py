@@ -100,6 +100,13 @@ def test_commands_run_and_measure_it(engine, package):
     assert report["measured"]["workloads"][0]["total_output_tokens"] == 6
 
 
+@pytest.mark.slow
+def test_a_task_is_scored(engine, package):
+    pytest.importorskip("lm_eval")
+    told = json.loads(run("eval", package, "--tasks", "zoo_tiny_choice", "--limit", 1, "--json").stdout)
+    assert "zoo_tiny_choice" in json.dumps(told)
+
+
 def test_it_is_served(engine, original, package):
     pytest.importorskip("fastapi")
     import httpx2

@@ -93,10 +93,10 @@ def bench_package(
     settings |= opened.settings()
     if ask.places is None:
         settings |= {"slots": RATE_SLOTS}
+    peak = peak_rss_bytes() if opened.name == OWN_ENGINE else None  # another program's is not ours to tell
     bench = Bench(
-        opened.package.path.name, settings, rows, [*skipped, *failed], opened.load_seconds, peak_rss_bytes(),
-        _trial(opened),
-    )  # fmt: skip
+        opened.package.path.name, settings, rows, [*skipped, *failed], opened.load_seconds, peak, _trial(opened)
+    )
     report = make_report("bench", opened.package, settings, bench.measured, libraries=_LIBRARIES)
     return replace(bench, report=report, path=keep_report(report))
 
