@@ -53,7 +53,10 @@ BAD = {
     "exits": ("import sys; sys.exit(3)", "SystemExit: 3"),
     "no hook": ("x = 1", "no hook"),
     "unknown hook": ("from zoo import hookimpl\n@hookimpl\ndef register_moods(register): pass", "register_moods"),
-    "wrong argument": ("from zoo import hookimpl\n@hookimpl\ndef register_families(nonsense): pass", "nonsense"),
+    "wrong argument": (
+        "from zoo import hookimpl\n@hookimpl\ndef register_commands(cli): pass",
+        "register_commands(app)",
+    ),
     "hook raises": ("from zoo import hookimpl\n@hookimpl\ndef register_tasks(register): 1 / 0", "ZeroDivisionError"),
     "hook exits": ("from zoo import hookimpl\n@hookimpl\ndef register_tasks(register): raise SystemExit", "SystemExit"),
     "nonsense family": (

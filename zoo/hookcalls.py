@@ -108,11 +108,15 @@ def call_hooks(plugin: object, name: str) -> Called:
     """Call every hook of one plugin and collect what it registers."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        manager.register(plugin, name)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            manager.register(plugin, name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        known = ", ".join(f"{hook}({'app' if hook == 'register_commands' else 'register'})" for hook in HOOKS)
+        raise ZooError(f"{_one_line(error)}; the hooks are {known}") from None
     deprecated = tuple(dict.fromkeys(_one_line(warning.message) for warning in caught if _is_deprecation(warning)))
-    manager.check_pending()
     callers = manager.get_hookcallers(plugin) or []
     hooks = tuple(hook for hook in HOOKS if any(caller.name == hook for caller in callers))
     if not hooks:
