@@ -231,8 +231,13 @@ def implied(registry: Registry, declared: DeclaredModel | None, checkpoint: Chec
 def _architecture_type(registry: Registry, checkpoint: Checkpoint) -> str:
     fields: Any = claimed_family(registry, checkpoint).family.architecture
     kind = str(fields.type or "decoder")
+    if checkpoint.companion("modules.json") is None:
+        return kind
+    from zoo.embedding.modules import read_modules
+
+    read_modules(checkpoint.companion, checkpoint.name)  # refuses what is not computed before anything is built
     # A decoder with sentence-transformers' list of modules beside it embeds.
-    return "embedder" if kind == "decoder" and checkpoint.companion("modules.json") is not None else kind
+    return "embedder" if kind == "decoder" else kind
 
 
 def resolve_licence(declared: DeclaredModel | None, checkpoint: Checkpoint | None) -> Licence:

@@ -7,6 +7,7 @@ found by its numbers, not its name: whatever computes as llama does is llama the
 from __future__ import annotations
 
 from zoo import Architecture, Parameter, RowSlice, ZooError, interleaved
+from zoo_gguf import encoders
 from zoo_gguf.architectures import ARCHITECTURES, OUTSIDE, GgufArchitecture
 
 _SHAPE = frozenset(
@@ -38,6 +39,8 @@ def architecture_of(numbers: Architecture) -> str:
     Raises:
         ZooError: none that is written here does, with what differs.
     """
+    if encoders.is_encoder(numbers):
+        return encoders.require(numbers)
     departs = frozenset(
         name
         for name, field in Architecture.model_fields.items()
@@ -61,6 +64,8 @@ def tensor_name(parameter: Parameter, numbers: Architecture) -> str:
     Raises:
         ZooError: llama.cpp has no name for it.
     """
+    if encoders.is_encoder(numbers):
+        return encoders.tensor_name(parameter)
     names = {name: stem for stem, name in OUTSIDE.items()}
     stem, _, kind = parameter.name.rpartition(".")
     if parameter.layer is not None:

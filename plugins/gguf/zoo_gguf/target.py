@@ -22,7 +22,7 @@ from zoo import (
     View,
     ZooError,
 )
-from zoo_gguf import naming, vocabulary
+from zoo_gguf import encoders, naming, vocabulary
 from zoo_gguf.encoding import Blocks, kind_of
 from zoo_gguf.writing import ALIGNMENT, WrittenTensor, header
 
@@ -92,6 +92,8 @@ class Gguf:
         """Store vectors as float32, matrices that stay floats in the chosen type, scales as float16."""
         if len(parameter.shape) > 2:
             raise ZooError(f"target 'gguf': {parameter.name} holds several experts, which are not written")
+        if encoders.is_encoder(recipe.architecture) and encoders.is_table(parameter):
+            return FloatScheme(dtype="float32")
         if isinstance(scheme, FloatScheme):
             floats = GgufOptions.model_validate(recipe.target.options).floats
             return FloatScheme(dtype="float32" if len(parameter.shape) == 1 else floats)
@@ -159,14 +161,15 @@ def _metadata(contents: PackageContents) -> dict[str, Any]:
         "rope.dimension_count": numbers.head_dim,
         "vocab_size": numbers.vocab_size,
     }
+    if encoders.is_encoder(numbers):
+        own = encoders.numbers_of(numbers, contents.companions)
     if scaling is not None and scaling.rope_type == "linear":
         own |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
     stated = {"general.architecture": name, "general.type": "model", "general.name": recipe.model}
     stated |= {"general.file_type": _FILE_TYPES[max(set(layer), key=layer.count)] if layer else 0}
     stated |= {"general.quantization_version": 2, "general.license": recipe.licence.id}
-    return (
-        stated | {f"{name}.{key}": value for key, value in own.items()} | vocabulary.keys(contents.companions, recipe)
-    )
+    keys = encoders.tokenizer_keys if encoders.is_encoder(numbers) else vocabulary.keys
+    return stated | {f"{name}.{key}": value for key, value in own.items()} | keys(contents.companions, recipe)
 
 
 def _factors(recipe: Recipe) -> list[float]:

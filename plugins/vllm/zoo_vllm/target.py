@@ -54,11 +54,13 @@ class Vllm:
     tools = (Tool("vllm", "serves the weights on one or more GPUs", INSTALL),)
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse sizes that the model cannot be split into, and original weights in any precision but their own."""
+        """Refuse sizes that the model cannot be split into, and precisions that vLLM does not serve it in."""
         options = _options(recipe)
         rules.check("vllm", recipe.architecture, options)
         if options.weights == "original" and recipe.precision != "fp16":
             raise ZooError(f"vllm: original weights are served as they are, not as {recipe.precision}; say -p fp16")
+        if recipe.architecture.type == "encoder" and recipe.precision != "fp16":
+            raise ZooError(f"vllm: an encoder is served as floats, not as {recipe.precision}; say -p fp16")
 
     def adapt(self, recipe: Recipe, parameter: Parameter, scheme: Scheme) -> Scheme:
         """Give a weight a scheme that vLLM reads."""

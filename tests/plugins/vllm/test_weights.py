@@ -10,6 +10,8 @@ import pytest
 
 import zoo
 from tests.checkpoints import make_checkpoint
+from tests.encoders import TEXTS, describe, hidden_states, make_encoder
+from zoo.errors import ZooError
 from zoo.testing.checkpoint import write_tokenizer
 
 torch = pytest.importorskip("torch")
@@ -215,3 +217,17 @@ def test_original_weights_take_their_own_precision(one, tmp_path):
         "serve.sh",
         "zoo.json",
     }
+
+
+def test_an_encoder_is_served_as_floats(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path / "bert"
+    model = make_encoder(folder)
+    describe(folder)
+    with pytest.raises(ZooError, match="an encoder is served as floats, not as int8; say -p fp16"):
+        zoo.build(folder, "int8", output=tmp_path / "int8", target="vllm")
+    package = zoo.build(folder, "fp16", output=tmp_path / "fp16", target="vllm").path
+    stored = transformers.AutoModel.from_pretrained(package, dtype=torch.float32).eval()
+    for one, other in zip(hidden_states(stored, package, TEXTS), hidden_states(model, folder, TEXTS), strict=True):
+        assert abs(one - other).max() < 0.02
+    assert (package / "1_Pooling/config.json").read_bytes() == (folder / "1_Pooling/config.json").read_bytes()

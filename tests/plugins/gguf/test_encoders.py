@@ -1,0 +1,90 @@
+"""Encoders as GGUF files: llama.cpp's own embeddings of them, and what it cannot compute."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zoo
+from tests.encoders import WORDS, cosines, describe, make_encoder
+from zoo.errors import ZooError
+
+gguf = pytest.importorskip("gguf")
+pytest.importorskip("transformers")
+NUMBERS = {"hidden_size": 64, "intermediate_size": 96, "max_position_embeddings": 64}
+TEXTS = ["The cat sat on a mat", "dogs", "many birds saw the old house, with red trees"]
+LLAMA_CPP = """
+import json, os, sys, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.embedding, params.n_ctx, params.cpuparams.n_threads = sys.argv[1], True, 256, 1
+answer = xllamacpp.Server(params).handle_embeddings({"input": json.loads(sys.argv[2])})
+print("\\n" + json.dumps(json.loads(answer) if isinstance(answer, str) else answer), flush=True)
+os._exit(0)
+"""
+
+
+def llama_cpp(path: Path) -> Any:
+    """Embed the texts by llama.cpp."""
+    argv = [sys.executable, "-c", LLAMA_CPP, str(path), json.dumps(TEXTS)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (answer,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"'))
+    return np.array([one["embedding"] for one in answer["data"]]), answer["usage"]["prompt_tokens"]
+
+
+def make_bert(folder: Path, *, lowercase: bool = True, **numbers: Any) -> Path:
+    """Save a random BERT with a WordPiece tokenizer."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    make_encoder(folder, **{**NUMBERS, **numbers})
+    specials = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+    vocabulary = {word: index for index, word in enumerate([*specials, *WORDS, "##s", ","])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    tokenizer.add_special_tokens(specials)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def build(folder: Path, precision: str) -> Path:
+    return zoo.build(folder, precision, output=folder.with_name(precision), target="gguf", threads=1).path
+
+
+@pytest.mark.parametrize(("pooling", "precision"), [("mean_tokens", "fp16"), ("cls_token", "int8")])
+def test_llama_cpp_embeds_as_zoo_does(pooling: str, precision: str, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    folder = make_bert(tmp_path / "bert")
+    describe(folder, pooling=pooling)
+    package = build(folder, precision)
+    wanted = zoo.open(zoo.build(folder, "fp32", output=tmp_path / "own", threads=1).path, threads=1).embed(TEXTS)
+    vectors, tokens = llama_cpp(package / "model.gguf")
+    assert tokens == sum(wanted.tokens)
+    assert cosines(vectors, wanted.vectors).min() > (0.9999 if precision == "fp16" else 0.995)
+    fields = gguf.GGUFReader(package / "model.gguf").fields
+    assert fields["bert.pooling_type"].contents() == (1 if pooling == "mean_tokens" else 2)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda folder: make_encoder(folder, labels=1, **NUMBERS), "the head of a classifier"),
+        (lambda folder: make_encoder(folder, "roberta", **NUMBERS), "positions that begin behind padding"),
+        (lambda folder: make_bert(folder, hidden_act="relu"), "hidden_act 'relu'"),
+        (lambda folder: make_bert(folder, lowercase=False), "this tokenizer keeps their case"),
+        (lambda folder: make_encoder(folder, **NUMBERS), "must be WordPiece, not 'WordLevel'"),
+        (lambda folder: describe(make_bert(folder), pooling="max_tokens"), "llama.cpp does not pool"),
+    ],
+)
+def test_what_llama_cpp_does_not_compute_is_refused(made: Any, said: str, tmp_path: Path) -> None:
+    made(tmp_path / "bert")
+    with pytest.raises(ZooError, match=said):
+        build(tmp_path / "bert", "fp16")
+    assert not (tmp_path / "fp16").exists()
