@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from zoo.contracts import Parameter
 from zoo.declarations.scheme import Scheme
 from zoo.errors import ZooError
-from zoo.operations import Add, LayerNorm, Operation, Program, RmsNorm, Step, Value
+from zoo.operations import Add, Operation, Program, RmsNorm, Step, Value
 from zoo.targets.ort.graph import Graph
 from zoo.targets.ort.inputs import StepInputs
 
@@ -84,7 +84,7 @@ class Emission:
         return (
             isinstance(step.operation, Add)
             and after is not None
-            and isinstance(after.operation, RmsNorm | LayerNorm)
+            and isinstance(after.operation, RmsNorm)
             and after.operation.x == step.output
         )
 
