@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 import zoo
 from tests.encoder.test_embedder import make_decoder
 from tests.encoders import TEXTS
+from tests.server.serving import post, serving
 from zoo.cli import app
-from zoo.declarations.embedding import Judging
+from zoo.declarations.embedding import EmbeddingUse, Judging
 from zoo.embedding.judging import Judge
 from zoo.errors import UsageError, ZooError
+from zoo.stages import embedding
 
 transformers = pytest.importorskip("transformers")
 TEMPLATE = "the {instruction} saw {query} and {document} with old"
@@ -68,3 +70,20 @@ def test_a_decoder_without_its_tokens_is_refused(package: Path) -> None:
     done = CliRunner().invoke(app, ["rerank", str(package), "dog", "-"], input="cat\n")
     assert done.exit_code == 1
     assert "package generates text; zoo rerank is not for it, but zoo run" in (done.stderr or str(done.exception))
+
+
+def test_a_server_ranks_with_it_and_generates_nothing(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use = EmbeddingUse(sequence_length=20, judging=JUDGING)
+    monkeypatch.setattr(embedding, "declared_use", lambda *_: use)
+    wanted = zoo.open(package, threads=1).rank("dog", TEXTS, truncate=True)
+    with serving([package], threads=1) as served:
+        asked = {"model": "decoder", "query": "dog", "documents": TEXTS}
+        status, _, refused = post(served, "/v1/rerank", asked)
+        assert (status, "document 2 and the query have 24 tokens" in refused["error"]["message"]) == (400, True)
+        _, _, done = post(served, "/v1/rerank", {**asked, "truncate": True})
+        assert [one["index"] for one in done["results"]] == [one.index for one in wanted]
+        assert [one["relevance_score"] for one in done["results"]] == pytest.approx([one.score for one in wanted])
+        assert done["usage"]["truncated_texts"] == 1
+        assert served.pool.models[0].task == "rank"
+        status, _, refused = post(served, "/v1/completions", {"model": "decoder", "prompt": "dog"})
+        assert (status, "ask /v1/embeddings or /v1/rerank" in refused["error"]["message"]) == (400, True)

@@ -49,7 +49,7 @@ def test_openais_client_gets_the_engines_vectors(encoders: Served, packages: lis
         assert (done.usage.prompt_tokens, done.usage.total_tokens) == (7, 7)
     short = client.embeddings.create(model="embeds", input="dog", dimensions=5).data[0].embedding
     np.testing.assert_allclose(short, zoo.open(packages[0]).embed("dog", dimensions=5).vectors[0], atol=1e-6)
-    assert [one.id for one in client.models.list()] == ["embeds", "ranks"]
+    assert [(one.id, one.task) for one in client.models.list()] == [("embeds", "embed"), ("ranks", "rank")]
 
 
 def test_base64_is_float32(encoders: Served) -> None:

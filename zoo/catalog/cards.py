@@ -137,6 +137,15 @@ class ModelCard(Value):
     """Section → field → value and origin."""
 
     @property
+    def trial(self) -> str:
+        """The command that tries a package, ``{}`` where its name belongs."""
+        if "judging" in self.facts.get("embedding", {}) or self.outline.result.startswith("scores"):
+            return 'rerank {} "What is a llama?" documents.txt'
+        if self.outline.result.startswith("hidden states"):
+            return 'embed {} "What is a llama?"'
+        return f'run {{}}{" --chat" if self.chat else ""} "Once upon a time"'
+
+    @property
     def path(self) -> str:
         """Its page, inside the catalog."""
         return f"models/{self.family}/{self.model}.html"

@@ -8,16 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.declarations.embedding import Judging
+from zoo.embedding.engine import ranked
+from zoo.embedding.queue import TextQueue
 from zoo.embedding.results import Ranked
+from zoo.embedding.tokens import TextTokens
 from zoo.engine.text import check_text
 from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from zoo.contracts import Ability
 
 
 class Judge:
     """An engine with ``logits`` and a tokenizer, which can ``rank`` too; in everything else it is that engine.
+
+    Served, it ranks and does nothing else: its ``queue`` takes documents.
 
     Args:
         engine: the decoder.
@@ -41,10 +48,21 @@ class Judge:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
+    def queue(self, *, waiting: int | None = None, **_: Any) -> TextQueue:
+        """Begin to take the documents of many requests; see ``TextQueue``."""
+        return TextQueue(self.scores, self._longest, waiting)
+
     def rank(
         self, query: str, documents: Sequence[str], *, truncate: bool = False, instruction: str | None = None
     ) -> list[Ranked]:
-        """Score documents beside a query, the best first.
+        """Score documents beside a query, the best first; see ``prepare_pairs``."""
+        pairs = self.prepare_pairs(query, documents, truncate=truncate, instruction=instruction)
+        return ranked(self.scores(pairs), pairs)
+
+    def prepare_pairs(
+        self, query: str, documents: Sequence[str], *, truncate: bool = False, instruction: str | None = None
+    ) -> list[TextTokens]:
+        """Write the prompts for ``scores``.
 
         Args:
             truncate: cut documents that are too long beside the query; otherwise that is an error.
@@ -58,18 +76,15 @@ class Judge:
             if not text:
                 raise UsageError(f"{what} is empty")
             check_text(text)
-        scored = [self._scored(query, one, at, truncate, instruction) for at, one in enumerate(documents)]
-        return sorted(scored, key=lambda one: (-one.score, one.index))
+        return [self._prompt(query, one, at, truncate, instruction) for at, one in enumerate(documents)]
 
-    def _scored(self, query: str, document: str, index: int, truncate: bool, instruction: str | None) -> Ranked:
-        ids, cut = self._prompt(query, document, index, truncate, instruction)
-        logits = self._engine.logits(ids, 1)[-1]
-        score = 1 / (1 + np.exp(np.float64(logits[self._no]) - np.float64(logits[self._yes])))
-        return Ranked(index, float(score), len(ids), cut)
+    def scores(self, pairs: Sequence[TextTokens]) -> NDArray[np.float32]:
+        """Compute the share of yes in yes and no after each prompt, (pairs,)."""
+        logits = [self._engine.logits(pair.ids, 1)[-1] for pair in pairs]
+        apart = np.array([np.float64(one[self._no]) - np.float64(one[self._yes]) for one in logits])
+        return np.asarray(1 / (1 + np.exp(apart)), np.float32)
 
-    def _prompt(
-        self, query: str, document: str, index: int, truncate: bool, instruction: str | None
-    ) -> tuple[list[int], bool]:
+    def _prompt(self, query: str, document: str, index: int, truncate: bool, instruction: str | None) -> TextTokens:
         """Write a prompt whose document, if anything, is cut at its end."""
         before, _, after = self._judging.template.partition("{document}")
         before = before.replace("{instruction}", instruction or self._judging.instruction).replace("{query}", query)
@@ -80,4 +95,5 @@ class Judge:
         if len(whole) > room and (not truncate or len(head) >= room):
             taken = f"{self._engine.package.name} takes {room}; cut it, or let it be cut (truncate)"
             raise ZooError(f"document {index} and the query have {len(whole)} tokens; {taken}")
-        return [*whole[:room], *tail], len(whole) > room
+        ids = [*whole[:room], *tail]
+        return TextTokens(ids, [0] * len(ids), len(whole) > room)

@@ -184,5 +184,6 @@ def _describe(pool: ModelPool, name: str, model: ServedModel) -> dict[str, Any]:
         "licence": recipe.licence.id,
         "context_length": pool.fits[model.name].context,
         "chat": model.chat,
+        "task": model.task,
         "loaded": model.name in pool.running,
     }

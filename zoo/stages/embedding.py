@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from zoo.declarations.embedding import EmbeddingUse
+from zoo.errors import ZooError
+from zoo.operations import HiddenStates, Scores, record
 
 if TYPE_CHECKING:
     from zoo.contracts import Engine
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zoo")
 Opened = TypeVar("Opened", bound="Engine")
+Task = Literal["generate", "embed", "rank"]
+"""What a model is for."""
 
 
 def declared_use(registry: Registry, recipe: Recipe) -> EmbeddingUse | None:
@@ -24,6 +29,18 @@ def declared_use(registry: Registry, recipe: Recipe) -> EmbeddingUse | None:
     model = declared.model(recipe.model) if declared is not None else None
     use: EmbeddingUse | None = model.last("embedding")[0] if model is not None else None
     return use
+
+
+def task_of(registry: Registry, recipe: Recipe) -> Task:
+    """Say what a package's model is for; ``generate`` too where a plugin of its recipe is gone."""
+    use = declared_use(registry, recipe)
+    if use is not None and use.judging is not None:
+        return "rank"
+    with contextlib.suppress(ZooError):
+        arch = recipe.architecture.with_layers(1)
+        last = record(registry.architecture(arch.type), arch).steps[-1].operation
+        return "rank" if isinstance(last, Scores) else "embed" if isinstance(last, HiddenStates) else "generate"
+    return "generate"
 
 
 def with_declared_use(registry: Registry, engine: Opened) -> Opened:

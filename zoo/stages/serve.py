@@ -17,6 +17,7 @@ from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.folder import MANIFEST, Package, open_package
 from zoo.package.running import half_kv_bytes, recorded_memory, stored_bytes
 from zoo.registry import Registry
+from zoo.stages.embedding import Task, task_of
 from zoo.stages.manners import find_manners
 from zoo.stages.opening import choose_engine, open_engine
 from zoo.stages.subject import find_package
@@ -47,6 +48,7 @@ class ServedModel:
     """How it writes calls of tools, and thoughts."""
     engine: str = OWN_ENGINE
     """What opens it."""
+    task: Task = "generate"
 
     @property
     def created(self) -> int:
@@ -144,6 +146,7 @@ def served_models(
             engine=chosen,
             memory=memory,
             manners=find_manners(registry, recipe, find_templates(path)),
+            task=task_of(registry, recipe),
         )
         for name, path, manifest, recipe, chosen, memory in zip(
             names, paths, manifests, recipes, engines, memories, strict=True

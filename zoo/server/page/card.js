@@ -18,6 +18,8 @@ function count(value) {
   return String(value);
 }
 
+const KINDS = {embed: "embeds texts (/v1/embeddings)", rank: "ranks documents (/v1/rerank)"};
+
 /** Replace what a place shows by a card. */
 export function showCard(place, card) {
   const {build, licence} = card;
@@ -32,7 +34,7 @@ export function showCard(place, card) {
     ...(licence.note ? [element("p", {class: "soft", text: licence.note})] : []),
     facts([
       ["Family", card.family ?? "none declared"],
-      ["Kind", card.chat ? "answers in turns (chat template)" : "goes on with a text (no chat template)"],
+      ["Kind", KINDS[card.task] ?? (card.chat ? "answers in turns (chat template)" : "goes on with a text (no chat template)")],
       ["Weights", `${count(card.parameters)} (${number.format(card.parameters)})`],
       ["Attention", card.attention],
       ["Context", `${number.format(card.context_length)} tokens`],

@@ -27,6 +27,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
         "id": model.name,
         "family": recipe.family,
         "chat": model.chat,
+        "task": model.task,
         "context_length": model.context_length,
         "sampling": _sampling(model),
         "parameters": manifest.parameters,

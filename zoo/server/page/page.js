@@ -68,10 +68,13 @@ function choose() {
   for (const [name, value] of Object.entries(usual(card))) $(name).placeholder = String(value);
   $("max_tokens").placeholder = card.chat ? "as fits" : String(someTokens(card));
   if (turns.length && conversation.chat !== card.chat) begin();
-  if (!turns.length) greet(...(card.chat
+  const writes = card.task === "generate";
+  if (!turns.length) greet(...(!writes
+    ? ["No conversation here", `${card.id} ${card.task === "rank" ? "ranks documents at /v1/rerank" : "embeds texts at /v1/embeddings"}; it writes nothing.`]
+    : card.chat
     ? ["What is on your mind?", `${card.id} answers in turns, and sees the whole conversation each time.`]
     : ["Begin a text", `${card.id} is a base model: it goes on with what you write instead of answering it.`]));
-  $("send").disabled = false;
+  $("send").disabled = !writes;
 }
 
 function greet(title, text, retry = false) {
