@@ -159,8 +159,8 @@ def test_what_lost_its_trial_is_not_kept_and_not_tried_again(tmp_path, tried) ->
     prepack.make(package)
     assert rowwise.due(package)
     assert made(package) is None
-    assert tried == [None, "down_proj"]
-    assert rowwise.recorded(package) == replace(WON, kl_rowwise=1.0, left="down_proj")
+    assert tried == [None, "/down"]
+    assert rowwise.recorded(package) == replace(WON, kl_rowwise=1.0, left="/down")
     assert not rowwise.due(package)
     assert made(package) is None
     assert len(tried) == 2
@@ -221,7 +221,7 @@ def test_the_environment_may_say_always_and_auto_is_as_before(tmp_path, monkeypa
     for when, used in (("always", True), ("auto", False), ("always", True), ("never", False)):
         monkeypatch.setenv(record.WHEN, when)
         assert zoo.open(package.path).session.rowwise == used
-        assert tried == [None, "down_proj"]
+        assert tried == [None, "/down"]
         assert not rowwise.due(package)
     (store.entry(package) / record.MARKER).unlink()
     monkeypatch.setattr(trial, "run_trial", lambda *given: replace(WON, speedup=1.0, left=given[3]))
@@ -236,7 +236,7 @@ def test_what_was_tried_is_not_tried_again_for_another_mode(tmp_path, monkeypatc
     monkeypatch.setenv(record.WHEN, "always")
     assert rowwise.due(package)
     assert made(package) is not None
-    assert tried == [None, "down_proj"]
+    assert tried == [None, "/down"]
 
 
 def test_one_that_cannot_be_opened_is_none(engine, caplog) -> None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+ROWWISE = 8
+"""Tokens from which on a text goes through the row-wise graph; the vectors of shorter ones show its rounding most."""
+SLOW = "SkipLayerNormFusion"
+"""What onnxruntime must leave alone: the fused kernel takes several times as long as the two that it replaces."""
 HIDDEN, LOGITS = "last_hidden_state", "logits"
 
 
@@ -31,20 +35,15 @@ class TextSession:
         width: values of the result's last axis.
     """
 
-    def __init__(self, graph: Path, name: str, threads: int | None = None) -> None:
-        """Load a graph.
+    def __init__(self, graph: Path, name: str, threads: int | None = None, rowwise: Path | None = None) -> None:
+        """Load a graph, and the row-wise one beside it.
 
         Raises:
             ZooError: onnxruntime cannot load it, or it is not an encoder.
         """
-        import onnxruntime as ort
-
         self._name, self.threads, started = name, threads or usable_cores(), time.perf_counter()
-        try:
-            options = session_options(self.threads)
-            self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common base of their own
-            raise ZooError(f"{name}: onnxruntime cannot open it: {' '.join(str(error).split())[:300]}") from None
+        self._session = self._open(graph)
+        self._rowwise = None if rowwise is None else self._open(rowwise)
         self.load_seconds = time.perf_counter() - started
         self._inputs = {one.name for one in self._session.get_inputs()}
         outputs = {one.name: one for one in self._session.get_outputs()}
@@ -54,6 +53,22 @@ class TextSession:
             raise ZooError(f"{name}: its graph takes or gives something else than an encoder's")
         self.width = int(outputs[self.result].shape[-1])
         self._lock = threading.Lock()
+
+    def _open(self, graph: Path) -> Any:
+        import onnxruntime as ort
+
+        try:
+            options = session_options(self.threads)
+            return ort.InferenceSession(
+                str(graph), options, providers=["CPUExecutionProvider"], disabled_optimizers=[SLOW]
+            )
+        except Exception as error:  # onnxruntime's errors have no common base of their own
+            raise ZooError(f"{self._name}: onnxruntime cannot open it: {' '.join(str(error).split())[:300]}") from None
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether there is a row-wise graph."""
+        return self._rowwise is not None
 
     def run(self, texts: Sequence[TextTokens], take: Callable[[NDArray[np.float32]], Any]) -> list[Any]:
         """Compute texts in batches of nearly one length.
@@ -69,14 +84,18 @@ class TextSession:
             ZooError: onnxruntime fails.
         """
         taken: list[Any] = [None] * len(texts)
-        for batch in plan_batches([len(text) for text in texts]):
-            result = self._compute([texts[index] for index in batch])
-            for row, index in enumerate(batch):
-                own = result[row, : len(texts[index])] if self.result == HIDDEN else result[row]
-                taken[index] = take(own)
+        long = [at for at, text in enumerate(texts) if self._rowwise is not None and len(text) >= ROWWISE]
+        apart = set(long)
+        short = [at for at in range(len(texts)) if at not in apart]
+        for session, places in ((self._rowwise, long), (self._session, short)):
+            for batch in plan_batches([len(texts[at]) for at in places]):
+                group = [places[index] for index in batch]
+                result = self._compute(session, [texts[at] for at in group])
+                for row, at in enumerate(group):
+                    taken[at] = take(result[row, : len(texts[at])] if self.result == HIDDEN else result[row])
         return taken
 
-    def _compute(self, batch: Sequence[TextTokens]) -> NDArray[np.float32]:
+    def _compute(self, session: Any, batch: Sequence[TextTokens]) -> NDArray[np.float32]:
         shape = len(batch), max(map(len, batch))
         ids, mask, types = (np.zeros(shape, np.int64) for _ in range(3))
         for row, text in enumerate(batch):
@@ -85,7 +104,7 @@ class TextSession:
         given = {name: value for name, value in feeds.items() if name in self._inputs}
         try:
             with self._lock:
-                result: NDArray[np.float32] = self._session.run([self.result], given)[0]
+                result: NDArray[np.float32] = session.run([self.result], given)[0]
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self._name}: onnxruntime failed: {' '.join(str(error).split())[:300]}") from None
         return result

@@ -14,10 +14,11 @@ from zoo.engine.chat import Message
 from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
 from zoo.engine.machine import give_back_memory
 from zoo.engine.options import AnswerOptions, read_form, read_options
+from zoo.engine.rowwise.opening import open_graphs
 from zoo.engine.sampling import Sampling
 from zoo.engine.session import Session
 from zoo.engine.worded import TextEngine
-from zoo.errors import UsageError, ZooError
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
@@ -31,7 +32,7 @@ class OrtEngine(TextEngine):
     def __init__(self, package: Package, threads: int | None = None) -> None:
         super().__init__(package)
         self.name = OWN_ENGINE
-        self.session = _open_session(package, threads)
+        self.session = open_graphs(package, lambda graph, other: Session(package.path, threads, graph, other))
         self.context_length = self.session.context
         self.vocab_size = self.session.vocab_size
         self.load_seconds = self.session.load_seconds
@@ -203,20 +204,3 @@ class Stream:
     def close(self) -> None:
         """Leave the answer as it is."""
         self._pieces.close()
-
-
-def _open_session(package: Package, threads: int | None) -> Session:
-    """Open a package over prepared weights where there are some, else as it is."""
-    from zoo.engine import prepack, rowwise
-
-    graph = prepack.graph_to_open(package)
-    prepared = graph.parent != package.path
-    try:
-        return Session(package.path, threads, graph, rowwise.find(package) if prepared else None)
-    except UsageError:
-        raise
-    except ZooError:
-        if not prepared:
-            raise
-        prepack.clear(package.manifest.recipe_hash)  # a cache that cannot be opened is none
-        return Session(package.path, threads)

@@ -89,19 +89,26 @@ def compare_encoder(
     given = (engine.logits(tokens) if engine.labels else engine.vectors(tokens)).astype(np.float64)
     if not np.isfinite(given).all():
         raise ZooError(f"{engine.package.name}: gives numbers that are not finite")
-    if len(engine.labels) == 1:
-        # A single score has no direction: how far it is from the reference's, in their spread.
-        apart = np.abs(given - wanted)[:, 0] / max(float(wanted.std()), 1e-12)
-        close, ranks = 1 - apart**2 / 2, (given[:, 0], wanted[:, 0])
-    else:
-        lengths = np.linalg.norm(given, axis=1) * np.linalg.norm(wanted, axis=1)
-        close = (given * wanted).sum(1) / np.maximum(lengths, 1e-30)
-        ranks = _similarities(given), _similarities(wanted)
+    close = cosines(given, wanted)
+    single = wanted.shape[1] == 1
+    ranks = (given[:, 0], wanted[:, 0]) if single else (_similarities(given), _similarities(wanted))
     checks = (
         EncoderCheck(name="smallest cosine", value=float(close.min()), limit=COSINES[precision]),
         EncoderCheck(name="rank correlation", value=correlation(*ranks), limit=RANKS[precision]),
     )
     return EncoderVerdict(texts=len(texts), checks=checks, worst=texts[int(close.argmin())][0])
+
+
+def cosines(given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[Any]:
+    """The cosine of each row and the wanted one, (texts, width) → (texts,).
+
+    A single score has no direction: how far it is from the wanted one, in their spread, stands for the angle.
+    """
+    if wanted.shape[1] == 1:
+        apart = np.abs(given - wanted)[:, 0] / max(float(wanted.std()), 1e-12)
+        return np.asarray(1 - apart**2 / 2)
+    lengths = np.linalg.norm(given, axis=1) * np.linalg.norm(wanted, axis=1)
+    return np.asarray((given * wanted).sum(1) / np.maximum(lengths, 1e-30))
 
 
 def _similarities(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

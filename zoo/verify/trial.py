@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.engine.prepack.making import external_tensors, locate, place
+from zoo.engine.prepack.making import SOURCES, external_tensors, locate, place, source
 from zoo.engine.rowwise import Trial
 from zoo.engine.session import MAX_CHUNK, Row, Session
 from zoo.verify.candidate import Candidate
@@ -41,12 +41,16 @@ def run_trial(package: Package, blocks: Path, rowwise: Path, left: str | None = 
     Raises:
         ZooError: onnxruntime cannot run one of them.
     """
+    if source(package) != SOURCES[0]:
+        from zoo.verify.encoder_trial import run_encoder_trial
+
+        return run_encoder_trial(package, blocks, rowwise, left)
     speedup = _speedup(package, blocks, rowwise)
     architecture = package.manifest.recipe.architecture
     samples = make_samples(package.path, architecture.vocab_size, architecture.max_position_embeddings, quick=True)
     exact = blocks.with_name(EXACT)
     try:
-        exact.write_bytes(_with_float_activations(blocks))
+        exact.write_bytes(with_float_activations(blocks))
         graphs = [Candidate(one.parent, one.name) for one in (exact, blocks, rowwise)]
         for graph in graphs:
             graph.begin([one.ids for one in samples])
@@ -94,7 +98,7 @@ def _speedup(package: Package, blocks: Path, rowwise: Path) -> float:
     return plain / other
 
 
-def _with_float_activations(graph: Path) -> bytes:
+def with_float_activations(graph: Path) -> bytes:
     """Make the same graph, whose products leave activations in float32."""
     import onnx
 

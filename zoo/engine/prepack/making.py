@@ -23,7 +23,8 @@ from zoo.trust import make_private
 if TYPE_CHECKING:
     from zoo.package.folder import Package
 
-SOURCE = "batch.onnx"
+SOURCES = "batch.onnx", "model.onnx"
+"""The graph of a model that generates; that of an encoder."""
 PRODUCTS = ("MatMulNBits", "FusedMatMul")
 """Operators whose weights are rearranged."""
 PAGE = 4096
@@ -38,11 +39,13 @@ def grows_to(package: Package) -> int:
 
 
 def can_prepare(package: Package) -> bool:
-    """Tell whether a package's weights can be prepared; float16 is widened when it is opened, whatever is kept.
+    """Tell whether a package's weights can be prepared; float16 is widened when it is opened, whatever is kept."""
+    return package.manifest.recipe.precision != "fp16"
 
-    What is prepared is the graph that generates, which an encoder does not have.
-    """
-    return package.manifest.recipe.precision != "fp16" and SOURCE in package.manifest.files
+
+def source(package: Package) -> str:
+    """Name the graph that the engine opens where nothing is prepared."""
+    return SOURCES[SOURCES[0] not in package.manifest.files]
 
 
 def make(package: Package, progress: Progress | None = None) -> Path:
@@ -60,8 +63,7 @@ def make(package: Package, progress: Progress | None = None) -> Path:
     from filelock import FileLock
 
     if not can_prepare(package):
-        reason = "weights of float16" if SOURCE in package.manifest.files else "an encoder's weights"
-        raise ZooError(f"{package.path.name}: {reason} cannot be prepared")
+        raise ZooError(f"{package.path.name}: weights of float16 cannot be prepared")
     target = entry(package)
     try:
         make_private(target.parent)
@@ -80,7 +82,7 @@ def make(package: Package, progress: Progress | None = None) -> Path:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(mode=0o700)
             try:
-                _prepare(package.path, part, progress)
+                _prepare(package.path / source(package), part, progress)
                 package.check_unchanged()
                 drop(target)  # of another size than it says, or it had been found
                 part.rename(target)
@@ -91,10 +93,10 @@ def make(package: Package, progress: Progress | None = None) -> Path:
     return target / GRAPH
 
 
-def _prepare(source: Path, folder: Path, progress: Progress | None) -> None:
+def _prepare(graph: Path, folder: Path, progress: Progress | None) -> None:
     import onnx
 
-    model = onnx.load(str(source / SOURCE), load_external_data=False)
+    source, model = graph.parent, onnx.load(str(graph), load_external_data=False)
     external = external_tensors(model)
     prepared: dict[str, list[tuple[str, str]]] = {}
     with open(folder / DATA, "wb") as data, tempfile.TemporaryDirectory(dir=folder, prefix="one-") as room:

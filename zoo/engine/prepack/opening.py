@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.engine.machine import free_memory
 from zoo.engine.prepack import store
-from zoo.engine.prepack.making import SOURCE, can_prepare
+from zoo.engine.prepack.making import can_prepare, source
 from zoo.engine.prepack.store import find
 from zoo.errors import ZooError
 from zoo.package.running import opening_bytes, stored_bytes
@@ -51,7 +51,7 @@ def graph_to_open(package: Package) -> Path:
     Raises:
         ZooError: the package fits memory only if its weights were prepared, and they are not.
     """
-    own, when = package.path / SOURCE, mode()
+    own, when = package.path / source(package), mode()
     if when == "never":
         return own
     if (found := find(package)) is not None:

@@ -12,7 +12,14 @@ import numpy as np
 
 from zoo.engine.machine import free_memory
 from zoo.engine.prepack import store
-from zoo.engine.prepack.making import external_tensors, locate, next_page, one_product, place, prepacked
+from zoo.engine.prepack.making import (
+    external_tensors,
+    locate,
+    next_page,
+    one_product,
+    place,
+    prepacked,
+)
 from zoo.engine.rowwise.exact import signed_is_exact
 from zoo.engine.rowwise.record import DATA, GRAPH, WHEN, Record, Trial, find, read
 from zoo.engine.rowwise.rewrite import Product, constants, per_channel, product_node, products, rewrite, unsigned
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
     from zoo.contracts import ArrayLayout
     from zoo.package.folder import Package
 
-ATTEMPTS = None, "down_proj"
+ATTEMPTS = None, "/down"
 """What is left out: at first nothing; then the products whose inputs, products themselves, have the longest tails."""
 Compare = Callable[["Package", Path, Path, str | None], Trial]
 """Compare the graph over prepared weights with the row-wise one, which leaves some products out. What compares two
