@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def split_targets(text: str) -> list[str]:
-    """Read ``ort,vllm,gguf``.
+    """Read ``NAME,NAME``.
 
     Raises:
         UsageError: an empty name, or one that stands there twice.
@@ -35,7 +35,7 @@ def pin_several(registry: Registry, request: Request, **pinning: Any) -> dict[st
     """Pin a request for each of its targets; an option of a target goes to all that have one of its name.
 
     Args:
-        request: its target names several, ``ort,vllm``.
+        request: its target names several, ``NAME,NAME``.
         pinning: the keywords of ``pipeline.pin``.
 
     Raises:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import zoo
 from tests.plugins.vllm.conftest import SHOWS
 from zoo.plugins import host
 
@@ -171,9 +172,7 @@ def test_what_cannot_be_served_is_said_before_anything_is_called(serve, fake_too
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "config.json").write_bytes((host().registry.model("zoo-tiny").weights_folder / "config.json").read_bytes())
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "zoo.json").write_text("{}")
+    package = zoo.build("zoo-tiny", "int8", output=tmp_path / "package").path
     for args, code, message in [
         (("llama2-7b", "--engine", "vllm"), 1, "zoo fetch llama2-7b"),  # the network is off
         ((bare, "--engine", "vllm"), 1, "holds no weights"),
