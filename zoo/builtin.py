@@ -16,8 +16,7 @@ def register_sources(register: RegisterSource) -> None:
 @hookimpl
 def register_architectures(register: RegisterPart) -> None:
     register("decoder", "zoo.decoder:Decoder")
-    register("encoder", "zoo.encoder:Encoder")
-    register("embedder", "zoo.encoder:Embedder")
+    register("embedder", "zoo.decoder.embedder:Embedder")
 
 
 @hookimpl

@@ -31,9 +31,13 @@ def declared_use(registry: Registry, recipe: Recipe) -> EmbeddingUse | None:
     return use
 
 
-def task_of(registry: Registry, recipe: Recipe) -> Task:
-    """Say what a package's model is for; ``generate`` too where a plugin of its recipe is gone."""
-    use = declared_use(registry, recipe)
+def task_of(registry: Registry, recipe: Recipe, *, declared: bool = True) -> Task:
+    """Say what a package's model is for; ``generate`` too where a plugin of its recipe is gone.
+
+    Args:
+        declared: a decoder that its family declares to rank is for that.
+    """
+    use = declared_use(registry, recipe) if declared else None
     if use is not None and use.judging is not None:
         return "rank"
     with contextlib.suppress(ZooError):

@@ -13,7 +13,7 @@ from zoo.contracts import OWN_ENGINE
 from zoo.errors import ZooError, unknown
 from zoo.package.folder import Package, open_package
 from zoo.package.running import recorded_memory
-from zoo.stages.embedding import with_declared_use
+from zoo.stages.embedding import task_of, with_declared_use
 from zoo.stages.prepare import Progress, is_due, prepare, prepare_later
 from zoo.units import bytes_text
 
@@ -82,6 +82,8 @@ def choose_engine(registry: Registry, package: Package, name: str | None = None)
     label, target = package.path.name, package.manifest.recipe.target.name
     offered = tuple(registry.target(target).engines) if target in registry.targets else ()
     if name is None and offered:
+        if offered[0] != OWN_ENGINE and task_of(registry, package.manifest.recipe, declared=False) != "generate":
+            raise ZooError(f"{label} embeds texts for target {target!r}; its runtime serves it, and zoo that of 'ort'")
         return offered[0]
     if name is not None and name not in offered:
         known = engine_names(registry)

@@ -70,6 +70,8 @@ def test_llama_cpp_embeds_as_zoo_does(pooling: str, precision: str, tmp_path: Pa
     assert cosines(vectors, wanted.vectors).min() > (0.9999 if precision == "fp16" else 0.995)
     fields = gguf.GGUFReader(package / "model.gguf").fields
     assert fields["bert.pooling_type"].contents() == (1 if pooling == "mean_tokens" else 2)
+    with pytest.raises(ZooError, match="embeds texts for target 'gguf'; its runtime serves it"):
+        zoo.open(package)
 
 
 @pytest.mark.parametrize(

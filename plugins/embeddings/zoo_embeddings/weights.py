@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
-from zoo.contracts import Parameter, ParameterKind, RowSlice, stacked
-from zoo.declarations.architecture import Architecture
-from zoo.encoder.config import options_of
+from zoo import Architecture, Parameter, RowSlice, stacked
+from zoo_embeddings.config import options_of
+
+Kind = Literal["embedding", "linear", "bias", "norm"]
 
 # Heads of other tasks, which stay beside an encoder that was trained with them, and derived buffers.
 _UNUSED = re.compile(r"((bert|roberta)\.)?(pooler\.|embeddings\.position_ids$)|cls\.|lm_head\.")
@@ -82,7 +84,7 @@ class EncoderWeights:
         self,
         name: str,
         role: str,
-        kind: ParameterKind,
+        kind: Kind,
         shape: tuple[int, ...],
         layer: int | None = None,
         prefix: str | None = None,
@@ -91,7 +93,7 @@ class EncoderWeights:
         return Parameter(full, kind, (RowSlice(full, shape),), layer, role)
 
     def _stacked(
-        self, name: str, role: str, kind: ParameterKind, parts: list[str], shape: tuple[int, ...], layer: int
+        self, name: str, role: str, kind: Kind, parts: list[str], shape: tuple[int, ...], layer: int
     ) -> Parameter:
         suffix = "bias" if kind == "bias" else "weight"
         slices = stacked(*(RowSlice(f"{self._prefix}{part}.{suffix}", shape) for part in parts))

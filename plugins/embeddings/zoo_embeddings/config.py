@@ -5,17 +5,12 @@ Keys and defaults: transformers, ``configuration_bert.py``, ``configuration_robe
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from zoo.declarations.architecture import Architecture
-from zoo.declarations.base import Value
-from zoo.errors import ZooError
-
-log = logging.getLogger("zoo")
+from zoo import Architecture, ZooError
 
 ACTIVATIONS = frozenset({"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "tanh"})
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -33,8 +28,10 @@ _TRIVIAL: dict[str, tuple[Any, ...]] = {
 """Keys that change what is computed, each with the values, besides null and false, at which they change nothing."""
 
 
-class EncoderOptions(Value):
+class EncoderOptions(BaseModel):
     """What an encoder has beside the numbers of every architecture (``Architecture.options``)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prefix: Literal["bert", "roberta"] = "bert"
     """What the names of its tensors begin with, and which of the two heads a classifier has."""

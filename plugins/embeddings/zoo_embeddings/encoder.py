@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from zoo.contracts import ArchitecturePart, Parameter
-from zoo.declarations.architecture import Architecture
-from zoo.encoder import config
-from zoo.encoder.weights import EncoderWeights, unused
-from zoo.operations import GraphOps, Value
+from zoo import Architecture, ArchitecturePart, GraphOps, Parameter, Value
+from zoo_embeddings import config
+from zoo_embeddings.weights import EncoderWeights, unused
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from zoo.contracts import Parameter
 from zoo.declarations.architecture import Architecture
-from zoo.decoder import Decoder, forward, weights
+from zoo.decoder import forward, weights
+from zoo.decoder.decoder import Decoder
 from zoo.operations import GraphOps
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
