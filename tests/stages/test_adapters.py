@@ -284,6 +284,10 @@ def test_adapters_of_the_hub_and_of_declared_models(server, base, tmp_path, inst
     server.add("someone/tune", edit(train(base, tmp_path / "tune"), base_model_name_or_path="someone/base"))
     server.add("someone/wrong", edit(train(base, tmp_path / "wrong"), base_model_name_or_path="someone/other"))
     install_plugin("small", REGISTER_FAMILY, family__yaml=DECLARED)
+    assert CliRunner().invoke(app, ["fetch", "small-tune"]).exit_code == 0
+    with monkeypatch.context() as without:
+        without.setenv("HF_HUB_OFFLINE", "1")
+        assert zoo.plan("small-tune", "fp32").download_bytes == 0
     asked = zoo.build("someone/base", "fp32", output=tmp_path / "a", adapters=["someone/tune"])
     (pin,) = asked.manifest.recipe.weights.transforms
     commit = server.repos["someone/tune"].commit

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
     from zoo.declarations.recipe import TransformPin
     from zoo.registry import DeclaredModel
+    from zoo.sources.hub_files import HubFiles
     from zoo.stages.request import Request
 
 log = logging.getLogger("zoo")
@@ -90,6 +91,17 @@ def _merged(checkpoint: Checkpoint, location: str, revision: str | None, scale: 
         if not (folder / ADAPTER).is_file():
             raise ZooError(f"{location}: not an adapter, it holds no {ADAPTER}")
         return _merge(checkpoint, folder, {}, scale)
+    files = adapter_files(location, revision)
+    return _merge(checkpoint, files.paths[ADAPTER].parent, {"hub": location, "revision": files.commit}, scale)
+
+
+def adapter_files(location: str, revision: str | None, *, offline: bool = False) -> HubFiles:
+    """Bring the adapter of a repository to this machine.
+
+    Raises:
+        UsageError: it is not a hub id.
+        ZooError: there is no adapter in it, or why it did not come.
+    """
     from zoo.sources.adapter import WEIGHTS
     from zoo.sources.hub import is_hub_id
     from zoo.sources.hub_files import HubFiles
@@ -103,9 +115,9 @@ def _merged(checkpoint: Checkpoint, location: str, revision: str | None, scale: 
             raise ZooError(f"{location}: no adapter, it holds no {missing[0]}")
         return wanted
 
-    files = HubFiles(location, revision, choose, offline=False)
+    files = HubFiles(location, revision, choose, offline=offline)
     files.bring()
-    return _merge(checkpoint, files.paths[ADAPTER].parent, {"hub": location, "revision": files.commit}, scale)
+    return files
 
 
 def _merge(

@@ -9,6 +9,7 @@ from zoo.declarations.base import Value
 from zoo.declarations.licence import Licence
 from zoo.errors import UsageError
 from zoo.registry import Registry
+from zoo.stages.adapters import adapter_files
 from zoo.stages.locations import HUB, Location
 from zoo.stages.subject import identify
 from zoo.stages.weights import locate_weights
@@ -61,7 +62,7 @@ def fetch_weights(
     offline: bool = False,
     progress: Callable[[Arrival], None] | None = None,
 ) -> FetchedWeights:
-    """Bring the weights of a model, and what lies beside them that a build needs.
+    """Bring the weights of a model, its declared adapter, and what lies beside them that a build needs.
 
     Args:
         registry: who knows the declared models.
@@ -81,6 +82,9 @@ def fetch_weights(
     location = locate_weights(registry, subject, None, revision)
     assert location is not None  # a subject that is no package has its weights somewhere
     licence = declared.licence if declared is not None else None
+    adapter = declared.model.adapter if declared is not None else None
+    if adapter is not None:
+        adapter_files(adapter.hub, adapter.revision, offline=offline)
     if location.source != HUB:
         checkpoint = location.open(registry, offline=offline, licence=licence)
         return _described(subject.label, location, checkpoint, licence, progress)

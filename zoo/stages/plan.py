@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,7 @@ def plan(
         parameters=layout.parameters,
         bits_per_weight=layout.bits_per_weight,
         download_bytes=download_bytes,
-        read_bytes=sum(one.nbytes for one in reads),
+        read_bytes=_bytes_read(reads, checkpoint),
         write_bytes=written,
         peak_memory_bytes=build_memory(layout, checkpoint, threads or default_threads(), files),
         disk_cache_bytes=download_bytes,
@@ -92,6 +92,13 @@ def plan(
         run_memory_bytes=RUN_BASE + memory.running(context) if memory is not None else 0,
         run_context=context,
     )
+
+
+def _bytes_read(reads: Sequence[TensorRead], checkpoint: Checkpoint | None) -> int:
+    """Count what is read of the files: what the tensors take, or all of the files where these store them smaller."""
+    total = sum(one.nbytes for one in reads)
+    stored = sum(stamp[2] for stamp in checkpoint.stamps().values()) if checkpoint is not None else 0
+    return min(total, stored or total)
 
 
 def _reads(layout: Layout, checkpoint: Checkpoint | None) -> list[TensorRead]:

@@ -52,7 +52,7 @@ def with_levels(registry: Registry, request: Request, resolved: Resolved) -> Res
             getattr(scheme, name) == value for name, value in asked.items()
         )
         if fits and not layout.quantizer.needs_activations and _holds(layout, one.parameter, scheme):
-            kept[one.parameter.name] = scheme
+            kept[one.parameter.name] = scheme.model_copy(update={"scale_type": "float32"})
         else:
             again[f"{scheme.bits}-bit blocks of {scheme.block_size} become {one.scheme.bits}-bit ones"] += 1
     _warn(checkpoint, again)
@@ -74,14 +74,15 @@ def _warn(checkpoint: Checkpoint, again: Counter[str]) -> None:
 
 
 def _holds(layout: Layout, parameter: Parameter, scheme: BlockScheme) -> bool:
-    """Tell whether the target stores such blocks."""
+    """Tell whether the target stores such blocks, and scales of their type as they are."""
+    wide = scheme.model_copy(update={"scale_type": "float32"})
     try:
         target = layout.target
-        adapted = target.adapt(layout.recipe, parameter, scheme) if isinstance(target, Adapting) else scheme
+        adapted = target.adapt(layout.recipe, parameter, wide) if isinstance(target, Adapting) else wide
         layout.encoding.arrays(adapted, parameter.shape)
     except ZooError:
         return False
-    return True
+    return isinstance(adapted, BlockScheme) and adapted.scale_type in ("float32", scheme.scale_type)
 
 
 def _by_role(layout: Layout, kept: dict[str, BlockScheme]) -> dict[str, BlockScheme]:

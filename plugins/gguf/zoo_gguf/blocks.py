@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIZE = 32
-SCHEMES = {"Q8_0": BlockScheme(bits=8, block_size=SIZE), "Q4_0": BlockScheme(bits=4, block_size=SIZE)}
+SCHEMES = {
+    "Q8_0": BlockScheme(bits=8, block_size=SIZE, scale_type="float16"),
+    "Q4_0": BlockScheme(bits=4, block_size=SIZE, scale_type="float16"),
+}
 
 
 def tile_of(raw: NDArray[np.uint8], kind: str, start: int) -> BlockTile:

@@ -40,7 +40,7 @@ class AwqWeight(Grouped):
             raise ZooError(f"{module}: groups of {self.group} do not divide its {inputs} inputs")
         stored.expect(f"{module}.qweight", (inputs, words), "I32")
         stored.expect(f"{module}.qzeros", (self.groups, words), "I32")
-        stored.expect(f"{module}.scales", (self.groups, words * 8), "F16", "BF16", "F32")
+        self.expect_scales(stored, "scales", (self.groups, words * 8))
         self._stored = stored
 
     def integers(self, start: int, stop: int) -> Integers:

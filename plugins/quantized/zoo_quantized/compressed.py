@@ -26,7 +26,6 @@ PARTS = (
     "weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx", "input_scale",
     "input_zero_point", "output_scale", "output_zero_point", "k_scale", "v_scale", "k_zero_point", "v_zero_point",
 )  # fmt: skip
-FLOATS = ("F16", "BF16", "F32")
 
 
 class IntegerWeight(Grouped):
@@ -43,7 +42,7 @@ class IntegerWeight(Grouped):
         held = stored.matrix(name)
         stored.expect(name, held, "I32" if self._packed else "I8")
         scales = stored.info(f"{module}.weight_scale").shape
-        if len(scales) not in (1, 2):
+        if len(scales) != 2 and scales != (1,):
             raise ZooError(f"{module}: weights of shape {list(held)} with scales of shape {list(scales)} are not read")
         rows, columns = held[0], held[1] * 32 // bits if self._packed else held[1]
         self._rows_of_scales = scales[0] if len(scales) == 2 else 1
@@ -53,7 +52,7 @@ class IntegerWeight(Grouped):
                 f"{module}: scales of shape {list(scales)} do not divide a weight of {rows} x {columns} into groups"
             )
         super().__init__(module, (rows, columns), bits, columns // groups, symmetric=symmetric)
-        stored.expect(f"{module}.weight_scale", scales, *FLOATS)
+        self.expect_scales(stored, "weight_scale", scales)
         if not symmetric:
             shape = (-(-rows * bits // 32), groups) if self._packed else scales
             stored.expect(f"{module}.weight_zero_point", shape, "I32" if self._packed else "I8")

@@ -29,8 +29,6 @@ from zoo_quantized.weights import (
     setting,
 )
 
-FLOATS = ("F16", "BF16", "F32")
-
 
 class GptqWeight(Grouped):
     """One linear.
@@ -47,7 +45,7 @@ class GptqWeight(Grouped):
         inputs = words * 32 // bits
         super().__init__(module, (outputs, inputs), bits, group, symmetric=symmetric)
         stored.expect(f"{module}.qweight", (words, outputs), "I32")
-        stored.expect(f"{module}.scales", (self.groups, outputs), *FLOATS)
+        self.expect_scales(stored, "scales", (self.groups, outputs))
         stored.expect(f"{module}.qzeros", (self.groups, -(-outputs * bits // 32)), "I32")
         if f"{module}.g_idx" in stored.base.tensors:
             stored.expect(f"{module}.g_idx", (inputs,), "I32")

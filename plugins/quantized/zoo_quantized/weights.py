@@ -6,7 +6,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from zoo_quantized.stored import Stored
 log = logging.getLogger("zoo")
 
 BLOCKS = (128, 64, 32, 16)
-FLOATS = ("F16", "BF16", "F32")
+FLOATS: dict[str, Literal["float32", "float16", "bfloat16"]] = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
 
 class NoOptions(BaseModel):
@@ -63,6 +63,8 @@ class Grouped(Weight):
     """
 
     shape: tuple[int, int]
+    scale_type: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What holds the scales as they are."""
 
     def __init__(self, name: str, shape: tuple[int, int], bits: int, group: int, *, symmetric: bool) -> None:
         self.name, self.shape, self.bits, self.symmetric = name, shape, bits, symmetric
@@ -82,7 +84,12 @@ class Grouped(Weight):
         sizes = [size for size in BLOCKS if (self.shape[1] if whole else self.group) % size == 0] or [32] * whole
         if not sizes:
             return None
-        return BlockScheme(bits=self.bits, block_size=sizes[0], symmetric=self.symmetric)  # type: ignore[arg-type]
+        return BlockScheme(
+            bits=self.bits,  # type: ignore[arg-type]
+            block_size=sizes[0],
+            symmetric=self.symmetric,
+            scale_type=self.scale_type,
+        )
 
     @abstractmethod
     def integers(self, start: int, stop: int) -> Integers:
@@ -91,6 +98,16 @@ class Grouped(Weight):
     def order(self) -> NDArray[np.intp] | None:
         """The group of each column, where they do not follow each other."""
         return None
+
+    def expect_scales(self, stored: Stored, part: str, shape: tuple[int, ...]) -> None:
+        """Check the scales, and note their type.
+
+        Raises:
+            ZooError: they are missing, of another shape, or not floats.
+        """
+        name = f"{self.name}.{part}"
+        stored.expect(name, shape, *FLOATS)
+        self.scale_type = FLOATS[stored.info(name).dtype]
 
     def read_order(self, stored: Stored, part: str, *, sorted_groups: bool = False) -> NDArray[np.intp] | None:
         """Read the group of each column from a tensor that may be absent; None where they follow each other.

@@ -222,6 +222,7 @@ def test_levels_reach_the_package_as_the_file_has_them(tmp_path, kind, precision
     assert (shown["format"], shown["quantization"], shown["rounded"]) == ("gguf", kind, 0)
     planned = json.loads(invoked("build", str(path), "-p", precision, "--dry-run", "--json"))
     assert (planned["format"], planned["quantization"], planned["rounded"]) == ("gguf", kind, 0)
+    assert planned["read_bytes"] == path.stat().st_size
     package = zoo.build(path, precision, output=tmp_path / "out")
     assert package.manifest.recipe.taken_over
     checkpoint = opened(path)

@@ -91,7 +91,7 @@ def test_integers_in_groups(tmp_path, name, config):
         if order is not None:
             assert scheme is None
             continue
-        assert scheme == zoo.BlockScheme(bits=config["bits"], block_size=32, symmetric=False)
+        assert scheme == zoo.BlockScheme(bits=config["bits"], block_size=32, symmetric=False, scale_type="float16")
         tile = checkpoint.read_blocks(f"{module}.weight", 3, 42)
         for held, part in ((tile.levels, "levels"), (tile.zero_points, "points"), (tile.scales, "scales")):
             given = packed[f"given.{module}.{part}"].numpy()[3:42]
@@ -124,6 +124,19 @@ def test_levels_reach_a_package_unchanged(tmp_path, name, config, bits):
     other = zoo.build(tmp_path / "mine", "int8" if bits == 4 else "int4", output=tmp_path / "again", warn=lines.append)
     assert other.manifest.recipe.taken_over == {}
     assert any("rounded a second time" in line for line in lines)
+
+
+@pytest.mark.parametrize(("dtype", "taken"), [("float16", True), ("bfloat16", False), ("float32", False)])
+def test_scales_that_a_target_does_not_hold_are_rounded_anew(tmp_path, caplog, dtype, taken):
+    """GGUF's scales are float16."""
+    pytest.importorskip("gguf")
+    packed = fixture("gptq4")
+    for module in MODULES:
+        packed[f"{module}.scales"] = packed[f"{module}.scales"].to(getattr(torch, dtype))
+    make(tmp_path / "mine", packed, GPTQ)
+    plan = zoo.plan(tmp_path / "mine", "int4", target="gguf")
+    assert bool(plan.recipe.taken_over) == taken
+    assert ("weights are rounded a second time: 4-bit blocks of 32 become" in caplog.text) != taken
 
 
 @pytest.mark.parametrize("bits", [4, 8])
