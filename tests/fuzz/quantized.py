@@ -129,6 +129,31 @@ def adapter(room: Callable[[], Path]) -> Callable[[bytes], object]:
     return read
 
 
+def imatrix(room: Callable[[], Path]) -> Callable[[bytes], object]:
+    """Return a reader of llama.cpp's importance matrices, in either form."""
+
+    def read(raw: bytes) -> object:
+        from zoo_gguf.imatrix import read_imatrix
+
+        path = room() / "imatrix"
+        path.write_bytes(raw)
+        return read_imatrix(path)
+
+    return read
+
+
+def imatrices(room: Callable[[], Path]) -> Callable[[], tuple[bytes, ...]]:
+    """Return the samples of both forms."""
+
+    def make() -> tuple[bytes, ...]:
+        from tests.plugins.gguf.test_imatrix import as_dat, as_gguf
+
+        means = {"blk.0.attn_q.weight": np.ones(32, np.float32), "blk.0.ffn_down.weight": np.ones(48, np.float32)}
+        return tuple(write(room() / "sample", means).read_bytes() for write in (as_gguf, as_dat))
+
+    return make
+
+
 def _use(checkpoint: Any) -> list[object]:
     """Read the last rows of every tensor, as numbers and as blocks."""
     read: list[object] = []

@@ -552,6 +552,7 @@ READERS: dict[str, Reader] = {
     "dataset-zip": Reader(datafiles.archived, datafiles.dataset(room, "x.zip")),
     "evaluation-zip": Reader(datafiles.archived, datafiles.archive(room)),
     "publication-step": Reader(datafiles.steps, datafiles.staging(room), text=True),
+    "imatrix": Reader(quantized.imatrices(room), quantized.imatrix(room)),
     "lora": Reader(quantized.samples("lora"), quantized.adapter(room), text=True),
     **{
         name: Reader(quantized.samples(name), quantized.quantized(room, name), text=True)

@@ -59,6 +59,8 @@ def identify(registry: Registry, text: str, *, aliased: bool = False) -> Subject
         raise ZooError(f"{text} {explain(path)}")
     if text.startswith((".", "/", "~")):
         raise ZooError(f"there is no folder {text}")
+    if ":" not in text and path.suffix.lower() in (".gguf", ".safetensors", ".bin"):
+        raise ZooError(f"there is no file {text}")
     source = find_source(registry, text)
     if source is not None and not (source == HUB and text.split("/")[0] in registry.families):
         label = re.sub(r"[^\w.-]+", "-", text.rstrip("/").split("/")[-1]).strip("-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import tracemalloc
 
@@ -160,3 +161,11 @@ def test_experts_that_are_not_a_matrix_each(tmp_path) -> None:
         else:
             with pytest.raises(ZooError, match=r"experts.0.w3.weight' has shape \[7168, 1\], but"):
                 zoo.build(path, "fp32", output=tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["none.gguf", "models/none.gguf", "./none.gguf"])
+def test_a_file_that_is_not_there(tmp_path, monkeypatch, name) -> None:
+    """It is not taken for a repository, which would be asked for over the network."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ZooError, match=f"there is no (file|folder) {re.escape(name)}"):
+        zoo.plan(name, "int8")
