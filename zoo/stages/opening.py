@@ -81,9 +81,10 @@ def choose_engine(registry: Registry, package: Package, name: str | None = None)
     """
     label, target = package.path.name, package.manifest.recipe.target.name
     offered = tuple(registry.target(target).engines) if target in registry.targets else ()
+    foreign = bool(offered) and OWN_ENGINE not in offered
+    if foreign and task_of(registry, package.manifest.recipe, declared=False) != "generate":
+        raise ZooError(f"{label} embeds texts for target {target!r}; its runtime serves it, and zoo that of 'ort'")
     if name is None and offered:
-        if offered[0] != OWN_ENGINE and task_of(registry, package.manifest.recipe, declared=False) != "generate":
-            raise ZooError(f"{label} embeds texts for target {target!r}; its runtime serves it, and zoo that of 'ort'")
         return offered[0]
     if name is not None and name not in offered:
         known = engine_names(registry)

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import zoo
 from tests.encoders import WORDS, cosines, describe, make_encoder
+from zoo.cli import app
 from zoo.errors import ZooError
 
 gguf = pytest.importorskip("gguf")
@@ -72,6 +74,8 @@ def test_llama_cpp_embeds_as_zoo_does(pooling: str, precision: str, tmp_path: Pa
     assert fields["bert.pooling_type"].contents() == (1 if pooling == "mean_tokens" else 2)
     with pytest.raises(ZooError, match="embeds texts for target 'gguf'; its runtime serves it"):
         zoo.open(package)
+    done = CliRunner().invoke(app, ["verify", str(package), "--weights", str(folder)])
+    assert "embeds texts for target 'gguf'" in (done.stderr or str(done.exception))
 
 
 @pytest.mark.parametrize(
