@@ -113,10 +113,10 @@ def build(
         str,
         typer.Option(
             metavar="auto|always|none",
-            help="Rescale channels before weights are rounded, so that outliers cost less: where measured to help, "
-            "wherever it is exact, or nowhere.",
+            help="Rescale channels before weights are rounded, so that outliers cost less: at int8 in models narrower "
+            "than 2,048, wherever it is exact, or nowhere.",
         ),
-    ] = "none",
+    ] = "auto",
     no_adapter: Annotated[
         bool, typer.Option("--no-adapter", help="Build the weights without the adapter declared or beside them.")
     ] = False,

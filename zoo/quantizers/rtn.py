@@ -60,7 +60,7 @@ class Rtn:
     def __init__(self, precision: Precision, options: RtnOptions) -> None:
         self.bits: Bits = 4 if precision == "int4" else 8
         self.options = RtnOptions(
-            block_size=options.block_size or (32 if self.bits == 4 else 128),
+            block_size=options.block_size or (32 if self.bits == 4 else None),
             symmetric=options.symmetric if options.symmetric is not None else self.bits == 8,
             head_bits=options.head_bits or 8,
             embedding_bits=options.embedding_bits or 8,
@@ -82,7 +82,8 @@ class Rtn:
             bits = options.embedding_bits
         elif parameter.role == "lm_head":
             bits = options.head_bits
-        wanted, columns = options.block_size or 128, parameter.shape[-1]
+        columns = parameter.shape[-1]
+        wanted = options.block_size or narrow_block(columns)
         common = math.gcd(columns, parameter.beside or 0)
         block = max(16, columns) if wanted == "row" else fitting_block(wanted, common)
         return BlockScheme(bits=bits, block_size=block, symmetric=bool(options.symmetric))
@@ -157,6 +158,15 @@ def _cut(blocks: NDArray[np.float32], scheme: BlockScheme, levels: NDArray[np.ui
     np.copyto(levels, blocks, casting="unsafe")
     if scheme.bits == 4:
         np.minimum(levels, 15, out=levels)
+
+
+def narrow_block(columns: int) -> BlockSize:
+    """Choose how many columns share a scale where 8 bits are asked for and nothing else: at least 16 blocks a row.
+
+    Activations are rounded in the same blocks. A wide row averages over many of them; in a narrow one of trained
+    models a single outlier takes a large share of the row with it (docs/accuracy.md).
+    """
+    return 32 if columns < 1024 else 64 if columns < 2048 else 128
 
 
 def fitting_block(wanted: BlockSize, columns: int) -> BlockSize:

@@ -35,7 +35,7 @@ from zoo.declarations.recipe import SmoothingPin
 from zoo.operations import Embedding, Linear, TokenIds, Value
 from zoo.package.layout import Layout
 from zoo.package.slabs import chunk_rows
-from zoo.quantizers.slab import RawSlab, Scratch
+from zoo.quantizers.slab import RawSlab, Scratch, widen_bf16
 from zoo.smoothing.arithmetic import Array, compute
 from zoo.smoothing.plan import Plan, TensorUse, plan_smoothing, rows_and_places
 
@@ -162,22 +162,30 @@ class SmoothedCheckpoint(CheckpointOver):
         while begin < stop:
             end = min((begin // step + 1) * step, stop)
             piece = values[begin - start : end - start]
-            wide = self._widen(name, raw[begin - start : end - start])
+            self._widen(name, raw[begin - start : end - start], piece)
             if columns is not None:
-                np.multiply(wide, columns, out=piece)
-            elif rows is not None:
-                np.multiply(wide + offset if offset else wide, rows[begin:end, None], out=piece)
-                piece -= offset
-            if columns is not None and rows is not None:
+                piece *= columns
+            if offset:  # of a norm's weight
+                piece += offset
+            if rows is not None:
                 piece *= rows[begin:end, None]
+            if offset:
+                piece -= offset
             if begin in todo:
                 self._multiply(name, use, begin, end, piece)
             begin = end
         return values.reshape(-1) if vector else values
 
-    def _widen(self, name: str, raw: NDArray[Any]) -> Array:
-        slab = RawSlab(raw.reshape(len(raw), -1), self.base.tensors[name].dtype, name, self._scratch)
-        return slab.float32(0, slab.rows)
+    def _widen(self, name: str, raw: NDArray[Any], out: Array | None = None) -> Array:
+        """Turn stored rows into float32 (rows, columns); infinite and NaN values stay what they are."""
+        raw = raw.reshape(len(raw), -1)
+        dtype = self.base.tensors[name].dtype
+        wide = np.empty(raw.shape, np.float32) if out is None else out
+        if dtype == "BF16":
+            widen_bf16(raw.view(np.uint16), wide)
+        else:
+            np.copyto(wide, RawSlab(raw, dtype, name, self._scratch).float32(0, len(raw)))
+        return wide
 
     # What is multiplied on the way: the rows of a tensor in chunks, each by whoever reads it first.
 

@@ -42,7 +42,7 @@ class Request:
     """``auto`` chooses weights that get more bits by what each was measured to lose."""
     mixed_budget: str | None = None
     """Bits per weight that the choice may take (``5.2``), or a percentage more than without it (``10%``)."""
-    smoothing: str = "none"
+    smoothing: str = "auto"
     """Whether channels are rescaled before weights are rounded: ``auto`` where it was measured to help, ``always``
     where it is exact, ``none``."""
     target: str = "ort"

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from zoo.stages.request import Request
 
 CHOICES = ("auto", "always", "none")
+NARROW = 2048
+"""``auto`` rescales models narrower than this: their rows average over few blocks, and it was measured to help there
+(docs/accuracy.md). It takes a build about half its processor time again, seconds there and half a minute at 33B."""
 
 
 def choose_smoothing(
@@ -23,8 +26,8 @@ def choose_smoothing(
 ) -> SmoothingPin | None:
     """Decide whether channels are rescaled.
 
-    ``auto`` does it where kernels round what weights are multiplied with and 8 bits are asked for. What is chosen or
-    calibrated by activations stays as it is measured.
+    ``auto`` does it where kernels round what weights are multiplied with, 8 bits are asked for and the model is narrow.
+    What is chosen or calibrated by activations stays as it is measured.
 
     Raises:
         UsageError: another word, or ``always`` where it is not possible.
@@ -35,7 +38,7 @@ def choose_smoothing(
     target = registry.target(request.target)
     rounds = target.needs_weights and bool(getattr(target, "rounds_activations", False))
     calibrated = registry.quantizer(quantizer.name).needs_activations or request.mixed is not None
-    if asked == "none" or (asked == "auto" and precision != "int8"):
+    if asked == "none" or (asked == "auto" and (precision != "int8" or architecture.hidden_size >= NARROW)):
         return None
     if rounds and not calibrated and precision in ("int8", "int4"):
         from zoo.smoothing.plan import plan_smoothing
