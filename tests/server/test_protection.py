@@ -75,7 +75,14 @@ def test_a_key_is_asked_for_everywhere_but_at_the_health_check(package) -> None:
 def test_a_name_that_was_made_to_resolve_here_is_refused(served) -> None:
     import httpx2
 
-    for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", ""):
+    for host in (
+        "evil.example",
+        "evil.example:80",
+        "127.0.0.1.evil.example",
+        "",
+        "[::1]evil.example",
+        "localhost:evil.example",
+    ):
         found = httpx2.get(f"{served.url}/v1/models", headers={"host": host})
         assert found.status_code == 403, host
         assert "zoo serve --allow-host NAME" in found.json()["error"]["message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -110,9 +111,12 @@ class Broken(Exception):
     """Says to the HTTP server that an answer ends in the middle; the reason is logged already."""
 
 
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]*))(?::[0-9]*)?")
+"""A Host header: an IPv6 address in brackets or a name, and a port. Source: RFC 9110, 7.2, and RFC 3986, 3.2.2."""
+
+
 def _host_name(header: bytes) -> str:
-    """Take the port off a Host header."""
+    """Take the port off a Host header; what is not one stays as it is, and is no name of this machine."""
     text = header.decode("latin-1").strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.rpartition(":")[0] if ":" in text else text
+    match = _HOST.fullmatch(text)
+    return text if match is None else match[1] or match[2]
