@@ -144,7 +144,7 @@ def test_a_port_in_use(package) -> None:
         (["--queue", "-1"], 2, "--queue"),
         (["--memory", "a lot"], 2, "--memory takes a size such as 12GB"),
         (["--memory", "0"], 2, "--memory must be above 0"),
-        (["--memory", "1MB"], 1, "zoo-tiny needs 5.22 MB of memory for its weights"),
+        (["--memory", "1MB"], 1, "zoo-tiny needs 5.69 MB of memory for its weights"),
         (["--max-body", "-1"], 2, "--max-body takes a size"),
         (["--api-key", ""], 2, "the API key must be"),
         (["--api-key", "a\nb"], 2, "the API key must be"),

@@ -140,7 +140,7 @@ def test_head_and_embedding_keep_eight_bits_and_vectors_stay_float():
 
 def test_options_are_spelled_out_and_unknown_ones_refused():
     assert Rtn("int8", Rtn.Options()).options.model_dump() == {
-        "block_size": 128, "symmetric": True, "head_bits": 8, "embedding_bits": 8, "keep": {},
+        "block_size": "by-width", "symmetric": True, "head_bits": 8, "embedding_bits": 8, "keep": {},
     }  # fmt: skip
     assert Rtn("int4", Rtn.Options()).options.symmetric is False
     with pytest.raises(ValidationError):
@@ -152,3 +152,12 @@ def test_options_are_spelled_out_and_unknown_ones_refused():
 @pytest.mark.parametrize(("columns", "block"), [(2048, 128), (192, 64), (48, 16), (40, 16), (8, 16), (520, 16)])
 def test_a_block_size_that_fits_the_row(columns, block):
     assert fitting_block(128, columns) == block
+
+
+@pytest.mark.parametrize(
+    ("columns", "beside", "block"), [(576, None, 32), (1536, None, 64), (2048, None, 128), (768, 2048, 128)]
+)
+def test_blocks_follow_the_width_of_a_row(columns, beside, block):
+    """Two matrices whose kernel wants one block size for both take that of the wider one."""
+    parameter = Parameter("w", "linear", (RowSlice("w", (8, columns)),), beside=beside)
+    assert Rtn("int8", Rtn.Options()).scheme(parameter).block_size == block

@@ -35,9 +35,10 @@ _TINY = 2.0**-126
 class RtnOptions(Value):
     """How blocks are cut. What is not stated follows from the precision."""
 
-    block_size: BlockSize | Literal["row"] | None = None
-    """Columns that share a scale, at most; 128 for int8, 32 for int4. A matrix that it does not divide gets less.
-    ``row``: a whole row, one scale for each output channel."""
+    block_size: BlockSize | Literal["row", "by-width"] | None = None
+    """Columns that share a scale, at most; ``by-width`` for int8, 32 for int4. A matrix that it does not divide gets
+    less. ``row``: a whole row, one scale for each output channel. ``by-width``: 32 in rows of fewer than 1,024 columns,
+    64 in rows of fewer than 2,048, else 128."""
     symmetric: bool | None = None
     """Zero is the middle level; otherwise each block has a zero point, which costs a little size and no speed. int8
     gains nothing by it and is symmetric unless stated; int4 gains much and is not."""
@@ -60,7 +61,7 @@ class Rtn:
     def __init__(self, precision: Precision, options: RtnOptions) -> None:
         self.bits: Bits = 4 if precision == "int4" else 8
         self.options = RtnOptions(
-            block_size=options.block_size or (32 if self.bits == 4 else None),
+            block_size=options.block_size or (32 if self.bits == 4 else "by-width"),
             symmetric=options.symmetric if options.symmetric is not None else self.bits == 8,
             head_bits=options.head_bits or 8,
             embedding_bits=options.embedding_bits or 8,
@@ -82,10 +83,13 @@ class Rtn:
             bits = options.embedding_bits
         elif parameter.role == "lm_head":
             bits = options.head_bits
-        columns = parameter.shape[-1]
-        wanted = options.block_size or narrow_block(columns)
-        common = math.gcd(columns, parameter.beside or 0)
-        block = max(16, columns) if wanted == "row" else fitting_block(wanted, common)
+        columns, beside = parameter.shape[-1], parameter.beside or 0
+        if options.block_size == "row":
+            block = max(16, columns)
+        else:
+            size = options.block_size
+            wanted = block_by_width(max(columns, beside)) if size is None or size == "by-width" else size
+            block = fitting_block(wanted, math.gcd(columns, beside))
         return BlockScheme(bits=bits, block_size=block, symmetric=bool(options.symmetric))
 
     def _kept(self, parameter: Parameter) -> Precision | None:
@@ -160,11 +164,11 @@ def _cut(blocks: NDArray[np.float32], scheme: BlockScheme, levels: NDArray[np.ui
         np.minimum(levels, 15, out=levels)
 
 
-def narrow_block(columns: int) -> BlockSize:
-    """Choose how many columns share a scale where 8 bits are asked for and nothing else: at least 16 blocks a row.
+def block_by_width(columns: int) -> BlockSize:
+    """Choose how many columns share a scale: about a sixteenth of a row.
 
-    Activations are rounded in the same blocks. A wide row averages over many of them; in a narrow one of trained
-    models a single outlier takes a large share of the row with it (docs/accuracy.md).
+    Activations are rounded in the same blocks. A wide row has many; in a narrow one of a trained model a single outlier
+    takes a large share of the row with it.
     """
     return 32 if columns < 1024 else 64 if columns < 2048 else 128
 
