@@ -10,11 +10,17 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: demo test check bench docs directory site dist clean
 
+# Show a command, run it, and say how long it took.
+timed = @printf '$$ %s\n' 'zoo $(1)'; bash -c 'TIMEFORMAT="$$(printf "\n%s" "took %1R s")"; time $(BIN)/zoo $(1)'
+
 demo: $(VENV)/.run
-	$(BIN)/zoo list
-	$(BIN)/zoo build zoo-tiny --precision int8 --output out/zoo-tiny-int8
-	$(BIN)/zoo run out/zoo-tiny-int8 "Once upon a time" --max-new-tokens 80
-	@echo
+	$(call timed,build zoo-tiny --precision int8 --output out/zoo-tiny-int8)
+	$(call timed,run out/zoo-tiny-int8 "Once upon a time" --max-new-tokens 80)
+	@printf '\nTry next:\n'
+	@printf '  $(BIN)/zoo %s\n' 'serve out/zoo-tiny-int8     # a page to talk to it, and OpenAI'"'"'s protocol' \
+		'list "llama*"               # what is declared' \
+		'show llama2-7b              # every value, and where it came from' \
+		'build llama-33b --dry-run   # what a build would take, from headers alone'
 
 test: check
 	$(BIN)/python -m pytest -n 2

@@ -18,6 +18,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Declare a model family once; list, plan, fetch, build, verify, run and measure its models.",
+    epilog="""\b
+A first model:
+  zoo build zoo-tiny                    a small one that comes with zoo
+  zoo run zoo-tiny "Once upon a time"
+  zoo serve zoo-tiny                    a page to talk to it, and OpenAI's protocol
+  zoo list "llama*"                     what is declared
+""",
 )
 
 
