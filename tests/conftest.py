@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 import textwrap
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from zoo import plugins
+from zoo import plugins, yamlfile
+
+# Every test loads the plugins anew; the YAML of the bundled ones is composed once in a process.
+yamlfile.compose = functools.lru_cache(256)(yamlfile.compose)
 
 # A shell that puts the tests in the background has them ignore interrupts, and so would every program they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
