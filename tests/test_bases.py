@@ -57,7 +57,7 @@ def test_a_fine_tune_of_a_fine_tune(install_plugin) -> None:
         ("llama2/llama2-8b", "did you mean llama2/llama2-7b"),
         ("nowhere/model", "unknown base 'nowhere/model'"),
         ("llama2-7b", "a model of another family is named family/model"),
-        ("aaa/tuned", "its base is of this family"),
+        ("aaa/tuned", "the base is of this family"),
     ],
 )
 def test_an_unknown_base_fails_the_plugin_alone(base, message, install_plugin, capsys) -> None:

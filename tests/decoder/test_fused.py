@@ -151,7 +151,7 @@ def pair(tmp_path, layout, precision, quantizer, **shape):
         from zoo.stages.request import Request
         from zoo.stages.resolve import resolve
 
-        plain = resolve(host().registry, Request(str(tmp_path / "plain"), precision))
+        plain = resolve(host().registry, Request(str(tmp_path / "plain"), precision, smoothing="none"))
     arch = plain.recipe.architecture
     fused = open_folder(repack(tmp_path / "plain", tmp_path / "fused", layout, arch))
     recipe = plain.recipe.model_copy(update={"architecture": arch.model_copy(update={"type": layout})})

@@ -363,11 +363,11 @@ def test_a_package_that_changes_while_it_is_prepared_leaves_nothing(package, mon
     monkeypatch.setenv("ZOO_PREPACK", "always")
     original = making._prepare
 
-    def altered(source: Path, part: Path, *args: Any) -> None:
-        data = source / "model.onnx.data"
+    def altered(graph: Path, part: Path, *args: Any) -> None:
+        data = graph.with_name("model.onnx.data")
         whole, times = data.read_bytes(), data.stat()
         data.write_bytes(bytes(len(whole)))
-        original(source, part, *args)
+        original(graph, part, *args)
         data.write_bytes(whole)
         os.utime(data, ns=(times.st_atime_ns, times.st_mtime_ns))  # as if nothing had been
 

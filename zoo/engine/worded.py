@@ -61,8 +61,9 @@ class TextEngine(Engine):
         """
         from zoo.structured.guide import Guide
 
+        tokenizer = self._require_tokenizer()
         require(self, "forms", "a form of the answer")
-        return Guide(self._require_tokenizer().to_json(), self.vocab_size, self.stop_token_ids)
+        return Guide(tokenizer.to_json(), self.vocab_size, self.stop_token_ids)
 
     def encode(self, text: str) -> list[int]:
         """Turn a prompt into ids, as the model was trained to see it."""

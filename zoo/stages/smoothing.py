@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from zoo.errors import UsageError
 from zoo.operations import record, with_lookup_scales
 
 if TYPE_CHECKING:
+    from zoo.contracts import Parameter
     from zoo.declarations.architecture import Architecture
     from zoo.registry import Registry
     from zoo.stages.request import Request
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 CHOICES = ("auto", "always", "none")
 NARROW = 2048
 """``auto`` rescales models narrower than this: their rows average over few blocks, and it was measured to help there
-(docs/accuracy.md). It takes a build about half its processor time again, seconds there and half a minute at 33B."""
+(CHANGELOG.md). It takes a build about half its processor time again, seconds there and half a minute at 33B."""
 
 
 def choose_smoothing(
@@ -43,8 +44,12 @@ def choose_smoothing(
     if rounds and not calibrated and precision in ("int8", "int4"):
         from zoo.smoothing.plan import plan_smoothing
 
-        program = record(registry.architecture(architecture.type), architecture, target.head_multiple)
-        if plan_smoothing(with_lookup_scales(program)) is not None:
+        part = registry.architecture(architecture.type)
+        program = record(part, architecture, target.head_multiple)
+        computed = (weight for step in program.steps for weight in step.operation.weights)
+        if _tensors(computed) == _tensors(part.parameters(architecture, target.head_multiple)) and (
+            plan_smoothing(with_lookup_scales(program)) is not None
+        ):
             return SmoothingPin()
     if asked == "always":
         raise UsageError(
@@ -52,6 +57,11 @@ def choose_smoothing(
             "are measured otherwise; leave it out"
         )
     return None
+
+
+def _tensors(parameters: Iterable[Parameter]) -> set[str]:
+    """Name the tensors that are read; an architecture may compute with weights that it stores otherwise."""
+    return {each.tensor for one in parameters for each in one.slices}
 
 
 @contextmanager

@@ -13,9 +13,8 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Any, ClassVar
 
 from zoo import Ability, Limits, Sampling, ServerEngine, ServerProcess, TokenLogprob, ZooError
-from zoo_vllm.options import KEY, VllmOptions
+from zoo_vllm.options import INSTALL, KEY, VllmOptions
 
-INSTALL = "pip install vllm, in an environment of its own (https://docs.vllm.ai says for which GPUs)"
 COMMAND = "ZOO_VLLM"
 """The variable that names another command than ``vllm serve``; what it takes is ``--model`` and the same options."""
 MINIMUM = (0, 11)

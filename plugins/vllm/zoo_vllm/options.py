@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
+INSTALL = "pip install vllm, in an environment of its own (https://docs.vllm.ai says for which GPUs)"
 KEY = "VLLM_API_KEY"
 """The variable in which vLLM looks for the key that requests must carry."""
 ORIGINAL = {"weights": "original"}

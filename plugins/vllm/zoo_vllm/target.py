@@ -23,8 +23,7 @@ from zoo import (
 )
 from zoo_vllm import levels, rules, shards
 from zoo_vllm.encoding import ENCODINGS
-from zoo_vllm.engine import INSTALL
-from zoo_vllm.options import KEY, ORIGINAL, VllmOptions
+from zoo_vllm.options import INSTALL, KEY, ORIGINAL, VllmOptions
 
 if TYPE_CHECKING:
     import numpy as np

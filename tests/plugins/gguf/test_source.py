@@ -119,7 +119,8 @@ def test_a_file_builds_runs_and_is_verified(tmp_path, split, precision) -> None:
         path = sorted(tmp_path.glob("m-*.gguf"))[1]
     run = CliRunner().invoke
     for source, out in ((path, "out"), (tmp_path / "ck", "same")):
-        done = run(app, ["build", str(source), "-p", precision, "-o", str(tmp_path / out)])
+        # Random weights have no outliers; scales from random tokens only add to their rounding.
+        done = run(app, ["build", str(source), "-p", precision, "-o", str(tmp_path / out), "--smoothing", "none"])
         assert done.exit_code == 0, done.output
     data = [(tmp_path / out / "model.onnx.data").read_bytes() for out in ("out", "same")]
     assert data[0] == data[1]

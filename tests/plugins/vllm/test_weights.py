@@ -188,7 +188,7 @@ def test_calibrated_levels_are_stored_alike(one, tmp_path, quantizer):
             "groups of 16 columns, .*; choose --block-size 32 or 64 or 128, or a whole row",
         ),
         ("int4", {}, {"tp": 2, "format": "int-quantized"}, "stores 8 bits and one scale a row, not 4 bits"),
-        ("int8", {}, {"tp": 4}, "cuts a group of 128; choose --block-size 32"),
+        ("int8", {"block_size": 128}, {"tp": 4}, "cuts a group of 128; choose --block-size 32"),
         ("int8", {}, {"tp": 3}, "tp 3 does not divide the 4 attention heads"),
         ("int8", {"keep": {"*q_proj*": "fp16"}}, {}, "vLLM fuses .* which would be stored differently"),
     ],

@@ -158,13 +158,20 @@ def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Reg
                     mend = str(unknown("option", option, target.Options.model_fields)).split("; ", 1)[-1]
                 page.error(_stated(model, at, "targets", name, option), explain(one), mend)
             continue
+        refused = {}
         with _heard() as lines:
             for precision in target.precisions:
                 try:
                     resolve(registry, Request(model.full_name, precision, target=name), fetch=False)
                 except (UsageError, ZooError) as error:
-                    place = _stated(model, at, "targets", name) if stated else at
-                    page.error(place, f"target {name!r}, {precision}: {error}")
+                    refused[precision] = f"target {name!r}, {precision}: {error}"
+        place = _stated(model, at, "targets", name) if stated else at
+        for line in refused.values():
+            # A target may build a model in some precisions alone; what nobody states options for is no mistake.
+            if stated or len(refused) == len(target.precisions):
+                page.error(place, line)
+            else:
+                page.note(place, line)
         for line in lines:
             page.warn(at, line.removeprefix(f"{model.name}: "))
 
