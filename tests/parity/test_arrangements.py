@@ -102,7 +102,7 @@ def test_it_is_what_transformers_loads(drawn: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@settings(quick, max_examples=400)
+@settings(quick, max_examples=120)
 @given(drawn=arrangements())
 def test_it_is_what_transformers_loads_in_many_more_cases(drawn: dict[str, Any]) -> None:
     check(drawn)

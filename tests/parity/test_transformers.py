@@ -66,7 +66,7 @@ def test_fp16_is_transformers_up_to_the_rounding_of_weights(fields: dict[str, An
 
 
 @pytest.mark.slow
-@settings(quick, max_examples=250)
+@settings(quick, max_examples=100)
 @given(fields=numbers(), length=st.sampled_from([1, 2, 17, CONTEXT]))
 def test_fp32_is_transformers_in_many_more_cases(fields: dict[str, Any], length: int) -> None:
     check(fields, "fp32", length, 2e-3)
