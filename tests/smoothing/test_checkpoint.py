@@ -207,3 +207,17 @@ def test_channels_without_size_are_left_alone():
     assert np.isfinite(scales).all()
     assert (scales > 0).all()
     assert np.array_equal(balance(np.zeros(3), np.zeros(3)), np.ones(3))
+
+
+def test_tensors_whose_levels_are_taken_over_keep_their_values(tmp_path):
+    checkpoint, layout, _ = smoothed(tmp_path / "m")
+    kept = "model.layers.0.mlp.gate_proj.weight"
+    plan = plan_smoothing(layout.program, {kept})
+    assert plan is not None
+    rescaled = SmoothedCheckpoint(checkpoint, plan, PIN)
+    np.testing.assert_array_equal(values(rescaled, kept), values(checkpoint, kept))
+    other = "model.layers.1.mlp.gate_proj.weight"
+    assert not np.allclose(values(rescaled, other), values(checkpoint, other), rtol=1e-3, atol=0)
+    wanted = logits(layout, checkpoint)
+    np.testing.assert_allclose(logits(layout, rescaled), wanted, atol=1e-4 * wanted.std(), rtol=1e-4)
+    assert plan_smoothing(layout.program, set(checkpoint.tensors)) is None

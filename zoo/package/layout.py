@@ -130,6 +130,12 @@ class Layout:
         return sum(one.parameter.size for one in self.placed)
 
     @property
+    def taken_over(self) -> frozenset[str]:
+        """The tensors whose stored levels are taken over."""
+        kept = (one.parameter for one in self.placed if self.takes_over(one.parameter))
+        return frozenset(each.tensor for parameter in kept for each in parameter.slices)
+
+    @property
     def bits_per_weight(self) -> float:
         """Stored bits, scales and zero points included, over the model's own weights."""
         return round(sum(array.nbytes for array in self.arrays) * 8 / max(1, self.parameters), 4)

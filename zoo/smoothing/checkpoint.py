@@ -357,5 +357,7 @@ def smoothed(layout: Layout, seen: Checkpoint, beside: Checkpoint | None = None)
         beside: the same checkpoint for what is read out of turn.
     """
     pin = layout.recipe.smoothing
-    plan = plan_smoothing(layout.program) if pin is not None and layout.program is not None else None
-    return seen if plan is None or pin is None else SmoothedCheckpoint(seen, plan, pin, beside)
+    if pin is None or layout.program is None:
+        return seen
+    plan = plan_smoothing(layout.program, layout.taken_over)
+    return seen if plan is None else SmoothedCheckpoint(seen, plan, pin, beside)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,8 +46,11 @@ class Plan:
     """The tensors that no checkpoint has, by name, with their shapes: ones, before they are changed."""
 
 
-def plan_smoothing(program: Program) -> Plan | None:
+def plan_smoothing(program: Program, fixed: Collection[str] = ()) -> Plan | None:
     """Choose what is rescaled: norms that feed linears alone, and what is multiplied into the input of one.
+
+    Args:
+        fixed: tensors that keep their values, since their stored levels are taken over.
 
     Returns:
         None where the computation has no such norm, or operations that are not computed here.
@@ -77,7 +80,7 @@ def plan_smoothing(program: Program) -> Plan | None:
             norm = makers.get(link.source.name)
             if norm is None and (link.source.kind != "linear" or not _one_to_one(link)):
                 continue
-            if not _foldable(link, uses, read_otherwise) or not _unmarked(link, tensors):
+            if not _foldable(link, uses, read_otherwise, fixed) or not _unmarked(link, tensors):
                 continue
             _mark(link, tensors)
             for one in program.all(Embedding):
@@ -114,10 +117,16 @@ def _one_to_one(link: FoldLink) -> bool:
     return np.array_equal(link.rows, np.arange(len(link.rows)))
 
 
-def _foldable(link: FoldLink, uses: dict[str, list[tuple[Parameter, RowSlice]]], read_otherwise: set[str]) -> bool:
+def _foldable(
+    link: FoldLink,
+    uses: dict[str, list[tuple[Parameter, RowSlice]]],
+    read_otherwise: set[str],
+    fixed: Collection[str],
+) -> bool:
     """Tell whether the columns of the consumers' tensors, and the rows of the source's, are theirs to change."""
     consumers = {one.name for one in link.consumers}
-    if consumers & read_otherwise:
+    parts = [*link.consumers, link.source, *([link.bias] if link.bias is not None else [])]
+    if consumers & read_otherwise or any(each.tensor in fixed for one in parts for each in one.slices):
         return False
     for one in link.consumers:
         for each in one.slices:

@@ -58,8 +58,14 @@ def with_levels(registry: Registry, request: Request, resolved: Resolved) -> Res
     _warn(checkpoint, again)
     if not kept:
         return resolved
-    named = _by_role(layout, kept)
-    return replace(resolved, recipe=recipe.model_copy(update={"taken_over": named, "smoothing": None}))
+    recipe = recipe.model_copy(update={"taken_over": _by_role(layout, kept)})
+    if recipe.smoothing is not None:
+        from zoo.smoothing.plan import plan_smoothing
+
+        layout = lay_out(recipe, registry)
+        if layout.program is None or plan_smoothing(layout.program, layout.taken_over) is None:
+            recipe = recipe.model_copy(update={"smoothing": None})
+    return replace(resolved, recipe=recipe)
 
 
 def _types(checkpoint: Checkpoint, parameter: Parameter) -> set[str]:
