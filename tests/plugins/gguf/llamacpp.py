@@ -75,6 +75,7 @@ def _server(path: Path) -> Any:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1  # more wait for each other on a busy machine
     params.model.path = str(path)
     params.n_ctx, params.n_parallel, params.n_gpu_layers, params.warmup = 64, 1, 0, False
     params.hostnames, params.port, params.verbosity = ["127.0.0.1"], 0, -1
@@ -85,5 +86,5 @@ def _ask(server: Any, what: str, body: Mapping[str, Any]) -> Any:
     request = urllib.request.Request(
         f"{server.listening_address}/{what}", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return json.load(answer)

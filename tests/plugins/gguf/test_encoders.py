@@ -34,7 +34,7 @@ os._exit(0)
 def llama_cpp(path: Path) -> Any:
     """Embed the texts by llama.cpp."""
     argv = [sys.executable, "-c", LLAMA_CPP, str(path), json.dumps(TEXTS)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
     (answer,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"'))
     return np.array([one["embedding"] for one in answer["data"]]), answer["usage"]["prompt_tokens"]

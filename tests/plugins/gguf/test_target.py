@@ -51,7 +51,7 @@ os._exit(0)
 def llama_cpp(path: Path, prompt: list[int], text: str) -> tuple[list[int], list[int]]:
     """Continue a prompt by twelve greedy tokens, and encode a text."""
     argv = [sys.executable, "-c", LLAMA_CPP, str(path), json.dumps(prompt), text]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[3])
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stderr[-2000:]
     continued, encoded = json.loads(done.stdout.splitlines()[-1])
     return continued, encoded
