@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from zoo.catalog.cards import Block, Outline
-from zoo.contracts import ArchitecturePart, RepeatingLayers
+from zoo.contracts import ArchitecturePart, few_layers
 from zoo.declarations.architecture import Architecture
 from zoo.operations import (
     Activation,
@@ -34,7 +34,7 @@ _RESULTS = {HiddenStates: "hidden states of the text", Scores: "scores of the la
 
 def outline(part: ArchitecturePart, arch: Architecture) -> Outline:
     """Draw up what an architecture computes: its first layer stands for all, or the first one that has experts."""
-    short = part.one_of_each_layer(arch) if isinstance(part, RepeatingLayers) else arch
+    short = few_layers(part, arch)
     program = record(part, short)
     embedding = next(program.all(Embedding)).weight
     last = max(index for index, step in enumerate(program.steps) if step.layer is not None)

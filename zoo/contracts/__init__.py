@@ -19,6 +19,7 @@ from zoo.contracts.architecture import (
     RepeatingLayers,
     Shrinking,
     StoredOtherwise,
+    few_layers,
 )
 from zoo.contracts.checkpoint import (
     Checkpoint,
@@ -118,6 +119,7 @@ __all__ = [
     "View",
     "WeightsOptional",
     "block_scheme",
+    "few_layers",
     "flat_shape",
     "interleaved",
     "reads_weights",

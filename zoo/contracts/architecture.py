@@ -69,6 +69,11 @@ class RepeatingLayers(Protocol):
         ...
 
 
+def few_layers(part: ArchitecturePart, arch: Architecture) -> Architecture:
+    """Shorten a model's numbers where its architecture offers it: what holds for them holds for the whole model."""
+    return part.one_of_each_layer(arch) if isinstance(part, RepeatingLayers) else arch
+
+
 @runtime_checkable
 class InTransformers(Protocol):
     """What an architecture may offer too: how transformers computes the same from the same checkpoint.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from zoo.contracts.architecture import RepeatingLayers
+from zoo.contracts.architecture import few_layers
 from zoo.contracts.target import Selective
 from zoo.operations.program import Program
 from zoo.operations.record import record
@@ -59,7 +59,7 @@ _remembered: dict[tuple[type, int, str], Needs] = {}
 
 def _needed(part: ArchitecturePart, arch: Architecture, head_multiple: int) -> Needs:
     """Collect what a model needs, once for all that ask; a list of thousands asks often."""
-    short = part.one_of_each_layer(arch) if isinstance(part, RepeatingLayers) else arch
+    short = few_layers(part, arch)
     key = (type(part), head_multiple, short.model_dump_json())
     if key not in _remembered:
         if len(_remembered) >= _REMEMBERED:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from zoo.contracts import few_layers
 from zoo.declarations.recipe import Precision, QuantizerChoice, Recipe, SmoothingPin
 from zoo.errors import UsageError
 from zoo.operations import record, with_lookup_scales
@@ -45,9 +46,10 @@ def choose_smoothing(
         from zoo.smoothing.plan import plan_smoothing
 
         part = registry.architecture(architecture.type)
-        program = record(part, architecture, target.head_multiple)
+        short = few_layers(part, architecture)  # lists resolve thousands of models
+        program = record(part, short, target.head_multiple)
         computed = (weight for step in program.steps for weight in step.operation.weights)
-        if _tensors(computed) == _tensors(part.parameters(architecture, target.head_multiple)) and (
+        if _tensors(computed) == _tensors(part.parameters(short, target.head_multiple)) and (
             plan_smoothing(with_lookup_scales(program)) is not None
         ):
             return SmoothingPin()
