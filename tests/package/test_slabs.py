@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.builds import to_bf16
 from zoo.contracts import HeadPadding, Parameter, RowSlice, TensorInfo, interleaved, stacked
 from zoo.errors import ZooError
 from zoo.package import slabs
-from zoo.package.slabs import SlabReader, job_bytes, slab_jobs
+from zoo.package.slabs import SlabKind, SlabReader, job_bytes, slab_jobs, slab_kinds
 from zoo.quantizers.slab import Scratch
 from zoo.sources import rows as rows_module
 
@@ -48,6 +49,9 @@ def read_all(checkpoint, parameter):
     jobs = list(slab_jobs(parameter, checkpoint.tensors))
     assert [job.start for job in jobs[1:]] == [job.stop for job in jobs[:-1]]
     sizes = [job_bytes(job, checkpoint.tensors) for job in jobs]
+    each = ((job.stop - job.start, checkpoint.tensors[job.slices[0].tensor].dtype) for job in jobs)
+    kinds = slab_kinds(parameter, checkpoint.tensors, {})
+    assert kinds == Counter(SlabKind(*one, size) for one, size in zip(each, sizes, strict=True))
     reader = SlabReader(checkpoint, max(size.read for size in sizes), max(size.laid for size in sizes), Scratch())
     return np.concatenate([(slab := reader.read(job)).float32(0, slab.rows).copy() for job in jobs])
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.cards import BuildCost, LayerWeight, Share
-from zoo.contracts import Parameter, View, flat_shape
+from zoo.contracts import Parameter, RowSlice, View, flat_shape
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Recipe
 from zoo.package.layout import Layout, arrange, checkpoint_view, lay_out, make_quantizer
@@ -147,10 +147,15 @@ def _group(parameters: Iterable[Parameter]) -> dict[str, Alike]:
     """Group weights that differ in nothing but their layer: the ends of what they are made of tell it."""
     groups: dict[object, list[Any]] = {}
     for one in parameters:
-        ends = tuple(replace(one.slices[end], tensor="") for end in (0, -1))
+        ends = _unnamed(one.slices[0]), _unnamed(one.slices[-1])
         key = (one.kind, one.role, one.layer is None, one.experts, len(one.slices), one.size, ends)
         groups.setdefault(key, [one, 0])[1] += 1
     return {one.name: Alike(one, times, _slabs(one)) for one, times in groups.values()}
+
+
+def _unnamed(one: RowSlice) -> tuple[object, ...]:
+    """All of a slice but the tensor's name."""
+    return tuple(getattr(one, name) for name in RowSlice.__slots__ if name != "tensor")
 
 
 def _headers(parameters: Iterable[Parameter]) -> DeclaredCheckpoint:

@@ -29,9 +29,7 @@ def publish_site(output: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         ZooError: the folder holds something that no catalog made, or cannot be written.
     """
-    output = Path(os.path.abspath(output))
-    clear_up(output, CATALOG)
-    check_replaceable(output)
+    output = check_place(output)
     with locked(output):
         recover(output, CATALOG)
         check_replaceable(output)
@@ -43,6 +41,18 @@ def publish_site(output: Path, files: Mapping[str, bytes]) -> None:
                 (staging.new / name).write_bytes(content)
             (staging.new / MARKER).write_bytes(marker(files))
         publish(staging, before, CATALOG)
+
+
+def check_place(output: Path) -> Path:
+    """Clear up after a catalog that was interrupted, and give the absolute path where one may be written.
+
+    Raises:
+        ZooError: the folder holds something that no catalog made.
+    """
+    output = Path(os.path.abspath(output))
+    clear_up(output, CATALOG)
+    check_replaceable(output)
+    return output
 
 
 def check_replaceable(output: Path) -> None:

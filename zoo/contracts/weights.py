@@ -97,7 +97,8 @@ def stacked(*slices: RowSlice, at: int = 0) -> tuple[RowSlice, ...]:
     """Lay slices one behind the other, from row ``at`` on."""
     laid = []
     for row_slice in slices:
-        laid.append(replace(row_slice, at=at, stride=1))
+        there = row_slice.at == at and row_slice.stride == 1
+        laid.append(row_slice if there else replace(row_slice, at=at, stride=1))
         at += row_slice.stored_rows
     return tuple(laid)
 
@@ -140,7 +141,7 @@ class Parameter:
         """Values of a row; 1 of a vector."""
         return self.slices[0].columns
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Count the model's own weights in it, without padding."""
         return 0 if self.derived else sum(row_slice.size for row_slice in self.slices)

@@ -15,7 +15,7 @@ from zoo.contracts import Checkpoint, CheckpointOver, TensorInfo
 from zoo.declarations.dtypes import READABLE
 from zoo.declarations.scheme import FloatScheme, Scheme
 from zoo.package.layout import NO_FILES, Layout, Placed
-from zoo.package.slabs import job_bytes, slab_jobs
+from zoo.package.slabs import SlabKind, slab_jobs, slab_kinds
 
 SPARE_BUFFERS = 2
 """Finished slabs that wait to be hashed, beside the one that each thread works on."""
@@ -65,15 +65,14 @@ class SlabBytes(NamedTuple):
 def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> Counter[SlabBytes]:
     """Count the slabs of a build by what they take; a model has few kinds, however many layers."""
     counts: Counter[SlabBytes] = Counter()
+    known: dict[object, Counter[SlabKind]] = {}
     for one in layout.placed:
-        row_bytes = one.row_bytes
-        for job in slab_jobs(one.parameter, checkpoint.tensors):
-            rows, dtype = job.stop - job.start, checkpoint.tensors[job.slices[0].tensor].dtype
-            taken = job_bytes(job, checkpoint.tensors)
+        row_bytes, taken_over = one.row_bytes, layout.takes_over(one.parameter)
+        for (rows, dtype, taken), count in slab_kinds(one.parameter, checkpoint.tensors, known).items():
             tile = _tile_values(one, rows) * _tile_bytes(one.scheme, dtype) + taken.work
-            if layout.takes_over(one.parameter):
+            if taken_over:
                 tile = rows * one.parameter.columns * _BLOCK_BYTES
-            counts[SlabBytes(taken.read, taken.laid, rows * row_bytes, round(tile))] += 1
+            counts[SlabBytes(taken.read, taken.laid, rows * row_bytes, round(tile))] += count
     return counts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -48,13 +49,17 @@ class SlabPiece:
 def slab_jobs(parameter: Parameter, tensors: Mapping[str, TensorInfo]) -> Iterator[SlabJob]:
     """Cut a parameter into slabs, in the order of its rows; slices that lie in each other share theirs."""
     for slices in _bands(parameter.slices):
-        start = min(row_slice.at for row_slice in slices)
-        stop = max(row_slice.places[-1] for row_slice in slices) + 1
-        item = max(READABLE[tensors[row_slice.tensor].dtype].nbytes for row_slice in slices)
-        step, chunk = max(1, SLAB // max(1, parameter.columns * item)), chunk_rows(parameter.columns)
-        step -= step % chunk if step > chunk else 0
-        for row in range(start, stop, step):
-            yield SlabJob(slices, row, min(row + step, stop))
+        yield from _band_jobs(slices, parameter.columns, tensors)
+
+
+def _band_jobs(slices: tuple[RowSlice, ...], columns: int, tensors: Mapping[str, TensorInfo]) -> Iterator[SlabJob]:
+    start = min(row_slice.at for row_slice in slices)
+    stop = max(row_slice.places[-1] for row_slice in slices) + 1
+    item = max(READABLE[tensors[row_slice.tensor].dtype].nbytes for row_slice in slices)
+    step, chunk = max(1, SLAB // max(1, columns * item)), chunk_rows(columns)
+    step -= step % chunk if step > chunk else 0
+    for row in range(start, stop, step):
+        yield SlabJob(slices, row, min(row + step, stop))
 
 
 def chunk_rows(columns: int) -> int:
@@ -105,6 +110,54 @@ def job_bytes(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> JobBytes:
     # Rows that come before their turn are kept until they are digested, as many as are read at once.
     work = moved * values * 4 + (WINDOW + read if any(scattered(each) for each in job.slices) else 0)
     return JobBytes(read, laid, work)
+
+
+class SlabKind(NamedTuple):
+    """What decides the memory that a slab takes."""
+
+    rows: int
+    dtype: str
+    """The type of the first tensor that it is read from."""
+    taken: JobBytes
+
+
+def slab_kinds(
+    parameter: Parameter, tensors: Mapping[str, TensorInfo], known: dict[object, Counter[SlabKind]]
+) -> Counter[SlabKind]:
+    """Count a parameter's slabs by their kind; what differs in nothing but the tensor's name is cut once.
+
+    Args:
+        known: what was cut so far, by the shape of its slices; it grows.
+    """
+    counts: Counter[SlabKind] = Counter()
+    for slices in _bands(parameter.slices):
+        start = min(each.at for each in slices)
+        key = (parameter.columns, *(_cut(each, start, tensors) for each in slices))
+        if key not in known:
+            known[key] = _band_kinds(slices, parameter.columns, tensors)
+        counts.update(known[key])
+    return counts
+
+
+def _band_kinds(slices: tuple[RowSlice, ...], columns: int, tensors: Mapping[str, TensorInfo]) -> Counter[SlabKind]:
+    dtype = tensors[slices[0].tensor].dtype
+    plain: dict[int, SlabKind] = {}
+    """Rows → the kind of a slab that is handed on as it is read: nothing else decides it."""
+    kinds: Counter[SlabKind] = Counter()
+    for job in _band_jobs(slices, columns, tensors):
+        rows = job.stop - job.start
+        kind = plain.get(rows) or SlabKind(rows, dtype, job_bytes(job, tensors))
+        if job.plain:
+            plain[rows] = kind
+        kinds[kind] += 1
+    return kinds
+
+
+def _cut(one: RowSlice, start: int, tensors: Mapping[str, TensorInfo]) -> tuple[object, ...]:
+    """What of a slice decides how it is cut and read, seen from the first row of its band."""
+    values = one.offset, one.scale, one.unit
+    placed = one.count, one.at - start, one.stride, one.pad_rows, one.pad_columns
+    return (tensors[one.tensor].dtype, one.tensor_shape, scattered(one), values, placed)
 
 
 class SlabReader:

@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo.catalog.cards import BuildCost, Fact, FamilyCard, ModelCard, Refused, Written, Zoo
 from zoo.catalog.costs import Numbers
-from zoo.catalog.folder import publish_site
+from zoo.catalog.folder import check_place, publish_site
 from zoo.catalog.outline import outline
 from zoo.catalog.parts import quantizer_card, target_card
 from zoo.catalog.site import site
@@ -45,6 +45,7 @@ def write_catalog(
     Raises:
         ZooError: something else stands in the folder, or it cannot be written.
     """
+    check_place(output)
     zoo = collect(registry, brought_by, all_reports(registry) if reports is None else reports)
     files = site(zoo)
     publish_site(output, files)
