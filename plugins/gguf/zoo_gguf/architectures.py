@@ -35,6 +35,41 @@ _LLAMA = {**_BEFORE, **_ATTENTION, **_MLP}
 _CAPS = {"attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping"}
 _ROUTED = {"expert_used_count": "num_experts_per_tok"}
 _LAYER_NORM = {"attention.layer_norm_epsilon": "layer_norm_eps"}
+_EACH_EXPERT = {f"ffn_{way}_exps": f"mlp.experts.{{}}.{way}_proj" for way in ("gate", "up", "down")}
+_LATENT = {
+    **_LLAMA, "attn_q_a": "self_attn.q_a_proj", "attn_q_a_norm": "self_attn.q_a_layernorm",
+    "attn_q_b": "self_attn.q_b_proj", "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
+    "attn_kv_a_norm": "self_attn.kv_a_layernorm", "attn_kv_b": "self_attn.kv_b_proj", "ffn_gate_inp": "mlp.gate",
+    "exp_probs_b.bias": "mlp.gate.e_score_correction_bias",
+    **{f"ffn_{way}_shexp": f"mlp.shared_experts.{way}_proj" for way in ("gate", "up", "down")},
+}  # fmt: skip
+_SHARED = {
+    **_ROUTED, "expert_count": "n_routed_experts", "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_shared_count": "n_shared_experts", "leading_dense_block_count": "first_k_dense_replace",
+    "expert_weights_scale": "routed_scaling_factor", "expert_weights_norm": "norm_topk_prob",
+    "expert_group_count": "n_group", "expert_group_used_count": "topk_group",
+    "attention.q_lora_rank": "q_lora_rank", "attention.kv_lora_rank": "kv_lora_rank",
+}  # fmt: skip
+_UNSAID = {"first_k_dense_replace": 0, "routed_scaling_factor": 1.0, "norm_topk_prob": False, "q_lora_rank": None}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What transformers has as one tensor and a file as several: so many rows of each in turn.
+
+    Attributes:
+        parts: the file's tensors; each has as many rows for every group.
+        groups: the key of ``config.json`` that counts the groups; None is one.
+        turned: the part that holds a matrix for each group, rows for columns.
+    """
+
+    parts: tuple[str, ...]
+    groups: str | None = None
+    turned: str | None = None
+
+
+_QKV = ("attn_q", "attn_k", "attn_v")
+_KV_B = {"self_attn.kv_b_proj": Joined(("attn_k_b", "attn_v_b"), "num_attention_heads", turned="attn_k_b")}
 
 
 @dataclass(frozen=True)
@@ -43,7 +78,10 @@ class GgufArchitecture:
 
     Attributes:
         model_type: its name in transformers.
-        layer: tensors of a layer → names inside ``model.layers.N``.
+        layer: tensors of a layer → names inside the layer; with ``.bias`` one whose name there ends otherwise.
+        outside: tensors outside the layers → names.
+        layers: what the layers are called.
+        joined: names inside a layer of what a file stores in several tensors.
         experts: tensors of all experts of a layer, (experts, rows, columns) → names of one, with ``{}`` for its number.
         numbers: keys of its own, beside ``NUMBERS``.
         fixed: what every such model's ``config.json`` says and no key does.
@@ -56,6 +94,8 @@ class GgufArchitecture:
         wide_from: from so many layers on, scores are scaled by the hidden size over the heads, not by the head's size;
             0 where the file says all of it.
         partial_rotary: ``rope.dimension_count`` may be less than a head.
+        latent: keys and values of all heads are made of one latent (MLA), and a file counts one KV head.
+        alibi_at: with so many layers scores fall with the distance, and nothing turns heads; 0 where none does.
     """
 
     model_type: str
@@ -71,6 +111,11 @@ class GgufArchitecture:
     rope_every: int = 0
     wide_from: int = 0
     partial_rotary: bool = False
+    outside: Mapping[str, str] = field(default_factory=lambda: OUTSIDE)
+    layers: str = "model.layers"
+    joined: Mapping[str, Joined] = field(default_factory=dict)
+    latent: bool = False
+    alibi_at: int = 0
 
 
 ARCHITECTURES: dict[str, GgufArchitecture] = {
@@ -80,7 +125,7 @@ ARCHITECTURES: dict[str, GgufArchitecture] = {
     "qwen3moe": GgufArchitecture(
         "qwen3_moe",
         {**_LLAMA, **_HEAD_NORMS, "ffn_gate_inp": "mlp.gate"},
-        {f"ffn_{way}_exps": f"mlp.experts.{{}}.{way}_proj" for way in ("gate", "up", "down")},
+        _EACH_EXPERT,
         {**_ROUTED, "expert_count": "num_experts", "expert_feed_forward_length": "moe_intermediate_size"},
         {"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
         bias="attention_bias",
@@ -135,16 +180,62 @@ ARCHITECTURES: dict[str, GgufArchitecture] = {
         bias="attention_bias",
         window_every=4,
     ),
+    "internlm2": GgufArchitecture(
+        "internlm2",
+        {"attn_norm": "attention_norm", "ffn_norm": "ffn_norm", "attn_output": "attention.wo",
+         **{f"ffn_{way}": f"feed_forward.{name}" for way, name in (("gate", "w1"), ("up", "w3"), ("down", "w2"))}},
+        outside={"token_embd": "model.tok_embeddings", "output_norm": "model.norm", "output": "output"},
+        joined={"attention.wqkv": Joined(_QKV, "num_key_value_heads")},
+        permuted=True,
+    ),
+    "baichuan": GgufArchitecture(
+        "baichuan",
+        {**_BEFORE, **_MLP, "attn_output": "self_attn.o_proj"},
+        joined={"self_attn.W_pack": Joined(_QKV)},
+        permuted=True,
+        alibi_at=40,
+    ),
+    "chatglm": GgufArchitecture(
+        "chatglm",
+        {**_BEFORE, "attn_qkv": "self_attention.query_key_value", "attn_output": "self_attention.dense",
+         "ffn_up": "mlp.dense_h_to_4h", "ffn_down": "mlp.dense_4h_to_h"},
+        outside={"token_embd": "transformer.embedding.word_embeddings",
+                 "output_norm": "transformer.encoder.final_layernorm", "output": "transformer.output_layer"},
+        layers="transformer.encoder.layers",
+        bias="add_qkv_bias",
+        partial_rotary=True,
+    ),
+    "falcon": GgufArchitecture(
+        "falcon",
+        {"attn_norm": "input_layernorm", "attn_qkv": "self_attention.query_key_value",
+         "attn_output": "self_attention.dense", "ffn_up": "mlp.dense_h_to_4h", "ffn_down": "mlp.dense_4h_to_h"},
+        numbers={"attention.layer_norm_epsilon": "layer_norm_epsilon"},
+        outside={"token_embd": "transformer.word_embeddings", "output_norm": "transformer.ln_f", "output": "lm_head"},
+        layers="transformer.h",
+    ),
+    "deepseek2": GgufArchitecture(
+        "deepseek_v2", _LATENT, _EACH_EXPERT, _SHARED, {**_UNSAID, "topk_method": "greedy"}, joined=_KV_B, latent=True,
+    ),
 }  # fmt: skip
 """``general.architecture`` → what it means."""
-WITH_EXPERTS = {
-    "llama": GgufArchitecture(
+VARIANTS = {
+    "llama": ("ffn_gate_inp", GgufArchitecture(
         "mixtral",
         {**_LLAMA, "ffn_gate_inp": "block_sparse_moe.gate"},
         {f"ffn_{way}_exps": f"block_sparse_moe.experts.{{}}.{name}"
          for way, name in (("gate", "w1"), ("up", "w3"), ("down", "w2"))},
         {**_ROUTED, "expert_count": "num_local_experts"},
         permuted=True,
-    ),
+    )),
+    "chatglm": ("attn_q", GgufArchitecture(
+        "glm",
+        {**_BEFORE, **_ATTENTION, "ffn_up": "mlp.gate_up_proj", "ffn_down": "mlp.down_proj"},
+        bias="attention_bias",
+        partial_rotary=True,
+    )),
+    "deepseek2": ("exp_probs_b", GgufArchitecture(
+        "deepseek_v3", _LATENT, _EACH_EXPERT, _SHARED, {**_UNSAID, "topk_method": "noaux_tc"}, joined=_KV_B,
+        latent=True,
+    )),
 }  # fmt: skip
-"""What it means where ``expert_count`` is more than none."""
+"""A tensor of a layer, and what the name means where a file has it."""

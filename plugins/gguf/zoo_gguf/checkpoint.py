@@ -28,7 +28,7 @@ from zoo_gguf import tokenizer
 from zoo_gguf.blocks import SCHEMES, tile_of
 from zoo_gguf.config import find_architecture, make_config
 from zoo_gguf.header import GgufHeader, read_header
-from zoo_gguf.tensors import PLAIN, Tensor, decode, in_halves, make_tensors
+from zoo_gguf.tensors import PLAIN, Tensor, decode, in_halves, joined, make_tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +57,7 @@ class GgufCheckpoint:
         _check_parts(name, headers)
         stored = {tensor.name: tensor for header in headers.values() for tensor in header.tensors.values()}
         self.config: dict[str, Any] = make_config(self.metadata, stored, self._rope_factors(), name)
-        _, architecture = find_architecture(self.metadata, name)
+        _, architecture = find_architecture(self.metadata, stored, name)
         parts = {file: header.tensors for file, header in headers.items()}
         self._tensors = make_tensors(architecture, self.config, parts, name)
         self.tensors: dict[str, TensorInfo] = {key: tensor.info for key, tensor in self._tensors.items()}
@@ -94,6 +94,8 @@ class GgufCheckpoint:
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Read rows of a tensor; quantized ones as float32."""
         tensor = self._tensors[name]
+        if tensor.parts:
+            return joined([self._values(*part) for part in tensor.within(start, stop)], tensor, out)
         if len(tensor.info.shape) > 1:
             return decode(self._rows(tensor, start, stop), tensor, out)
         values = decode(self._raw(tensor, 0, 1), tensor, None)[0]
@@ -107,7 +109,8 @@ class GgufCheckpoint:
     def block_scheme(self, name: str) -> BlockScheme | None:
         """Say which integer blocks a tensor is stored in; None where none of ours are like them."""
         tensor = self._tensors[name]
-        return SCHEMES.get(tensor.stored.kind) if len(tensor.info.shape) > 1 else None
+        alike = all(part.stored.kind == tensor.stored.kind and not part.turned for part, _, _ in tensor.parts)
+        return SCHEMES.get(tensor.stored.kind) if alike and len(tensor.info.shape) > 1 else None
 
     def stored_type(self, name: str) -> str | None:
         """Name the type of a quantized tensor."""
@@ -116,8 +119,17 @@ class GgufCheckpoint:
 
     def read_blocks(self, name: str, start: int, stop: int) -> BlockTile:
         """Read the blocks of rows as they are stored."""
+        import numpy as np
+
         tensor = self._tensors[name]
-        return tile_of(self._rows(tensor, start, stop), tensor.stored.kind, start)
+        rows = [self._rows(*part) for part in tensor.within(start, stop)]
+        return tile_of(rows[0] if len(rows) == 1 else np.concatenate(rows), tensor.stored.kind, start)
+
+    def _values(self, tensor: Tensor, start: int, stop: int) -> NDArray[Any]:
+        """Read rows of a matrix."""
+        if tensor.turned:
+            return decode(self._raw(tensor, 0, tensor.stored.shape[0]), tensor, None).T[start:stop]
+        return decode(self._rows(tensor, start, stop), tensor, None)
 
     def _rows(self, tensor: Tensor, start: int, stop: int) -> NDArray[np.uint8]:
         """Read rows of a matrix in transformers' order, as they are stored: (rows, bytes of a row)."""

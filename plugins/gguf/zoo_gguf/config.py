@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from zoo import ZooError
-from zoo_gguf.architectures import ARCHITECTURES, NUMBERS, WITH_EXPERTS, GgufArchitecture
+from zoo_gguf.architectures import ARCHITECTURES, NUMBERS, VARIANTS, GgufArchitecture
 from zoo_gguf.header import StoredTensor
 
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 """What every published model of this scaling states; a file keeps only the frequencies that follow."""
 
+_SCORES = {1: "softmax", 2: "sigmoid"}
+"""``llama_expert_gating_func_type``; files that were made before it was stated mean the first."""
+_GROUPS = {160: (8, 3), 256: (8, 4)}
+"""Experts → their groups, and those that a token may go through, in published models whose first files state none."""
+_YARN = {"attn_factor": "attention_factor", "beta_fast": "beta_fast", "beta_slow": "beta_slow"}
+
 _TOKENS = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id"}
 
 
-def find_architecture(metadata: Mapping[str, Any], where: str) -> tuple[str, GgufArchitecture]:
-    """Look up what a file's architecture means.
+def find_architecture(
+    metadata: Mapping[str, Any], tensors: Collection[str], where: str
+) -> tuple[str, GgufArchitecture]:
+    """Look up what a file's architecture means, which a tensor may tell beside its name.
 
     Raises:
         ZooError: it names none, or one that is not read.
@@ -28,8 +36,10 @@ def find_architecture(metadata: Mapping[str, Any], where: str) -> tuple[str, Ggu
         raise ZooError(f"{where}: names no general.architecture")
     if name not in ARCHITECTURES:
         raise ZooError(f"{where}: architecture {name!r:.60} is not read; known: {', '.join(sorted(ARCHITECTURES))}")
-    architecture = WITH_EXPERTS.get(name) if metadata.get(f"{name}.expert_count") else None
-    return name, architecture or ARCHITECTURES[name]
+    sign, variant = VARIANTS.get(name, ("", None))
+    if variant is not None and any(f".{sign}." in tensor for tensor in tensors):
+        return name, variant
+    return name, ARCHITECTURES[name]
 
 
 def make_config(
@@ -51,7 +61,7 @@ def make_config(
 
 class _Config:
     def __init__(self, metadata: Mapping[str, Any], tensors: Mapping[str, StoredTensor], where: str) -> None:
-        self._name, self._arch = find_architecture(metadata, where)
+        self._name, self._arch = find_architecture(metadata, tensors, where)
         self._metadata, self._tensors, self._where = metadata, tensors, where
 
     def make(self, factors: list[float] | None) -> dict[str, Any]:
@@ -77,10 +87,14 @@ class _Config:
             config.setdefault("num_key_value_heads", heads)
             if hidden % heads == 0:
                 config.setdefault("head_dim", hidden // heads)
+        if arch.latent:
+            config |= self._latent(config)
         config |= self._rope(factors, config)
         config |= self._layers(config)
+        if arch.alibi_at and config.get("num_hidden_layers") == arch.alibi_at:
+            config["model_max_length"] = config.pop("max_position_embeddings", None)
         if arch.bias is not None:
-            config[arch.bias] = "blk.0.attn_q.bias" in self._tensors
+            config[arch.bias] = any(f"blk.0.{stem}.bias" in self._tensors for stem in ("attn_q", "attn_qkv"))
             config["mlp_bias"] = "blk.0.ffn_up.bias" in self._tensors
         if arch.head_norms is not None:
             config[arch.head_norms] = "blk.0.attn_q_norm.weight" in self._tensors
@@ -105,6 +119,25 @@ class _Config:
             fields["query_pre_attn_scalar"] = config["hidden_size"] // heads if wide and heads else config["head_dim"]
         return fields
 
+    def _latent(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """State the parts of heads that are made of a latent, and how experts are chosen."""
+        turned = self._number("rope.dimension_count") or 0
+        head = self._number("attention.key_length_mla") or self._number("attention.key_length") or 0
+        value = self._number("attention.value_length_mla") or self._number("attention.value_length") or 0
+        if not (_whole(turned) and _whole(head) and _whole(value) and turned < head):
+            raise self._error(f"its heads have {head} values, of which positions turn {turned}, and {value} of a value")
+        heads = {"head_dim": None, "num_key_value_heads": config.get("num_attention_heads")}
+        parts = {"qk_nope_head_dim": head - turned, "qk_rope_head_dim": turned, "v_head_dim": value}
+        gate = self._number("expert_gating_func") or 1
+        if gate not in _SCORES:
+            raise self._error(f"{self._name}.expert_gating_func is {gate}, which is not read; known: 1, 2")
+        groups = {name: config.get(name) for name in ("n_group", "topk_group")}
+        if None in groups.values():
+            groups = dict(zip(groups, _GROUPS.get(config.get("n_routed_experts"), (1, 1)), strict=True))
+        if config.get("topk_method") == "greedy" and groups["n_group"] != 1:
+            groups["topk_method"] = "group_limited_greedy"
+        return {**heads, **parts, "scoring_func": _SCORES[gate], **groups}
+
     def _rope(self, factors: list[float] | None, config: Mapping[str, Any]) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         turned, head = self._number("rope.dimension_count"), config.get("head_dim")
@@ -123,6 +156,12 @@ class _Config:
             original = self._number("rope.scaling.original_context_length")
             if original is not None and kind != "linear":
                 scaling["original_max_position_embeddings"] = original
+            if kind == "yarn":
+                stated = {name: self._number(f"rope.scaling.yarn_{key}") for key, name in _YARN.items()}
+                scaling |= {name: value for name, value in stated.items() if value is not None}
+                logarithm = self._number("rope.scaling.yarn_log_multiplier")
+                if self._arch.latent and logarithm:  # a tenth of what config.json calls mscale_all_dim
+                    scaling["mscale"] = scaling["mscale_all_dim"] = _shortest(float(logarithm) * 10)
             fields["rope_scaling"] = scaling
         return fields
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from zoo import TensorInfo, ZooError
-from zoo_gguf.architectures import OUTSIDE, GgufArchitecture
+from zoo import TensorInfo, ZooError, widened
+from zoo_gguf.architectures import GgufArchitecture, Joined
 from zoo_gguf.header import StoredTensor
 
 if TYPE_CHECKING:
@@ -36,6 +36,19 @@ class Tensor:
     """Heads whose rows lie with the pairs that positions turn side by side; 0 for rows in their order."""
     offset: float = 0.0
     """Taken from every value."""
+    turned: bool = False
+    """Its columns are the rows of ``info``."""
+    parts: tuple[tuple[Tensor, int, int], ...] = ()
+    """What it is joined of: rows of others (from, to) in turn; ``stored`` is then the first of them."""
+
+    def within(self, start: int, stop: int) -> Iterator[tuple[Tensor, int, int]]:
+        """Name the rows of parts that its rows ``start`` to ``stop`` are."""
+        at = 0
+        for part, first, last in self.parts or ((self, 0, stop),):
+            low, high = max(first, first + start - at), min(last, first + stop - at)
+            if low < high:
+                yield part, low, high
+            at += last - first
 
 
 def make_tensors(
@@ -55,12 +68,12 @@ def make_tensors(
         ZooError: a type that is not dequantized, heads that do not divide the rows, or experts that are not matrices.
     """
     tensors: dict[str, Tensor] = {}
+    waiting: dict[tuple[str, str], dict[str, Tensor]] = {}
     for file, listed in files.items():
         for stored in listed.values():
             stem, _, kind = stored.name.rpartition(".")
             if _SPECIAL.fullmatch(stem):
                 continue
-            dtype = PLAIN.get(stored.kind, "F32")
             if stored.kind not in PLAIN and not _is_readable(stored.kind):
                 what = f"tensor {stored.name!r} is of type {stored.kind}"
                 raise ZooError(f"{where}: {what}, which the package gguf does not dequantize")
@@ -71,9 +84,66 @@ def make_tensors(
             for name, piece in _named(architecture, stem, kind, stored, where):
                 if name in tensors:
                     raise ZooError(f"{where}: {stored.name!r} and {tensors[name].stored.name!r} both are {name!r}")
-                nbytes = piece.nbytes if piece.kind in PLAIN else 4 * math.prod(piece.shape)
-                tensors[name] = Tensor(TensorInfo(name, dtype, piece.shape, nbytes, file), piece, heads, offset)
+                tensors[name] = Tensor(_info(name, piece, file), piece, heads, offset)
+            layer, _, short = stem.rpartition(".")
+            if kind == "weight" and (whole := _whole_of(architecture, short)):
+                waiting.setdefault((layer, whole), {})[short] = tensors.pop(stored.name)
+    for (layer, whole), parts in waiting.items():
+        tensor = _join(architecture.joined[whole], config, f"{layer}.", parts, where)
+        name = f"{architecture.layers}.{layer.rpartition('.')[2]}.{whole}.weight"
+        tensors[name] = replace(tensor, info=replace(tensor.info, name=name))
     return tensors
+
+
+def _info(name: str, stored: StoredTensor, file: str) -> TensorInfo:
+    nbytes = stored.nbytes if stored.kind in PLAIN else 4 * math.prod(stored.shape)
+    return TensorInfo(name, PLAIN.get(stored.kind, "F32"), stored.shape, nbytes, file)
+
+
+def _whole_of(architecture: GgufArchitecture, short: str) -> str | None:
+    """Say what a tensor of a layer is a part of."""
+    return next((name for name, one in architecture.joined.items() if short in one.parts), None)
+
+
+def _join(joined: Joined, config: Mapping[str, Any], layer: str, parts: Mapping[str, Tensor], where: str) -> Tensor:
+    """Join tensors of a layer, the rows of each group in turn."""
+    lacking = [f"{layer}{short}.weight" for short in joined.parts if short not in parts]
+    if lacking:
+        raise ZooError(f"{where}: {lacking[0]!r} is missing, without which {layer}{min(parts)} means nothing")
+    groups = config.get(joined.groups) if joined.groups else 1
+    pieces: list[list[tuple[Tensor, int, int]]] = []
+    for short in joined.parts:
+        tensor, shape = parts[short], parts[short].stored.shape
+        count, turned = math.prod(shape[:-1]), short == joined.turned
+        fits = type(groups) is int and groups > 0 and count % groups == 0 and len(shape) > 1
+        if not fits or (turned and (len(shape) != 3 or shape[0] != groups)):
+            raise ZooError(f"{where}: {tensor.stored.name!r} is {list(shape)}, not rows for {groups!r:.20} groups")
+        assert isinstance(groups, int)
+        if turned:
+            pieces.append([(_turned(tensor, group), 0, shape[2]) for group in range(groups)])
+        else:
+            each = count // groups
+            pieces.append([(tensor, group * each, (group + 1) * each) for group in range(groups)])
+    listed = tuple(piece for group in zip(*pieces, strict=True) for piece in group)
+    widths = {part.info.shape[-1] for part, _, _ in listed}
+    if len(widths) > 1:
+        raise ZooError(f"{where}: the rows of {' and '.join(parts)} in {layer[:-1]} have {sorted(widths)} columns")
+    kinds = {part.info.dtype for part, _, _ in listed}
+    dtype, rows = kinds.pop() if len(kinds) == 1 else "F32", sum(last - first for _, first, last in listed)
+    shape = rows, widths.pop()
+    info = replace(listed[0][0].info, dtype=dtype, shape=shape, nbytes=math.prod(shape) * (4 if dtype == "F32" else 2))
+    return Tensor(info, listed[0][0].stored, parts=listed)
+
+
+def _turned(tensor: Tensor, group: int) -> Tensor:
+    """Take a group's matrix, whose columns are the rows that are wanted."""
+    count, *shape = tensor.stored.shape
+    at = tensor.stored.offset + group * (tensor.stored.nbytes // count)
+    return Tensor(
+        replace(tensor.info, shape=(shape[1], shape[0])),
+        replace(tensor.stored, shape=tuple(shape), offset=at),
+        turned=True,
+    )
 
 
 @cache
@@ -106,6 +176,19 @@ def decode(raw: NDArray[np.uint8], tensor: Tensor, out: NDArray[np.uint8] | None
             values = dequantize(raw, GGMLQuantizationType[tensor.stored.kind])
     if tensor.offset:
         values = values - np.float32(tensor.offset)
+    return _into(out, values)
+
+
+def joined(pieces: Sequence[NDArray[Any]], tensor: Tensor, out: NDArray[np.uint8] | None) -> NDArray[Any]:
+    """Put rows of parts one behind the other; those of several types as float32."""
+    import numpy as np
+
+    if len({part.info.dtype for part, _, _ in tensor.parts}) > 1:
+        pieces = [widened(piece, "bfloat16" if piece.dtype == np.uint16 else "float32") for piece in pieces]
+    return _into(out, np.concatenate(pieces))
+
+
+def _into(out: NDArray[np.uint8] | None, values: NDArray[Any]) -> NDArray[Any]:
     if out is None:
         return values
     into = out[: values.nbytes].view(values.dtype).reshape(values.shape)
@@ -125,12 +208,12 @@ def _named(
     """Name a tensor, or the matrix of each expert in it."""
     layer = _LAYER.fullmatch(stem)
     if layer is None:
-        yield f"{OUTSIDE.get(stem, stem)}.{kind}" if stem else stored.name, stored
+        yield f"{architecture.outside.get(stem, stem)}.{kind}" if stem else stored.name, stored
         return
-    at, expert = f"model.layers.{int(layer[1])}", architecture.experts.get(layer[2])
+    at, expert = f"{architecture.layers}.{int(layer[1])}", architecture.experts.get(layer[2])
     if expert is None:
-        name = architecture.layer.get(layer[2])
-        yield f"{at}.{name}.{kind}" if name else stored.name, stored
+        name, ending = architecture.layer.get(layer[2]), architecture.layer.get(f"{layer[2]}.{kind}")
+        yield f"{at}.{ending}" if ending else f"{at}.{name}.{kind}" if name else stored.name, stored
         return
     if len(stored.shape) != 3 or stored.shape[0] > MAX_EXPERTS:
         raise ZooError(f"{where}: {stored.name!r} is {list(stored.shape)}, not a matrix for each of some experts")

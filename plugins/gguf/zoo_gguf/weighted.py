@@ -27,7 +27,7 @@ from zoo import (
     narrowed,
     widened,
 )
-from zoo_gguf.architectures import ARCHITECTURES, WITH_EXPERTS
+from zoo_gguf.architectures import ARCHITECTURES, VARIANTS
 from zoo_gguf.imatrix import importance, read_imatrix
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SHARES = (1.0, *(0.5 + step / 20 for step in range(13) if step != 10))
 """Of the range that a block's values have."""
-_SHORT = {name: short for arch in (*ARCHITECTURES.values(), *WITH_EXPERTS.values())
+_SHORT = {name: short for arch in (*ARCHITECTURES.values(), *(variant for _, variant in VARIANTS.values()))
           for short, name in {**arch.layer, **arch.experts}.items()}  # fmt: skip
 _SHORT |= {"mlp.experts.gate_up_proj": "ffn_gate_exps", "mlp.experts.down_proj": "ffn_down_exps"}
 _READ: dict[str, dict[str, NDArray[np.float32]]] = {}

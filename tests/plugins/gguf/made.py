@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-PERMUTED = ("llama", "granite", "smollm3")
+PERMUTED = ("llama", "granite", "smollm3", "internlm2", "baichuan")
 """Architectures whose q and k the converter permutes (``LlamaModel.permute``)."""
 NUMBERS = {
     "max_position_embeddings": "context_length", "hidden_size": "embedding_length",
@@ -22,7 +22,12 @@ NUMBERS = {
     "use_parallel_residual": "use_parallel_residual",
     "original_max_position_embeddings": "rope.scaling.original_context_length",
     "num_local_experts": "expert_count", "num_experts": "expert_count", "num_experts_per_tok": "expert_used_count",
-    "moe_intermediate_size": "expert_feed_forward_length",
+    "moe_intermediate_size": "expert_feed_forward_length", "layer_norm_epsilon": "attention.layer_norm_epsilon",
+    "ffn_hidden_size": "feed_forward_length", "n_routed_experts": "expert_count",
+    "n_shared_experts": "expert_shared_count", "first_k_dense_replace": "leading_dense_block_count",
+    "routed_scaling_factor": "expert_weights_scale", "norm_topk_prob": "expert_weights_norm",
+    "n_group": "expert_group_count", "topk_group": "expert_group_used_count",
+    "q_lora_rank": "attention.q_lora_rank", "kv_lora_rank": "attention.kv_lora_rank",
 }  # fmt: skip
 
 
@@ -36,6 +41,8 @@ def write(
     split: int = 0,
     factors: Any = None,
     replaced: Mapping[str, tuple[np.ndarray, Any]] | None = None,
+    state: Mapping[str, Any] | None = None,
+    left_out: str | None = None,
     **metadata: Any,
 ) -> Path:
     """Write a model.
@@ -47,6 +54,8 @@ def write(
         kind: the type of matrices; norms, biases and what does not fit its blocks stay float32.
         split: tensors of a part; 0 for one file.
         factors: ``rope_freqs.weight``.
+        state: the model's weights under other names that the converter knows.
+        left_out: a tensor that is not written.
         replaced: tensors to write as these bytes, (rows, bytes of a row), of a type.
         metadata: keys after the architecture's name (``__`` for a dot), over what the model says; None leaves one out.
     """
@@ -67,6 +76,19 @@ def write(
         "attention.value_length": head,
         "vocab_size": config["vocab_size"],
     }
+    if "kv_lora_rank" in config:  # the converter makes one KV head of the latent
+        turned, latent = config["qk_rope_head_dim"], config["kv_lora_rank"]
+        stated |= {
+            "attention.head_count_kv": 1, "rope.dimension_count": turned, "attention.key_length": latent + turned,
+            "attention.value_length": latent, "attention.key_length_mla": config["qk_nope_head_dim"] + turned,
+            "attention.value_length_mla": config["v_head_dim"],
+            "expert_gating_func": 2 if config["model_type"] == "deepseek_v3" else 1,
+        }  # fmt: skip
+        if "mscale_all_dim" in rope:
+            keys = {"factor": "factor", "original_max_position_embeddings": "original_context_length",
+                    "beta_fast": "yarn_beta_fast", "beta_slow": "yarn_beta_slow"}  # fmt: skip
+            stated |= {f"rope.scaling.{key}": rope[name] for name, key in keys.items()}
+            stated |= {"rope.scaling.type": "yarn", "rope.scaling.yarn_log_multiplier": rope["mscale_all_dim"] / 10}
     if "sliding_window" in config and config["sliding_window"] is None:
         stated.pop("attention.sliding_window", None)
     stated |= {key.replace("__", "."): value for key, value in metadata.items()}
@@ -77,7 +99,9 @@ def write(
         add(writer, key, value)
     if factors is not None:
         writer.add_tensor("rope_freqs.weight", np.asarray(factors, np.float32))
-    for name, values in tensors(model, arch).items():
+    for name, values in tensors(model, arch, state).items():
+        if name == left_out:
+            continue
         if name in (replaced or {}):
             raw, number = (replaced or {})[name]
             writer.add_tensor(name, raw, raw_dtype=number)
@@ -106,7 +130,7 @@ def add(writer: Any, key: str, value: Any) -> None:
         writer.add_string(key, value)
 
 
-def tensors(model: Any, arch: str) -> dict[str, np.ndarray]:
+def tensors(model: Any, arch: str, state: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """Name and arrange a model's weights as the converter does."""
     import gguf
 
@@ -115,11 +139,19 @@ def tensors(model: Any, arch: str) -> dict[str, np.ndarray]:
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
     tied = config.tie_word_embeddings
     result = {}
-    for name, weight in apart(model.state_dict()).items():
+    state = apart(state or model.state_dict())
+    for name in [name for name in state if name.endswith("kv_b_proj.weight")]:  # as MLA multiplies them
+        halves = (
+            state.pop(name)
+            .unflatten(0, (config.num_attention_heads, -1))
+            .split([config.qk_nope_head_dim, config.v_head_dim], 1)
+        )
+        state[name.replace("kv_b", "k_b")], state[name.replace("kv_b", "v_b")] = halves[0].mT, halves[1]
+    for name, weight in state.items():
         if name == "lm_head.weight" and tied:
             continue
         values = weight.float().numpy()
-        there = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        there = names.get_name(name.replace("correction_bias", "correction.bias"), try_suffixes=(".weight", ".bias"))
         assert there is not None, name
         if arch in PERMUTED and (".q_proj." in name or ".k_proj." in name):
             heads = config.num_attention_heads if ".q_proj." in name else config.num_key_value_heads

@@ -137,6 +137,29 @@ def test_numbers_against_tensors(tmp_path, model, numbers, message) -> None:
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("arch", "left_out", "numbers", "message"),
+    [
+        ("internlm2", "blk.1.attn_k.weight", {}, "'blk.1.attn_k.weight' is missing, without which blk.1.attn_q means"),
+        ("deepseek2", "blk.0.attn_v_b.weight", {}, "'blk.0.attn_v_b.weight' is missing"),
+        ("deepseek2", None, {"attention__head_count": 1.5}, "[4, 32, 12], not rows for 1.5 groups"),
+        ("deepseek2", None, {"attention__head_count": 3}, "attn_k_b.weight' is [4, 32, 12], not rows for 3 groups"),
+        ("deepseek2", None, {"attention__head_count": 8}, "[4, 32, 12], not rows for 8 groups"),
+        ("deepseek2", None, {"expert_gating_func": 4}, "expert_gating_func is 4, which is not read; known: 1, 2"),
+        ("deepseek2", None, {"rope__dimension_count": 20}, "its heads have 20 values, of which positions turn 20"),
+        ("deepseek2", None, {"attention__value_length_mla": 0, "attention__value_length": None}, "and 0 of a value"),
+    ],
+)
+def test_joined_tensors_and_latents(tmp_path, arch, left_out, numbers, message) -> None:
+    few = {"num_hidden_layers": 2} | ({"first_k_dense_replace": 1} if arch == "deepseek2" else {})
+    model = model_of(tmp_path / "ck", arch, **few)
+    path = made.write(tmp_path / "m.gguf", model, arch, byte_pairs(), left_out=left_out, **numbers)
+    with pytest.raises(ZooError) as error:
+        opened(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_frequencies_that_nobody_knows(tmp_path, model) -> None:
     path = made.write(tmp_path / "m.gguf", model, "llama", byte_pairs(), factors=[1.0, 2.0, 9.0, 3.0] * 2)
     with pytest.raises(ZooError, match="stretches positions in a way that is not known"):

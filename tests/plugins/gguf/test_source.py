@@ -19,10 +19,15 @@ from zoo.sources.folder import open_folder
 from zoo.stages.locations import path_location
 
 pytest.importorskip("gguf", reason="writes the files")
-from zoo_gguf.architectures import ARCHITECTURES, WITH_EXPERTS
+from zoo_gguf.architectures import ARCHITECTURES, VARIANTS
 
-from tests.plugins.gguf import made
+from tests.plugins.gguf import made, published
 
+LATENT = {
+    "kv_lora_rank": 32, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 16, "num_key_value_heads": 4,
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 48,
+    "first_k_dense_replace": 1, "routed_scaling_factor": 1.5, "head_dim": 8, "n_group": 1, "topk_group": 1,
+}  # fmt: skip
 MORE = {
     "gemma": {"head_dim": 32}, "gemma2": {"head_dim": 32, "sliding_window": 8}, "gemma3": {"sliding_window": 8},
     "cohere2": {"sliding_window": 8}, "exaone4": {"sliding_window": None, "layer_types": ["full_attention"] * 4},
@@ -32,10 +37,19 @@ MORE = {
                 "logits_scaling": 2.0},
     "qwen3moe": {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "baichuan": {"num_key_value_heads": 4}, "glm": {"attention_bias": True}, "chatglm": {"attention_bias": True},
+    "falcon": {"num_kv_heads": 1, "num_key_value_heads": 1, "ffn_hidden_size": 112, "bias": False},
+    "deepseek2": {**LATENT, "q_lora_rank": None, "topk_method": "greedy", "scoring_func": "softmax",
+                  "norm_topk_prob": False, "first_k_dense_replace": 25},
+    "deepseek3": {**LATENT, "q_lora_rank": 24, "n_group": 2, "topk_group": 1, "norm_topk_prob": True,
+                  "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "beta_fast": 32.0,
+                                      "beta_slow": 1.0, "mscale": 0.7, "mscale_all_dim": 0.7,
+                                      "original_max_position_embeddings": 64}},
 }  # fmt: skip
-NAMES = {"mixtral": "llama"}
-KNOWN = {**ARCHITECTURES, "mixtral": WITH_EXPERTS["llama"]}
-LAYERS = {"gemma3": 6, "exaone4": 4, "cohere2": 4, "smollm3": 4}
+NAMES = {"mixtral": "llama", "glm": "chatglm", "deepseek3": "deepseek2"}
+KNOWN = {**ARCHITECTURES, **{name: VARIANTS[there][1] for name, there in NAMES.items()}}
+LAYERS = {"gemma3": 6, "exaone4": 4, "cohere2": 4, "smollm3": 4, "baichuan": 32, "deepseek2": 26}
+"""What the kinds of layers take, or what llama.cpp knows Baichuan 7B and DeepSeek V2 Lite by."""
 
 
 def model_of(folder, arch: str, **more):
@@ -43,22 +57,21 @@ def model_of(folder, arch: str, **more):
     if "query_pre_attn_scalar" not in numbers and arch in ("gemma2", "gemma3"):
         numbers["query_pre_attn_scalar"] = numbers["head_dim"]
     numbers |= {"vocab_size": len(byte_pairs()["tokenizer.ggml.tokens"]), "bos_token_id": 0}
-    return make_of_type(folder, KNOWN[arch].model_type, **numbers)
+    model_type = KNOWN[arch].model_type
+    if arch == "falcon":
+        del numbers["head_dim"]
+    model = make_of_type(folder, published.COMPUTED_AS.get(model_type, model_type), **numbers)
+    if model_type in published.COMPUTED_AS:
+        published.save(folder, model, model_type)
+    return model
 
 
-def each_expert(arch: str, state: dict) -> dict:
-    """Name the tensors as checkpoints on the hub do, one an expert."""
-    ways = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"} if arch == "mixtral" else {}
-    result = {}
-    for name, weight in state.items():
-        block = "block_sparse_moe" if arch == "mixtral" else "mlp"
-        stem, _, way = name.replace(".mlp.", f".{block}.").rpartition(".experts.")
-        if stem:
-            name = ways.get(way.removesuffix(".weight"), way.removesuffix(".weight"))
-            result |= {f"{stem}.experts.{at}.{name}.weight": one for at, one in enumerate(weight)}
-        else:
-            result[name.replace(".mlp.gate.", f".{block}.gate.")] = weight
-    return result
+def write(path, arch: str, model, **choices):
+    """Write a model as the converter does; it keeps what ChatGLM's own checkpoints have in one tensor."""
+    if arch == "chatglm":
+        own = published.state(model, "chatglm")
+        choices["state"] = {name.removeprefix("transformer."): weight for name, weight in own.items()}
+    return made.write(path, model, NAMES.get(arch, arch), byte_pairs(), **choices)
 
 
 def opened(path):
@@ -73,11 +86,9 @@ def values(checkpoint, name: str) -> np.ndarray:
 @pytest.mark.parametrize("arch", KNOWN)
 def test_tensors_and_numbers_are_the_models(tmp_path, arch) -> None:
     model = model_of(tmp_path / "ck", arch)
-    path = made.write(tmp_path / "m.gguf", model, NAMES.get(arch, arch), byte_pairs())
+    path = write(tmp_path / "m.gguf", arch, model)
     checkpoint = opened(path)
-    wanted = {name: weight.numpy() for name, weight in each_expert(arch, made.apart(model.state_dict())).items()}
-    if model.config.tie_word_embeddings:
-        del wanted["lm_head.weight"]
+    wanted = {name: weight.numpy() for name, weight in published.state(model, KNOWN[arch].model_type).items()}
     assert checkpoint.tensors.keys() == wanted.keys()
     for name, weight in wanted.items():
         assert checkpoint.tensors[name].shape == weight.shape
@@ -98,7 +109,7 @@ def test_files_mean_to_llama_cpp_what_they_mean_here(tmp_path, arch) -> None:
     from tests.plugins.gguf import llamacpp
 
     model = model_of(tmp_path / "ck", arch)
-    path = made.write(tmp_path / "m.gguf", model, NAMES.get(arch, arch), byte_pairs())
+    path = write(tmp_path / "m.gguf", arch, model)
     prompt = list(range(5, 21))
     continued = llamacpp.continuation(path, prompt, 12)
     with torch.inference_mode():
@@ -131,6 +142,64 @@ def test_a_file_builds_runs_and_is_verified(tmp_path, split, precision) -> None:
     done = run(app, ["run", str(tmp_path / "out"), "dog", "--max-new-tokens", "3"])
     assert done.exit_code == 0, done.output
     assert done.output
+
+
+@pytest.mark.parametrize("arch", ["internlm2", "baichuan", "chatglm", "glm", "falcon", "deepseek2", "deepseek3"])
+def test_the_package_of_a_file_is_that_of_the_folder(tmp_path, arch) -> None:
+    """Whatever the file joins, splits or turns over."""
+    few = {"num_hidden_layers": 2} | ({"first_k_dense_replace": 1} if "deepseek" in arch else {})
+    model = model_of(tmp_path / "ck", arch, **few)
+    path = write(tmp_path / "m.gguf", arch, model)
+    built = [
+        zoo.build(source, "int8", output=tmp_path / out, smoothing="none")
+        for source, out in ((path, "out"), (tmp_path / "ck", "same"))
+    ]
+    data = [(package.path / "model.onnx.data").read_bytes() for package in built]
+    assert data[0] == data[1]
+    graphs = [(package.path / "model.onnx").read_bytes() for package in built]
+    assert graphs[0] == graphs[1]
+
+
+def test_scores_that_fall_with_the_distance(tmp_path) -> None:
+    """Baichuan's 13B is known by its 40 layers; llama.cpp goes on as the package does, whose head is normalised."""
+    pytest.importorskip("xllamacpp", reason="llama.cpp: pip install xllamacpp")
+    import torch
+
+    from tests.plugins.gguf import llamacpp
+
+    model = model_of(tmp_path / "ck", "baichuan", num_hidden_layers=40)
+    model.lm_head.weight.data = torch.nn.functional.normalize(model.lm_head.weight.data)
+    path = write(tmp_path / "m.gguf", "baichuan", model)
+    package = zoo.build(path, "fp32", output=tmp_path / "out")
+    assert package.manifest.recipe.architecture.positions == "alibi"
+    prompt = list(range(5, 21))
+    continued = llamacpp.continuation(path, prompt, 12)
+    logits = zoo.open(package.path).logits([*prompt, *continued])[len(prompt) - 1 : -1]
+    assert (logits.max(-1) - logits[range(12), continued] < 0.01).all()
+
+
+def test_parts_of_other_types_are_joined_as_float32(tmp_path) -> None:
+    """As llama.cpp's mixtures of types store values apart from queries and keys."""
+    import gguf
+
+    model = model_of(tmp_path / "ck", "internlm2")
+    plain = made.tensors(model, "internlm2")
+    kinds = {"attn_k": gguf.GGMLQuantizationType.BF16, "attn_v": gguf.GGMLQuantizationType.Q8_0}
+    replaced = {
+        f"blk.1.{short}.weight": (gguf.quants.quantize(plain[f"blk.1.{short}.weight"], kind), kind)
+        for short, kind in kinds.items()
+    }
+    checkpoint = opened(write(tmp_path / "m.gguf", "internlm2", model, kind="Q8_0", replaced=replaced))
+    names = [f"model.layers.{layer}.attention.wqkv.weight" for layer in (0, 1)]
+    assert [checkpoint.block_scheme(name) is None for name in names] == [False, True]
+    wanted = published.state(model, "internlm2")[names[1]].numpy()
+    read = values(checkpoint, names[1])
+    assert read.dtype == np.float32
+    assert np.abs(read - wanted).max() < 0.02
+    assert np.array_equal(np.concatenate([checkpoint.read(names[1], at, at + 32) for at in range(0, 128, 32)]), read)
+    stored, dequantized = checkpoint.read_blocks(names[0], 8, 120), values(checkpoint, names[0])[8:120]
+    levels = (stored.levels.astype(np.float32) - 128) * stored.scales[..., None]
+    assert np.array_equal(levels.reshape(dequantized.shape), dequantized)
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
@@ -240,7 +309,7 @@ def test_levels_reach_the_package_as_the_file_has_them(tmp_path, kind, precision
 def test_experts_are_taken_over_and_run(tmp_path, arch) -> None:
     """What the file holds of all experts in one tensor reaches the package as integers; llama.cpp's layout, ours."""
     model = model_of(tmp_path / "ck", arch, intermediate_size=64, moe_intermediate_size=64)
-    path = made.write(tmp_path / "m.gguf", model, NAMES.get(arch, arch), byte_pairs(), kind="Q8_0")
+    path = write(tmp_path / "m.gguf", arch, model, kind="Q8_0")
     package = zoo.build(path, "int8", output=tmp_path / "out")
     assert {"mlp.experts.gate_up", "mlp.experts.down"} <= set(package.manifest.recipe.taken_over)
     name = "block_sparse_moe.experts.3.w3" if arch == "mixtral" else "mlp.experts.3.up_proj"
