@@ -474,7 +474,13 @@ def _gguf_files() -> tuple[bytes, ...]:
 
     metadata = json.loads(_gguf_samples()[0])
     more = {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2}
-    return tuple(llamacpp.write(room() / "sample.gguf", {**metadata, **added}).read_bytes() for added in ({}, more))
+    latent = {"attention.kv_lora_rank": 16, "attention.key_length_mla": 24, "attention.value_length_mla": 12}
+    mla = {f"deepseek2.{key}": value for key, value in {**latent, "rope.dimension_count": 8}.items()}
+    kinds: tuple[tuple, ...] = (
+        (metadata,), ({**metadata, **more},), (metadata, "internlm2"),
+        ({**metadata, **mla}, "deepseek2", {"attn_k_b": (2, 16, 16), "attn_v_b": (2, 12, 16)}),
+    )  # fmt: skip
+    return tuple(llamacpp.write(room() / "sample.gguf", *kind).read_bytes() for kind in kinds)
 
 
 def _yaml(raw: bytes) -> object:

@@ -15,11 +15,13 @@ from tests.plugins.gguf.made import add
 HIDDEN, HEADS = 32, 2
 
 
-def write(path: Path, metadata: Mapping[str, Any]) -> Path:
-    """Write a GGUF file of one random layer with this tokenizer."""
+def write(
+    path: Path, metadata: Mapping[str, Any], arch: str = "llama", more: Mapping[str, tuple[int, ...]] | None = None
+) -> Path:
+    """Write a GGUF file of one random layer with this tokenizer, and ``more`` tensors of these shapes in the layer."""
     import gguf
 
-    writer = gguf.GGUFWriter(str(path), "llama")
+    writer = gguf.GGUFWriter(str(path), arch)
     writer.add_context_length(512)
     writer.add_embedding_length(HIDDEN)
     writer.add_block_count(1)
@@ -35,6 +37,7 @@ def write(path: Path, metadata: Mapping[str, Any]) -> Path:
     shapes |= {f"blk.0.{name}": (HIDDEN,) for name in ("attn_norm", "ffn_norm")}
     linear = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
     shapes |= {f"blk.0.{name}": (HIDDEN, HIDDEN) for name in linear}
+    shapes |= {f"blk.0.{name}": shape for name, shape in (more or {}).items()}
     for name, shape in shapes.items():
         writer.add_tensor(f"{name}.weight", draw.standard_normal(shape).astype(np.float32))
     writer.write_header_to_file()
