@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
+import shutil
+import signal
 import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
@@ -59,6 +65,91 @@ def test_a_lock_builds_the_same_bytes_on_an_empty_home(
     (workspace / "zoo.lock").write_text(locked.replace(first, "0" * 64))
     assert "other bytes" in zoo("sync", "--check").stdout
     assert "other bytes" in zoo("sync").stderr
+
+
+def test_what_is_damaged_is_built_again(workspace: Path, tmp_path: Path) -> None:
+    """Whatever happened to a package, a check names it in one line and a sync ends in the bytes that were locked."""
+    (workspace / "zoo.toml").write_text('[[model]]\nname = "zoo-tiny"\n')
+    zoo("lock")
+    zoo("sync")
+    zoo("lock")
+    (package,) = (tmp_path / "zoo-home" / "packages").iterdir()
+    data, manifest, whole = package / "model.onnx.data", package / "zoo.json", hashes(tmp_path / "zoo-home")
+
+    def flipped(path: Path) -> bytes:
+        raw = bytearray(path.read_bytes())
+        raw[len(raw) // 2] ^= 1
+        return bytes(raw)
+
+    def spoil_all() -> None:
+        manifest.unlink()
+        data.write_bytes(data.read_bytes()[:1000])
+        (package / "tokenizer.json").unlink()
+
+    for spoil, said in (
+        (lambda: data.write_bytes(flipped(data)), "model.onnx.data: its SHA-256 is not the one in zoo.json"),
+        (lambda: os.truncate(data, 1000), "model.onnx.data: 1000 bytes, zoo.json says "),
+        (lambda: (package / "tokenizer.json").unlink(), "tokenizer.json: missing"),
+        (lambda: os.truncate(manifest, 900), "zoo.json: not JSON"),
+        (manifest.unlink, "not a package, it holds no zoo.json"),
+        (spoil_all, "not a package, it holds no zoo.json"),
+    ):
+        spoil()
+        checked = zoo("sync", "--check")
+        assert (checked.exit_code, checked.stdout.count("\n")) == (1, 1)
+        assert said in checked.stdout
+        assert checked.stdout.endswith("; `zoo sync` builds it again\n")
+        done = zoo("sync")
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout.startswith("built zoo-tiny int8: ")
+        assert (said in done.stderr, done.stderr.count("; it is built again\n")) == (True, 1)
+        assert hashes(tmp_path / "zoo-home") == whole
+        assert zoo("sync", "--check").exit_code == 0
+    (package / "notes.txt").write_text("mine")
+    manifest.unlink()
+    done = zoo("sync")
+    assert done.exit_code == 1
+    assert "holds what zoo did not make: notes.txt" in done.stderr
+    assert (package / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_sync_goes_on_to_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
+    """``ZOO_KILLS=200`` kills more often."""
+    zoo("lock")
+    zoo("sync")
+    draw, home, left = random.Random(5), tmp_path / "killed", int(os.environ.get("ZOO_KILLS", "3"))
+    command = [sys.executable, "-m", "zoo", "sync"]
+    inside = 0
+    while True:
+        process = subprocess.Popen(
+            command, env={**os.environ, "ZOO_HOME": str(home)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        begun = [*home.glob("packages/*")]
+        while left and process.poll() is None and [*home.glob("packages/*")] == begun:
+            time.sleep(0.002)
+        if left:
+            time.sleep(draw.random() * 0.2)
+            process.kill()
+            left -= 1
+        said = process.communicate()[1].decode()
+        inside += bool([*home.glob("packages/.*.zoo-partial")])
+        if process.returncode == 0:
+            assert hashes(home) == hashes(tmp_path / "zoo-home")
+            assert not [*home.glob("packages/.*")]
+            if not left:
+                break
+            spoilt = draw.choice([*home.glob("packages/*/model.onnx.data")])
+            match draw.randrange(3):
+                case 0:
+                    shutil.rmtree(home)
+                case 1:
+                    os.truncate(spoilt, 1000)
+                case 2:
+                    (spoilt.parent / "zoo.json").unlink()
+        else:
+            assert process.returncode == -signal.SIGKILL, said
+    assert inside > 0
 
 
 def test_what_drifted_is_named(workspace: Path) -> None:

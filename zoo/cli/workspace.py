@@ -37,7 +37,7 @@ def sync(
     check: Annotated[bool, typer.Option("--check", help="Build nothing; say what drifted, exit code 1.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Worker threads; by default one a core.")] = None,
 ) -> None:
-    """Build exactly what zoo.lock pins, in the order of zoo.toml; what is built already stays."""
+    """Build exactly what zoo.lock pins, in the order of zoo.toml; what is whole stays, the rest is built anew."""
     from zoo.cli.progress import build_progress
     from zoo.plugins import host
     from zoo.stages import lock as stage
@@ -56,7 +56,7 @@ def sync(
         echo(f"{'already built' if synced.already_built else 'built'} {synced.model.label}: {synced.path}")
 
     with build_progress() as progress:
-        stage.sync(host().registry, workspace, locked, threads=threads, progress=progress, done=done)
+        stage.sync(host().registry, workspace, locked, threads=threads, progress=progress, done=done, warn=print_notice)
 
 
 def ci(

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from zoo.declarations.manifest import FileRecord, HashMismatch, Manifest, parse_manifest
 from zoo.errors import ZooError
 from zoo.package.external import check_graph
-from zoo.package.verified import Stamp, open_regular, remember_file, sha256_of
+from zoo.package.verified import REBUILD, Stamp, open_regular, remember_file, sha256_of
 
 MANIFEST = "zoo.json"
 MAX_MANIFEST = 64 * 2**20
@@ -102,7 +102,7 @@ def parse_bytes(raw: bytes, where: str) -> Manifest:
     try:
         manifest = parse_manifest(raw)
     except HashMismatch as error:
-        raise ZooError(f"{where}: {error}; it was edited, build it again") from None
+        raise ZooError(f"{where}: {error}; it was edited{REBUILD}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         at = ".".join(repr(str(step))[1:-1][:80] for step in first["loc"])
@@ -191,7 +191,7 @@ def _check_folders(path: Path, manifest: Manifest) -> None:
     for folder in sorted(folders):
         inside = path / folder
         if inside.is_symlink():
-            raise ZooError(f"{path.name}/{folder}: is a link, not a folder of the package; build the package again")
+            raise ZooError(f"{path.name}/{folder}: is a link, not a folder of the package{REBUILD}")
 
 
 def _size(path: Path, name: str) -> int:
@@ -200,13 +200,13 @@ def _size(path: Path, name: str) -> int:
     try:
         status = (path / name).lstat()
     except (FileNotFoundError, NotADirectoryError):
-        raise ZooError(f"{where}: missing; build the package again") from None
+        raise ZooError(f"{where}: missing{REBUILD}") from None
     except (OSError, ValueError) as error:
         raise ZooError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
     if stat.S_ISLNK(status.st_mode):
-        raise ZooError(f"{where}: is a link, not a file of the package; build the package again")
+        raise ZooError(f"{where}: is a link, not a file of the package{REBUILD}")
     if not stat.S_ISREG(status.st_mode):
-        raise ZooError(f"{where}: is not a regular file; build the package again")
+        raise ZooError(f"{where}: is not a regular file{REBUILD}")
     return status.st_size
 
 
@@ -233,8 +233,8 @@ def read_record(path: Path, name: str, record: FileRecord, limit: int = MAX_GRAP
 
 
 def _wrong_size(path: Path, name: str, size: int, wanted: int) -> ZooError:
-    return ZooError(f"{path.name}/{name}: {size} bytes, {MANIFEST} says {wanted}; build the package again")
+    return ZooError(f"{path.name}/{name}: {size} bytes, {MANIFEST} says {wanted}{REBUILD}")
 
 
 def _wrong_hash(path: Path, name: str) -> ZooError:
-    return ZooError(f"{path.name}/{name}: its SHA-256 is not the one in {MANIFEST}; build the package again")
+    return ZooError(f"{path.name}/{name}: its SHA-256 is not the one in {MANIFEST}{REBUILD}")

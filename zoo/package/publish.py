@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,37 @@ def remove_package(folder: Path) -> int:
             staging.let_go()
         staging.remove()
     return size
+
+
+def remove_remains(folder: Path, names: frozenset[str]) -> None:
+    """Remove what is left of a package whose ``zoo.json`` is gone or cannot be read.
+
+    Args:
+        names: every file that the package had; a folder that holds anything else is left alone.
+
+    Raises:
+        ZooError: it holds something else, or a build writes it.
+    """
+    with locked(folder):
+        recover(folder)
+        if not os.path.lexists(folder):
+            return
+        refuse_foreign(folder, _Named(names), "remove it yourself")
+        with guarded(folder):
+            staging = make_staging(folder)
+            os.rename(folder, staging.gone)
+        staging.remove()
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A package of which the files are known without its manifest."""
+
+    names: frozenset[str]
+    last = MANIFEST
+
+    def listed(self, folder: Path) -> frozenset[str]:
+        return self.names | {MANIFEST}
 
 
 def _take_out(staging: Staging, contents: Contents) -> None:

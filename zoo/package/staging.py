@@ -50,9 +50,14 @@ class Staging:
         """What stood at the output before, to be looked at before it goes."""
         return self.path / "old"
 
+    @property
+    def gone(self) -> Path:
+        """What is on its way out."""
+        return self.path / "gone"
+
     def let_go(self) -> None:
         """Give ``old`` up: from here on it may be half-removed."""
-        os.rename(self.old, self.path / "gone")
+        os.rename(self.old, self.gone)
 
     @property
     def step(self) -> Path:

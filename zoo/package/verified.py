@@ -29,6 +29,8 @@ SMALL = 2**20
 """Bytes up to which a file is hashed each time: that takes less than remembering."""
 TOLD = 2**31
 """Bytes from which on a line says what takes so long."""
+REBUILD = "; build the package again"
+"""How messages on what is missing or changed in a package end."""
 _TICK = 20_000_000
 """Nanoseconds within which two changes may get the same times."""
 
@@ -50,16 +52,16 @@ def open_regular(path: Path, where: str) -> tuple[int, Stamp]:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         if stat.S_ISLNK(path.lstat().st_mode):
-            raise ZooError(f"{where}: is a link, not a file of the package; build the package again")
+            raise ZooError(f"{where}: is a link, not a file of the package{REBUILD}")
         descriptor = os.open(path, flags)
     except FileNotFoundError:
-        raise ZooError(f"{where}: missing; build the package again") from None
+        raise ZooError(f"{where}: missing{REBUILD}") from None
     except OSError as error:
         raise ZooError(f"{where}: {error.strerror or error}") from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise ZooError(f"{where}: is not a regular file; build the package again")
+        raise ZooError(f"{where}: is not a regular file{REBUILD}")
     return descriptor, stamp_of(status)
 
 

@@ -118,6 +118,17 @@ def build(
     return open_package(output)
 
 
+def file_names(recipe: Recipe, checkpoint: Checkpoint | None, registry: Registry) -> frozenset[str]:
+    """Name every file that a build writes but the manifest.
+
+    Raises:
+        ZooError: the recipe cannot be built.
+    """
+    layout, (companions, _) = lay_out(recipe, registry), companion_files(recipe, checkpoint)
+    small = companions | dict(layout.files(companions))
+    return frozenset(small) | {section.file for section in layout.sections}
+
+
 def _already_built(output: Path, recipe: Recipe, checkpoint: Checkpoint | None, *, force: bool) -> bool:
     """Tell whether this very recipe stands there, built from these very weights.
 

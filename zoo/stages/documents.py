@@ -91,6 +91,12 @@ def write_documents(resolved: Resolved, output: Path, registry: Registry, *, for
     return Written(open_package(output), commands, already_built=False)
 
 
+def document_names(resolved: Resolved, registry: Registry, output: Path) -> frozenset[str]:
+    """Name every file that a recipe's documents are."""
+    target = document_target(registry, resolved.recipe.target.name)
+    return frozenset(dict(target.documents(resolved.recipe, target_context(registry, resolved, output))))
+
+
 def target_context(registry: Registry, resolved: Resolved, output: Path | None = None) -> TargetContext:
     """Collect what documents may say beyond the recipe.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from zoo import __version__
 from zoo.declarations.workspace import Lock, LockedModel, WantedModel, Workspace, flattened
 from zoo.errors import UsageError, ZooError
+from zoo.package.contents import is_empty
 from zoo.package.folder import MANIFEST, open_package, read_manifest
 from zoo.package.hashes import stated_contents
+from zoo.package.verified import REBUILD
+from zoo.sources.content import differing
 from zoo.stages import pipeline
 from zoo.stages.request import Request
 from zoo.tomlfile import read_toml, toml_text
@@ -109,16 +113,10 @@ def drift(registry: Registry, workspace: Workspace, lock: Lock) -> Iterator[str]
             continue
         if pinned.recipe.hash != locked.recipe_hash:
             yield f"{wanted.label}: {_difference(pinned.recipe, locked)}"
-        elif not (pinned.output(None) / MANIFEST).is_file():
+        elif not _stands(pinned.output(None)):
             yield f"{wanted.label}: not built; run `zoo sync`"
-        else:
-            try:
-                contents = stated_contents(open_package(pinned.output(None)).manifest)
-            except ZooError as error:
-                yield f"{wanted.label}: {error}"
-                continue
-            if locked.contents is not None and contents != locked.contents:
-                yield f"{wanted.label}: {_other_bytes(pinned.output(None))}"
+        elif (damage := _damage(pinned, locked)) is not None:
+            yield f"{wanted.label}: {damage}; `zoo sync` builds it again"
 
 
 def sync(
@@ -129,13 +127,15 @@ def sync(
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     done: Callable[[Synced], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> list[Synced]:
-    """Build what is locked, in the order of ``zoo.toml``; what is built already stays.
+    """Build what is locked, in the order of ``zoo.toml``; what is built already stays, what is damaged is built again.
 
     Args:
         threads: workers of a build; by default one a core.
         progress: told how far a build is.
         done: called with each package that is there.
+        warn: called with a line for each package that is damaged.
 
     Raises:
         ZooError: ``zoo.toml`` and the lock disagree, or a build would not be the one that was locked.
@@ -147,9 +147,18 @@ def sync(
         pinned = pipeline.pin(registry, _request(wanted, _revision(wanted, locked)))
         if pinned.recipe.hash != locked.recipe_hash:
             raise ZooError(f"{wanted.label}: {_difference(pinned.recipe, locked)}")
-        built = pipeline.build(registry, pinned, threads=threads, progress=progress)
+        damage = _damage(pinned, locked) if _stands(pinned.output(None)) else None
+        if damage is not None:
+            if warn is not None:
+                warn(f"{wanted.label}: {damage}; it is built again")
+            if not _is_readable(pinned.output(None)):
+                pipeline.clear_remains(registry, pinned)
+        built = pipeline.build(registry, pinned, threads=threads, force=damage is not None, progress=progress)
         if locked.contents not in (None, stated_contents(built.package.manifest)):
-            raise ZooError(f"{wanted.label}: {_other_bytes(built.package.path)}")
+            raise ZooError(
+                f"{wanted.label}: {_other_bytes(built.package.path)}: other versions of the libraries built it; "
+                "`zoo lock` takes it as it is now"
+            )
         synced.append(Synced(wanted, built.package.path, built.already_built))
         if done is not None:
             done(synced[-1])
@@ -223,8 +232,36 @@ def _short(fields: dict[str, Any], name: str) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def _other_bytes(path: Path) -> str:
-    return (
-        f"{path.name} is of the locked recipe but holds other bytes than were locked: other versions of the libraries "
-        "built it; `zoo lock` takes it as it is now"
-    )
+def _stands(folder: Path) -> bool:
+    """Tell whether anything stands where a package belongs."""
+    return os.path.lexists(folder) and not (folder.is_dir() and not folder.is_symlink() and is_empty(folder))
+
+
+def _is_readable(folder: Path) -> bool:
+    try:
+        read_manifest(folder)
+    except ZooError:
+        return False
+    return True
+
+
+def _damage(pinned: pipeline.Pinned, locked: LockedModel) -> str | None:
+    """Say why what stands there is not the package that was locked; None where it is, to the byte.
+
+    Files are read, but for large ones whose hash is remembered for the state that they are in.
+    """
+    folder = pinned.output(None)
+    try:
+        manifest = open_package(folder).manifest
+    except ZooError as error:
+        return str(error).replace(f"{folder}:", f"{folder.name}:").removesuffix(REBUILD)
+    checkpoint = pinned.resolved.checkpoint
+    if manifest.recipe_hash != locked.recipe_hash:
+        return f"{folder.name}/{MANIFEST}: it is of another recipe"
+    if checkpoint is not None and (tensor := differing(checkpoint, manifest.inputs)) is not None:
+        return f"{folder.name}: it was built of other weights, tensor {tensor!r} differs"
+    return None if locked.contents in (None, stated_contents(manifest)) else _other_bytes(folder)
+
+
+def _other_bytes(folder: Path) -> str:
+    return f"{folder.name} is of the locked recipe but holds other bytes than were locked"

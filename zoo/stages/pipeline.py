@@ -190,6 +190,26 @@ def build(
     return Built(package, already_built)
 
 
+def clear_remains(registry: Registry, pinned: Pinned) -> None:
+    """Remove what is left of a pinned build in the store whose manifest is gone or cannot be read.
+
+    Raises:
+        ZooError: the folder holds more than such a build writes.
+    """
+    from zoo.package.publish import remove_remains
+
+    folder = pinned.output(None)
+    if pinned.reads_weights(registry):
+        from zoo.stages.build import file_names
+
+        names = file_names(pinned.recipe, pinned.resolved.checkpoint, registry)
+    else:
+        from zoo.stages.documents import document_names
+
+        names = document_names(pinned.resolved, registry, folder)
+    remove_remains(folder, names)
+
+
 def pin_declared(registry: Registry, model: DeclaredModel, target: str, precision: Precision) -> Recipe:
     """Pin a build as far as the declaration goes, whatever is on this machine.
 
