@@ -213,6 +213,18 @@ ARCHITECTURES: dict[str, GgufArchitecture] = {
         outside={"token_embd": "transformer.word_embeddings", "output_norm": "transformer.ln_f", "output": "lm_head"},
         layers="transformer.h",
     ),
+    "bert": GgufArchitecture(
+        "bert",
+        {"attn_q": "attention.self.query", "attn_k": "attention.self.key", "attn_v": "attention.self.value",
+         "attn_output": "attention.output.dense", "attn_output_norm": "attention.output.LayerNorm",
+         "ffn_up": "intermediate.dense", "ffn_down": "output.dense", "layer_output_norm": "output.LayerNorm"},
+        numbers=_LAYER_NORM,
+        fixed={"hidden_act": "gelu"},
+        outside={short: f"bert.embeddings.{name}" for short, name in (
+            ("token_embd", "word_embeddings"), ("position_embd", "position_embeddings"),
+            ("token_types", "token_type_embeddings"), ("token_embd_norm", "LayerNorm"))},
+        layers="bert.encoder.layer",
+    ),
     "deepseek2": GgufArchitecture(
         "deepseek_v2", _LATENT, _EACH_EXPERT, _SHARED, {**_UNSAID, "topk_method": "greedy"}, joined=_KV_B, latent=True,
     ),

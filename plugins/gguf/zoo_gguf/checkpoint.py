@@ -24,7 +24,7 @@ from zoo import (
     content_digest,
     sampled_digest,
 )
-from zoo_gguf import tokenizer
+from zoo_gguf import encoders, tokenizer
 from zoo_gguf.blocks import SCHEMES, tile_of
 from zoo_gguf.config import find_architecture, make_config
 from zoo_gguf.header import GgufHeader, read_header
@@ -179,7 +179,8 @@ class GgufCheckpoint:
     @cached_property
     def _companions(self) -> dict[str, bytes]:
         config = json.dumps(self.config, indent=2).encode()
-        return {"config.json": config, **tokenizer.companions(self.metadata, self.name)}
+        pooling = encoders.pooling_files(self.metadata, self.name)
+        return {"config.json": config, **tokenizer.companions(self.metadata, self.name), **pooling}
 
     def companion(self, name: str) -> bytes | None:
         """Read a file that the metadata amounts to, or None; ``README.md`` states the licence."""

@@ -80,6 +80,11 @@ class _Config:
             raise self._error(
                 f"{self._name}.vocab_size is {stated}, but token_embd.weight has {embedding.shape[0]} rows"
             )
+        types = self._tensors.get("token_types.weight")
+        if types is not None:
+            config["type_vocab_size"] = types.shape[0]
+            if self._metadata.get("tokenizer.ggml.model") in ("gpt2", "t5"):
+                raise self._error("an encoder whose positions begin behind padding, as RoBERTa's do, which is not read")
         config["tie_word_embeddings"] = "output.weight" not in self._tensors
         config.setdefault("rope_theta", 10000.0)
         heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")

@@ -1,6 +1,6 @@
-"""BERT for llama.cpp: names of its tensors, its numbers and its tokenizer.
+"""Encoders in GGUF files: BERT's numbers and its tokenizer, and how hidden states are pooled.
 
-Names: gguf-py's ``constants.py`` (``MODEL_ARCH.BERT``). Numbers and tokens: llama.cpp's converter (``BertModel``).
+Numbers and tokens: llama.cpp's converter (``BertModel``).
 llama.cpp computes the encoder and pools; RoBERTa's positions, classifiers and other activations are not written.
 """
 
@@ -14,16 +14,7 @@ from zoo import Architecture, Parameter, Recipe, ZooError
 from zoo_gguf.tokenizer import KEY
 
 NAME = "bert"
-_OUTSIDE = {
-    "word_embeddings": "token_embd", "position_embeddings": "position_embd",
-    "token_type_embeddings": "token_types", "LayerNorm": "token_embd_norm",
-}  # fmt: skip
-_LAYER = {
-    "attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
-    "attention.output.dense": "attn_output", "attention.output.LayerNorm": "attn_output_norm",
-    "intermediate.dense": "ffn_up", "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm",
-}  # fmt: skip
-_TABLES = ("position_embd", "token_types")
+_TABLES = ("position_embeddings", "token_type_embeddings")
 """Tables that are read as float32."""
 _POOLING = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2, "pooling_mode_lasttoken": 3}
 """``llama_pooling_type``."""
@@ -54,17 +45,9 @@ def require(numbers: Architecture) -> str:
     return NAME
 
 
-def tensor_name(parameter: Parameter) -> str:
-    """Name a tensor as llama.cpp does: ``bert.encoder.layer.0.output.dense.bias`` is ``blk.0.ffn_down.bias``."""
-    stem, _, kind = parameter.name.rpartition(".")
-    if parameter.layer is None:
-        return f"{_OUTSIDE[stem.rpartition('.')[2]]}.{kind}"
-    return f"blk.{parameter.layer}.{_LAYER[stem.partition(f'.layer.{parameter.layer}.')[2]]}.{kind}"
-
-
 def is_table(parameter: Parameter) -> bool:
     """Tell whether a matrix is read as float32, whatever the others are stored as."""
-    return parameter.layer is None and tensor_name(parameter).partition(".")[0] in _TABLES
+    return parameter.layer is None and parameter.name.split(".")[-2] in _TABLES
 
 
 def numbers_of(numbers: Architecture, companions: Mapping[str, bytes]) -> dict[str, Any]:
@@ -85,13 +68,33 @@ def numbers_of(numbers: Architecture, companions: Mapping[str, bytes]) -> dict[s
     }
 
 
+def pooling_files(metadata: Mapping[str, Any], where: str) -> dict[str, bytes]:
+    """Make the files of sentence-transformers that a stated pooling amounts to; vectors have length 1, as llama.cpp's.
+
+    Raises:
+        ZooError: a pooling that is none of an embedding.
+    """
+    kind = metadata.get(f"{metadata.get('general.architecture')}.pooling_type", 0)
+    if kind == 0:
+        return {}
+    names = {number: name for name, number in _POOLING.items()}
+    if isinstance(kind, bool) or kind not in names:
+        raise ZooError(f"{where}: its pooling_type is {kind!r:.40}, which is not read; known: {sorted(names)}")
+    kinds = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{module}"}
+        for index, (path, module) in enumerate(kinds)
+    ]
+    pooling = {names[kind]: True}
+    return {"modules.json": json.dumps(modules).encode(), "1_Pooling/config.json": json.dumps(pooling).encode()}
+
+
 def tokenizer_keys(companions: Mapping[str, bytes], recipe: Recipe) -> dict[str, Any]:
     """Make the keys of a WordPiece tokenizer: words begin with ``▁``, their later pieces with nothing.
 
     Raises:
         ZooError: it is of another kind.
     """
-    raw, numbers = companions.get("tokenizer.json"), recipe.architecture
     raw, numbers = companions.get("tokenizer.json"), recipe.architecture
     if raw is None:
         return {f"{KEY}model": "none"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from zoo import Architecture, Parameter, RowSlice, ZooError, interleaved
 from zoo_gguf import encoders
-from zoo_gguf.architectures import ARCHITECTURES, OUTSIDE, GgufArchitecture
+from zoo_gguf.architectures import ARCHITECTURES, GgufArchitecture
 
 _SHAPE = frozenset(
     [
@@ -64,14 +64,12 @@ def tensor_name(parameter: Parameter, numbers: Architecture) -> str:
     Raises:
         ZooError: llama.cpp has no name for it.
     """
-    if encoders.is_encoder(numbers):
-        return encoders.tensor_name(parameter)
-    names = {name: stem for stem, name in OUTSIDE.items()}
+    known = _known(numbers)
     stem, _, kind = parameter.name.rpartition(".")
+    names = {name: short for short, name in known.outside.items()}
     if parameter.layer is not None:
-        table = {name: f"blk.{parameter.layer}.{short}" for short, name in _known(numbers).layer.items()}
-        names = table
-        stem = stem.removeprefix(f"model.layers.{parameter.layer}.")
+        at = f"{known.layers}.{parameter.layer}."
+        names = {f"{at}{name}": f"blk.{parameter.layer}.{short}" for short, name in known.layer.items()}
     if stem not in names:
         raise ZooError(f"target 'gguf': llama.cpp has no name for the tensor {parameter.name!r}")
     return f"{names[stem]}.{kind}"
@@ -79,10 +77,10 @@ def tensor_name(parameter: Parameter, numbers: Architecture) -> str:
 
 def tensor_names(numbers: Architecture) -> dict[str, str]:
     """List llama.cpp's names of all tensors, and what each is called in the checkpoint."""
-    stems = dict(OUTSIDE)
+    known = _known(numbers)
+    stems = dict(known.outside)
     for index in range(numbers.num_hidden_layers):
-        layer = _known(numbers).layer.items()
-        stems |= {f"blk.{index}.{short}": f"model.layers.{index}.{name}" for short, name in layer}
+        stems |= {f"blk.{index}.{short}": f"{known.layers}.{index}.{name}" for short, name in known.layer.items()}
     return {f"{short}.{kind}": f"{name}.{kind}" for short, name in stems.items() for kind in ("weight", "bias")}
 
 

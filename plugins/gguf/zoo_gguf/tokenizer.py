@@ -1,7 +1,7 @@
 """The tokenizer, the chat template and the ends of a GGUF file, as the files that a checkpoint brings.
 
-Byte-level BPE (``tokenizer.ggml.model`` "gpt2") becomes a ``tokenizer.json``; sentencepiece's BPE ("llama") becomes the
-``tokenizer.model`` that it was, which every build converts. Keys: ggml's ``docs/gguf.md``.
+Byte-level BPE (``tokenizer.ggml.model`` "gpt2") and WordPiece ("bert") become a ``tokenizer.json``; sentencepiece's
+BPE ("llama") becomes the ``tokenizer.model`` that it was, which every build converts. Keys: ggml's ``docs/gguf.md``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from zoo_gguf.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 KEY = "tokenizer.ggml."
 TEMPLATE = "tokenizer.chat_template"
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
-_NAMES = {"bos": "bos", "eos": "eos", "unknown": "unk", "seperator": "sep", "padding": "pad", "mask": "mask"}
+_NAMES = {
+    "bos": "bos",
+    "eos": "eos",
+    "unknown": "unk",
+    "seperator": "sep",
+    "padding": "pad",
+    "mask": "mask",
+    "cls": "cls",
+}
 """A GGUF file's names of token ids (one is misspelt there) → the names of ``tokenizer_config.json``."""
 _ENDS = ("eos", "eot", "eom")
 
@@ -55,8 +63,10 @@ class _Vocabulary:
             files = {"tokenizer.json": _json(self._byte_level())}
         elif kind == "llama":
             files = {"tokenizer.model": self._sentencepiece()}
+        elif kind == "bert":
+            return {"tokenizer.json": _json(self._word_pieces()), "tokenizer_config.json": _json(self._settings())}
         else:
-            raise self._error(f"a tokenizer of the kind {kind!r:.60} is not read; known: gpt2, llama")
+            raise self._error(f"a tokenizer of the kind {kind!r:.60} is not read; known: bert, gpt2, llama")
         return files | {"tokenizer_config.json": _json(self._settings()), "generation_config.json": _json(self._ends())}
 
     def _byte_level(self) -> dict[str, Any]:
@@ -86,6 +96,54 @@ class _Vocabulary:
                 "ignore_merges": pre.ignore_merges, "vocab": vocabulary, "merges": merges,
             },
         }  # fmt: skip
+
+    def _word_pieces(self) -> dict[str, Any]:
+        """WordPiece, whose words begin with ``▁`` in the file, and their later pieces with nothing."""
+        vocabulary: dict[str, int] = {}
+        for index, (text, kind) in enumerate(zip(self.tokens, self.types, strict=True)):
+            if kind not in (_UNKNOWN, _CONTROL):
+                text = text[1:] if text.startswith("▁") else f"##{text}"
+            vocabulary[text] = index
+        lower = self._flag("normalizer.lowercase", True)
+        unknown, around = (
+            self._text("unknown", 100),
+            {"cls": self._text("cls", 101), "sep": self._text("seperator", 102)},
+        )
+
+        def template(*texts: tuple[str, int]) -> list[dict[str, Any]]:
+            steps: list[dict[str, Any]] = [{"SpecialToken": {"id": around["cls"], "type_id": 0}}]
+            for name, kind in texts:
+                steps.append({"Sequence": {"id": name, "type_id": kind}})
+                steps.append({"SpecialToken": {"id": around["sep"], "type_id": kind}})
+            return steps
+
+        return {
+            "version": "1.0", "truncation": None, "padding": None, "added_tokens": self._added(),
+            "normalizer": {
+                "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                "strip_accents": self._flag("normalizer.strip_accents", lower), "lowercase": lower,
+            },
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {
+                "type": "TemplateProcessing", "single": template(("A", 0)), "pair": template(("A", 0), ("B", 1)),
+                "special_tokens": {
+                    text: {"id": text, "ids": [vocabulary[text]], "tokens": [text]} for text in around.values()
+                },
+            },
+            "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+            "model": {
+                "type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100, "vocab": vocabulary,
+            },
+        }  # fmt: skip
+
+    def _text(self, name: str, usual: int) -> str:
+        """Name a token that a text of an encoder needs, by its id or where BERT has it."""
+        stated = self.id_of(name)
+        index = usual if stated is None else stated
+        if index >= len(self.tokens) or self.types[index] not in (_UNKNOWN, _CONTROL):
+            raise self._error(f"{name}_token_id is {index}, which is not one of its control tokens")
+        return str(self.tokens[index])
 
     def _pre_tokenizer(self) -> PreTokenizer:
         name = self._metadata.get(f"{KEY}pre")

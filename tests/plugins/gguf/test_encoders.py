@@ -14,11 +14,13 @@ from typer.testing import CliRunner
 
 import zoo
 from tests.encoders import WORDS, cosines, describe, make_encoder
+from tests.plugins.gguf import made
 from zoo.cli import app
 from zoo.errors import ZooError
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("transformers")
+
 NUMBERS = {"hidden_size": 64, "intermediate_size": 96, "max_position_embeddings": 64}
 TEXTS = ["The cat sat on a mat", "dogs", "many birds saw the old house, with red trees"]
 LLAMA_CPP = """
@@ -94,3 +96,73 @@ def test_what_llama_cpp_does_not_compute_is_refused(made: Any, said: str, tmp_pa
     with pytest.raises(ZooError, match=said):
         build(tmp_path / "bert", "fp16")
     assert not (tmp_path / "fp16").exists()
+
+
+def write(path: Path, folder: Path, pooling: int = 0, **more: Any) -> Path:
+    """Write a BERT as the converter does; the pooler is of no use to an embedding."""
+    from transformers import BertModel
+
+    model = BertModel.from_pretrained(folder)
+    told = json.loads((folder / "tokenizer.json").read_text())
+    special = {one["content"] for one in told["added_tokens"]}
+    words = sorted(told["model"]["vocab"], key=told["model"]["vocab"].get)
+    tokenizer = {
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.tokens": [
+            word if word in special else word[2:] if word.startswith("##") else f"▁{word}" for word in words
+        ],
+        "tokenizer.ggml.token_type": [3 if word in special else 1 for word in words],
+        "tokenizer.ggml.token_type_count": 2,
+        "tokenizer.ggml.cls_token_id": 1, "tokenizer.ggml.seperator_token_id": 2,
+        "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.unknown_token_id": 3, "tokenizer.ggml.padding_token_id": 0,
+    }  # fmt: skip
+    state = {name: weight for name, weight in model.state_dict().items() if "pooler" not in name}
+    numbers = {"pooling_type": pooling, "attention__causal": False}
+    return made.write(path, model, "bert", {**tokenizer, **more}, state=state, **numbers)
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_a_file_embeds_as_its_folder(tmp_path: Path, lowercase: bool) -> None:
+    """And as llama.cpp over the file; what the file says of the case of letters is kept."""
+    folder = make_bert(tmp_path / "bert", lowercase=lowercase, vocab_size=5 + len(WORDS) + 2)
+    describe(folder, pooling="cls_token")
+    path = write(tmp_path / "m.gguf", folder, 2, **{"tokenizer.ggml.normalizer.lowercase": lowercase})
+    own, same = (
+        zoo.build(source, "int8", output=tmp_path / out, threads=1, smoothing="none")
+        for source, out in ((path, "out"), (folder, "same"))
+    )
+    data = [(package.path / "model.onnx.data").read_bytes() for package in (own, same)]
+    assert data[0] == data[1]
+    wanted, got = (zoo.open(package.path, threads=1).embed(TEXTS) for package in (same, own))
+    assert got.tokens == wanted.tokens
+    assert np.array_equal(got.vectors, wanted.vectors)
+
+
+def test_a_file_embeds_as_llama_cpp_does(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    folder = make_bert(tmp_path / "bert", vocab_size=5 + len(WORDS) + 2)
+    path = write(tmp_path / "m.gguf", folder, 1)
+    got = zoo.open(zoo.build(path, "fp32", output=tmp_path / "out", threads=1).path, threads=1).embed(TEXTS)
+    vectors, tokens = llama_cpp(path)
+    assert tokens == sum(got.tokens)
+    assert cosines(vectors, got.vectors).min() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("pooling", "more", "said"),
+    [
+        (0, {"tokenizer.ggml.model": "t5"}, "positions begin behind padding, as RoBERTa's do, which is not read"),
+        (4, {}, "its pooling_type is 4, which is not read; known: [1, 2, 3]"),
+        (
+            0,
+            {"tokenizer.ggml.seperator_token_id": 9},
+            "seperator_token_id is 9, which is not one of its control tokens",
+        ),
+    ],
+)
+def test_files_of_encoders_that_are_not_read(tmp_path: Path, pooling: int, more: Any, said: str) -> None:
+    folder = make_bert(tmp_path / "bert")
+    with pytest.raises(ZooError) as error:
+        zoo.build(write(tmp_path / "m.gguf", folder, pooling, **more), "fp32", output=tmp_path / "out")
+    assert said in str(error.value)
+    assert not (tmp_path / "out").exists()

@@ -47,7 +47,10 @@ MORE = {
                                       "original_max_position_embeddings": 64}},
 }  # fmt: skip
 NAMES = {"mixtral": "llama", "glm": "chatglm", "deepseek3": "deepseek2"}
-KNOWN = {**ARCHITECTURES, **{name: VARIANTS[there][1] for name, there in NAMES.items()}}
+KNOWN = {
+    **{name: arch for name, arch in ARCHITECTURES.items() if name != "bert"},
+    **{name: VARIANTS[there][1] for name, there in NAMES.items()},
+}
 LAYERS = {"gemma3": 6, "exaone4": 4, "cohere2": 4, "smollm3": 4, "baichuan": 32, "deepseek2": 26}
 """What the kinds of layers take, or what llama.cpp knows Baichuan 7B and DeepSeek V2 Lite by."""
 
