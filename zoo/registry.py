@@ -256,6 +256,7 @@ class Registry:
     owners: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     """Kind and name of a part, task or command → the plugin that brought it."""
     _parts: dict[str, Any] = field(default_factory=dict, repr=False)
+    _lacks: dict[tuple[type, str], list[str]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.families, Families):
@@ -324,7 +325,7 @@ class Registry:
         from zoo.contracts.quantizer import Quantizer
 
         part = self._part("quantizer", self.quantizers, name)
-        if lacking := _lacking(Quantizer, part):
+        if lacking := self._lacking(Quantizer, self.quantizers[name]):
             raise ZooError(f"quantizer {name!r} ({self.quantizers[name]}) does not offer {', '.join(lacking)}")
         return cast("type[Quantizer]", part)
 
@@ -337,7 +338,7 @@ class Registry:
         from zoo.contracts.target import Target
 
         part = self._part("target", self.targets, name)
-        lacking = _lacking(Target, part)
+        lacking = self._lacking(Target, self.targets[name])
         if not getattr(part, "needs_weights", True):
             lacking = [member for member in lacking if member not in OF_WEIGHTS]
         if lacking:
@@ -366,9 +367,10 @@ class Registry:
                 ) from error
         return self._parts[key]
 
-
-def _lacking(protocol: type, part: object) -> list[str]:
-    """List what a class lacks of what its contract names: values of the class, and methods."""
-    values = [name for name, kind in protocol.__annotations__.items() if str(kind).startswith("ClassVar")]
-    methods = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and name[0] != "_"]
-    return [name for name in (*values, *methods) if not hasattr(part, name)]
+    def _lacking(self, protocol: type, key: str) -> list[str]:
+        """List what an imported part lacks of what its contract names: values of the class, and methods."""
+        if (protocol, key) not in self._lacks:
+            values = [name for name, kind in protocol.__annotations__.items() if str(kind).startswith("ClassVar")]
+            methods = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and name[0] != "_"]
+            self._lacks[protocol, key] = [name for name in (*values, *methods) if not hasattr(self._parts[key], name)]
+        return self._lacks[protocol, key]

@@ -237,3 +237,29 @@ def test_a_name_that_all_take_is_told_a_few_times(tmp_path, family_yaml) -> None
     found = validate(host(), [str(tmp_path)])
     assert 29 <= found.count("error") <= 3 * 30
     assert 29 <= found.count("warning") <= 3 * 30
+
+
+def test_a_hub_that_is_out_of_reach_is_tried_once(tmp_path, monkeypatch, server) -> None:
+    """A thousand models would otherwise wait for it one after another."""
+    from zoo.sources import hub_errors
+
+    asked: list[float] = []
+    monkeypatch.setattr(hub_errors, "rest", lambda seconds, stop: asked.append(seconds))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    models = "".join(f"  - {{name: tuned-{n}, base: mine-7b, weights: {{hub: me/t{n}}}}}\n" for n in range(40))
+    (tmp_path / "mine.yaml").write_text(GOOD + models)
+    found = validate(plugins.host(), [str(tmp_path)]).findings
+    (line,) = [str(one) for one in found if "hub" in one.message]
+    assert "note: models: the hub was not asked" in line
+    assert len(asked) == hub_errors.TRIES - 1
+
+
+def test_every_model_is_looked_for_on_the_hub(tmp_path, server) -> None:
+    models = "".join(f"  - {{name: tuned-{n}, base: mine-7b, weights: {{hub: me/t{n}}}}}\n" for n in range(20))
+    (tmp_path / "mine.yaml").write_text(GOOD + models)
+    files = {"config.json": b"{}", "model.safetensors": b"x" * 9}
+    for name in ("mine-7b", *(f"t{n}" for n in range(20) if n not in (3, 17))):
+        server.add(f"me/{name}", files=files)
+    found = validate(plugins.host(), [str(tmp_path)]).findings
+    first = GOOD.count("\n") + 1
+    assert [one.line for one in found if one.severity == "error"] == [first + 3, first + 17]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.contracts import reads_weights
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
-from zoo.declarations.recipe import (
-    Recipe,
-    TargetChoice,
-    WeightsPin,
-)
+from zoo.declarations.recipe import Precision, QuantizerChoice, Recipe, TargetChoice, TokenIds, WeightsPin
 from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import UsageError, ZooError
 from zoo.operations import missing
@@ -122,30 +119,95 @@ def resolve(
     if checkpoint is not None and required:
         part, allowed = registry.architecture(architecture.type), request.allow_unused
         architecture, checkpoint = as_meant(part, architecture, checkpoint, allowed, read=not headers_only)
+    known = Known(
+        subject,
+        family,
+        architecture,
+        resolve_licence(subject.declared, checkpoint),
+        pin_weights(location, checkpoint, read=required and not headers_only),
+        resolve_tokens(subject.declared, checkpoint, architecture.vocab_size),
+    )
+    dtype = stored_type(checkpoint if required else None)
+    options = target_options(registry, request, subject.declared, family, architecture, dtype)
+    recipe = make_recipe(registry, request, known, precision, quantizer, options)
+    return Resolved(recipe, checkpoint, subject, weights_source(location, checkpoint))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model before a precision and a target are chosen."""
+
+    subject: Subject
+    family: DeclaredFamily | None
+    architecture: Architecture
+    licence: Licence
+    weights: WeightsPin
+    tokens: TokenIds
+
+
+def known_here(registry: Registry, declared: DeclaredModel) -> Known:
+    """Collect what a declaration says of its model, held against the weights as far as they are on this machine.
+
+    Raises:
+        ZooError: the weights that are here contradict the declaration.
+    """
+    subject = Subject(declared.name, declared=declared)
+    location = locate_weights(registry, subject, None, None)
+    assert location is not None  # a declared model has its weights somewhere
+    checkpoint = open_location_here(registry, subject, location)
+    if checkpoint is not None:
+        checkpoint = transformed(registry, checkpoint)
+    architecture = resolve_architecture(registry, declared, checkpoint)
+    return Known(
+        subject,
+        declared.declared_in,
+        architecture,
+        declared.licence,
+        WeightsPin(hub=location.hub, revision=location.revision),
+        resolve_tokens(declared, checkpoint, architecture.vocab_size),
+    )
+
+
+def make_recipe(
+    registry: Registry,
+    request: Request,
+    known: Known,
+    precision: Precision,
+    quantizer: QuantizerChoice,
+    options: Mapping[str, Any],
+) -> Recipe:
+    """Choose what a request leaves open, for a model that is known, and let the target check it.
+
+    Args:
+        options: the target's, checked by its own model.
+
+    Raises:
+        UsageError: calibration data or rescaling that is not possible here.
+        ZooError: the target's rules refuse it.
+    """
+    target, declared = registry.target(request.target), known.subject.declared
     recipe = Recipe(
-        model=subject.declared.name if subject.declared else subject.label,
-        family=family.family.name if family else None,
-        licence=resolve_licence(subject.declared, checkpoint),
-        weights=pin_weights(location, checkpoint, read=required and not headers_only),
-        architecture=architecture,
-        tokens=resolve_tokens(subject.declared, checkpoint, architecture.vocab_size),
-        chat_template=subject.declared.chat_template if subject.declared else None,
+        model=declared.name if declared else known.subject.label,
+        family=known.family.family.name if known.family else None,
+        licence=known.licence,
+        weights=known.weights,
+        architecture=known.architecture,
+        tokens=known.tokens,
+        chat_template=declared.chat_template if declared else None,
         precision=precision,
         quantizer=quantizer,
         allow_nonfinite=request.allow_nonfinite,
         allow_unused=tuple(request.allow_unused),
-        calibration=choose_calibration(registry, request, quantizer, family),
-        smoothing=choose_smoothing(registry, request, precision, quantizer, architecture),
+        calibration=choose_calibration(registry, request, quantizer, known.family),
+        smoothing=choose_smoothing(registry, request, precision, quantizer, known.architecture),
         target=TargetChoice(
             name=request.target,
-            options=target_options(
-                registry, request, subject.declared, family, architecture, stored_type(checkpoint if required else None)
-            ),
+            options=dict(options),
             emitter_version=target.emitter_version,
         ),
     )
     target.check(recipe)
-    return Resolved(recipe, checkpoint, subject, weights_source(location, checkpoint))
+    return recipe
 
 
 def stored_type(checkpoint: Checkpoint | None) -> str | None:

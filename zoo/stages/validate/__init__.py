@@ -12,9 +12,9 @@ from zoo.errors import UsageError
 from zoo.families import Families
 from zoo.plugins import Host
 from zoo.registry import DeclaredFamily, Registry
-from zoo.stages.validate.family import check_family
+from zoo.stages.validate.family import builds, check_family
 from zoo.stages.validate.findings import Finding, Page, Validation
-from zoo.stages.validate.online import check_dataset_hub, check_family_hub
+from zoo.stages.validate.online import Question, ask_hub, dataset_questions, family_questions
 from zoo.stages.validate.reading import read, yaml_files
 from zoo.stages.validate.together import Others, check_dataset, comes_from
 
@@ -89,26 +89,24 @@ def _judge(
 ) -> None:
     from zoo.sources.hub import is_offline
 
-    offline = is_offline()
+    questions: list[Question] = []
     for page, file in datasets:
         for index, dataset in enumerate(file.datasets):
             check_dataset(page, ("datasets", index), dataset, registry)
             registry.datasets.setdefault(dataset.name, dataset)
-            if not offline:
-                check_dataset_hub(page, ("datasets", index), dataset)
+            questions += dataset_questions(page, ("datasets", index), dataset)
     mine = {id(declared) for _, declared in families}
     others = Others(declared for declared in registry.families.values() if id(declared) not in mine)
     known = Families(registry.families)
     reviewed = [(page, replace(bare, known=known)) for page, bare in families]
     known.update((declared.family.name, declared) for _, declared in reviewed)
     judging = replace(registry, families=known)
+    targets = builds(judging)
     for page, declared in reviewed:
         others.check_names(page, declared)
         others.check_weights(page, declared)
         known[declared.family.name] = declared  # of several by one name, the one under review is meant
-        check_family(page, declared, judging)
+        check_family(page, declared, judging, targets)
         others.add(declared)
-        if not offline:
-            check_family_hub(page, declared)
-        elif any(one.model.weights.hub for one in declared.models):
-            page.note(("models",), "the hub was not asked: the network is off")
+        questions += family_questions(page, declared)
+    ask_hub(questions, offline=is_offline())

@@ -6,16 +6,21 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.dataset import Dataset
+from zoo.declarations.recipe import Precision, QuantizerChoice
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.operations import missing
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry, UnknownBase
+from zoo.stages.choices import check_precision, choose_quantizer
 from zoo.stages.listing import parameter_count
+from zoo.stages.request import Request
+from zoo.stages.resolve import known_here, make_recipe
 from zoo.stages.validate.findings import Page
 from zoo.yamlfile import Location, explain
 
@@ -30,7 +35,32 @@ _TALK = [
 ]
 
 
-def check_family(page: Page, declared: DeclaredFamily, registry: Registry) -> None:
+@dataclass(frozen=True)
+class Build:
+    """A precision of a target, and the quantizer that the target means by it: the same for every model."""
+
+    precision: Precision
+    quantizer: QuantizerChoice
+
+
+def builds(registry: Registry) -> dict[str, list[Build] | ZooError]:
+    """List what each installed target builds, or why it cannot be asked."""
+    found: dict[str, list[Build] | ZooError] = {}
+    for name in registry.targets:
+        try:
+            target = registry.target(name)
+            found[name] = [
+                Build(precision, choose_quantizer(registry, Request("", precision, target=name), precision))
+                for precision in map(check_precision, target.precisions)
+            ]
+        except ZooError as error:
+            found[name] = error
+    return found
+
+
+def check_family(
+    page: Page, declared: DeclaredFamily, registry: Registry, targets: dict[str, list[Build] | ZooError]
+) -> None:
     """Judge a family that is part of the registry."""
     _check_datasets(page, declared, registry.datasets)
     for name in declared.family.targets:
@@ -42,7 +72,7 @@ def check_family(page: Page, declared: DeclaredFamily, registry: Registry) -> No
         if _check_numbers(page, at, model, registry):
             _check_tokens(page, at, model)
             _check_template(page, at, model)
-            _check_targets(page, at, model, registry)
+            _check_targets(page, at, model, registry, targets)
 
 
 def _check_datasets(page: Page, declared: DeclaredFamily, known: dict[str, Dataset]) -> None:
@@ -131,23 +161,29 @@ def _check_template(page: Page, at: Location, model: DeclaredModel) -> None:
         page.error(_stated(model, at, "chat_template"), "it leaves out what somebody said")
 
 
-def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Registry) -> None:
+def _check_targets(
+    page: Page, at: Location, model: DeclaredModel, registry: Registry, targets: dict[str, list[Build] | ZooError]
+) -> None:
     """Hold a model's options against each target's own model, and its builds against each target's rules."""
-    from zoo.stages.request import Request
-    from zoo.stages.resolve import resolve
-
-    for name in registry.targets:
+    with _heard() as lines:
         try:
-            target = registry.target(name)
+            known = known_here(registry, model)
         except ZooError as error:
-            page.note(at, f"target {name!r} was not asked: {error}")
+            page.error(at, str(error))
+            return
+    for line in lines:
+        page.warn(at, line.removeprefix(f"{model.name}: "))
+    for name, found in targets.items():
+        if isinstance(found, ZooError):
+            page.note(at, f"target {name!r} was not asked: {found}")
             continue
+        target = registry.target(name)
         if lacks := missing(registry.architecture(model.architecture.type), model.architecture, target):
             page.note(at, f"target {name!r} lacks: {', '.join(lacks)}")
             continue
         stated = model.target_options(name)
         try:
-            target.Options.model_validate(
+            options = target.Options.model_validate(
                 stated, context={"architecture": model.architecture, "declared": frozenset(stated)}
             )
         except ValidationError as error:
@@ -158,17 +194,19 @@ def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Reg
                     mend = str(unknown("option", option, target.Options.model_fields)).split("; ", 1)[-1]
                 page.error(_stated(model, at, "targets", name, option), explain(one), mend)
             continue
-        refused = {}
+        refused, spelled_out = {}, options.model_dump(mode="json")
         with _heard() as lines:
-            for precision in target.precisions:
+            for build in found:
+                # Whether channels are rescaled is chosen, not stated, and takes long to find out.
+                request = Request(model.full_name, build.precision, target=name, smoothing="none")
                 try:
-                    resolve(registry, Request(model.full_name, precision, target=name), fetch=False)
+                    make_recipe(registry, request, known, build.precision, build.quantizer, spelled_out)
                 except (UsageError, ZooError) as error:
-                    refused[precision] = f"target {name!r}, {precision}: {error}"
+                    refused[build.precision] = f"target {name!r}, {build.precision}: {error}"
         place = _stated(model, at, "targets", name) if stated else at
         for line in refused.values():
             # A target may build a model in some precisions alone; what nobody states options for is no mistake.
-            if stated or len(refused) == len(target.precisions):
+            if stated or len(refused) == len(found):
                 page.error(place, line)
             else:
                 page.note(place, line)
