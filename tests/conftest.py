@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import gc
+import os
 import signal
 import sys
 import textwrap
@@ -12,9 +15,54 @@ from pathlib import Path
 import pytest
 
 from zoo import plugins, yamlfile
+from zoo.registry import Registry
 
-# Every test loads the plugins anew; the YAML of the bundled ones is composed once in a process.
+# Compiled modules are kept: hundreds of tests start programs that import them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# The YAML of the bundled plugins is composed once in a process.
 yamlfile.compose = functools.lru_cache(256)(yamlfile.compose)
+
+
+def _loaded_once(load: Callable[[], plugins.Host]) -> Callable[[], plugins.Host]:
+    """Load the bundled plugins once in a process, and give each caller a registry of its own.
+
+    Where a test installs others, or one says anything while it is loaded, all are loaded anew.
+    """
+    path = list(sys.path)
+    known: dict[str | None, plugins.Host] = {}
+
+    def loaded() -> plugins.Host:
+        chosen = os.environ.get("ZOO_PLUGINS")
+        if sys.path != path or os.environ.get("ZOO_PATH") or any(one.startswith("plugin_") for one in sys.modules):
+            return load()
+        if chosen not in known:
+            host = load()
+            if any(one.status == "failed" for one in host.records) or _names_unknown(chosen, host):
+                return host
+            known[chosen] = host
+        host = known[chosen]
+        return plugins.Host(_own(host.registry), host.records)
+
+    return loaded
+
+
+def _names_unknown(chosen: str | None, host: plugins.Host) -> bool:
+    """Tell whether ``ZOO_PLUGINS`` names a plugin that is not there."""
+    named = {name.strip().removeprefix("-") for name in (chosen or "").split(",")} - {""}
+    return not named <= {one.name for one in host.records}
+
+
+def _own(registry: Registry) -> Registry:
+    """Copy the tables of a registry; what is in them does not change."""
+    copied = copy.copy(registry)
+    for name, table in vars(registry).items():
+        setattr(copied, name, type(table)(table))
+    return copied
+
+
+plugins.load = _loaded_once(plugins.load)
 
 # A shell that puts the tests in the background has them ignore interrupts, and so would every program they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -93,3 +141,9 @@ from zoo import hookimpl
 def register_families(register):
     register(Path(__file__).with_name("family.yaml"))
 """
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spare the garbage collector what stays to the end: the tests, and the libraries that they import."""
+    gc.collect()
+    gc.freeze()

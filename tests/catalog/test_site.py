@@ -208,11 +208,11 @@ def test_a_broken_part_says_so_on_its_page(make, install_plugin) -> None:
 
 
 @pytest.mark.slow
-def test_hundreds_of_models(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_a_hundred_models(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loose = tmp_path / "loose"
     loose.mkdir()
     lines = ["name: big", "title: Big", "licence: {id: mit}", "models:"]
-    for n in range(300):
+    for n in range(120):
         numbers = (
             f"vocab_size: 32000, max_position_embeddings: 4096, hidden_size: {1024 + 64 * (n % 20)}, head_dim: 64, "
             f"intermediate_size: {4096 + 128 * (n // 20)}, num_hidden_layers: {24 + n % 40}, "
@@ -223,5 +223,5 @@ def test_hundreds_of_models(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ZOO_PATH", str(loose))
     plugins.host.cache_clear()
     site = make()
-    assert len(list((site / "models/big").iterdir())) == 300
-    assert (site / "index.html").read_text(encoding="utf-8").count('<tr data-family="big"') == 300
+    assert len(list((site / "models/big").iterdir())) == 120
+    assert (site / "index.html").read_text(encoding="utf-8").count('<tr data-family="big"') == 120

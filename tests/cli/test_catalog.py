@@ -7,6 +7,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from tests.catalog.conftest import _few_plugins as _few_plugins
 from zoo.cli import app
 
 

@@ -245,13 +245,13 @@ from tests.builds import architecture, make_recipe, registry
 from zoo.sources.folder import open_folder
 from zoo.stages.build import build
 from zoo.package import publish, exchange
-if sys.argv[4] == "no exchange":
+if sys.argv[3] == "no exchange":
     publish.exchange = lambda source, target: False
-count, kill = [0], int(sys.argv[3])
+count, kill = [0], [0]
 def counted(original):
     def call(*args, **kwargs):
         count[0] += 1
-        if count[0] == kill:
+        if count[0] == kill[0]:
             os.kill(os.getpid(), 9)
         return original(*args, **kwargs)
     return call
@@ -259,8 +259,18 @@ for name in ("rename", "mkdir", "unlink", "rmdir", "replace", "fsync"):
     setattr(os, name, counted(getattr(os, name)))
 publish.rename_new = counted(publish.rename_new)
 publish.exchange = counted(publish.exchange)
-recipe = make_recipe(architecture(), "int4")
-build(recipe, open_folder(Path(sys.argv[1])), Path(sys.argv[2]), registry(), force=True, warn=lambda line: None)
+recipe, parts = make_recipe(architecture(), "int4"), registry()
+for line in sys.stdin:
+    if process := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+        continue
+    kill[0] = int(line)
+    build(recipe, open_folder(Path(sys.argv[1])), Path(sys.argv[2]), parts, force=True, warn=lambda line: None)
+    os._exit(0)
+"""
+"""Builds in a process of its own for each number that it reads, and kills it before so many steps; says how it ended.
+
+What a build needs is imported once, and each build begins as a fork of that.
 """
 
 
@@ -270,6 +280,10 @@ def test_killed_at_every_step_it_is_absent_or_whole(tmp_path, make, checkpoint, 
     room, kill = tmp_path / "room", 0
     output = room / "out"
     make(tmp_path / "reference", "int4")
+    argv = [sys.executable, "-c", CHILD, str(checkpoint), str(output), way]
+    builder = subprocess.Popen(
+        argv, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     while True:
         kill += 1
         room.mkdir()
@@ -281,9 +295,11 @@ def test_killed_at_every_step_it_is_absent_or_whole(tmp_path, make, checkpoint, 
         if way == "mount" and not mounted:
             pytest.skip("mounting takes privileges")
         try:
-            argv = [sys.executable, "-c", CHILD, str(checkpoint), str(output), str(kill), way]
-            done = subprocess.run(argv, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-            assert done.returncode in (0, -signal.SIGKILL), done.stderr
+            assert builder.stdin is not None
+            assert builder.stdout is not None
+            print(kill, file=builder.stdin, flush=True)
+            ended = int(builder.stdout.readline())
+            assert ended in (0, -signal.SIGKILL)
             if (output / "zoo.json").exists():
                 open_package(output, hashes=True)
             elif way in ("exchange",):
@@ -298,8 +314,9 @@ def test_killed_at_every_step_it_is_absent_or_whole(tmp_path, make, checkpoint, 
         for path in sorted(room.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         room.rmdir()
-        if done.returncode == 0:
+        if ended == 0:
             break
+    builder.communicate(timeout=60)
     assert kill > 8
 
 

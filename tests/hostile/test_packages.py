@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -320,7 +321,9 @@ def test_a_manifest_is_bounded(package):
     refused(package, "more than any package has")
     with (package / "zoo.json").open("wb") as file:
         file.truncate(2**32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused(package, "larger than")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 2**18  # KiB: it is not read
 
 
 @attack("p01_prepack_poison.sh, p02_prepack_silent.sh", "a byte of a package is altered, its size kept")
@@ -377,17 +380,27 @@ def test_a_package_that_changes_while_it_is_prepared_leaves_nothing(package, mon
     assert not [path for path in (tmp_path / "zoo-home").glob("prepacked/*") if path.is_dir()]
 
 
+@pytest.fixture(scope="module")
+def prepared(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prepared weights of the sound package, to copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_HOME", str(tmp_path_factory.mktemp("prepared")))
+        patch.setenv("ZOO_PREPACK", "always")
+        return zoo.prepare(sound).folder
+
+
 @attack("p01_prepack_poison.sh", "a cache of another user, or one that others may write to")
 @pytest.mark.parametrize("kind", ["writable by all", "writable by the group", "a link", "another user's"])
 @pytest.mark.parametrize("level", ["prepacked", "entry"])
 def test_a_cache_that_is_not_ours_alone_is_ignored_with_a_line(
-    sound, monkeypatch, tmp_path, caplog, request, kind, level
+    sound, prepared, monkeypatch, tmp_path, caplog, kind, level
 ):
     from zoo import trust
     from zoo.engine import prepack
 
     monkeypatch.setenv("ZOO_PREPACK", "always")
     trust._ignored.cache_clear()
+    shutil.copytree(prepared.parent, tmp_path / "zoo-home" / "prepacked")
     entry = zoo.prepare(sound).folder
     at = entry.parent if level == "prepacked" else entry
     if kind == "writable by all":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, ClassVar, Protocol, Self
 
 from zoo.contracts.weights import Parameter
@@ -86,4 +87,9 @@ class Operation:
         raise NotImplementedError(self.kind)
 
     def _fields(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, field.name) for field in fields(self))
+        return tuple([getattr(self, name) for name in _field_names(type(self))])
+
+
+@cache
+def _field_names(kind: type[Operation]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

@@ -76,10 +76,15 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         ZooError: there is none, or it is not one; the message says what is wrong.
     """
-    return parse_bytes(_read_manifest(folder), f"{folder.name}/{MANIFEST}")
+    return parse_bytes(read_manifest_bytes(folder), f"{folder.name}/{MANIFEST}")
 
 
-def _read_manifest(folder: Path) -> bytes:
+def read_manifest_bytes(folder: Path) -> bytes:
+    """Read the bytes of a folder's ``zoo.json``, no more of them than a manifest has.
+
+    Raises:
+        ZooError: there is none, it is not a plain file, or it is too large.
+    """
     where = f"{folder.name}/{MANIFEST}"
     if not os.path.lexists(folder / MANIFEST):
         raise ZooError(f"{folder}: not a package, it holds no {MANIFEST}")
@@ -144,7 +149,7 @@ def open_package(path: Path, *, hashes: bool = False) -> Package:
     """
     if not path.is_dir():
         raise ZooError(f"{path}: {'not a folder' if path.exists() else 'no such package'}")
-    raw = _read_manifest(path)
+    raw = read_manifest_bytes(path)
     manifest = parse_bytes(raw, f"{path.name}/{MANIFEST}")
     _check_folders(path, manifest)
     stamps: dict[str, Stamp] = {}

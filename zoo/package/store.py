@@ -8,7 +8,9 @@ from typing import Any
 
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Recipe
+from zoo.errors import ZooError
 from zoo.home import packages_folder
+from zoo.package.folder import read_manifest_bytes
 from zoo.package.hashes import name_contents
 
 
@@ -29,10 +31,10 @@ class StoredPackage(Value):
     path: Path
 
 
-def read_labels(manifest: Path) -> StoredPackage | None:
+def read_labels(folder: Path) -> StoredPackage | None:
     """Read the labels of a package; a folder that is none is passed over, opening it will say why."""
     try:
-        data: Any = json.loads(manifest.read_bytes())
+        data: Any = json.loads(read_manifest_bytes(folder))
         recipe = data["recipe"]
         return StoredPackage(
             model=recipe["model"],
@@ -43,9 +45,9 @@ def read_labels(manifest: Path) -> StoredPackage | None:
             hub=recipe["weights"].get("hub"),
             digest=recipe["weights"].get("digest"),
             contents=name_contents({name: record["sha256"] for name, record in data["files"].items()}),
-            path=manifest.parent,
+            path=folder,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ZooError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -54,7 +56,7 @@ def stored_packages() -> list[StoredPackage]:
     folder = packages_folder()
     if not folder.is_dir():
         return []
-    found = (read_labels(entry / "zoo.json") for entry in sorted(folder.iterdir()) if not entry.name.startswith("."))
+    found = (read_labels(entry) for entry in sorted(folder.iterdir()) if not entry.name.startswith("."))
     return [one for one in found if one is not None]
 
 

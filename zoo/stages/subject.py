@@ -97,7 +97,7 @@ def locate_package(registry: Registry, text: str, precision: str | None = None) 
 def _choose(registry: Registry, text: str, precision: str | None, *, to_run: bool) -> Path:
     subject = identify(registry, text)
     if subject.package is not None:
-        labels = read_labels(subject.package / "zoo.json")
+        labels = read_labels(subject.package)
         if to_run and labels is not None:
             require_runnable(registry, labels)
         if precision is not None and labels is not None and labels.precision != precision:
