@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,11 +12,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.conftest import REGISTER_FAMILY
-from tests.stages.test_report import scored
+from tests.stages.test_report import report, scored
 from zoo.cli import app
 from zoo.plugins import host
 from zoo.reports import keep_report
 from zoo.results import RUNGS, all_reports, committed, ladder, read_results
+from zoo.stages.locations import Location
+from zoo.stages.weights import are_declared
 
 
 def run(*arguments: str) -> Result:
@@ -59,6 +63,38 @@ def test_a_later_figure_that_is_worse_is_said(plugin: Path) -> None:
     said = run("report", "mine-1b", "--commit", str(folder)).stdout.splitlines()
     assert said == [f"{folder / 'mine-1b.yaml'}: 1 results", "int8, quiz, acc: 0.625 before, 0.5 now (worse)"]
     assert run("report", "mine-1b", "--commit", str(folder)).stdout.count("\n") == 1
+
+
+def test_a_model_is_verified_on_its_own_checkpoint_alone(plugin: Path, tmp_path: Path) -> None:
+    """What a verification on other weights says is kept and is no rung; a note says what they were."""
+    model, figures = host().registry.model("mine-1b"), {"figures": {"top1": 0.99}}
+    checked = report("verify", "int8", {"quick": False}, figures, passed=True, family="mine", model="mine-1b")
+    for own, rungs in ((None, ()), (False, ()), (True, ("verified",))):
+        mine = checked.model_copy(update={"own_weights": own})
+        assert ladder(model, [mine]) == ("declared", "builds", *rungs)
+    keep_report(checked.model_copy(update={"own_weights": False}))
+    folder = plugin / "results"
+    run("report", "mine-1b", "--commit", str(folder), "--note", "on weights made of a 4-bit file")
+    run("report", "mine-1b", "--commit", str(folder))
+    said = run("show", "mine-1b").stdout
+    assert "on weights made of a 4-bit file" in said
+    assert "declared → builds " in said
+    refused = run("report", "mine-1b", "--commit", str(folder), "--note", "x" * 2000)
+    assert (refused.exit_code, refused.stderr) == (1, "zoo: the note has 2000 characters, 1000 at most\n")
+
+
+def test_a_folder_is_known_by_the_declared_sha256(plugin: Path, family_yaml, tmp_path: Path) -> None:
+    model, weights = host().registry.model("mine-1b"), tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(b"x")
+    here, stated = Location(str(weights), "safetensors"), model.model.weights
+    assert are_declared(model, here) is None
+    for raw, known in ((b"x", True), (b"y", False)):
+        files = {"model.safetensors": hashlib.sha256(raw).hexdigest()}
+        knows = model.model.model_copy(update={"weights": stated.model_copy(update={"files": files})})
+        assert are_declared(replace(model, model=knows), here) is known
+    assert are_declared(model, Location(str(stated.hub), "hub")) is True
+    assert are_declared(model, Location("some/other", "hub")) is False
 
 
 def test_results_of_others_and_broken_files_count_for_nothing(plugin: Path) -> None:

@@ -31,17 +31,19 @@ def make_report(
     measured: dict[str, Any],
     *,
     passed: bool | None = None,
+    own_weights: bool | None = None,
     libraries: Iterable[str] = (),
 ) -> Report:
     """Write down a measurement of a package, with this machine and the libraries' versions.
 
     Args:
         package: what was measured; its files are read where nobody knows what they hold.
+        own_weights: whether it was held against the weights that its model declares.
         libraries: distributions that took part, by name.
     """
     recipe_hash, contents = package.manifest.recipe_hash, read_contents(package)
     report = recipe_report(kind, package.manifest.recipe, settings, measured, passed=passed, libraries=libraries)
-    return report.model_copy(update={"recipe_hash": recipe_hash, "contents": contents})
+    return report.model_copy(update={"recipe_hash": recipe_hash, "contents": contents, "own_weights": own_weights})
 
 
 def recipe_report(

@@ -28,12 +28,15 @@ FOLDER = "results"
 RUNGS = ("declared", "builds", "parity", "verified", "scored", "served")
 """How far a model has come. A tiny one of its shape builds, and computes what transformers computes (the conformance
 kit, as the plugin directory states it); its own checkpoint is verified; it is scored; its speed is measured."""
+MAX_NOTE = 1000
 _KEPT_LISTS = ("checks", "workloads", "tasks")
 
 
 class Results(Value):
     """A file of results."""
 
+    note: str | None = Field(default=None, max_length=MAX_NOTE)
+    """What a reader should know of them, in the publisher's words; kept when reports are added."""
     reports: tuple[Report, ...] = Field(max_length=10_000)
 
 
@@ -60,6 +63,18 @@ def read_results(path: Path) -> list[Report]:
     return list(Document(path).validate(Results).reports)
 
 
+def note_of(model: DeclaredModel) -> str | None:
+    """Read what the plugin notes of a model's results."""
+    path = model.declared_in.path
+    results = path.parent / FOLDER / f"{model.name}.yaml" if path is not None else None
+    if results is None or not results.is_file():
+        return None
+    try:
+        return Document(results).validate(Results).note
+    except ZooError:
+        return None
+
+
 def all_reports(registry: Registry) -> list[Report]:
     """List what was recorded here, and what plugins ship of builds that were not measured here in the same way."""
     mine = recorded_reports()
@@ -82,8 +97,11 @@ def of_build(registry: Registry, manifest: Manifest) -> list[Report]:
     return sorted([*mine, *shipped], key=lambda one: one.measured_at)
 
 
-def merge(path: Path, fresh: Sequence[Report]) -> tuple[list[Report], list[Report]]:
+def merge(path: Path, fresh: Sequence[Report], note: str | None = None) -> tuple[list[Report], list[Report]]:
     """Add reports to a file of results, each in the place of an earlier one of the same build, settings and machine.
+
+    Args:
+        note: what the file is to note of them; None leaves the note that it has.
 
     Returns:
         What the file said before, and what it says now.
@@ -91,10 +109,16 @@ def merge(path: Path, fresh: Sequence[Report]) -> tuple[list[Report], list[Repor
     Raises:
         ZooError: the file is not one of results, or cannot be written.
     """
-    before = read_results(path) if path.is_file() else []
+    stated = Document(path).validate(Results) if path.is_file() else Results(reports=())
+    before = list(stated.reports)
     merged = {_key(one): one for one in [*before, *map(slim, sorted(fresh, key=lambda one: one.measured_at))]}
     now = sorted(merged.values(), key=lambda one: (one.kind, one.precision, one.recipe_hash, one.measured_at))
-    data = {"reports": [one.model_dump(mode="json", exclude_none=True) for one in now]}
+    said = note or stated.note
+    if said is not None and len(said) > MAX_NOTE:
+        raise ZooError(f"the note has {len(said)} characters, {MAX_NOTE} at most")
+    data = ({"note": said} if said else {}) | {
+        "reports": [one.model_dump(mode="json", exclude_none=True) for one in now]
+    }
     text = "# Written by `zoo report --commit`.\n" + yaml.safe_dump(
         data, sort_keys=False, allow_unicode=True, width=120
     )
@@ -137,7 +161,7 @@ def ladder(model: DeclaredModel, found: Iterable[Report]) -> tuple[str, ...]:
     mine = [one for one in found if one.family == model.family.name and one.model == model.name]
     listed = find_listed(model.declared_in.plugin)
     passes = listed is not None and listed.conformance is not None and not listed.conformance.failed
-    verified = latest_verification([one for one in mine if one.kind == "verify"])
+    verified = latest_verification([one for one in mine if one.kind == "verify" and one.own_weights])
     reached = {
         "declared": True,
         "builds": passes or bool(mine),

@@ -22,7 +22,8 @@ def report(
 ) -> Report:
     machine = MachineKind(cpu=more.pop("cpu", "CPU"), cores=2, memory_bytes=1, system="Linux x86_64")
     return Report(
-        kind=kind, recipe_hash=more.pop("recipe_hash", HASHES[precision]), model="zoo-tiny", family="tiny",
+        kind=kind, recipe_hash=more.pop("recipe_hash", HASHES[precision]), model=more.pop("model", "zoo-tiny"),
+        family=more.pop("family", "tiny"),
         precision=precision, measured_at=START + timedelta(minutes=at), settings=settings, measured=measured,
         machine=machine, versions={"onnxruntime": "1"}, zoo_version="0", **more,
     )  # fmt: skip

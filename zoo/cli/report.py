@@ -23,13 +23,16 @@ def report(
         Path | None,
         typer.Option("--commit", metavar="DIR", help="Write it into this folder of results beside the family's YAML."),
     ] = None,
+    note: Annotated[
+        str | None, typer.Option("--note", metavar="TEXT", help="With --commit: what a reader should know of them.")
+    ] = None,
 ) -> None:
     """Put all that is recorded of a model into one table: verified, scored, measured. A row holds what compares."""
     from zoo.plugins import host
     from zoo.stages import report as stage
 
     if commit is not None:
-        path, count, changes = stage.commit(host().registry, model, commit)
+        path, count, changes = stage.commit(host().registry, model, commit, note)
         echo(f"{path}: {count} results")
         for change in changes:
             echo(change)

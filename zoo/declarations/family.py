@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints, model_validator
 
 from zoo.declarations.architecture import ArchitectureFields
-from zoo.declarations.base import HttpUrl, HubId, Misplaced, Name, Revision, Value
+from zoo.declarations.base import HttpUrl, HubId, Misplaced, Name, Revision, Sha256, Value
 from zoo.declarations.conversation import Thinking, ToolFormat
 from zoo.declarations.dataset import DatasetUses
 from zoo.declarations.embedding import EmbeddingUse
@@ -83,6 +83,9 @@ class Weights(Value):
     """A branch, a tag or a commit of the repository."""
     path: str | None = None
     """A folder, relative to the declaring file: weights that a plugin ships."""
+    files: Annotated[dict[str, Sha256], Field(min_length=1, max_length=10_000)] | None = None
+    """SHA-256 of the repository's files of weights, by name: what is verified on a folder that holds them
+    counts as verified on this checkpoint."""
 
     @model_validator(mode="after")
     def _check(self) -> Weights:

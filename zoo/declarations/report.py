@@ -44,6 +44,9 @@ class Report(Value):
     """The figures, by the kind's own names."""
     passed: bool | None = None
     """Whether the figures are within their tolerances; absent where there are none."""
+    own_weights: bool | None = None
+    """Of a verification: whether the weights are those that the model declares, by their repository, their plugin or
+    their SHA-256; absent where nobody can tell."""
     machine: MachineKind
     versions: dict[str, str]
     """Versions of the libraries that took part."""

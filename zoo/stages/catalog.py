@@ -165,10 +165,10 @@ def model_card(
 
 
 def verified(reports: Iterable[Report]) -> tuple[str, ...]:
-    """Name the precisions of which every build that was verified passed."""
+    """Name the precisions of which every build that was verified passed, those of other weights aside."""
     by_build: dict[tuple[str, str], list[Report]] = {}
     for one in reports:
-        if one.kind == "verify":
+        if one.kind == "verify" and one.own_weights is not False:
             by_build.setdefault((one.precision, one.recipe_hash), []).append(one)
     passed: dict[str, bool] = {}
     for (precision, _), found in by_build.items():

@@ -17,7 +17,7 @@ from zoo.package.hashes import stated_contents
 from zoo.package.store import StoredPackage
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import is_verified, verification
-from zoo.results import all_reports, ladder
+from zoo.results import all_reports, ladder, note_of
 from zoo.stages.choices import check_options
 from zoo.stages.listing import parameter_count, precisions
 from zoo.stages.resolve import (
@@ -118,6 +118,8 @@ def declared_fields(registry: Registry, model: DeclaredModel, parameters: int) -
             about[name] = Field(value=value, origin=origin)
     about["papers"] = Field(value=[_jsonable(one) for one in family.papers], origin=in_family)
     about["notes"] = Field(value=list(family.notes), origin=in_family)
+    if (measured := note_of(model)) is not None:
+        about["measured"] = Field(value=measured, origin="its results")
     about["plugin"] = Field(value=model.declared_in.plugin, origin="computed")
     tokens = model.tokens
     use, use_origin = model.last("embedding")

@@ -133,11 +133,12 @@ def tabulate(model: str, found: Sequence[Report]) -> Table:
     return Table(model=model, builds=_builds(found), rows=tuple(_told_apart(grouped)))
 
 
-def commit(registry: Registry, model: str, folder: Path) -> tuple[Path, int, list[str]]:
+def commit(registry: Registry, model: str, folder: Path, note: str | None = None) -> tuple[Path, int, list[str]]:
     """Write what is recorded of a declared model into a folder of results, to be kept beside its declaration.
 
     Args:
         folder: ``results`` beside the family's YAML.
+        note: what a reader should know of them, kept in the file.
 
     Returns:
         The file, how many reports it holds, and a line for each figure that is another now than before.
@@ -151,7 +152,7 @@ def commit(registry: Registry, model: str, folder: Path) -> tuple[Path, int, lis
     if not mine:
         raise ZooError(f"nothing is recorded of {model} on this machine; zoo verify, zoo eval and zoo bench record")
     path = folder / f"{declared.name}.yaml"
-    before, now = merge(path, mine)
+    before, now = merge(path, mine, note)
     return path, len(now), list(_changes(tabulate(model, before), tabulate(model, now)))
 
 

@@ -40,12 +40,13 @@ class EncoderVerification:
 
 
 def verify_encoder(
-    registry: Registry, package: Package, checkpoint: Any, *, quick: bool, progress: Progress | None
+    registry: Registry, package: Package, checkpoint: Any, own: bool | None, *, quick: bool, progress: Progress | None
 ) -> EncoderVerification:
     """Compare an encoder's package with the original weights, and keep a report.
 
     Args:
         checkpoint: the opened original weights.
+        own: whether they are those that the model declares.
 
     Raises:
         ZooError: the reference cannot be run, or the package cannot be opened.
@@ -62,7 +63,9 @@ def verify_encoder(
     verdict = compare_encoder(engine, reference, texts, recipe.precision, progress)
     settings = {"quick": quick, "sequences": verdict.texts, "reference": name}
     measured = verdict.model_dump(mode="json")
-    report = make_report("verify", package, settings, measured, passed=verdict.passed, libraries=_LIBRARIES)
+    report = make_report(
+        "verify", package, settings, measured, passed=verdict.passed, own_weights=own, libraries=_LIBRARIES
+    )
     return EncoderVerification(verdict, report, keep_report(report))
 
 

@@ -24,7 +24,7 @@ from zoo.stages.opening import choose_engine, open_engine, with_memory
 from zoo.stages.reading import as_meant, without_leftovers
 from zoo.stages.subject import Subject, find_package, identify
 from zoo.stages.texts import EncoderVerification, verify_encoder
-from zoo.stages.weights import locate_weights, retransformed
+from zoo.stages.weights import are_declared, locate_weights, retransformed
 from zoo.terminal import command_line
 
 if TYPE_CHECKING:
@@ -88,11 +88,11 @@ def verify(
     require_place(package.manifest.recipe_hash)
     if is_encoder(package):
         require_reference()
-        checkpoint = original_weights(registry, package, identify(registry, model), weights, adapters)
-        return verify_encoder(registry, package, checkpoint, quick=quick, progress=progress)
+        checkpoint, own = originals(registry, package, identify(registry, model), weights, adapters)
+        return verify_encoder(registry, package, checkpoint, own, quick=quick, progress=progress)
     candidate, rowwise = _candidates(registry, package)
     require_reference()
-    checkpoint = original_weights(registry, package, identify(registry, model), weights, adapters)
+    checkpoint, own = originals(registry, package, identify(registry, model), weights, adapters)
     tolerance, context = TOLERANCES[recipe.precision], recipe.architecture.max_position_embeddings
     if isinstance(candidate, EngineCandidate):
         tolerance, context = of_engine(recipe.precision), min(context, candidate.engine.context_length)
@@ -123,6 +123,7 @@ def verify(
         },
         verdict.model_dump(mode="json", exclude={"passed"}),
         passed=verdict.passed,
+        own_weights=own,
         libraries=_LIBRARIES,
     )
     return Verification(verdict, report, keep_report(report))
@@ -169,7 +170,17 @@ def _read_back(registry: Registry, package: Package, checkpoint: Checkpoint) -> 
 def original_weights(
     registry: Registry, package: Package, subject: Subject, weights: str | None, adapters: Sequence[str] = ()
 ) -> Checkpoint:
+    """Open the checkpoint that a package was built from; see ``originals``."""
+    return originals(registry, package, subject, weights, adapters)[0]
+
+
+def originals(
+    registry: Registry, package: Package, subject: Subject, weights: str | None, adapters: Sequence[str] = ()
+) -> tuple[Checkpoint, bool | None]:
     """Open the checkpoint that a package was built from, transformed as it was; a package itself remembers no place.
+
+    Returns:
+        It, and whether it is what the package's model declares; None where nobody can tell.
 
     Raises:
         ZooError: it is not on this machine, or it is another one.
@@ -200,7 +211,9 @@ def original_weights(
     part, arch = registry.architecture(recipe.architecture.type), recipe.architecture
     _, checkpoint = as_meant(part, arch, checkpoint, recipe.allow_unused, read=False)
     _require_inputs(package, checkpoint)
-    return checkpoint
+    if subject.declared is None or location is None:
+        return checkpoint, None
+    return checkpoint, are_declared(subject.declared, location)
 
 
 def _require_inputs(package: Package, checkpoint: Checkpoint) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.declarations.recipe import ADAPTER
 from zoo.errors import UsageError, WeightsAbsent, ZooError
+from zoo.package.verified import sha256_of
 from zoo.stages.adapters import readapted
 from zoo.stages.choices import check_options
 from zoo.stages.locations import Location, check_revision, given_location, path_location
@@ -14,7 +16,7 @@ from zoo.stages.locations import Location, check_revision, given_location, path_
 if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
     from zoo.declarations.recipe import TransformPin
-    from zoo.registry import Registry
+    from zoo.registry import DeclaredModel, Registry
     from zoo.stages.subject import Subject
 
 
@@ -43,6 +45,26 @@ def locate_weights(registry: Registry, subject: Subject, weights: str | None, re
         return None
     check_revision(location, subject.label, revision)
     return location
+
+
+def are_declared(declared: DeclaredModel, location: Location) -> bool | None:
+    """Tell whether a location holds the weights that a model declares.
+
+    Returns:
+        None for a folder where the declaration states no SHA-256.
+    """
+    stated = declared.model.weights
+    if location.hub is not None:
+        return location.hub == stated.hub
+    folder = Path(location.text).expanduser()
+    if declared.weights_folder is not None:
+        return folder.resolve() == declared.weights_folder.resolve()
+    if not stated.files:
+        return None
+    try:
+        return all(sha256_of((folder / name).resolve(), name)[0] == sha256 for name, sha256 in stated.files.items())
+    except ZooError:
+        return False
 
 
 def open_here(
