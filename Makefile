@@ -1,5 +1,6 @@
 # make demo   build the bundled small model to int8 and let it talk
-# make test   lint, types and the whole test suite
+# make test   lint, types and the test suite
+# make test-all   the same, and the long random tests, of which the suite runs short ones
 # On Linux, TORCH_INDEX set to PyTorch's index of CPU wheels spares you the CUDA packages.
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check bench docs directory site dist clean
+.PHONY: demo test test-all check bench docs directory site dist clean
 
 # Show a command, run it, and say how long it took.
 timed = @printf '$$ %s\n' 'zoo $(1)'; bash -c 'TIMEFORMAT="$$(printf "\n%s" "took %1R s")"; time $(BIN)/zoo $(1)'
@@ -23,7 +24,10 @@ demo: $(VENV)/.run
 		'build llama-33b --dry-run   # what a build would take, from headers alone'
 
 test: check
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-all: check
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "exhaustive or not exhaustive"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -90,7 +90,7 @@ def compare_answers(engine: Any, model: Any, tokenizer: Any) -> None:
 
 
 quick = settings(
-    max_examples=40, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+    max_examples=25, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
 
@@ -101,7 +101,7 @@ def test_it_is_what_transformers_loads(drawn: dict[str, Any]) -> None:
     check(drawn)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(quick, max_examples=120)
 @given(drawn=arrangements())
 def test_it_is_what_transformers_loads_in_many_more_cases(drawn: dict[str, Any]) -> None:

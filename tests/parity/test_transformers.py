@@ -65,7 +65,7 @@ def test_fp16_is_transformers_up_to_the_rounding_of_weights(fields: dict[str, An
     check(fields, "fp16", 33, 5e-3 if fields["dtype"] == "float16" else 5e-2)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(quick, max_examples=100)
 @given(fields=numbers(), length=st.sampled_from([1, 2, 17, CONTEXT]))
 def test_fp32_is_transformers_in_many_more_cases(fields: dict[str, Any], length: int) -> None:

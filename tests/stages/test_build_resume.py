@@ -222,7 +222,7 @@ def test_signals_end_it_in_one_line_and_keep_the_work(small, tmp_path, number):
     assert contents(tmp_path / "out") == reference
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.exhaustive)])
 def test_kill_at_random_moments(small, tmp_path, kills):
     opened, recipe, reference = small
     draw = random.Random(7)
