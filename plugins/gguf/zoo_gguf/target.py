@@ -147,28 +147,14 @@ def _metadata(contents: PackageContents) -> dict[str, Any]:
     kinds = [kind_of(contents.schemes[array.parameter.name]) for array in contents.arrays]
     layer = [kind for kind, array in zip(kinds, contents.arrays, strict=True) if array.parameter.kind == "linear"]
     scaling = numbers.rope_scaling
-    own: dict[str, Any] = {
-        "block_count": numbers.num_hidden_layers,
-        "context_length": numbers.context_length,
-        "embedding_length": numbers.hidden_size,
-        "feed_forward_length": numbers.intermediate_size,
-        "attention.head_count": numbers.num_attention_heads,
-        "attention.head_count_kv": numbers.num_key_value_heads,
-        "attention.key_length": numbers.head_dim,
-        "attention.value_length": numbers.head_dim,
-        "attention.layer_norm_rms_epsilon": float(numbers.rms_norm_eps),
-        "rope.freq_base": float(numbers.rope_theta),
-        "rope.dimension_count": numbers.head_dim,
-        "vocab_size": numbers.vocab_size,
-    }
-    if encoders.is_encoder(numbers):
-        own = encoders.numbers_of(numbers, contents.companions)
+    encoder = encoders.is_encoder(numbers)
+    own = encoders.numbers_of(numbers, contents.companions) if encoder else naming.numbers_of(numbers)
     if scaling is not None and scaling.rope_type == "linear":
         own |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
     stated = {"general.architecture": name, "general.type": "model", "general.name": recipe.model}
     stated |= {"general.file_type": _FILE_TYPES[max(set(layer), key=layer.count)] if layer else 0}
     stated |= {"general.quantization_version": 2, "general.license": recipe.licence.id}
-    keys = encoders.tokenizer_keys if encoders.is_encoder(numbers) else vocabulary.keys
+    keys = encoders.tokenizer_keys if encoder else vocabulary.keys
     return stated | {f"{name}.{key}": value for key, value in own.items()} | keys(contents.companions, recipe)
 
 

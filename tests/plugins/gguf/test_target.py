@@ -136,6 +136,41 @@ def test_llama_cpp_continues_as_transformers_does(tmp_path, model_type):
     assert (package / "Modelfile").read_text().startswith("FROM ./model.gguf\n")
 
 
+ARCHITECTURES = (
+    "gemma", "gemma2", "gemma3", "phi3", "stablelm", "olmo2", "granite", "smollm3", "exaone4", "glm", "chatglm",
+    "falcon",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_file_is_the_converters(tmp_path, arch):
+    """Its tensors to the bit of F16, its numbers in llama.cpp, which goes on as transformers does."""
+    pytest.importorskip("xllamacpp", reason="llama.cpp: pip install xllamacpp")
+    import torch
+
+    from tests.plugins.gguf import llamacpp, made, published
+    from tests.plugins.gguf.test_source import NAMES, model_of, opened
+
+    model = model_of(tmp_path / "in", arch)
+    write_tokenizer(tmp_path / "in")
+    path = build(tmp_path / "in", tmp_path / "out", "fp16") / "model.gguf"
+    own = published.state(model, "chatglm") if arch == "chatglm" else model.state_dict()
+    state = {name.removeprefix("transformer.") if arch == "chatglm" else name: value for name, value in own.items()}
+    wanted = made.tensors(model, NAMES.get(arch, arch), state)
+    found = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        kind = np.float32 if values.ndim == 1 else np.float16
+        np.testing.assert_array_equal(found[name].data.reshape(values.shape), values.astype(kind), name)
+    assert opened(path).config["model_type"] == opened(tmp_path / "in").config["model_type"]
+    prompt = list(range(5, 21))
+    continued = llamacpp.continuation(path, prompt, 12)
+    with torch.inference_mode():
+        logits = model(torch.tensor([prompt + continued])).logits[0, len(prompt) - 1 : -1]
+    chosen = logits.gather(1, torch.tensor(continued)[:, None])[:, 0]
+    assert (logits.max(-1).values - chosen < 0.05).all()
+
+
 def test_stretched_frequencies_lie_in_the_file(tmp_path):
     from zoo_gguf.source import GgufFiles
 
@@ -192,7 +227,22 @@ def test_blocks_that_ggml_does_not_have(llama, tmp_path, precision, options, rea
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_none_of_the_written_architectures_computes(tmp_path):
-    make_of_type(tmp_path / "in", "gemma2", **NUMBERS, head_dim=16)
-    with pytest.raises(zoo.ZooError, match=r"final_logit_softcapping.* is computed by none of them"):
+@pytest.mark.parametrize(
+    ("arch", "numbers", "reason"),
+    [
+        ("qwen3moe", {}, "num_experts"),
+        ("gemma2", {"query_pre_attn_scalar": 40}, "query_pre_attn_scalar"),
+        (
+            "exaone4",
+            {"sliding_window": 8, "layer_types": ["sliding_attention"] * 3 + ["full_attention"]},
+            "layer_types",
+        ),
+        ("smollm3", {"no_rope_layers": [1, 0, 1, 0]}, "no_rope_layers"),
+    ],
+)
+def test_a_model_that_none_of_the_written_architectures_computes(tmp_path, arch, numbers, reason):
+    from tests.plugins.gguf.test_source import model_of
+
+    model_of(tmp_path / "in", arch, **numbers)
+    with pytest.raises(zoo.ZooError, match=rf"{reason}.* is computed by none of them"):
         build(tmp_path / "in", tmp_path / "out", "int8")
