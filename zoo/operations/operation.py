@@ -87,7 +87,8 @@ class Operation:
         raise NotImplementedError(self.kind)
 
     def _fields(self) -> tuple[Any, ...]:
-        return tuple([getattr(self, name) for name in _field_names(type(self))])
+        kind: Any = type(self)  # mypy takes an instance's hash for the class's
+        return tuple([getattr(self, name) for name in _field_names(kind)])
 
 
 @cache
