@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 
@@ -131,3 +135,21 @@ def test_built_packages_are_listed() -> None:
     assert "int4" in two.stderr
     assert "int8" in two.stderr
     assert run("run", "zoo-tiny", "Hello", "-p", "int4", "--max-new-tokens", "3").exit_code == 0
+
+
+def test_a_terminal_gets_families_as_groups_within_100_columns() -> None:
+    screen, end = pty.openpty()
+    command = [sys.executable, "-m", "zoo", "list", "llama*"]
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm", "NO_COLOR": "1"}
+    child = subprocess.Popen(command, stdout=end, stderr=end, env=environment)
+    os.close(end)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while part := os.read(screen, 65536):
+            shown += part
+    os.close(screen)
+    assert child.wait() == 0
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in shown.decode().splitlines()]
+    assert max(map(len, lines)) <= 100
+    members = itertools.takewhile(lambda line: line.startswith(" "), lines[lines.index("llama2") + 1 :])
+    assert [line.split()[1] for line in members] == ["6.7B", "6.7B", "13.0B", "13.0B", "69.0B", "69.0B"]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from zoo.errors import UsageError
 from zoo.terminal import one_line, printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
@@ -53,15 +57,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
     aligned = set(right)
     if sys.stdout.isatty():
         from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for index, title in enumerate(columns):
-            table.add_column(title, justify="right" if index in aligned else "left", overflow="fold")
-        for line in lines:
-            table.add_row(*(Text(cell) for cell in line))
-        Console().print(table)
+        Console().print(_drawn(columns, lines, aligned))
         return
     widths = [max(len(line[index]) for line in [tuple(columns), *lines]) for index in range(len(columns))]
     for line in [tuple(columns), *lines]:
@@ -70,6 +67,42 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         typer.echo("  ".join(cells).rstrip())
+
+
+def print_groups(columns: Sequence[str], rows: Iterable[Sequence[str]], group: int, right: Iterable[int] = ()) -> None:
+    """Draw a table on a terminal with the rows of a group under its name, and without a column that says it again.
+
+    Args:
+        columns: the titles.
+        rows: the cells; those of a group follow each other.
+        group: index of the column that names the group.
+        right: indexes of the columns to align to the right.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    lines: list[list[str | Text]] = []
+    name = None
+    kept = [index for index in range(len(columns)) if index != group]
+    for row in rows:
+        if row[group] != name:
+            name = row[group]
+            lines.append([Text(one_line(name), style="bold"), *[""] * (len(kept) - 1)])
+        lines.append([f"  {one_line(row[index])}" if index == kept[0] else one_line(row[index]) for index in kept])
+    aligned = {at for at, index in enumerate(kept) if index in set(right)}
+    Console().print(_drawn([columns[index] for index in kept], lines, aligned))
+
+
+def _drawn(columns: Sequence[str], lines: Iterable[Sequence[str | Text]], aligned: Collection[int]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, title in enumerate(columns):
+        table.add_column(title, justify="right" if index in aligned else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in line))
+    return table
 
 
 def figure_text(value: float, sign: str = "") -> str:
