@@ -150,7 +150,8 @@ def test_reports_of_any_kind_are_shown(make) -> None:
     checks = [{"name": "KL", "value": 0.1, "limit": 0.2, "passed": True}]
     site = make(
         reports=[
-            report("verify", {"figures": {"top1": 0.987, "places": places}, "checks": checks}, passed=True),
+            report("verify", {"figures": {"top1": 0.987, "places": places}, "checks": checks}, passed=True,
+                   own_weights=True),
             report("bench", {"levels": [{"concurrency": 1, "tok_s": 10.0}, {"concurrency": 4, "tok_s": 30.0}],
                              "output_throughput": 31.25}),
             report("eval", {"results": {"some_task": {"acc": 0.625, "acc_stderr": 0.01}}}),
