@@ -450,9 +450,12 @@ def _gguf_samples() -> tuple[bytes, ...]:
         "add_bos_token": True,
     }
     pieces = {"model": "llama", "scores": [0, 0, -2, -3, -1, 0, -4.5], "token_type": [2, 3, 1, 1, 1, 6, 1]}
+    named = {"unknown_token_id": 0, "cls_token_id": 1, "seperator_token_id": 1}
+    words = {"model": "bert", "token_type": [2, 3, 1, 1, 1, 1, 1], **named}
+    unigrams = {**pieces, "model": "t5", "unknown_token_id": 0, "precompiled_charsmap": [4, 0, 0, 0, 0, 1, 0, 0, 97, 0]}
     return tuple(
         json.dumps({f"tokenizer.ggml.{name}": value for name, value in {**tokens, **kind}.items()}).encode()
-        for kind in (pairs, pieces)
+        for kind in (pairs, pieces, words, unigrams)
     )
 
 

@@ -7,7 +7,7 @@ weights: llama.cpp's ``convert_hf_to_gguf.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 NUMBERS = {
@@ -95,6 +95,7 @@ class GgufArchitecture:
             0 where the file says all of it.
         partial_rotary: ``rope.dimension_count`` may be less than a head.
         latent: keys and values of all heads are made of one latent (MLA), and a file counts one KV head.
+        behind_padding: a file's table of positions begins with the row of a text's first token, behind padding's.
         alibi_at: with so many layers scores fall with the distance, and nothing turns heads; 0 where none does.
     """
 
@@ -116,6 +117,7 @@ class GgufArchitecture:
     joined: Mapping[str, Joined] = field(default_factory=dict)
     latent: bool = False
     alibi_at: int = 0
+    behind_padding: bool = False
 
 
 ARCHITECTURES: dict[str, GgufArchitecture] = {
@@ -230,6 +232,14 @@ ARCHITECTURES: dict[str, GgufArchitecture] = {
     ),
 }  # fmt: skip
 """``general.architecture`` → what it means."""
+ROBERTA = replace(
+    ARCHITECTURES["bert"],
+    model_type="xlm-roberta",
+    outside={short: name.replace("bert.", "roberta.") for short, name in ARCHITECTURES["bert"].outside.items()},
+    layers="roberta.encoder.layer",
+    behind_padding=True,
+)
+"""What ``bert`` means where the tokenizer is one of unigrams."""
 VARIANTS = {
     "llama": ("ffn_gate_inp", GgufArchitecture(
         "mixtral",

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from zoo import ZooError
-from zoo_gguf.architectures import ARCHITECTURES, NUMBERS, VARIANTS, GgufArchitecture
+from zoo_gguf.architectures import ARCHITECTURES, NUMBERS, ROBERTA, VARIANTS, GgufArchitecture
 from zoo_gguf.header import StoredTensor
 
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -20,6 +20,8 @@ _GROUPS = {160: (8, 3), 256: (8, 4)}
 """Experts → their groups, and those that a token may go through, in published models whose first files state none."""
 _YARN = {"attn_factor": "attention_factor", "beta_fast": "beta_fast", "beta_slow": "beta_slow"}
 
+_PADDING = 8
+"""The highest id of padding that is believed: so many rows and one are put before a table of positions."""
 _TOKENS = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id"}
 
 
@@ -36,6 +38,8 @@ def find_architecture(
         raise ZooError(f"{where}: names no general.architecture")
     if name not in ARCHITECTURES:
         raise ZooError(f"{where}: architecture {name!r:.60} is not read; known: {', '.join(sorted(ARCHITECTURES))}")
+    if name == "bert" and metadata.get("tokenizer.ggml.model") == "t5":
+        return name, ROBERTA
     sign, variant = VARIANTS.get(name, ("", None))
     if variant is not None and any(f".{sign}." in tensor for tensor in tensors):
         return name, variant
@@ -83,8 +87,8 @@ class _Config:
         types = self._tensors.get("token_types.weight")
         if types is not None:
             config["type_vocab_size"] = types.shape[0]
-            if self._metadata.get("tokenizer.ggml.model") in ("gpt2", "t5"):
-                raise self._error("an encoder whose positions begin behind padding, as RoBERTa's do, which is not read")
+            if self._metadata.get("tokenizer.ggml.model") == "gpt2":
+                raise self._error("an encoder with a byte-level tokenizer, as RoBERTa's, which is not read")
         config["tie_word_embeddings"] = "output.weight" not in self._tensors
         config.setdefault("rope_theta", 10000.0)
         heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
@@ -105,6 +109,12 @@ class _Config:
             config[arch.head_norms] = "blk.0.attn_q_norm.weight" in self._tensors
         for key, name in _TOKENS.items():
             config[name] = self._metadata.get(f"tokenizer.ggml.{key}_token_id")
+        if arch.behind_padding:
+            padding = 1 if config["pad_token_id"] is None else config["pad_token_id"]
+            if not _whole(padding) or padding > _PADDING:
+                raise self._error(f"its padding_token_id is {padding!r:.40}, not 1 to {_PADDING}")
+            context = config.get("max_position_embeddings") or 512
+            config |= {"pad_token_id": padding, "max_position_embeddings": context + padding + 1}
         return config
 
     def _layers(self, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,9 @@ def make_tensors(
             layer, _, short = stem.rpartition(".")
             if kind == "weight" and (whole := _whole_of(architecture, short)):
                 waiting.setdefault((layer, whole), {})[short] = tensors.pop(stored.name)
+    table = tensors.get(architecture.outside.get("position_embd", "") + ".weight")
+    if table is not None and architecture.behind_padding:
+        tensors[table.info.name] = _behind_padding(table, config["pad_token_id"] + 1, where)
     for (layer, whole), parts in waiting.items():
         tensor = _join(architecture.joined[whole], config, f"{layer}.", parts, where)
         name = f"{architecture.layers}.{layer.rpartition('.')[2]}.{whole}.weight"
@@ -133,6 +136,16 @@ def _join(joined: Joined, config: Mapping[str, Any], layer: str, parts: Mapping[
     shape = rows, widths.pop()
     info = replace(listed[0][0].info, dtype=dtype, shape=shape, nbytes=math.prod(shape) * (4 if dtype == "F32" else 2))
     return Tensor(info, listed[0][0].stored, parts=listed)
+
+
+def _behind_padding(table: Tensor, first: int, where: str) -> Tensor:
+    """Put the rows before that of a text's first token, which are never read, back: any will do."""
+    rows = table.info.shape[0]
+    if len(table.info.shape) != 2 or rows < first:
+        raise ZooError(f"{where}: {table.stored.name!r} is {list(table.info.shape)}, not a table of positions")
+    shape, nbytes = (rows + first, table.info.shape[1]), table.info.nbytes // rows * (rows + first)
+    info = replace(table.info, shape=shape, nbytes=nbytes)
+    return replace(table, info=info, parts=((table, 0, first), (table, 0, rows)))
 
 
 def _turned(tensor: Tensor, group: int) -> Tensor:

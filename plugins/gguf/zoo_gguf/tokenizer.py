@@ -1,11 +1,13 @@
 """The tokenizer, the chat template and the ends of a GGUF file, as the files that a checkpoint brings.
 
-Byte-level BPE (``tokenizer.ggml.model`` "gpt2") and WordPiece ("bert") become a ``tokenizer.json``; sentencepiece's
-BPE ("llama") becomes the ``tokenizer.model`` that it was, which every build converts. Keys: ggml's ``docs/gguf.md``.
+Byte-level BPE (``tokenizer.ggml.model`` "gpt2"), WordPiece ("bert") and unigrams ("t5") become a ``tokenizer.json``;
+sentencepiece's BPE ("llama") becomes the ``tokenizer.model`` that it was, which every build converts. Keys: ggml's
+``docs/gguf.md``.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,10 +65,11 @@ class _Vocabulary:
             files = {"tokenizer.json": _json(self._byte_level())}
         elif kind == "llama":
             files = {"tokenizer.model": self._sentencepiece()}
-        elif kind == "bert":
-            return {"tokenizer.json": _json(self._word_pieces()), "tokenizer_config.json": _json(self._settings())}
+        elif kind in ("bert", "t5"):
+            made = self._word_pieces() if kind == "bert" else self._unigrams()
+            return {"tokenizer.json": _json(made), "tokenizer_config.json": _json(self._settings())}
         else:
-            raise self._error(f"a tokenizer of the kind {kind!r:.60} is not read; known: bert, gpt2, llama")
+            raise self._error(f"a tokenizer of the kind {kind!r:.60} is not read; known: bert, gpt2, llama, t5")
         return files | {"tokenizer_config.json": _json(self._settings()), "generation_config.json": _json(self._ends())}
 
     def _byte_level(self) -> dict[str, Any]:
@@ -88,7 +91,7 @@ class _Vocabulary:
             "added_tokens": self._added(),
             "normalizer": {"type": "NFC"} if pre.composes else None,
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, level]},
-            "post_processor": self._around(pre.begins) or level,
+            "post_processor": self._surrounded(pre.begins) or level,
             "decoder": level,
             "model": {
                 "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
@@ -105,18 +108,7 @@ class _Vocabulary:
                 text = text[1:] if text.startswith("▁") else f"##{text}"
             vocabulary[text] = index
         lower = self._flag("normalizer.lowercase", True)
-        unknown, around = (
-            self._text("unknown", 100),
-            {"cls": self._text("cls", 101), "sep": self._text("seperator", 102)},
-        )
-
-        def template(*texts: tuple[str, int]) -> list[dict[str, Any]]:
-            steps: list[dict[str, Any]] = [{"SpecialToken": {"id": around["cls"], "type_id": 0}}]
-            for name, kind in texts:
-                steps.append({"Sequence": {"id": name, "type_id": kind}})
-                steps.append({"SpecialToken": {"id": around["sep"], "type_id": kind}})
-            return steps
-
+        unknown, first, last = (self._control(*each) for each in (("unknown", 100), ("cls", 101), ("seperator", 102)))
         return {
             "version": "1.0", "truncation": None, "padding": None, "added_tokens": self._added(),
             "normalizer": {
@@ -124,26 +116,21 @@ class _Vocabulary:
                 "strip_accents": self._flag("normalizer.strip_accents", lower), "lowercase": lower,
             },
             "pre_tokenizer": {"type": "BertPreTokenizer"},
-            "post_processor": {
-                "type": "TemplateProcessing", "single": template(("A", 0)), "pair": template(("A", 0), ("B", 1)),
-                "special_tokens": {
-                    text: {"id": text, "ids": [vocabulary[text]], "tokens": [text]} for text in around.values()
-                },
-            },
+            "post_processor": self._around(first, last, None),
             "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
             "model": {
-                "type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": "##",
+                "type": "WordPiece", "unk_token": self.tokens[unknown], "continuing_subword_prefix": "##",
                 "max_input_chars_per_word": 100, "vocab": vocabulary,
             },
         }  # fmt: skip
 
-    def _text(self, name: str, usual: int) -> str:
-        """Name a token that a text of an encoder needs, by its id or where BERT has it."""
+    def _control(self, name: str, usual: int) -> int:
+        """Read the id of a token that a text of an encoder needs; where it is usually, if the file says nothing."""
         stated = self.id_of(name)
         index = usual if stated is None else stated
         if index >= len(self.tokens) or self.types[index] not in (_UNKNOWN, _CONTROL):
             raise self._error(f"{name}_token_id is {index}, which is not one of its control tokens")
-        return str(self.tokens[index])
+        return index
 
     def _pre_tokenizer(self) -> PreTokenizer:
         name = self._metadata.get(f"{KEY}pre")
@@ -163,35 +150,82 @@ class _Vocabulary:
             if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) and self.tokens[index]
         ]  # fmt: skip
 
-    def _around(self, begins: bool) -> dict[str, Any] | None:
-        """The tokens around a text, as a post-processor."""
+    def _surrounded(self, begins: bool) -> dict[str, Any] | None:
         bos = self.id_of("bos") if self._flag("add_bos_token", begins) else None
         eos = self.id_of("eos") if self._flag("add_eos_token", False) else None
-        if bos is None and eos is None:
-            return None
+        return None if bos is None and eos is None else self._around(bos, eos, bos)
 
-        def template(*texts: tuple[str, int]) -> list[dict[str, Any]]:
+    def _around(self, first: int | None, last: int | None, again: int | None, second: int = 1) -> dict[str, Any]:
+        """The tokens around a text, as a post-processor.
+
+        Args:
+            again: what the second text of a pair begins with.
+            second: its type.
+        """
+
+        def template(*texts: tuple[str, int, int | None]) -> list[dict[str, Any]]:
             steps: list[dict[str, Any]] = []
-            for name, kind in texts:
-                steps += [] if bos is None else [{"SpecialToken": {"id": self.tokens[bos], "type_id": kind}}]
+            for name, kind, before in texts:
+                steps += [] if before is None else [{"SpecialToken": {"id": self.tokens[before], "type_id": kind}}]
                 steps.append({"Sequence": {"id": name, "type_id": kind}})
-                steps += [] if eos is None else [{"SpecialToken": {"id": self.tokens[eos], "type_id": kind}}]
+                steps += [] if last is None else [{"SpecialToken": {"id": self.tokens[last], "type_id": kind}}]
             return steps
 
-        used = {self.tokens[index]: index for index in (bos, eos) if index is not None}
+        used = {self.tokens[index]: index for index in (first, last) if index is not None}
         return {
             "type": "TemplateProcessing",
-            "single": template(("A", 0)),
-            "pair": template(("A", 0), ("B", 1)),
+            "single": template(("A", 0, first)),
+            "pair": template(("A", 0, first), ("B", second, again)),
             "special_tokens": {text: {"id": text, "ids": [index], "tokens": [text]} for text, index in used.items()},
         }
 
-    def _sentencepiece(self) -> bytes:
-        scores = self._list("scores", float)
+    def _unigrams(self) -> dict[str, Any]:
+        """Pieces by their likelihood, as XLM-RoBERTa has them."""
+        unknown, first, last = (self._control(*each) for each in (("unknown", 3), ("bos", 0), ("eos", 2)))
+        charsmap = self._charsmap()
+        mapped = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()}
+        prefix = "always" if self._flag("add_space_prefix", True) else "never"
+        words = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": prefix, "split": True}
+        squeezed = [{"type": "WhitespaceSplit"}] if self._flag("remove_extra_whitespaces", False) else []
+        return {
+            "version": "1.0", "truncation": None, "padding": None, "added_tokens": self._added(),
+            "normalizer": mapped if charsmap else None,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*squeezed, words]},
+            "post_processor": self._around(first, last, last, 0),
+            "decoder": words,
+            "model": {
+                "type": "Unigram", "unk_id": unknown, "byte_fallback": False,
+                "vocab": [list(pair) for pair in zip(self.tokens, self._scores(), strict=True)],
+            },
+        }  # fmt: skip
+
+    def _charsmap(self) -> bytes:
+        """Read the normalizer's compiled table: a size, so many bytes of a trie, and text.
+
+        Raises:
+            ZooError: it is not one; libraries stop at that with more than a line.
+        """
+        stated = self._metadata.get(f"{KEY}precompiled_charsmap") or ()
+        try:
+            table = b"".join(byte.to_bytes() for byte in stated)
+            size = int.from_bytes(table[:4], "little")
+            table[4 + size :].decode()
+        except (AttributeError, OverflowError, TypeError, ValueError):
+            size = -1
+        if stated and (size % 4 or not 0 <= size <= len(table) - 4):
+            raise self._error("precompiled_charsmap is not a table of characters")
+        return table
+
+    def _scores(self) -> list[float]:
+        scores: list[float] = self._list("scores", float)
         if len(scores) != len(self.tokens):
             raise self._error(f"{len(self.tokens)} tokens, but {len(scores)} scores")
         if not all(abs(score) < 1e30 for score in scores):  # neither NaN nor infinite
             raise self._error("scores must be finite numbers")
+        return scores
+
+    def _sentencepiece(self) -> bytes:
+        scores = self._scores()
         unknown, bos, eos = (self.id_of(name) for name in ("unknown", "bos", "eos"))
         return model_file(
             list(zip(self.tokens, scores, self.types, strict=True)),
@@ -200,7 +234,7 @@ class _Vocabulary:
             eos=-1 if eos is None else eos,
             prefix=self._flag("add_space_prefix", True),
             squeeze=self._flag("remove_extra_whitespaces", False),
-            charsmap=bytes(self._metadata.get(f"{KEY}precompiled_charsmap") or ()),
+            charsmap=self._charsmap(),
         )
 
     def _settings(self) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def write(
 
 def add(writer: Any, key: str, value: Any) -> None:
     """Add one entry, of the type that llama.cpp reads it as."""
-    if isinstance(value, list):
+    if isinstance(value, list | bytes):
         writer.add_array(key, value)
     elif isinstance(value, bool):
         writer.add_bool(key, value)

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 import zoo
 from tests.encoders import WORDS, cosines, describe, make_encoder
 from tests.plugins.gguf import made
+from tests.plugins.gguf.test_source import opened
+from tests.plugins.gguf.test_tokenizer import unigrams
 from zoo.cli import app
 from zoo.errors import ZooError
 
@@ -148,10 +150,45 @@ def test_a_file_embeds_as_llama_cpp_does(tmp_path: Path) -> None:
     assert cosines(vectors, got.vectors).min() > 0.9999
 
 
+def test_positions_behind_padding(tmp_path: Path) -> None:
+    """A file leaves out the rows of XLM-RoBERTa's table that are never read; a package has them again."""
+    pytest.importorskip("xllamacpp")
+    from safetensors.torch import load_file
+
+    metadata, _ = unigrams(tmp_path)
+    metadata["tokenizer.ggml.token_type_count"] = 1
+    size = len(metadata["tokenizer.ggml.tokens"])
+    model = make_encoder(tmp_path / "in", "xlm-roberta", **{**NUMBERS, "vocab_size": size})
+    state = {name: weight for name, weight in model.state_dict().items() if "pooler" not in name}
+    state["embeddings.position_embeddings.weight"] = state["embeddings.position_embeddings.weight"][2:]
+    numbers = {"attention__causal": False, "pooling_type": 2, "context_length": 62}
+    path = made.write(tmp_path / "m.gguf", model, "bert", metadata, state=state, **numbers)
+    checkpoint, stored = opened(path), load_file(tmp_path / "in/model.safetensors")
+    for name, info in checkpoint.tensors.items():
+        weight = stored.get(name, stored.get(name.removeprefix("roberta."))).numpy()
+        rows = checkpoint.read(name, 0, info.shape[0])
+        assert info.shape == weight.shape
+        skipped = 2 if "position" in name else 0
+        assert np.array_equal(rows[skipped:], weight[skipped:]), name
+    got = zoo.open(zoo.build(path, "fp32", output=tmp_path / "out", threads=1).path, threads=1).embed(TEXTS)
+    vectors, tokens = llama_cpp(path)
+    assert tokens == sum(got.tokens)
+    assert cosines(vectors, got.vectors).min() > 0.9999
+
+
 @pytest.mark.parametrize(
     ("pooling", "more", "said"),
     [
-        (0, {"tokenizer.ggml.model": "t5"}, "positions begin behind padding, as RoBERTa's do, which is not read"),
+        (
+            0,
+            {"tokenizer.ggml.model": "gpt2"},
+            "an encoder with a byte-level tokenizer, as RoBERTa's, which is not read",
+        ),
+        (
+            0,
+            {"tokenizer.ggml.model": "t5", "tokenizer.ggml.padding_token_id": 99},
+            "padding_token_id is 99, not 1 to 8",
+        ),
         (4, {}, "its pooling_type is 4, which is not read; known: [1, 2, 3]"),
         (
             0,

@@ -135,6 +135,42 @@ def word_pieces() -> tuple[dict[str, Any], Any]:
     return metadata, trained
 
 
+def unigrams(tmp_path) -> tuple[dict[str, Any], Any]:
+    """Metadata of a trained sentencepiece model of unigrams with XLM-RoBERTa's ids, and that model."""
+    spm = pytest.importorskip("sentencepiece")
+    (tmp_path / "text").write_text("\n".join([*LINES, *WORDS] * 40))
+    spm.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "m"), vocab_size=320, model_type="unigram",
+        hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    model = spm.SentencePieceProcessor(model_file=str(tmp_path / "m.model"))
+    pieces = range(3, model.get_piece_size())
+    proto = pytest.importorskip("sentencepiece.sentencepiece_model_pb2").ModelProto()
+    proto.ParseFromString((tmp_path / "m.model").read_bytes())
+    named = {"unknown": 3, "bos": 0, "eos": 2, "seperator": 2, "padding": 1}
+    return {
+        f"{KEY}model": "t5",
+        f"{KEY}tokens": ["<s>", "<pad>", "</s>", "<unk>", *map(model.id_to_piece, pieces)],
+        f"{KEY}scores": [0.0] * 4 + [model.get_score(index) for index in pieces],
+        f"{KEY}token_type": [3, 3, 3, 2] + [1] * len(pieces),
+        f"{KEY}add_space_prefix": True,
+        f"{KEY}remove_extra_whitespaces": True,
+        f"{KEY}precompiled_charsmap": proto.normalizer_spec.precompiled_charsmap,
+        f"{KEY}add_bos_token": True,
+        f"{KEY}add_eos_token": True,
+        **{f"{KEY}{name}_token_id": index for name, index in named.items()},
+    }, model
+
+
+def test_unigrams_are_those_of_llama_cpp(tmp_path, llamacpp) -> None:
+    metadata, model = unigrams(tmp_path)
+    encode, ours = llamacpp.encoder(llamacpp.write(tmp_path / "m.gguf", metadata)), opened(metadata, tmp_path)
+    for text in texts():
+        ids = ours.encode(text)
+        assert ids == [0, *(index + 1 for index in model.encode(text)), 2], text
+        assert ids == encode(text), text
+
+
 def test_word_pieces_are_those_of_llama_cpp(tmp_path, llamacpp) -> None:
     metadata, trained = word_pieces()
     encode, ours = llamacpp.encoder(llamacpp.write(tmp_path / "m.gguf", metadata)), opened(metadata, tmp_path)
@@ -189,12 +225,20 @@ def test_a_file_without_a_tokenizer_has_no_files() -> None:
         ),
         ({"pre": None}, "it names no pre-tokenizer"),
         ({"pre": 3}, "pre-tokenizer 3 is not known"),
-        ({"model": "t5"}, "a tokenizer of the kind 't5' is not read; known: bert, gpt2, llama"),
+        ({"model": "rwkv"}, "a tokenizer of the kind 'rwkv' is not read; known: bert, gpt2, llama, t5"),
+        ({"model": "t5"}, "unknown_token_id is 3, which is not one of its control tokens"),
         ({"model": "bert"}, "unknown_token_id is 100, which is not one of its control tokens"),
         ({"model": "llama"}, "scores is missing or empty"),
         ({"model": "llama", "scores": [0.0]}, "tokens, but 1 scores"),
         ({"model": "llama", "scores": [float("nan")] * 382}, "scores must be finite numbers"),
         ({"model": "llama", "scores": [1e39] * 382}, "scores must be finite numbers"),
+        (
+            {"model": "llama", "scores": [0.0] * 382, "precompiled_charsmap": [9, 0, 0, 0]},
+            "is not a table of characters",
+        ),
+        ({"model": "llama", "scores": [0.0] * 382, "precompiled_charsmap": ["a"]}, "is not a table of characters"),
+        ({"model": "llama", "scores": [0.0] * 382, "precompiled_charsmap": [0, 0, 0, 0, 255]}, "a table of characters"),
+        ({"model": "llama", "scores": [0.0] * 382, "precompiled_charsmap": 10**12}, "is not a table of characters"),
         ({"tokens": []}, "tokens is missing or empty"),
         ({"tokens": "abc"}, "tokens is missing or empty"),
         ({"tokens": ["a", 3]}, "tokens must hold str alone"),
