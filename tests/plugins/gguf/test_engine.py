@@ -148,9 +148,8 @@ def test_the_program_ends_when_its_owner_is_killed(engine, package):
 @pytest.mark.slow
 def test_a_package_is_verified_by_other_readers_and_a_swapped_nibble_fails_it(engine, original, tmp_path):
     package = zoo.build(original, "int4", output=tmp_path / "tiny4", target="gguf").path
-    argv = [sys.executable, "-m", "zoo", "verify", str(package), "--weights", str(original), "--quick"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["verified"]), done.stdout + done.stderr
+    argv = ["verify", package, "--weights", original, "--quick"]
+    assert run(*argv).stdout.splitlines()[-1:] == ["verified"]
     import gguf
 
     raw = bytearray((package / "model.gguf").read_bytes())
@@ -162,9 +161,7 @@ def test_a_package_is_verified_by_other_readers_and_a_swapped_nibble_fails_it(en
     manifest = json.loads((package / "zoo.json").read_text())
     manifest["files"]["model.gguf"]["sha256"] = hashlib.sha256(raw).hexdigest()
     (package / "zoo.json").write_text(json.dumps(manifest))
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1, done.stderr
-    assert "the first that diverges: model.layers.1.mlp.up_proj.weight" in done.stdout
+    assert "the first that diverges: model.layers.1.mlp.up_proj.weight" in run(*argv, code=1).stdout
 
 
 FAKE = """#!{python}

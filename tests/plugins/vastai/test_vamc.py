@@ -133,8 +133,17 @@ def test_a_checkpoint_that_nobody_declared_needs_only_its_config(zoo, tmp_path, 
 
 def test_any_declared_model_builds_with_its_defaults(zoo, tmp_path) -> None:
     from zoo.plugins import host
+    from zoo.stages.catalog import written
+    from zoo.stages.pipeline import pin_declared
 
-    for model in host().registry.models():
+    registry = host().registry
+    target = registry.target("vamc")
+    for model in registry.models():
+        recipe = pin_declared(registry, model, "vamc", "int8")
+        made = written(registry, model, target, recipe, 1)
+        assert any(name.endswith(".yaml") for name in made.files), model.full_name
+    for family in registry.families.values():
+        model = next(iter(family.models))
         result = zoo("build", model.full_name, "--target", "vamc", "-o", tmp_path / model.name)
         assert result.exit_code == 0, result.output
 
