@@ -82,7 +82,8 @@ class GgufArchitecture:
         outside: tensors outside the layers → names.
         layers: what the layers are called.
         joined: names inside a layer of what a file stores in several tensors.
-        experts: tensors of all experts of a layer, (experts, rows, columns) → names of one, with ``{}`` for its number.
+        experts: tensors of all experts of a layer, (experts, rows, columns), or of the norms of all heads, (heads,
+            size) → names of one, with ``{}`` for its number.
         numbers: keys of its own, beside ``NUMBERS``.
         fixed: what every such model's ``config.json`` says and no key does.
         bias: the key of ``config.json`` that states biases of q, k and v, where they are a choice.
@@ -153,7 +154,10 @@ ARCHITECTURES: dict[str, GgufArchitecture] = {
         partial_rotary=True,
     ),
     "stablelm": GgufArchitecture(
-        "stablelm", numbers={**_LAYER_NORM, "use_parallel_residual": "use_parallel_residual"}, bias="use_qkv_bias",
+        "stablelm",
+        experts={f"attn_{letter}_norm": f"self_attn.{letter}_layernorm.norms.{{}}" for letter in "qk"},
+        numbers={**_LAYER_NORM, "use_parallel_residual": "use_parallel_residual"},
+        bias="use_qkv_bias",
         head_norms="qk_layernorm", partial_rotary=True,
     ),
     "olmo2": GgufArchitecture("olmo2", {**_ATTENTION, **_HEAD_NORMS, **_MLP, **_AFTER}),

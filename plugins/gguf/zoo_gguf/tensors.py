@@ -228,8 +228,9 @@ def _named(
         name, ending = architecture.layer.get(layer[2]), architecture.layer.get(f"{layer[2]}.{kind}")
         yield f"{at}.{ending}" if ending else f"{at}.{name}.{kind}" if name else stored.name, stored
         return
-    if len(stored.shape) != 3 or stored.shape[0] > MAX_EXPERTS:
-        raise ZooError(f"{where}: {stored.name!r} is {list(stored.shape)}, not a matrix for each of some experts")
+    axes, what = (2, "norm for each of some heads") if stem.endswith("norm") else (3, "matrix for each of some experts")
+    if len(stored.shape) != axes or stored.shape[0] > MAX_EXPERTS:
+        raise ZooError(f"{where}: {stored.name!r} is {list(stored.shape)}, not a {what}")
     count, *shape = stored.shape
     for index in range(count):
         offset = stored.offset + index * stored.nbytes // count

@@ -147,6 +147,10 @@ def tensors(model: Any, arch: str, state: Mapping[str, Any] | None = None) -> di
             .split([config.qk_nope_head_dim, config.v_head_dim], 1)
         )
         state[name.replace("kv_b", "k_b")], state[name.replace("kv_b", "v_b")] = halves[0].mT, halves[1]
+    for name in [name for name in state if ".norms.0." in name]:  # the norms of all heads
+        heads = sum(other.startswith(name.partition(".norms.")[0]) for other in state)
+        rows = [state.pop(name.replace(".0.weight", f".{head}.weight")) for head in range(heads)]
+        state[name.replace(".norms.0", "")] = rows[0].new_tensor([row.tolist() for row in rows])
     for name, weight in state.items():
         if name == "lm_head.weight" and tied:
             continue

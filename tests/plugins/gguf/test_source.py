@@ -31,7 +31,8 @@ LATENT = {
 MORE = {
     "gemma": {"head_dim": 32}, "gemma2": {"head_dim": 32, "sliding_window": 8}, "gemma3": {"sliding_window": 8},
     "cohere2": {"sliding_window": 8}, "exaone4": {"sliding_window": None, "layer_types": ["full_attention"] * 4},
-    "stablelm": {"use_qkv_bias": True}, "command-r": {"tie_word_embeddings": True},
+    "stablelm": {"use_qkv_bias": True},
+    "stablelm12": {"qk_layernorm": True, "use_parallel_residual": True}, "command-r": {"tie_word_embeddings": True},
     "smollm3": {"tie_word_embeddings": True},
     "granite": {"attention_multiplier": 0.2, "residual_multiplier": 0.5, "embedding_multiplier": 3.0,
                 "logits_scaling": 2.0},
@@ -46,10 +47,10 @@ MORE = {
                                       "beta_slow": 1.0, "mscale": 0.7, "mscale_all_dim": 0.7,
                                       "original_max_position_embeddings": 64}},
 }  # fmt: skip
-NAMES = {"mixtral": "llama", "glm": "chatglm", "deepseek3": "deepseek2"}
+NAMES = {"stablelm12": "stablelm", "mixtral": "llama", "glm": "chatglm", "deepseek3": "deepseek2"}
 KNOWN = {
     **{name: arch for name, arch in ARCHITECTURES.items() if name != "bert"},
-    **{name: VARIANTS[there][1] for name, there in NAMES.items()},
+    **{name: VARIANTS[there][1] if there in VARIANTS else ARCHITECTURES[there] for name, there in NAMES.items()},
 }
 LAYERS = {"gemma3": 6, "exaone4": 4, "cohere2": 4, "smollm3": 4, "baichuan": 32, "deepseek2": 26}
 """What the kinds of layers take, or what llama.cpp knows Baichuan 7B and DeepSeek V2 Lite by."""
