@@ -1,10 +1,11 @@
-"""What stands between a checkpoint and a build by an architecture: every tensor that does not fit, all at once."""
+"""What stands between a checkpoint and a build by an architecture: each field and tensor that does not fit, at once."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from zoo.declarations.dtypes import READABLE
 from zoo.errors import ZooError
@@ -17,6 +18,31 @@ if TYPE_CHECKING:
 MOST = 12
 """Lines that are told; a checkpoint with more computes something else altogether."""
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+
+
+def readable_config(
+    part: ArchitecturePart, config: Mapping[str, Any], implied: Mapping[str, Any]
+) -> tuple[Architecture | None, list[str]]:
+    """Read a ``config.json`` without the fields that the architecture refuses.
+
+    Args:
+        implied: what a model of its type is where the file is silent.
+
+    Returns:
+        What is left of it as numbers, None where that is too little; and a line for each field that was refused.
+    """
+    left, refused = dict(config), list[str]()
+    while len(refused) < MOST:
+        try:
+            return part.read_config(left, implied), refused
+        except ZooError as error:
+            name = str(error).removeprefix("config.json: ").split(" ")[0].rstrip(":")
+            if name not in left and refused:
+                break  # what is left lacks a field that was refused
+            refused.append(str(error))
+            if left.pop(name, None) is None:
+                break
+    return None, refused
 
 
 def tensor_obstacles(part: ArchitecturePart, arch: Architecture, checkpoint: Checkpoint) -> list[str]:
