@@ -108,7 +108,8 @@ class _Vocabulary:
                 text = text[1:] if text.startswith("▁") else f"##{text}"
             vocabulary[text] = index
         lower = self._flag("normalizer.lowercase", True)
-        unknown, first, last = (self._control(*each) for each in (("unknown", 100), ("cls", 101), ("seperator", 102)))
+        unknown, first = self._control(100, "unknown"), self._control(101, "cls", "bos")
+        last = self._control(102, "seperator", "eos")
         return {
             "version": "1.0", "truncation": None, "padding": None, "added_tokens": self._added(),
             "normalizer": {
@@ -124,12 +125,16 @@ class _Vocabulary:
             },
         }  # fmt: skip
 
-    def _control(self, name: str, usual: int) -> int:
-        """Read the id of a token that a text of an encoder needs; where it is usually, if the file says nothing."""
-        stated = self.id_of(name)
-        index = usual if stated is None else stated
+    def _control(self, usual: int, *names: str) -> int:
+        """Read the id of a token that a text of an encoder needs, by the first name that a file states.
+
+        Args:
+            usual: where it is if the file says nothing, as llama.cpp takes it.
+        """
+        stated = [index for name in names if (index := self.id_of(name)) is not None]
+        index = stated[0] if stated else usual
         if index >= len(self.tokens) or self.types[index] not in (_UNKNOWN, _CONTROL):
-            raise self._error(f"{name}_token_id is {index}, which is not one of its control tokens")
+            raise self._error(f"{names[0]}_token_id is {index}, which is not one of its control tokens")
         return index
 
     def _pre_tokenizer(self) -> PreTokenizer:
@@ -181,7 +186,7 @@ class _Vocabulary:
 
     def _unigrams(self) -> dict[str, Any]:
         """Pieces by their likelihood, as XLM-RoBERTa has them."""
-        unknown, first, last = (self._control(*each) for each in (("unknown", 3), ("bos", 0), ("eos", 2)))
+        unknown, first, last = self._control(3, "unknown"), self._control(0, "bos"), self._control(2, "eos")
         charsmap = self._charsmap()
         mapped = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()}
         prefix = "always" if self._flag("add_space_prefix", True) else "never"

@@ -115,7 +115,7 @@ def write(path: Path, folder: Path, pooling: int = 0, **more: Any) -> Path:
         ],
         "tokenizer.ggml.token_type": [3 if word in special else 1 for word in words],
         "tokenizer.ggml.token_type_count": 2,
-        "tokenizer.ggml.cls_token_id": 1, "tokenizer.ggml.seperator_token_id": 2,
+        "tokenizer.ggml.seperator_token_id": 2,
         "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.unknown_token_id": 3, "tokenizer.ggml.padding_token_id": 0,
     }  # fmt: skip
     state = {name: weight for name, weight in model.state_dict().items() if "pooler" not in name}

@@ -123,14 +123,13 @@ def word_pieces() -> tuple[dict[str, Any], Any]:
     trained = BertWordPieceTokenizer()
     trained.train_from_iterator([*LINES, *WORDS], vocab_size=300, min_frequency=1, show_progress=False)
     words = sorted(trained.get_vocab(), key=trained.get_vocab().__getitem__)
-    special = {"[PAD]": "padding", "[UNK]": "unknown", "[CLS]": "cls", "[SEP]": "seperator", "[MASK]": "mask"}
+    special = {"[PAD]": "padding", "[UNK]": "unknown", "[CLS]": "bos", "[SEP]": "seperator", "[MASK]": "mask"}
     texts = [word if word in special else word[2:] if word.startswith("##") else f"▁{word}" for word in words]
     metadata = {
         f"{KEY}model": "bert",
         f"{KEY}tokens": texts,
         f"{KEY}token_type": [3 if word in special else 1 for word in words],
         **{f"{KEY}{name}_token_id": words.index(word) for word, name in special.items()},
-        f"{KEY}bos_token_id": words.index("[CLS]"),
     }
     return metadata, trained
 
