@@ -21,6 +21,9 @@ from zoo.registry import Registry
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# The tests run a process for each core already; torch's other threads would only spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # No test pulls the plug, and a disk takes milliseconds for each file; programs that tests start wait for it as ever.
 os.fsync = lambda file: os.fstat(file if isinstance(file, int) else file.fileno()) and None
 
