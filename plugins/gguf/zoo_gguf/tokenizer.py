@@ -186,7 +186,9 @@ class _Vocabulary:
 
     def _unigrams(self) -> dict[str, Any]:
         """Pieces by their likelihood, as XLM-RoBERTa has them."""
-        unknown, first, last = self._control(3, "unknown"), self._control(0, "bos"), self._control(2, "eos")
+        unknown = self._control(3, "unknown")
+        first = self._control(0, "bos") if self._flag("add_bos_token", True) else None
+        last = self._control(2, "eos") if self._flag("add_eos_token", True) else None
         charsmap = self._charsmap()
         mapped = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()}
         prefix = "always" if self._flag("add_space_prefix", True) else "never"

@@ -161,12 +161,14 @@ def unigrams(tmp_path) -> tuple[dict[str, Any], Any]:
     }, model
 
 
-def test_unigrams_are_those_of_llama_cpp(tmp_path, llamacpp) -> None:
+@pytest.mark.parametrize("begins", [True, False])
+def test_unigrams_are_those_of_llama_cpp(tmp_path, llamacpp, begins) -> None:
     metadata, model = unigrams(tmp_path)
+    metadata[f"{KEY}add_bos_token"] = begins
     encode, ours = llamacpp.encoder(llamacpp.write(tmp_path / "m.gguf", metadata)), opened(metadata, tmp_path)
     for text in texts():
         ids = ours.encode(text)
-        assert ids == [0, *(index + 1 for index in model.encode(text)), 2], text
+        assert ids == [*[0][:begins], *(index + 1 for index in model.encode(text)), 2], text
         assert ids == encode(text), text
 
 
