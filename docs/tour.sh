@@ -40,6 +40,12 @@ ZOO_HOME=$work/second zoo sync
 diff -r --exclude=zoo.json home/packages second/packages
 zoo sync --check
 
+echo "== a damaged package is found and built again"
+printf 'x' | dd of="$(echo home/packages/*/model.onnx.data)" bs=1 seek=100 conv=notrunc status=none
+if zoo sync --check; then echo "overlooked!"; exit 1; fi
+zoo sync
+diff -r --exclude=zoo.json home/packages second/packages
+
 echo "== push to a registry, signed"
 openssl ecparam -name prime256v1 -genkey -noout -out team.pem
 openssl ec -in team.pem -pubout -out team.pub 2> /dev/null
