@@ -27,7 +27,11 @@ CHILD = """
     from zoo.stages.build import build
     recipe = make_recipe(architecture())
     # A first build imports all that there is to import, which nobody may not where Python lies in a home.
+    # It keeps its digests elsewhere: on a slow machine it has some to keep, and root may write them everywhere.
+    home = os.environ.get("ZOO_HOME")
+    os.environ["ZOO_HOME"] = sys.argv[1] + "-home"
     build(recipe, open_folder(Path(sys.argv[1])), Path(sys.argv[1] + "-first"), registry(), warn=lambda line: None)
+    os.environ["ZOO_HOME"] = home or ""
     if os.getuid() == 0:  # root may write everywhere
         os.setgid(65534)
         os.setuid(65534)
