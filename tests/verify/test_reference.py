@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from tests.checkpoints import edit_config, make_checkpoint
+from tests.checkpoints import edit_config, make_checkpoint, make_of_type
+from zoo.decoder.config import read_config
 from zoo.errors import ZooError
+from zoo.plugins import host
 from zoo.sources.folder import open_folder
 
 torch = pytest.importorskip("torch")
@@ -22,10 +24,10 @@ def sequences(vocab: int = 331) -> list[np.ndarray]:
     return [rng.integers(0, vocab, length, dtype=np.int64) for length in (1, 7, 40)]
 
 
-def check(folder) -> None:
+def check(folder, *architecture) -> None:
     """Compare with the model's own forward over all its weights at once."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    reference = TransformersReference(open_folder(folder))
+    reference = TransformersReference(open_folder(folder), *architecture)
     ids = sequences()
     reference.begin(ids)
     for layer in range(reference.num_layers):
@@ -74,6 +76,30 @@ def test_another_architecture_needs_no_code_of_its_own(tmp_path) -> None:
     )  # fmt: skip
     transformers.Gemma2ForCausalLM(config).save_pretrained(tmp_path)
     check(tmp_path)
+
+
+EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 48}
+LATENT = {
+    **EXPERTS, "q_lora_rank": 24, "kv_lora_rank": 32, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 16,
+    "num_key_value_heads": 4, "n_routed_experts": 4, "first_k_dense_replace": 1, "head_dim": 8, "n_group": 2,
+    "topk_group": 1,
+}  # fmt: skip
+MORE = {"deepseek_v2": LATENT, "deepseek_v3": LATENT, "qwen3_moe": {**EXPERTS, "num_experts": 6}}
+CLAIMED = {
+    model_type: family.family
+    for family in host().registry.families.values()
+    for model_type in family.family.claims
+    if family.family.architecture.type != "encoder" and model_type in transformers.CONFIG_MAPPING
+}
+
+
+@pytest.mark.parametrize("model_type", CLAIMED)
+def test_every_claimed_type_is_transformers_model(tmp_path, model_type) -> None:
+    """Whatever its layers return: hidden states, or a tuple of them and more."""
+    make_of_type(tmp_path, model_type, **MORE.get(model_type, {}))
+    implied = CLAIMED[model_type].claim(model_type).model_dump(exclude_unset=True)
+    arch = read_config(open_folder(tmp_path).config, implied)
+    check(tmp_path, host().registry.architecture(arch.type), arch)
 
 
 def test_a_model_saved_without_its_head_and_prefix(tmp_path) -> None:

@@ -135,6 +135,8 @@ class TransformersReference:
             raise ZooError(f"{checkpoint.name}: transformers' {type(self._model).__name__} has no embedding or no head")
         self._arguments: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = []
         self._hidden: list[Any] = []
+        self._beside: tuple[Any, ...] | None = None
+        """What a layer returns behind its hidden states, in a tuple; None where it returns the states alone."""
 
     @property
     def num_layers(self) -> int:
@@ -149,9 +151,10 @@ class TransformersReference:
         import torch
 
         self._fill_around()
-        self._fill(self._embed)
         self._arguments, self._hidden = [], []
         with torch.inference_mode():
+            self._learn_result()
+            self._fill(self._embed)
             for ids in sequences:
                 calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
                 first: list[Any] = []
@@ -160,7 +163,7 @@ class TransformersReference:
                     if not first:
                         first.append(hidden)
                     calls.append((args, kwargs))
-                    return hidden
+                    return self._returned(hidden)
 
                 with self._stubbed(stub):
                     self._model.base_model(input_ids=torch.from_numpy(ids)[None], use_cache=False)
@@ -183,7 +186,7 @@ class TransformersReference:
             for index, calls in enumerate(self._arguments):
                 args, kwargs = calls[layer]
                 result = module(self._hidden[index], *args, **kwargs)
-                self._hidden[index] = result[0] if isinstance(result, tuple) else result
+                self._hidden[index] = result if self._beside is None else result[0]
         self._empty(module)
 
     def states(self, sequence: int) -> NDArray[np.float32]:
@@ -198,11 +201,29 @@ class TransformersReference:
         if any(parameter.is_meta for parameter in self._head.parameters()):
             self._fill(self._head)
         hidden = self._hidden[sequence]
-        with torch.inference_mode(), self._stubbed(lambda _given, *args, **kwargs: hidden):
+        with torch.inference_mode(), self._stubbed(lambda _given, *args, **kwargs: self._returned(hidden)):
             keep = torch.arange(start, stop)
             found = self._model(inputs_embeds=hidden, use_cache=False, logits_to_keep=keep).logits
         array: NDArray[np.float32] = found[0].float().numpy()
         return array
+
+    def _learn_result(self) -> None:
+        """Send one token through the first layer, to learn whether its model expects a tuple of it."""
+        import torch
+
+        first, width = self._layers[0], self._embed.weight.shape[1]
+        results: list[Any] = []
+        self._fill(first)
+        hook = first.register_forward_hook(lambda _module, _given, result: results.append(result))
+        with self._stubbed(lambda *args, **kwargs: results[0], 1):
+            self._model.base_model(inputs_embeds=torch.zeros(1, 1, width), use_cache=False)
+        hook.remove()
+        self._empty(first)
+        self._beside = results[0][1:] if isinstance(results[0], tuple) else None
+
+    def _returned(self, hidden: Any) -> Any:
+        """Return hidden states as a layer would."""
+        return hidden if self._beside is None else (hidden, *self._beside)
 
     def _find_layers(self) -> list[Any]:
         """Find the list of decoder layers inside the model."""
@@ -218,14 +239,14 @@ class TransformersReference:
         )
 
     @contextmanager
-    def _stubbed(self, stub: Any) -> Iterator[None]:
-        """Replace what the layers do while the model runs around them."""
-        for layer in self._layers:
+    def _stubbed(self, stub: Any, start: int = 0) -> Iterator[None]:
+        """Replace what the layers from ``start`` on do while the model runs around them."""
+        for layer in self._layers[start:]:
             layer.forward = stub
         try:
             yield
         finally:
-            for layer in self._layers:
+            for layer in self._layers[start:]:
                 del layer.forward
 
     def _fill_around(self) -> None:
