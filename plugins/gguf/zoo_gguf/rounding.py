@@ -48,7 +48,7 @@ class Ggml:
         import numpy as np
 
         # The largest number below a half: with a half itself, rounding of the sum would carry what is just below one.
-        half = np.nextafter(np.float32(0.5), np.float32(0))
+        half = np.nextafter(np.float32(0.5), np.float32(0)).view(np.uint32)
         for tile in out.tiles(slab.tile_rows):
             if not isinstance(tile, BlockTile):
                 rows = {"float32": slab.float32, "float16": slab.float16}.get(tile.values.dtype.name, slab.bfloat16)
@@ -58,6 +58,10 @@ class Ggml:
             inverse = np.divide(np.float32(1), tile.scales, out=np.zeros_like(tile.scales), where=tile.scales != 0)
             blocks = slab.float32(tile.start, tile.stop).reshape(tile.levels.shape)
             np.multiply(blocks, inverse[..., None], out=blocks)
-            blocks += np.copysign(half, blocks)
+            signed = np.bitwise_and(
+                blocks.view(np.uint32), np.uint32(1 << 31)
+            )  # numpy's copysign takes four times as long
+            np.bitwise_or(signed, half, out=signed)
+            np.add(blocks, signed.view(np.float32), out=blocks)
             np.copyto(tile.levels.view(np.int8), blocks, casting="unsafe")
             np.bitwise_xor(tile.levels, 0x80, out=tile.levels)
