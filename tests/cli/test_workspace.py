@@ -231,6 +231,7 @@ def test_a_failing_plugin_fails_ci(workspace: Path, install_plugin) -> None:
 
 def test_changed_files_choose_the_plugins(install_plugin, family_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = install_plugin("mine", REGISTER_FAMILY, family__yaml=family_yaml("mine"))
+    (folder.parent / ".gitignore").write_text("__pycache__/\n")  # what is imported is compiled there
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
         subprocess.run([*git, *command], cwd=folder.parent, check=True)

@@ -34,6 +34,6 @@ def test_the_example_installs_validates_and_passes_its_tests(tmp_path: Path) -> 
         ["zoo", "list", "--family", "pico"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=True
     )
     assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == [
-        "pico-1b", "pico-300m", "pico-1b-chat", "pico-llama",
+        "pico-300m", "pico-1b", "pico-1b-chat", "pico-llama",
     ]  # fmt: skip
     assert "6.7B" in listed.stdout
