@@ -23,6 +23,8 @@ MINIMUM = 4400
 """The oldest build of llama-server that gives the tokens of an answer."""
 MISSED = 8
 """Tokens asked for at once where the stream left some out."""
+_WHOLE_CACHE = {"LLAMA_ARG_SWA_FULL": "1"}
+"""Keeps keys and values that left a window. Without, llama.cpp answers a text wrong that follows another one."""
 _WHEEL = Path(__file__).with_name("xllamacpp_server.py")
 
 
@@ -39,7 +41,13 @@ class LlamaCpp(ServerEngine):
         arguments = ["-m", str(self.package.path / "model.gguf"), "--host", "127.0.0.1", "--port", "{port}"]
         arguments += ["-np", str(slots), "-c", str(slots * context), "--no-warmup", "--poll", "0"]
         arguments += ["-t", str(self.threads)] if self.threads else []
-        return ServerProcess(self.name, [*command, *arguments], key="LLAMA_API_KEY", opens=self.package.path.name)
+        return ServerProcess(
+            self.name,
+            [*command, *arguments],
+            key="LLAMA_API_KEY",
+            opens=self.package.path.name,
+            environment=_WHOLE_CACHE,
+        )
 
     def settings(self) -> dict[str, Any]:
         """Tell which llama.cpp answers, and with how many threads."""
@@ -51,16 +59,17 @@ class LlamaCpp(ServerEngine):
         """Stream an answer.
 
         The server sends no token whose text is half a character; where its count shows one missing, the next few are
-        asked for in one piece, which holds all of them.
+        asked for in one piece, which holds all of them. Where end tokens do not end the answer, the server is asked to
+        go on behind them: its own ``ignore_eos`` forbids to choose them.
         """
         body = _body(sampling, logprobs, self.context_length)
-        body["ignore_eos"] = not limits.stop_token_ids & self.stop_token_ids
+        ends = bool(limits.stop_token_ids & self.stop_token_ids)
         done: list[int] = []
         while len(done) < limits.max_new_tokens:
             rest, before, missed = limits.max_new_tokens - len(done), len(done), False
             asked = {**body, "prompt": [*ids, *done], "n_predict": rest, "cache_prompt": self.prefixes or bool(done)}
             for event in self.running().events("/completion", {**asked, "stream": True}):
-                if event.get("stop") and event.get("stop_type") != "limit":
+                if ends and event.get("stop") and event.get("stop_type") != "limit":
                     return True
                 chosen = self._chosen(event, logprobs)
                 missed = bool(event.get("tokens_predicted", 0) - (len(done) - before) - len(chosen))
@@ -80,7 +89,7 @@ class LlamaCpp(ServerEngine):
                     told = None if logprobs is None else self._token_logprob([*ids, *done], token, logprobs)
                     done.append(token)
                     yield token, told
-                if whole.get("stop_type") != "limit":
+                if ends and whole.get("stop_type") != "limit":
                     return True
             elif len(done) == before:
                 break

@@ -21,6 +21,7 @@ def main() -> None:
     params.model.path, params.hostnames, params.port = asked.m, [asked.host], asked.port
     params.n_parallel, params.n_ctx, params.warmup = asked.np, asked.c, not asked.no_warmup
     params.api_keys = [os.environ["LLAMA_API_KEY"]]
+    params.swa_full = bool(os.environ.get("LLAMA_ARG_SWA_FULL"))
     params.fit_params, params.cache_ram_mib, params.ui = False, 0, False
     params.cpuparams.poll = params.cpuparams_batch.poll = asked.poll
     if asked.t:

@@ -68,6 +68,34 @@ def test_its_logits_choose_its_tokens_and_end_an_answer(engine):
     assert (ended.token_ids, ended.finish_reason) == (tokens[: tokens.index(tokens[3])], "stop")
 
 
+def test_logits_past_the_window_are_the_models(engine, tmp_path):
+    """Whatever text the cache has: each position goes on from the one before it."""
+    import torch
+
+    from tests.plugins.gguf.test_source import model_of
+
+    model = model_of(tmp_path / "in", "gemma2")
+    write_tokenizer(tmp_path / "in")
+    package = zoo.build(tmp_path / "in", "fp16", output=tmp_path / "out", target="gguf")
+    opened = zoo.open(package.path, threads=1)
+    texts = [list(range(start, start + 64)) for start in (5, 100, 200)]
+    with torch.inference_mode():
+        wanted = model(torch.tensor(texts)).logits.log_softmax(-1).numpy()
+    found = [opened.logits(text) for text in texts]
+    opened.close()
+    assert abs(found - wanted).max() < 0.1 * wanted.std()
+
+
+def test_an_answer_goes_on_behind_an_end_token_that_does_not_end_it(engine):
+    """The end token is chosen like any other, and answers that it ends stop before it."""
+    (end,) = engine.stop_token_ids
+    bias = ((end, 100.0),)
+    answer = engine.generate(PROMPT, max_new_tokens=3, ignore_eos=True, logit_bias=bias)
+    assert (answer.token_ids, answer.finish_reason) == ([end] * 3, "length")
+    answer = engine.generate(PROMPT, max_new_tokens=3, logit_bias=bias)
+    assert answer.finish_reason == "stop"
+
+
 def test_requests_run_at_once_with_log_probabilities(engine):
     alone = engine.generate(PROMPT, max_new_tokens=6, ignore_eos=True).token_ids
     queue = engine.queue(slots=2)
