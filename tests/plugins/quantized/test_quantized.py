@@ -266,9 +266,12 @@ def test_bitsandbytes_of_4_bits(tmp_path, kind, nested):
         held, state = library.functional.quantize_4bit(
             torch.randn(shape), blocksize=64, compress_statistics=nested, quant_type=kind
         )
-        values[module] = library.functional.dequantize_4bit(held, state).numpy()
         parts = {f"{module}.weight.{name}": value for name, value in state.as_dict(packed=True).items()}
         packed |= {f"{module}.weight": held} | {name: value.contiguous() for name, value in parts.items()}
+        # Blocks run on from row to row. The library's kernel for AVX-512 starts them anew in each, which is wrong where
+        # they do not divide it (0.50.2), so it gets rows of one block.
+        state.shape = torch.Size((shape[0] * shape[1] // 64, 64))
+        values[module] = library.functional.dequantize_4bit(held, state).reshape(shape).numpy()
     checkpoint = opened(make(tmp_path / "mine", packed, {"quant_method": "bitsandbytes", "load_in_4bit": True}))
     for module in MODULES:
         assert np.allclose(read(checkpoint, module), values[module], rtol=1e-6, atol=1e-7)
