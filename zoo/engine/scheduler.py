@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
     from zoo.engine.engine import OrtEngine
 
-STALL_SECONDS = 0.1
-"""How long a step of a prompt may take where answers wait for their next token."""
+STALL_SECONDS = 0.2
+"""How long a step of a prompt may take where answers wait for their next token. Half of it saves the slowest tokens a
+third of their wait and costs a tenth of the throughput; whole prompts of 128 tokens give 7 % more, and waits of 0.7 s
+(1.1B int8, 8 streams, 2 cores)."""
 CHUNKS = (16, 128)
 """The fewest and the most tokens of a prompt in such a step; fewer cost as much as 16."""
 WIDEST = 16
