@@ -53,3 +53,9 @@ def test_an_argument_that_nobody_knows_is_one(tmp_path) -> None:
     with pytest.raises(TypeError, match="unexpected argument 'blocksize'; there are weights, "):
         zoo.build("zoo-tiny", "int4", output=tmp_path / "package", blocksize=64)
     assert not (tmp_path / "package").exists()
+
+
+def test_what_is_built_can_be_opened(tmp_path) -> None:
+    package = zoo.build("zoo-tiny", "int4", output=tmp_path / "package")
+    answer = zoo.open(package).generate("Once upon a time", max_new_tokens=2)
+    assert len(answer.token_ids) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -120,7 +121,7 @@ def plan(
 
 
 def open_package(
-    model: str | Path,
+    model: str | os.PathLike[str],
     precision: str | None = None,
     *,
     engine: str | None = None,
@@ -142,12 +143,15 @@ def open_package(
     from zoo.stages.subject import find_package
 
     registry = host().registry
-    folder = find_package(registry, str(model), precision)
+    folder = find_package(registry, os.fspath(model), precision)
     return open_engine(registry, folder, name=engine, threads=threads, preparing="now" if prepare else "never")
 
 
 def prepare(
-    model: str | Path, precision: str | None = None, *, progress: Callable[[str, int, int], None] | None = None
+    model: str | os.PathLike[str],
+    precision: str | None = None,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Prepared:
     """Prepare a package's weights for this machine's kernels, as ``zoo prepare`` does.
 
@@ -163,11 +167,11 @@ def prepare(
     from zoo.stages.prepare import prepare as prepare_weights
     from zoo.stages.subject import find_package
 
-    return prepare_weights(read_package(find_package(host().registry, str(model), precision)), progress)
+    return prepare_weights(read_package(find_package(host().registry, os.fspath(model), precision)), progress)
 
 
 def benchmark(
-    model: str | Path | None = None,
+    model: str | os.PathLike[str] | None = None,
     precision: str | None = None,
     *,
     url: str | None = None,
@@ -227,17 +231,17 @@ def benchmark(
         rounds=rounds,
         seed=seed,
     )
-    if (url is None) == (model is None):
-        raise UsageError("measure either a package or the server at a url")
-    if url is not None:
+    if url is not None and model is None:
         named = None if tokenizer is None else str(tokenizer)
         server = Server(url, served_model, api_key, retries, timeout, named)
         return bench_server(host().registry, server, ask, progress=progress)
-    return bench_package(host().registry, str(model), precision, ask, engine=engine, progress=progress)
+    if model is None or url is not None:
+        raise UsageError("measure either a package or the server at a url")
+    return bench_package(host().registry, os.fspath(model), precision, ask, engine=engine, progress=progress)
 
 
 def evaluate(
-    model: str | Path,
+    model: str | os.PathLike[str],
     tasks: str | Sequence[str],
     precision: str | None = None,
     *,
@@ -275,7 +279,7 @@ def evaluate(
     from zoo.stages.evaluate import evaluate as run
 
     request = Request(
-        model=str(model),
+        model=os.fspath(model),
         tasks=[tasks] if isinstance(tasks, str) else tasks,
         precision=precision,
         data=None if data is None else Path(data),

@@ -44,6 +44,10 @@ class Package:
         """The folder's name, for messages."""
         return self.path.name
 
+    def __fspath__(self) -> str:
+        """The folder, so that what is built may be opened: ``zoo.open(zoo.build(...))``."""
+        return str(self.path)
+
     def file(self, name: str) -> Path | None:
         """Find a listed file; None for what the package does not have."""
         return self.path / name if name in self.manifest.files else None
