@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -44,11 +45,16 @@ CHILD = """
 """
 
 
-def as_nobody(tmp_path, *arguments, **environment):
+@pytest.fixture
+def tmp_path():
+    """A folder that others may enter. Pytest closes its own to them whenever another run of it begins."""
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def as_nobody(*arguments, **environment):
     """Build as somebody who may not write; return exit code and lines."""
-    for one in [tmp_path, *tmp_path.parents]:
-        if not os.stat(one).st_mode & 0o001 and os.getuid() == 0:
-            os.chmod(one, 0o755)
     command = [sys.executable, "-c", textwrap.dedent(CHILD), *map(str, arguments)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})
     return ran.returncode, ran.stderr.splitlines()
@@ -59,7 +65,7 @@ def test_an_output_folder_that_may_not_be_written(tmp_path):
     folder = write_checkpoint(tmp_path / "ck", architecture())
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
-    code, lines = as_nobody(tmp_path, folder, closed / "out")
+    code, lines = as_nobody(folder, closed / "out")
     assert code == 1
     assert len(lines) == 1
     assert "Permission denied" in lines[0]
@@ -74,7 +80,7 @@ def test_a_home_without_permission(tmp_path, variable):
     home = tmp_path / "home"
     home.mkdir(mode=0o555)
     environment = {variable: str(home)} | ({"ZOO_HOME": ""} if variable == "HOME" else {})
-    code, lines = as_nobody(tmp_path, folder, **environment)
+    code, lines = as_nobody(folder, **environment)
     assert code == 1
     assert len(lines) == 1
     assert "Permission denied" in lines[0]
