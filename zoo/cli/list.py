@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.output import print_groups, print_json, print_table
+from zoo.cli.output import print_json, print_table
 from zoo.errors import unknown
 from zoo.units import count_text
 
@@ -53,24 +52,23 @@ def list_models(
         print_table(["NAME", "FAMILY", "RESULTS"], [(one.name, one.family, " → ".join(one.rungs)) for one in entries])
         return
     if not sort:
-        order = {name: at for at, name in enumerate(dict.fromkeys(one.family for one in entries))}
-        entries.sort(key=lambda entry: (order[entry.family], entry.parameters))
-    titles = ["NAME", "FAMILY", "PARAMS", "ATTENTION", "CONTEXT", "LICENCE", "PRECISIONS", "BUILT"]
-    rows = [
-        (
-            one.name,
-            one.family,
-            count_text(one.parameters),
-            one.attention,
-            str(one.context_length),
-            one.licence,
-            " ".join(one.precisions),
-            " ".join(f"{name} (verified)" if name in one.verified else name for name in one.built) or "-",
-        )
-        for one in entries
-    ]
-    if sort or not sys.stdout.isatty():
-        print_table(titles, rows, right=(2, 4))
-        return
-    # People read a family under its name; a pipe gets every column, which `grep` and `awk` take.
-    print_groups(titles, rows, group=1, right=(2, 4))
+        families = {name: at for at, name in enumerate(dict.fromkeys(entry.family for entry in entries))}
+        entries.sort(key=lambda entry: (families[entry.family], entry.parameters))
+    print_table(
+        ["NAME", "FAMILY", "PARAMS", "ATTENTION", "CONTEXT", "LICENCE", "PRECISIONS", "BUILT"],
+        [
+            (
+                entry.name,
+                entry.family,
+                count_text(entry.parameters),
+                entry.attention,
+                str(entry.context_length),
+                entry.licence,
+                " ".join(entry.precisions),
+                " ".join(f"{name} (verified)" if name in entry.verified else name for name in entry.built) or "-",
+            )
+            for entry in entries
+        ],
+        right=(2, 4),
+        group=None if sort else 1,
+    )

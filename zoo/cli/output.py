@@ -6,16 +6,12 @@ import json
 import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from zoo.errors import UsageError
 from zoo.terminal import one_line, printable
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
@@ -45,20 +41,22 @@ def print_notice(line: str) -> None:
     echo(f"zoo: {one_line(line)}", err=True)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = (), group: int | None = None
+) -> None:
     """Print a table: drawn by rich on a terminal, aligned plain columns, never cut, in a pipe.
 
     Args:
         columns: the titles.
         rows: the cells, printed as they are.
         right: indexes of the columns to align to the right.
+        group: index of a column whose equal cells follow each other: a terminal shows each once, above its rows. A pipe
+            gets every column.
     """
     lines = [tuple(one_line(cell) for cell in row) for row in rows]
     aligned = set(right)
     if sys.stdout.isatty():
-        from rich.console import Console
-
-        Console().print(_drawn(columns, lines, aligned))
+        _draw(columns, lines, aligned, group)
         return
     widths = [max(len(line[index]) for line in [tuple(columns), *lines]) for index in range(len(columns))]
     for line in [tuple(columns), *lines]:
@@ -69,40 +67,25 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
         typer.echo("  ".join(cells).rstrip())
 
 
-def print_groups(columns: Sequence[str], rows: Iterable[Sequence[str]], group: int, right: Iterable[int] = ()) -> None:
-    """Draw a table on a terminal with the rows of a group under its name, and without a column that says it again.
-
-    Args:
-        columns: the titles.
-        rows: the cells; those of a group follow each other.
-        group: index of the column that names the group.
-        right: indexes of the columns to align to the right.
-    """
+def _draw(columns: Sequence[str], lines: Iterable[Sequence[str]], aligned: Collection[int], group: int | None) -> None:
     from rich.console import Console
-    from rich.text import Text
-
-    lines: list[list[str | Text]] = []
-    name = None
-    kept = [index for index in range(len(columns)) if index != group]
-    for row in rows:
-        if row[group] != name:
-            name = row[group]
-            lines.append([Text(one_line(name), style="bold"), *[""] * (len(kept) - 1)])
-        lines.append([f"  {one_line(row[index])}" if index == kept[0] else one_line(row[index]) for index in kept])
-    aligned = {at for at, index in enumerate(kept) if index in set(right)}
-    Console().print(_drawn([columns[index] for index in kept], lines, aligned))
-
-
-def _drawn(columns: Sequence[str], lines: Iterable[Sequence[str | Text]], aligned: Collection[int]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, title in enumerate(columns):
-        table.add_column(title, justify="right" if index in aligned else "left", overflow="fold")
+    shown = [index for index in range(len(columns)) if index != group]
+    for index in shown:
+        table.add_column(columns[index], justify="right" if index in aligned else "left", overflow="fold")
+    above = None
     for line in lines:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in line))
-    return table
+        cells = [line[index] for index in shown]
+        if group is not None:
+            cells[0] = f"  {cells[0]}"
+            if line[group] != above:
+                above = line[group]
+                table.add_row(Text(above, style="bold"))
+        table.add_row(*map(Text, cells))
+    Console().print(table)
 
 
 def figure_text(value: float, sign: str = "") -> str:
