@@ -87,7 +87,7 @@ def read_manifest_bytes(folder: Path) -> bytes:
     """Read the bytes of a folder's ``zoo.json``, no more of them than a manifest has.
 
     Raises:
-        ZooError: there is none, it is not a plain file, or it is too large.
+        ZooError: it is missing, not a plain file, or too large.
     """
     where = f"{folder.name}/{MANIFEST}"
     if not os.path.lexists(folder / MANIFEST):

@@ -72,7 +72,7 @@ def pooling_files(metadata: Mapping[str, Any], where: str) -> dict[str, bytes]:
     """Make the files of sentence-transformers that a stated pooling amounts to; vectors have length 1, as llama.cpp's.
 
     Raises:
-        ZooError: a pooling that is none of an embedding.
+        ZooError: a kind of pooling that is not read.
     """
     kind = metadata.get(f"{metadata.get('general.architecture')}.pooling_type", 0)
     if kind == 0:

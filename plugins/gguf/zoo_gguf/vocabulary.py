@@ -110,9 +110,8 @@ def _pre(told: Mapping[str, Any]) -> str:
         else:
             patterns.append(str(kind))
     ignores = bool(told["model"].get("ignore_merges"))
-    alike = {name: known for name, known in PRE_TOKENIZERS.items() if known.patterns == tuple(patterns)}
-    for name, known in alike.items():
-        if known.ignore_merges == ignores:
+    for name, known in PRE_TOKENIZERS.items():
+        if known.patterns == tuple(patterns) and known.ignore_merges == ignores:
             return name
     raise ZooError(
         "target 'gguf': its tokenizer cuts text in a way that llama.cpp has no name for, or none that is written here; "

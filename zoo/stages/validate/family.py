@@ -43,9 +43,13 @@ class Build:
     quantizer: QuantizerChoice
 
 
-def builds(registry: Registry) -> dict[str, list[Build] | ZooError]:
-    """List what each installed target builds, or why it cannot be asked."""
-    found: dict[str, list[Build] | ZooError] = {}
+Targets = dict[str, list[Build] | ZooError]
+"""What each installed target builds, or why it cannot be asked."""
+
+
+def builds(registry: Registry) -> Targets:
+    """Ask each installed target what it builds."""
+    found: Targets = {}
     for name in registry.targets:
         try:
             target = registry.target(name)
@@ -58,9 +62,7 @@ def builds(registry: Registry) -> dict[str, list[Build] | ZooError]:
     return found
 
 
-def check_family(
-    page: Page, declared: DeclaredFamily, registry: Registry, targets: dict[str, list[Build] | ZooError]
-) -> None:
+def check_family(page: Page, declared: DeclaredFamily, registry: Registry, targets: Targets) -> None:
     """Judge a family that is part of the registry."""
     _check_datasets(page, declared, registry.datasets)
     for name in declared.family.targets:
@@ -161,9 +163,7 @@ def _check_template(page: Page, at: Location, model: DeclaredModel) -> None:
         page.error(_stated(model, at, "chat_template"), "it leaves out what somebody said")
 
 
-def _check_targets(
-    page: Page, at: Location, model: DeclaredModel, registry: Registry, targets: dict[str, list[Build] | ZooError]
-) -> None:
+def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Registry, targets: Targets) -> None:
     """Hold a model's options against each target's own model, and its builds against each target's rules."""
     with _heard() as lines:
         try:

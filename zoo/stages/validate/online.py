@@ -92,22 +92,16 @@ def dataset_questions(page: Page, at: Location, dataset: Dataset) -> Iterator[Qu
 
 def ask_hub(questions: list[Question], *, offline: bool) -> None:
     """Ask everything, several at a time. A hub that cannot be reached is asked no more, and said once a file."""
-    reason: str | None = "the network is off" if offline else None
-    unasked: list[Question] = questions if offline else []
+    reason = "the network is off" if offline else None
     with ThreadPoolExecutor(AT_ONCE) as pool:
         # The first alone: whether there is a hub at all takes several tries to find out.
-        bounds = [] if offline else [0, *range(1, len(questions), AT_ONCE), len(questions)]
-        for start, end in pairwise(bounds):
+        for start, end in pairwise([0, *range(1, len(questions), AT_ONCE), len(questions)]):
             several = questions[start:end]
             answers = pool.map(Question.ask, several) if reason is None else [None] * len(several)
             for question, answer in zip(several, answers, strict=True):
-                if answer is None:
-                    unasked.append(question)
-                elif isinstance(answer, ZooError) and UNREACHABLE in str(answer):
-                    reason = str(answer)
-                    unasked.append(question)
-                else:
+                if isinstance(answer, ZooError) and UNREACHABLE in str(answer):
+                    reason, answer = str(answer), None
+                if answer is not None:
                     question.report(answer)
-    for page in {id(one.page): one.page for one in unasked}.values():
-        at = next(one.at[:1] for one in unasked if one.page is page)
-        page.note(at, f"the hub was not asked: {reason}")
+                else:
+                    question.page.note(question.at[:1], f"the hub was not asked: {reason}")
