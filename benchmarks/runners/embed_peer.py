@@ -4,6 +4,7 @@ embed_peer.py zoo|sentence-transformers|fastembed|llama.cpp MODEL THREADS WORDS.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -85,7 +86,8 @@ def main() -> None:
             embed(texts)
             taken.append(time.process_time() - began)
         times.append(min(taken) * 1e3)
-    print(json.dumps({"cpu_ms": times, "first": first}))
+    print(json.dumps({"cpu_ms": times, "first": first}), flush=True)
+    os._exit(0)  # closing llama.cpp's server waits forever now and then
 
 
 if __name__ == "__main__":

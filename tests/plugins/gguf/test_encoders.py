@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from typer.testing import CliRunner
 
 import zoo
 from tests.encoders import WORDS, cosines, describe, make_encoder
-from tests.plugins.gguf import made
+from tests.plugins.gguf import llamacpp, made
 from tests.plugins.gguf.test_source import opened
 from tests.plugins.gguf.test_tokenizer import unigrams
 from zoo.cli import app
@@ -25,23 +23,6 @@ pytest.importorskip("transformers")
 
 NUMBERS = {"hidden_size": 64, "intermediate_size": 96, "max_position_embeddings": 64}
 TEXTS = ["The cat sat on a mat", "dogs", "many birds saw the old house, with red trees"]
-LLAMA_CPP = """
-import json, os, sys, xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.embedding, params.n_ctx, params.cpuparams.n_threads = sys.argv[1], True, 256, 1
-answer = xllamacpp.Server(params).handle_embeddings({"input": json.loads(sys.argv[2])})
-print("\\n" + json.dumps(json.loads(answer) if isinstance(answer, str) else answer), flush=True)
-os._exit(0)
-"""
-
-
-def llama_cpp(path: Path) -> Any:
-    """Embed the texts by llama.cpp."""
-    argv = [sys.executable, "-c", LLAMA_CPP, str(path), json.dumps(TEXTS)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (answer,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"'))
-    return np.array([one["embedding"] for one in answer["data"]]), answer["usage"]["prompt_tokens"]
 
 
 def make_bert(folder: Path, *, lowercase: bool = True, **numbers: Any) -> Path:
@@ -71,7 +52,7 @@ def test_llama_cpp_embeds_as_zoo_does(pooling: str, precision: str, tmp_path: Pa
     describe(folder, pooling=pooling)
     package = build(folder, precision)
     wanted = zoo.open(zoo.build(folder, "fp32", output=tmp_path / "own", threads=1).path, threads=1).embed(TEXTS)
-    vectors, tokens = llama_cpp(package / "model.gguf")
+    vectors, tokens = llamacpp.embeddings(package / "model.gguf", TEXTS)
     assert tokens == sum(wanted.tokens)
     assert cosines(vectors, wanted.vectors).min() > (0.9999 if precision == "fp16" else 0.995)
     fields = gguf.GGUFReader(package / "model.gguf").fields
@@ -145,7 +126,7 @@ def test_a_file_embeds_as_llama_cpp_does(tmp_path: Path) -> None:
     folder = make_bert(tmp_path / "bert", vocab_size=5 + len(WORDS) + 2)
     path = write(tmp_path / "m.gguf", folder, 1)
     got = zoo.open(zoo.build(path, "fp32", output=tmp_path / "out", threads=1).path, threads=1).embed(TEXTS)
-    vectors, tokens = llama_cpp(path)
+    vectors, tokens = llamacpp.embeddings(path, TEXTS)
     assert tokens == sum(got.tokens)
     assert cosines(vectors, got.vectors).min() > 0.9999
 
@@ -171,7 +152,7 @@ def test_positions_behind_padding(tmp_path: Path) -> None:
         skipped = 2 if "position" in name else 0
         assert np.array_equal(rows[skipped:], weight[skipped:]), name
     got = zoo.open(zoo.build(path, "fp32", output=tmp_path / "out", threads=1).path, threads=1).embed(TEXTS)
-    vectors, tokens = llama_cpp(path)
+    vectors, tokens = llamacpp.embeddings(path, TEXTS)
     assert tokens == sum(got.tokens)
     assert cosines(vectors, got.vectors).min() > 0.9999
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +32,6 @@ def llama(tmp_path_factory) -> Path:
 
 def build(folder: Path, output: Path, precision: str, **choices: Any) -> Path:
     return zoo.build(folder, precision, output=output, target="gguf", **choices).path
-
-
-LLAMA_CPP = """
-import json, os, sys
-from pathlib import Path
-from tests.plugins.gguf.llamacpp import continuation, encoder
-path, prompt, text = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
-print(json.dumps([continuation(path, prompt, 12), encoder(path)(text)]), flush=True)
-os._exit(0)
-"""
-"""In a process of its own: its threads and PyTorch's wait for each other forever."""
-
-
-def llama_cpp(path: Path, prompt: list[int], text: str) -> tuple[list[int], list[int]]:
-    """Continue a prompt by twelve greedy tokens, and encode a text."""
-    argv = [sys.executable, "-c", LLAMA_CPP, str(path), json.dumps(prompt), text]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[3])
-    assert done.returncode == 0, done.stderr[-2000:]
-    continued, encoded = json.loads(done.stdout.splitlines()[-1])
-    return continued, encoded
 
 
 def pairs(package: Path, original: Path, *, permuted: bool = True) -> list[tuple[Any, np.ndarray]]:
@@ -120,6 +97,8 @@ def test_llama_cpp_continues_as_transformers_does(tmp_path, model_type):
     pytest.importorskip("xllamacpp", reason="llama.cpp: pip install xllamacpp")
     import torch
 
+    from tests.plugins.gguf import llamacpp
+
     folder = tmp_path / "checkpoint"
     model = make_of_type(folder, model_type, **NUMBERS, head_dim=16, num_key_value_heads=2)
     write_tokenizer(folder)
@@ -130,9 +109,8 @@ def test_llama_cpp_continues_as_transformers_does(tmp_path, model_type):
         for _ in range(12):
             ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
     text = "Once upon a time, 12 small tests."
-    continued, encoded = llama_cpp(package / "model.gguf", prompt, text)
-    assert continued == ids[len(prompt) :]
-    assert encoded == zoo.Tokenizer(package).encode(text)
+    assert llamacpp.continuation(package / "model.gguf", prompt, 12) == ids[len(prompt) :]
+    assert llamacpp.encoder(package / "model.gguf")(text) == zoo.Tokenizer(package).encode(text)
     assert (package / "Modelfile").read_text().startswith("FROM ./model.gguf\n")
 
 
