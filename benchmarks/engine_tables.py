@@ -70,7 +70,8 @@ def solo(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
     figures = [part[prompt]["figures"] for prompt in prompts]
     rowwise = [name for name in chosen if any(one.get(name, {}).get("rowwise", [0])[-1] for one in figures)]
     if rowwise:
-        lines.append(f"- prompts row-wise, as a trial on this machine chose (engine.md): {', '.join(rowwise)}")
+        names = ", ".join(rowwise)
+        lines.append(f"- prompts row-wise, as a trial on this machine chose (explanation/engine.md): {names}")
     lines += memory(part, next(iter(prompts)))
     idle = {name: median(row, "others_cpu") or 0.0 for name, row in part[next(iter(prompts))]["figures"].items()}
     lines += [f"- {name} left {share:.0%} of the processors to others: it chose its own number of threads"

@@ -30,9 +30,9 @@ TESTS = (
 )  # fmt: skip
 ATTACKS = Path(__file__).with_name("attacks.json")
 ATTACKED = """\
-What a stranger may hand over, and what must not be lost; [threat-model.md](threat-model.md) says which mechanism holds
-each line. Written by `benchmarks/attacks.py --write`, which runs every test that is marked `attack`. A variant is a
-case of a test; some need root, to mount file systems and to give files away.
+What a stranger may hand over, and what must not be lost; [the threat model](explanation/threat-model.md) says which
+mechanism holds each line. Written by `benchmarks/attacks.py --write`, which runs every test that is marked `attack`.
+A variant is a case of a test; some need root, to mount file systems and to give files away.
 """
 MEMORY = """\
 What `zoo build --dry-run` says, and what the build took. A float16 1.1B shape has 2.2 GB of weights and a largest

@@ -1,4 +1,4 @@
-"""Write what is generated: the JSON Schemas, the reference pages, the catalog. `--check` only says which are stale.
+"""Write what is generated: JSON Schemas, reference pages, pictures, the catalog. `--check` only says which are stale.
 
 python docs/generate.py [--check]
 """
@@ -236,6 +236,8 @@ def catalog() -> str:
 
 def generated() -> dict[str, str]:
     """Make every generated file, by its path in the repository."""
+    import pictures
+
     os.environ.pop("ZOO_PATH", None)
     pages: dict[str, Callable[[], str]] = {
         "docs/reference/commands.md": commands,
@@ -244,7 +246,10 @@ def generated() -> dict[str, str]:
         "docs/reference/models.md": models,
         "docs/reference/operations.md": operations,
         "docs/reference/catalog.sha256": catalog,
+        "docs/pictures/rooms.svg": pictures.rooms,
     }
+    if "--check" not in sys.argv:  # another CPU may round otherwise, and the model then says something else
+        pages["docs/pictures/terminal.svg"] = pictures.terminal
     return {**schemas(), **{path: make() for path, make in pages.items()}}
 
 

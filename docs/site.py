@@ -17,7 +17,9 @@ What `import zoo` offers, from its docstrings; [hooks](hooks.md) and [fields](fi
 """
 
 LINKS = {
-    "docs/guides)": "guides/first-model.md)",
+    "docs/tutorials)": "tutorials/first-model.md)",
+    "docs/guides)": "guides/team.md)",
+    "docs/explanation)": "explanation/engine.md)",
     "docs/reference)": "reference/commands.md)",
     "docs/": "",
     "CHANGELOG.md)": "changelog.md)",
@@ -27,10 +29,10 @@ LINKS = {
 
 def on_config(config: Any) -> Any:
     """Put every guide that the navigation does not name behind those that it names."""
-    guides = next(section["Guides"] for section in config["nav"] if "Guides" in section)
+    guides = next(section["How to"] for section in config["nav"] if "How to" in section)
     named = guides[:-1]
-    found = (f"guides/{path.name}" for path in sorted(Path(config["docs_dir"], "guides").glob("*.md")))
-    guides[:] = [*named, *(name for name in found if name not in named)]
+    pages = (f"guides/{path.name}" for path in sorted(Path(config["docs_dir"], "guides").glob("*.md")))
+    guides[:] = [*named, *(page for page in pages if page not in named)]
     return config
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.declarations.family import Family
 
 API_VERSION = 1
-"""The plugin API of this zoo; docs/plugin-api.md says when it rises. A plugin states ``ZOO_API = 1``."""
+"""The plugin API of this zoo; docs/reference/plugin-api.md says when it rises. A plugin states ``ZOO_API = 1``."""
 OLDEST_API_VERSION = 1
 """The oldest plugin API that still loads."""
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.docs.blocks import blocks
 
-GUIDES = sorted((Path(__file__).parents[2] / "docs" / "guides").glob("*.md"))
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDES = sorted(page for kind in ("tutorials", "guides") for page in (DOCS / kind).glob("*.md"))
 PLUGINS = [page for page in GUIDES if any(block.file == "pyproject.toml" for block in blocks(page))]
 
 
