@@ -48,7 +48,9 @@ def mistakes(error: ValidationError) -> list[Any]:
     found = error.errors(include_url=False)
     short = [mistake["loc"] for mistake in found if mistake["type"] == "too_short"]
     following = [
-        loc for loc in short if any(len(one["loc"]) > len(loc) and one["loc"][: len(loc)] == loc for one in found)
+        loc
+        for loc in short
+        if any(len(problem["loc"]) > len(loc) and problem["loc"][: len(loc)] == loc for problem in found)
     ]
     kept = [mistake for mistake in found if mistake["type"] != "too_short" or mistake["loc"] not in following]
     return [{**mistake, "loc": _place(mistake)} for mistake in kept]

@@ -211,7 +211,7 @@ def load() -> Host:
         else:
             loader.load(point.name, distribution, version, partial(load_plugin, point.load, point.name, point.module))
     for name in sorted((wanted | unwanted) - {point.name for point in points}):
-        _say(f"ZOO_PLUGINS: {unknown('plugin', name, [one.name for one in points])}")
+        _say(f"ZOO_PLUGINS: {unknown('plugin', name, [point.name for point in points])}")
     for path in _loose_files(os.environ.get("ZOO_PATH", "")):
         loader.load(path.stem, None, None, partial(_loose_family, path))
     loader.load_waiting()

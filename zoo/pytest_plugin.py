@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "zoo_case" in wanted:
         models = distinct(host().registry, iter(models))
     metafunc.parametrize(
-        wanted.pop(), [pytest.param(one, id=one.name) for one in models], indirect=True, scope="module"
+        wanted.pop(), [pytest.param(model, id=model.name) for model in models], indirect=True, scope="module"
     )
 
 
@@ -38,7 +38,7 @@ def zoo_plugin(request: pytest.FixtureRequest) -> PluginRecord:
     from zoo.plugins import host
 
     name = request.module.PLUGIN
-    found = [one for one in host().records if one.name == name]
+    found = [record for record in host().records if record.name == name]
     assert found, f"no plugin {name!r} is installed; install its folder with `pip install -e .`"
     return found[0]
 

@@ -65,7 +65,7 @@ class Collected:
             document = Document(_path(family, "register_families"))
             declared = DeclaredFamily(document.validate(Family), self.plugin, document.path)
         for index, model in enumerate(declared.models):
-            if any("/" in (one.base or "") for one in declared.family.lineage(model.model)):
+            if any("/" in (member.base or "") for member in declared.family.lineage(model.model)):
                 continue  # its numbers come from another family, which may not be loaded yet; commit looks
             try:
                 _ = model.architecture
@@ -73,7 +73,7 @@ class Collected:
                 if document is None:
                     raise
                 raise ZooError(str(document.problem(("models", index), str(error)))) from None
-        if any(declared.family.name == one.family.name for one in self.families):
+        if any(declared.family.name == family.family.name for family in self.families):
             raise ZooError(f"registers the family {declared.family.name!r} twice")
         self.families.append(declared)
 
@@ -113,9 +113,9 @@ class Collected:
     def registered(self) -> dict[str, tuple[str, ...]]:
         """Name what was registered, by kind."""
         kinds = {
-            "families": [one.family.name for one in self.families],
-            "models": [model.name for one in self.families for model in one.models],
-            "datasets": [one.name for one in self.datasets],
+            "families": [family.family.name for family in self.families],
+            "models": [model.name for family in self.families for model in family.models],
+            "datasets": [dataset.name for dataset in self.datasets],
             "sources": self.sources,
             "transforms": self.transforms,
             "architectures": self.architectures,

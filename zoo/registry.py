@@ -64,7 +64,7 @@ class DeclaredFamily:
 
     def foreign_bases(self) -> list[str]:
         """List the models of other families that models of this one are based on, as ``family/model``."""
-        return [one.base for one in self.family.models if one.base is not None and "/" in one.base]
+        return [model.base for model in self.family.models if model.base is not None and "/" in model.base]
 
     def find_base(self, name: str) -> DeclaredModel:
         """Find ``family/model`` among the known families.
@@ -114,7 +114,7 @@ class DeclaredModel:
                 raise ZooError(f"model {self.full_name} is based on itself: {' on '.join([*seen, model.full_name])}")
             seen.append(model.full_name)
             chain = model.family.lineage(model.model)
-            own = [(f"model {one.name}", one) for one in chain]
+            own = [(f"model {model.name}", model) for model in chain]
             layers = [(f"family {model.family.name}", model.family), *own, *layers]
             base = chain[0].base
             model = model.declared_in.find_base(base) if base is not None else None
@@ -162,7 +162,10 @@ class DeclaredModel:
     def of_its_maker(self, name: str) -> tuple[Any, str | None]:
         """The same of what a family says about itself: a base of another family lends numbers, not words."""
         family = self.declared_in.family
-        own = [(f"family {family.name}", family), *((f"model {one.name}", one) for one in family.lineage(self.model))]
+        own = [
+            (f"family {family.name}", family),
+            *((f"model {model.name}", model) for model in family.lineage(self.model)),
+        ]
         stated = [(value, origin) for origin, layer in own if (value := getattr(layer, name, None)) is not None]
         return stated[-1] if stated else (None, None)
 
@@ -290,7 +293,9 @@ class Registry:
         """
         found = self.find(name)
         if found is None:
-            names = [one.name for one in self.models()] + [one.full_name for one in self.models() if "/" in name]
+            names = [model.name for model in self.models()] + [
+                model.full_name for model in self.models() if "/" in name
+            ]
             raise unknown("model", name, names, "`zoo list` shows them; a checkpoint folder or a hub id works too")
         return found
 

@@ -121,15 +121,15 @@ def reports(recipe_hash: str, kind: ReportKind | None = None, contents: str | No
         with contextlib.suppress(OSError, ValidationError):
             if path.stat().st_size <= _MAX_REPORT:
                 found.append(Report.model_validate_json(path.read_bytes()))
-    ours = (one for one in found if contents is None or one.contents in (None, contents))
+    ours = (report for report in found if contents is None or report.contents in (None, contents))
     return sorted(ours, key=lambda report: report.measured_at)
 
 
 def recorded_reports() -> list[Report]:
     """List the reports on every build, by recipe hash, oldest first; those on weights yet to be built are left out."""
     folder = zoo_home() / "reports"
-    found = [one for entry in sorted(folder.iterdir()) for one in reports(entry.name)] if folder.is_dir() else []
-    return [one for one in found if one.kind != "sensitivity"]
+    found = [report for entry in sorted(folder.iterdir()) for report in reports(entry.name)] if folder.is_dir() else []
+    return [report for report in found if report.kind != "sensitivity"]
 
 
 def verification(recipe_hash: str, contents: str | None = None) -> Report | None:
@@ -139,7 +139,7 @@ def verification(recipe_hash: str, contents: str | None = None) -> Report | None
 
 def latest_verification(found: Sequence[Report]) -> Report | None:
     """Choose the report that counts among verifications of one build, oldest first."""
-    full = [one for one in found if not one.settings.get("quick")]
+    full = [report for report in found if not report.settings.get("quick")]
     chosen = full or found
     return chosen[-1] if chosen else None
 

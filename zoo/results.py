@@ -50,7 +50,7 @@ def committed(family: DeclaredFamily) -> list[Report]:
             stated = read_results(path)
         except ZooError:
             continue  # `zoo validate` tells it
-        found += [one for one in stated if one.family == family.family.name and one.model == path.stem]
+        found += [report for report in stated if report.family == family.family.name and report.model == path.stem]
     return sorted(found, key=lambda report: report.measured_at)
 
 
@@ -79,7 +79,9 @@ def all_reports(registry: Registry) -> list[Report]:
     """List what was recorded here, and what plugins ship of builds that were not measured here in the same way."""
     mine = recorded_reports()
     here = {_key(report) for report in mine}
-    shipped = [one for family in registry.families.values() for one in committed(family) if _key(one) not in here]
+    shipped = [
+        report for family in registry.families.values() for report in committed(family) if _key(report) not in here
+    ]
     return sorted([*mine, *shipped], key=lambda report: report.measured_at)
 
 
@@ -87,12 +89,13 @@ def of_build(registry: Registry, manifest: Manifest) -> list[Report]:
     """List the reports on a build: recorded here, and of kinds that are not, those shipped for the very same bytes."""
     contents = stated_contents(manifest)
     mine = reports(manifest.recipe_hash, contents=contents)
-    kinds = {one.kind for one in mine}
+    kinds = {report.kind for report in mine}
     family = registry.families.get(manifest.recipe.family or "")
     shipped = [
-        one
-        for one in (committed(family) if family is not None else ())
-        if one.contents == contents and one.kind not in kinds  # a later zoo may name the same bytes by another recipe
+        report
+        for report in (committed(family) if family is not None else ())
+        if report.contents == contents
+        and report.kind not in kinds  # a later zoo may name the same bytes by another recipe
     ]
     return sorted([*mine, *shipped], key=lambda one: one.measured_at)
 
@@ -111,13 +114,13 @@ def merge(path: Path, fresh: Sequence[Report], note: str | None = None) -> tuple
     """
     stated = Document(path).validate(Results) if path.is_file() else Results(reports=())
     before = list(stated.reports)
-    merged = {_key(one): one for one in [*before, *map(slim, sorted(fresh, key=lambda one: one.measured_at))]}
+    merged = {_key(report): report for report in [*before, *map(slim, sorted(fresh, key=lambda one: one.measured_at))]}
     now = sorted(merged.values(), key=lambda one: (one.kind, one.precision, one.recipe_hash, one.measured_at))
     said = note or stated.note
     if said is not None and len(said) > MAX_NOTE:
         raise ZooError(f"the note has {len(said)} characters, {MAX_NOTE} at most")
     data = ({"note": said} if said else {}) | {
-        "reports": [one.model_dump(mode="json", exclude_none=True) for one in now]
+        "reports": [report.model_dump(mode="json", exclude_none=True) for report in now]
     }
     text = "# Written by `zoo report --commit`.\n" + yaml.safe_dump(
         data, sort_keys=False, allow_unicode=True, width=120
@@ -140,7 +143,7 @@ def _slim(value: Mapping[str, Any]) -> dict[str, Any]:
             kept[name] = _slim(item)
         elif isinstance(item, list | tuple):
             if name in _KEPT_LISTS:
-                kept[name] = [_slim(one) if isinstance(one, Mapping) else one for one in item]
+                kept[name] = [_slim(part) if isinstance(part, Mapping) else part for part in item]
         elif item is not None:
             kept[name] = round(item, 6) if isinstance(item, float) and abs(item) >= 1e-3 else item
     return kept
@@ -158,16 +161,16 @@ def ladder(model: DeclaredModel, found: Iterable[Report]) -> tuple[str, ...]:
     Args:
         found: the reports on its builds.
     """
-    mine = [one for one in found if one.family == model.family.name and one.model == model.name]
+    mine = [report for report in found if report.family == model.family.name and report.model == model.name]
     listed = find_listed(model.declared_in.plugin)
     passes = listed is not None and listed.conformance is not None and not listed.conformance.failed
-    verified = latest_verification([one for one in mine if one.kind == "verify" and one.own_weights])
+    verified = latest_verification([report for report in mine if report.kind == "verify" and report.own_weights])
     reached = {
         "declared": True,
         "builds": passes or bool(mine),
         "parity": passes,
         "verified": verified is not None and verified.passed is True,
-        "scored": any(one.kind == "eval" for one in mine),
-        "served": any(one.kind == "bench" for one in mine),
+        "scored": any(report.kind == "eval" for report in mine),
+        "served": any(report.kind == "bench" for report in mine),
     }
     return tuple(rung for rung in RUNGS if reached[rung])

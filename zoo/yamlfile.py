@@ -146,7 +146,7 @@ class Document:
             return model.model_validate(self.data)
         except ValidationError as error:
             found = mistakes(error)
-            problems = [self.problem(tuple(one["loc"]), explain(one)) for one in found[:MAX_PROBLEMS]]
+            problems = [self.problem(tuple(problem["loc"]), explain(problem)) for problem in found[:MAX_PROBLEMS]]
             raise DeclarationError(problems, len(found)) from None
 
 

@@ -157,7 +157,10 @@ def test_unknown_datasets(tiny) -> None:
     result = run(tiny, "--dataset", "sharegtp")
     assert (result.exit_code, "did you mean sharegpt?" in result.stderr) == (2, True)
     result = run(tiny, "--dataset", "c4")
-    assert (result.exit_code, "'c4' holds no conversations; those that do: sharegpt" in result.stderr) == (2, True)
+    assert (result.exit_code, "'c4' has no conversations; datasets that have some: sharegpt" in result.stderr) == (
+        2,
+        True,
+    )
     assert "dataset sharegpt is not on this machine, and the network is off" in fails(tiny, "--dataset", "sharegpt")
 
 
@@ -165,7 +168,7 @@ def test_what_does_not_fit_and_what_is_not_there(tiny) -> None:
     assert "prompts of 500 tokens and answers of 13 do not fit the context of 512" in fails(
         tiny, "--input-len", 500, "--output-len", 13
     )
-    assert "nothing of the matrix fits the context of 512; the least is 510+512 ×1" in fails(tiny, "--matrix")
+    assert "no workload of the matrix fits the context of 512; the smallest is 510+512 ×1" in fails(tiny, "--matrix")
     assert "no package of zoo-tiny is built" in fails("zoo-tiny")
     assert run("zoo-tinny").exit_code == 2
 

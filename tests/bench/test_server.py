@@ -260,7 +260,7 @@ def test_what_is_no_address(url) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((), "say what to measure"),
+        ((), "name what to measure"),
         (("zoo-tiny", "--url", "http://localhost"), "--url measures a server and zoo-tiny is a package"),
         (("zoo-tiny", "--input-len", "0"), "--input-len must be 1 or more, not 0"),
         (("zoo-tiny", "--output-len", "-1"), "--output-len must be 1 or more, not -1"),
@@ -272,9 +272,9 @@ def test_what_is_no_address(url) -> None:
         (("zoo-tiny", "--seed", "-1"), "--seed must be 0 or more"),
         (("zoo-tiny", "--request-rate", "0"), "--request-rate must be above 0"),
         (("zoo-tiny", "--request-rate", "nan"), "--request-rate must be above 0"),
-        (("zoo-tiny", "--matrix", "--input-len", "5"), "--matrix and --input-len exclude each other"),
-        (("zoo-tiny", "--matrix", "--request-rate", "5"), "--matrix and --request-rate exclude each other"),
-        (("zoo-tiny", "--data", "x", "--input-len", "5"), "conversations and --input-len exclude each other"),
+        (("zoo-tiny", "--matrix", "--input-len", "5"), "--matrix and --input-len cannot be used together"),
+        (("zoo-tiny", "--matrix", "--request-rate", "5"), "--matrix and --request-rate cannot be used together"),
+        (("zoo-tiny", "--data", "x", "--input-len", "5"), "conversations and --input-len cannot be used together"),
         (("zoo-tiny", "--retries", "1"), "--retries is for --url"),
         (("zoo-tiny", "--model", "x"), "--model is for --url"),
         (("--url", "http://localhost", "-p", "int8"), "-p chooses a package"),

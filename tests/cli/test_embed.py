@@ -65,8 +65,8 @@ def test_documents_come_in_order(packages: dict[str, str], tmp_path: Path) -> No
         (["embed", "embeds", "cat " * 20], 1, "text 0 has 20 tokens; embeds-p takes 8"),
         (["embed", "embeds", "dog", "--prompt", "query"], 2, "unknown prompt 'query'"),
         (["embed", "embeds", "dog", "--dimensions", "99"], 2, "dimensions must be 1 to 48"),
-        (["embed", "ranks", "dog"], 1, "ranks-p ranks documents; zoo embed is not for it, but zoo rerank"),
-        (["rerank", "embeds", "dog", "-"], 1, "embeds-p embeds texts; zoo rerank is not for it, but zoo embed"),
+        (["embed", "ranks", "dog"], 1, "ranks-p ranks documents: use zoo rerank, not zoo embed"),
+        (["rerank", "embeds", "dog", "-"], 1, "embeds-p embeds texts: use zoo embed, not zoo rerank"),
         (["rerank", "ranks", "dog", "/no/such/file"], 2, "/no/such/file: No such file"),
         (["rerank", "ranks", "", "-"], 2, "the query is empty"),
         (["run", "embeds", "dog"], 1, "embeds-p embeds texts and generates nothing; use zoo embed"),
@@ -85,7 +85,7 @@ def test_bad_input_is_one_line(line: list[str], code: int, said: str, packages: 
 def test_what_was_cut_is_said(packages: dict[str, str]) -> None:
     done = RUN.invoke(app, ["embed", packages["embeds"], "cat " * 20, "dog", "--truncate", "--json"])
     assert [one["truncated"] for one in json.loads(done.stdout)["data"]] == [True, False]
-    assert done.stderr.strip() == "zoo: 1 of 2 texts were cut to what the model takes"
+    assert done.stderr.strip() == "zoo: 1 of 2 texts were truncated to the model's limit"
 
 
 def test_a_line_that_is_empty_is_named(packages: dict[str, str]) -> None:

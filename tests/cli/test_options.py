@@ -58,7 +58,7 @@ def test_what_is_typed_is_what_the_model_reads(given, wanted) -> None:
 
 
 def test_flags_of_one_field_exclude_each_other() -> None:
-    with pytest.raises(UsageError, match="--small and --large exclude each other"):
+    with pytest.raises(UsageError, match="--small and --large cannot be used together"):
         read_values(Options, {"small": True, "large": True})
 
 

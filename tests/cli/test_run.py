@@ -113,7 +113,7 @@ def test_an_answer_fits_the_schema(package, tmp_path) -> None:
     assert json.loads(result.stdout)["pet"] in ("dog", "cat")
     result = run(package, "Who are you?", "--schema", schema, "--max-new-tokens", 2)
     assert result.exit_code == 0
-    assert "cut at 2 tokens, and is not whole JSON" in result.stderr
+    assert "cut at 2 tokens and is incomplete JSON" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_schema_waits_for_the_end_of_thoughts(thinker, tmp_path) -> None:
 def test_thinking_is_about_conversations(package, thinker) -> None:
     result = run(package, "Hi", "--no-think")
     assert result.exit_code == 2
-    assert "give --chat too" in result.stderr
+    assert "--chat" in result.stderr
 
 
 def test_stop_strings_end_it(package, engine) -> None:
@@ -195,8 +195,8 @@ def test_stop_strings_end_it(package, engine) -> None:
         (["--max-new-tokens", "0"], "--max-new-tokens must be 1 or more"),
         (["--max-new-tokens", "many"], "--max-new-tokens"),
         (["--seed", "-1"], "seed must be 0 or more"),
-        (["--stop", ""], "--stop takes a text"),
-        (["--system", "x"], "give --chat too"),
+        (["--stop", ""], "--stop must not be empty"),
+        (["--system", "x"], "--chat"),
         (["--tempreture", "1"], "--temperature"),
     ],
     ids=lambda one: " ".join(one) if isinstance(one, list) else "",

@@ -178,7 +178,7 @@ def test_what_drifted_is_named(workspace: Path) -> None:
         ("[[model]]\nname = 'a'\nsize = 1\n", "zoo.toml: model.0.size: unknown field"),
         ("[[model]]\nname = 'a'\n[model.limits]\ntop1 = 2\n", "model.0.limits.top1: must be at most 1.0, not 2"),
         ("[[model]\n", "zoo.toml: not TOML: "),
-        (WANTED + WANTED, "stands there twice"),
+        (WANTED + WANTED, "is listed twice"),
     ],
 )
 def test_a_wrong_workspace_is_told_in_one_line(workspace: Path, text: str, said: str) -> None:

@@ -69,7 +69,7 @@ def test_a_decoder_without_its_tokens_is_refused(package: Path) -> None:
         Judge(zoo.open(package, threads=1), Judging(template=TEMPLATE, instruction="house"))
     done = CliRunner().invoke(app, ["rerank", str(package), "dog", "-"], input="cat\n")
     assert done.exit_code == 1
-    assert "package generates text; zoo rerank is not for it, but zoo run" in (done.stderr or str(done.exception))
+    assert "package generates text: use zoo run, not zoo rerank" in (done.stderr or str(done.exception))
 
 
 def test_a_server_ranks_with_it_and_generates_nothing(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ def test_tls_files_that_do_not_fit(certificate, tmp_path) -> None:
         (["--alias", "zoo-tiny"], "NAME=MODEL"),
         (["--alias", "zoo-tiny=zoo-tiny"], "taken already"),
         (["--alias", "a=absent"], "unknown model 'absent'"),
-        (["--uds", "zoo.sock", "--port", "1"], "takes the place of --port"),
+        (["--uds", "zoo.sock", "--port", "1"], "--uds and --port cannot be used together"),
         (["--ssl-keyfile", "key.pem"], "needs --ssl-certfile"),
     ],
 )

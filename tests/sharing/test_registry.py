@@ -84,11 +84,11 @@ def test_a_manifest_that_names_other_layers_is_refused(registry: RealRegistry, p
     layers = {one["annotations"]["org.cncf.model.filepath"]: one for one in document["layers"]}
     layers["tokenizer.json"] |= {key: layers["config.json"][key] for key in ("digest", "size")}
     httpx2.put(url, content=json.dumps(document), headers={"Content-Type": OCI}).raise_for_status()
-    with pytest.raises(ZooError, match=r"tokenizer\.json is not the file that its zoo\.json lists; it was changed"):
+    with pytest.raises(ZooError, match=r"tokenizer\.json does not match its zoo\.json"):
         share.pull(location, tmp_path / "out")
     document["layers"].remove(layers["tokenizer.json"])
     httpx2.put(url, content=json.dumps(document), headers={"Content-Type": OCI}).raise_for_status()
-    with pytest.raises(ZooError, match=r"lacks tokenizer\.json"):
+    with pytest.raises(ZooError, match=r"tokenizer\.json is missing"):
         share.pull(location, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

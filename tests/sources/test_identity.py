@@ -193,7 +193,7 @@ def test_already_built_is_not_said_of_other_weights(large, tmp_path, aged):
     first = build(recipe, checkpoint, tmp_path / "out", registry())
     assert build(recipe, open_folder(folder), tmp_path / "out", registry()).manifest == first.manifest
     flip(folder / "model.safetensors", checkpoint._offsets["head.weight"] + BETWEEN)
-    with pytest.raises(ZooError, match=r"holds a build of other weights \(tensor 'head\.weight' differs\)"):
+    with pytest.raises(ZooError, match=r"was built from other weights \(tensor 'head\.weight' differs\)"):
         build(recipe, open_folder(folder), tmp_path / "out", registry())
     assert differing(open_folder(folder), first.manifest.inputs) == "head.weight"
 

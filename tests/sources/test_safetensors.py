@@ -72,7 +72,7 @@ BAD = {
         b'{"a": %b, "a": %b}' % ((json.dumps(entry(0, 4)).encode(),) * 2),
         bytes(4),
         None,
-        r"'a' stands there twice",
+        r"'a' appears twice",
     ),
     "deep": (b'{"a":' * 100_000, b"", None, r"nested too deep|not JSON"),
     "longer than the file": (b"{}", b"", 1000, r"header of 1000 bytes in a file of 10"),

@@ -408,7 +408,7 @@ def test_bombs_are_bounded() -> None:
 
 def test_a_name_that_stands_twice(tmp_path: Path) -> None:
     item = tensor_pickle()[3:-2]
-    with pytest.raises(ZooError, match="'w' stands there twice"):
+    with pytest.raises(ZooError, match="'w' appears twice"):
         open_folder(archive(tmp_path / "m", b"\x80\x02}" + item + b"s" + item + b"s.", {"data/0": bytes(16)}))
 
 

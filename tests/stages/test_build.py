@@ -156,7 +156,7 @@ def rewrite(folder, edit):
         ),
         (
             lambda t: t.update({"layers.1.bias": ("F16", np.ones(3, np.float16))}),
-            r"'layers\.1\.bias' is used by nothing",
+            r"'layers\.1\.bias' is unused",
         ),
         (
             lambda t: t.update({"head.weight": ("F16", np.ones((64, 101), np.float16))}),
@@ -198,7 +198,7 @@ def test_options_of_the_quantizer_are_checked(tmp_path):
     with pytest.raises(ZooError, match="quantizer 'rtn': block_size"):
         build(make_recipe(architecture(), block_size=7), opened, tmp_path / "out", registry())
     wrong = make_recipe(architecture()).model_copy(update={"precision": "fp32"})
-    with pytest.raises(ZooError, match="makes int8, int4, not fp32"):
+    with pytest.raises(ZooError, match="supports int8, int4, not fp32"):
         build(wrong, opened, tmp_path / "out", registry())
 
 

@@ -118,7 +118,7 @@ def test_datasets_by_name_from_a_folder(model, tmp_path):
 
 BAD = [
     (["--calibration", "c5"], 2, "unknown dataset 'c5'"),
-    (["--calibration", "sharegpt"], 2, "'sharegpt' is not for calibration"),
+    (["--calibration", "sharegpt"], 2, "'sharegpt' is not a calibration dataset"),
     (["--calibration", "none.txt"], 1, "none.txt: no such file"),
     (["--calibration", "c4"], 1, "dataset c4 is not on this machine, and the network is off"),
     (["--calibration", "TEXT", "--sequence-length", "512"], 2, "longer than the context of model, 256"),
@@ -131,7 +131,7 @@ BAD = [
     (["--samples", "2", "--quantizer", "rtn"], 2, "'rtn' needs no calibration data; leave --samples out"),
     (["--sequence-length", "9", "--quantizer", "rtn"], 2, "leave --sequence-length out"),
     (["--data", ".", "--quantizer", "rtn"], 2, "leave --data out"),
-    (["--calibration", "TEXT", "-p", "fp16"], 2, "'gptq' makes int8, int4, not fp16"),
+    (["--calibration", "TEXT", "-p", "fp16"], 2, "'gptq' supports int8, int4, not fp16"),
     (["--calibration", "TEXT", "--quantizer-option", "damping=-1"], 2, "option damping"),
     (["--calibration", "TEXT", "--quantizer-option", "dampnig=1"], 2, "did you mean damping"),
 ]

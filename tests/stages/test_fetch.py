@@ -150,8 +150,8 @@ def test_offline_takes_what_is_here(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "say what to fetch"),
-        (["--revision", "main"], "say what to fetch"),
+        ([], "name what to fetch"),
+        (["--revision", "main"], "name what to fetch"),
         (["--revision", "main", "--dataset", "stories"], "name the model"),
         (["exampel-1b"], "did you mean example-1b"),
         (["--dataset", "storys"], "did you mean stories"),

@@ -147,7 +147,7 @@ BAD = [
     (["--mixed", "auto", "--mixed-budget", "-3"], 2, "not '-3'"),
     (["--mixed", "auto", "--mixed-budget", "2.5"], 2, "everything at int4 takes"),
     (["--mixed", "auto", "-p", "fp16", "--quantizer", "float"], 2, "'float' makes fp16"),
-    (["--mixed", "auto", "--quantizer-option", 'keep={"*":"int8"}'], 2, "has nothing to choose"),
+    (["--mixed", "auto", "--quantizer-option", 'keep={"*":"int8"}'], 2, "has no choice"),
     (["--mixed", "auto", "--dry-run"], 2, "measures weights, which --dry-run does not read"),
 ]
 

@@ -35,8 +35,8 @@ def test_all_obstacles_at_once(tmp_path: Path, monkeypatch, caplog) -> None:
         "tensor 'model.layers.*.mlp.up_proj.weight' has shape [112, 65], "
         "but the numbers of config.json make it [112, 64] (2 such)",
         "tensor 'model.norm.weight' of shape [64] is missing",
-        "tensor 'mystery.scale' of shape [3] is used by nothing",
-        "tensor 'model.layers.*.self_attn.q_norm.weight' of shape [16] is used by nothing (2 such)",
+        "tensor 'mystery.scale' of shape [3] is unused",
+        "tensor 'model.layers.*.self_attn.q_norm.weight' of shape [16] is unused (2 such)",
     ]
     assert (tmp_path / "made" / "pyproject.toml").is_file()
     # Fields that are not computed do not hide one another, nor the tensors.

@@ -217,7 +217,7 @@ def test_layers_that_predict_further_tokens_are_left_out_by_name(weights, tmp_pa
     _, values = read(write(tmp_path / "ck", tensors | extra, config))
     assert values.keys() == tensors.keys()
     without = {name: value for name, value in extra.items() if "eh_proj" not in name}
-    with pytest.raises(ZooError, match=r"layers\.2\.enorm\.weight' is used by nothing"):
+    with pytest.raises(ZooError, match=r"layers\.2\.enorm\.weight' is unused"):
         plan(write(tmp_path / "other", tensors | without, config))
 
 

@@ -26,5 +26,5 @@ def _cell(value: object) -> object:
     if isinstance(value, dict):
         return "; ".join(f"{count} × {what}" for what, count in value.items())
     if isinstance(value, tuple):
-        return " ".join(str(one) for one in value)
+        return " ".join(str(item) for item in value)
     return "" if value is None else value

@@ -96,7 +96,7 @@ class HttpClient:
             listed = response.json()["data"]
         except (ValueError, KeyError, TypeError):
             return []
-        return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        return [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
 
     async def agree(self, prompt: Prompt) -> Answer:
         """Send a first prompt, and find out what of the optional fields the server takes.

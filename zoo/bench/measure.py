@@ -124,8 +124,8 @@ async def measure(
     Returns:
         A row for each workload of which at least one request was completed, and the others with their reasons.
     """
-    records = [_Record(one) for one in workloads]
-    tally = _Tally(rounds * sum(_work(one) for one in workloads))
+    records = [_Record(workload) for workload in workloads]
+    tally = _Tally(rounds * sum(_work(workload) for workload in workloads))
     async with _watching(tally, progress):
         for number in range(rounds):
             for record in records:
@@ -157,13 +157,13 @@ class _Record:
 
     def fail(self, reason: str) -> None:
         """Leave the workload out, unless something of it was completed before."""
-        if all(one.error is not None for run in self.runs for one in run):
+        if all(request.error is not None for run in self.runs for request in run):
             self.reason = reason
 
     def row(self) -> Row:
         """Sum it up."""
         workload = self.workload
-        every = [one for run in self.runs for one in run]
+        every = [request for run in self.runs for request in run]
         done = [(one, most) for one, most in zip(every, self.wanted, strict=True) if one.error is None]
         return Row(
             **summarize(self.runs).model_dump(),
@@ -181,9 +181,12 @@ class _Record:
 async def _round(client: Client, record: _Record, number: int, warmup: int, on_tokens: OnTokens) -> None:
     """Send a few requests that do not count, then a round's prompts; where all fail, the first error is the reason."""
     workload = record.workload
-    short = [Prompt(one.content, one.tokens, min(one.output_len, WARMUP_OUTPUT)) for one in workload.draw(-1, warmup)]
+    short = [
+        Prompt(prompt.content, prompt.tokens, min(prompt.output_len, WARMUP_OUTPUT))
+        for prompt in workload.draw(-1, warmup)
+    ]
     warm = await run_load(client, short, concurrency=workload.concurrency)
-    if warm and all(one.error is not None for one in warm):
+    if warm and all(request.error is not None for request in warm):
         record.fail(str(warm[0].error))
         return
     prompts = workload.draw(number, workload.prompts)
@@ -192,7 +195,7 @@ async def _round(client: Client, record: _Record, number: int, warmup: int, on_t
         client, prompts, concurrency=workload.concurrency, arrivals=arrivals, on_tokens=on_tokens
     )
     record.runs.append(timelines)
-    record.wanted += [one.output_len for one in prompts]
+    record.wanted += [prompt.output_len for prompt in prompts]
     record.fail(str(timelines[0].error))
 
 

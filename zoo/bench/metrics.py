@@ -66,26 +66,28 @@ STATISTICS = ("mean", "median", "p99")
 
 def summarize(runs: Sequence[Sequence[Timeline]]) -> Figures:
     """Sum up the timelines of one run, or of several of the same workload: their durations add up."""
-    done = [[one for one in run if one.error is None and one.token_times] for run in runs]
-    every = [one for run in done for one in run]
-    failed = [one for run in runs for one in run if one.error is not None or not one.token_times]
-    duration = sum(max(one.finished for one in run) - min(one.arrival for one in run) for run in done if run)
-    tokens_in = sum(one.prompt_tokens for one in every)
-    tokens_out = sum(one.output_tokens for one in every)
+    done = [[request for request in run if request.error is None and request.token_times] for run in runs]
+    every = [request for run in done for request in run]
+    failed = [request for run in runs for request in run if request.error is not None or not request.token_times]
+    duration = sum(
+        max(request.finished for request in run) - min(request.arrival for request in run) for run in done if run
+    )
+    tokens_in = sum(request.prompt_tokens for request in every)
+    tokens_out = sum(request.output_tokens for request in every)
 
     def rate(count: int) -> float:
         return count / duration if duration > 0 else 0.0
 
     latencies = {
-        "ttft": [one.token_times[0] - one.arrival for one in every],
-        "tpot": [tpot for one in every if (tpot := time_per_output_token(one)) is not None],
-        "itl": [after - before for one in every for before, after in pairwise(one.token_times)],
-        "e2el": [one.finished - one.arrival for one in every],
+        "ttft": [request.token_times[0] - request.arrival for request in every],
+        "tpot": [tpot for request in every if (tpot := time_per_output_token(request)) is not None],
+        "itl": [after - before for request in every for before, after in pairwise(request.token_times)],
+        "e2el": [request.finished - request.arrival for request in every],
     }
     return Figures(
         completed=len(every),
         failed=len(failed),
-        retried=sum(one.retries for run in runs for one in run),
+        retried=sum(request.retries for run in runs for request in run),
         duration=duration,
         total_input_tokens=tokens_in,
         total_output_tokens=tokens_out,
@@ -93,7 +95,7 @@ def summarize(runs: Sequence[Sequence[Timeline]]) -> Figures:
         output_throughput=rate(tokens_out),
         total_token_throughput=rate(tokens_in + tokens_out),
         decode_throughput=_decode_throughput(done),
-        errors=dict(Counter(one.error or "the answer holds no token" for one in failed)),
+        errors=dict(Counter(request.error or "the answer holds no token" for request in failed)),
         **{
             f"{statistic}_{name}_ms": value
             for name, seconds in latencies.items()
@@ -119,9 +121,9 @@ def _statistics(seconds: Sequence[float]) -> tuple[float | None, float | None, f
 def _decode_throughput(runs: Iterable[Sequence[Timeline]]) -> float | None:
     tokens, seconds = 0, 0.0
     for run in runs:
-        decoding = [one for one in run if len(one.token_times) > 1]
-        tokens += sum(one.output_tokens - 1 for one in decoding)
-        seconds += covered((one.token_times[0], one.token_times[-1]) for one in decoding)
+        decoding = [request for request in run if len(request.token_times) > 1]
+        tokens += sum(request.output_tokens - 1 for request in decoding)
+        seconds += covered((request.token_times[0], request.token_times[-1]) for request in decoding)
     return tokens / seconds if seconds > 0 else None
 
 

@@ -24,7 +24,7 @@ async def meet(client: HttpClient) -> int | None:
         ZooError: there is no server, or it speaks another protocol.
     """
     listed = await client.models()
-    by_name = {str(one.get("id")): one for one in listed}
+    by_name = {str(model.get("id")): model for model in listed}
     if client.model is None and len(by_name) > 1:
         raise UsageError(f"{client.url} serves {', '.join(sorted(by_name))}; say which with --model")
     if client.model is None:

@@ -152,7 +152,7 @@ class ModelCard(Value):
 
     def cost(self, precision: str) -> BuildCost | None:
         """What a precision costs on the first target that builds it from weights."""
-        return next((one for one in self.builds if one.precision == precision), None)
+        return next((build for build in self.builds if build.precision == precision), None)
 
 
 class Option(Value):

@@ -64,25 +64,25 @@ class Numbers:
     @cached_property
     def parameters(self) -> int:
         """Count the weights, a tied one once."""
-        return sum(one.parameter.size * one.times for one in self._any)
+        return sum(counted.parameter.size * counted.times for counted in self._any)
 
     def shares(self) -> tuple[Share, ...]:
         """Divide the weights among the parts of the model, in the order they are used."""
         shares: dict[str, int] = {}
-        for one in self._any:
-            name = _share(one.parameter)
-            shares[name] = shares.get(name, 0) + one.parameter.size * one.times
+        for counted in self._any:
+            name = _share(counted.parameter)
+            shares[name] = shares.get(name, 0) + counted.parameter.size * counted.times
         return tuple(Share(name=name, parameters=count) for name, count in shares.items())
 
     def layer(self) -> tuple[LayerWeight, ...]:
         """List the weights of the first layer, unpadded."""
-        first = [one.parameter for one in self._any if one.parameter.layer == 0]
+        first = [counted.parameter for counted in self._any if counted.parameter.layer == 0]
         return tuple(
             LayerWeight(
-                role=one.role or one.name,
-                shape=_unpadded(one),
+                role=parameter.role or parameter.name,
+                shape=_unpadded(parameter),
             )
-            for one in first
+            for parameter in first
         )
 
     def cost(self, recipe: Recipe, context: int = RUN_CONTEXT) -> BuildCost:
@@ -98,20 +98,22 @@ class Numbers:
         target.check(recipe)
         quantizer = make_quantizer(recipe, self.registry)
         alike = self.alike(target.head_multiple, target.view)
-        distinct = [one.parameter for one in alike.values()]
+        distinct = [counted.parameter for counted in alike.values()]
         part = self.registry.architecture(recipe.architecture.type)
         placed = arrange(recipe, target, quantizer, distinct)
         layout = Layout(recipe, part, quantizer, target, placed, tuple(distinct))
         headers = _headers(distinct)
-        more = {one.parameter.name: alike[one.parameter.name].times - 1 for one in placed}
+        more = {weight.parameter.name: alike[weight.parameter.name].times - 1 for weight in placed}
         slabs = sum(more[name] * alike[name].slabs for name in more)
-        arrays = sum(more[one.parameter.name] * len(one.arrays) for one in placed)
-        stored = sum((more[one.parameter.name] + 1) * sum(array.nbytes for array in one.arrays) for one in placed)
+        arrays = sum(more[weight.parameter.name] * len(weight.arrays) for weight in placed)
+        stored = sum(
+            (more[weight.parameter.name] + 1) * sum(array.nbytes for array in weight.arrays) for weight in placed
+        )
         context = min(context, recipe.architecture.context_length)
         running = None
         if runs_here(layout):
             held = self._held(layout)
-            repeated = sum(more[one.parameter.name] * held_bytes(one, held.widened) for one in placed)
+            repeated = sum(more[weight.parameter.name] * held_bytes(weight, held.widened) for weight in placed)
             running = RUN_BASE + repeated + memory_of(layout, held).running(context)
         return BuildCost(
             target=recipe.target.name,
@@ -146,10 +148,18 @@ class Numbers:
 def _group(parameters: Iterable[Parameter]) -> dict[str, Alike]:
     """Group weights that differ in nothing but their layer: the ends of what they are made of tell it."""
     groups: dict[object, list[Any]] = {}
-    for one in parameters:
-        ends = _unnamed(one.slices[0]), _unnamed(one.slices[-1])
-        key = (one.kind, one.role, one.layer is None, one.experts, len(one.slices), one.size, ends)
-        groups.setdefault(key, [one, 0])[1] += 1
+    for parameter in parameters:
+        ends = _unnamed(parameter.slices[0]), _unnamed(parameter.slices[-1])
+        key = (
+            parameter.kind,
+            parameter.role,
+            parameter.layer is None,
+            parameter.experts,
+            len(parameter.slices),
+            parameter.size,
+            ends,
+        )
+        groups.setdefault(key, [parameter, 0])[1] += 1
     return {one.name: Alike(one, times, _slabs(one)) for one, times in groups.values()}
 
 
@@ -159,7 +169,9 @@ def _unnamed(one: RowSlice) -> tuple[object, ...]:
 
 
 def _headers(parameters: Iterable[Parameter]) -> DeclaredCheckpoint:
-    return DeclaredCheckpoint.of((each.tensor, each.tensor_shape) for one in parameters for each in one.slices)
+    return DeclaredCheckpoint.of(
+        (each.tensor, each.tensor_shape) for parameter in parameters for each in parameter.slices
+    )
 
 
 def _slabs(parameter: Parameter) -> int:

@@ -199,5 +199,7 @@ def weights(card: ModelCard) -> Markup:
         marks.append(text(legend % WIDTH + 18, 51 + 22 * (legend // WIDTH), said, "note"))
         x += width
         legend += WIDTH / 2
-    label = "Where the weights are: " + "; ".join(f"{one.name} {count_text(one.parameters)}" for one in card.shares)
+    label = "Where the weights are: " + "; ".join(
+        f"{share.name} {count_text(share.parameters)}" for share in card.shares
+    )
     return drawing(WIDTH, 40 + 22 * -(-len(card.shares) // 2), label, "weights", marks)

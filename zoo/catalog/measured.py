@@ -62,7 +62,7 @@ def accuracy(reports: Iterable[Report]) -> tuple[str, float, Report] | None:
 
 
 def _headline(reports: Iterable[Report], kind: str, patterns: tuple[str, ...]) -> tuple[str, float, Report] | None:
-    for report in reversed([one for one in reports if one.kind == kind]):
+    for report in reversed([report for report in reports if report.kind == kind]):
         numbers = {
             name: value for name, value in _walk(report.measured) if _is_number(value) and not _ERROR.search(name)
         }
@@ -88,21 +88,21 @@ def _is_number(value: Any) -> bool:
 
 def _rows(name: str, values: list[Any]) -> Rows | None:
     """Make rows of a list of objects, or of a list of numbers; None where there is nothing to count."""
-    if values and all(_is_number(one) for one in values):
+    if values and all(_is_number(value) for value in values):
         labels = tuple(str(index) for index in range(len(values)))
         return Rows(name, labels, {name: tuple(map(float, values))}, plotted=len(values) > 1)
-    objects = [one for one in values if isinstance(one, dict)]
+    objects = [value for value in values if isinstance(value, dict)]
     if not objects or len(objects) != len(values):
         return None
-    keys = dict.fromkeys(key for one in objects for key, inner in one.items() if _is_number(inner))
-    flags = dict.fromkeys(key for one in objects for key, inner in one.items() if isinstance(inner, bool))
+    keys = dict.fromkeys(key for record in objects for key, inner in record.items() if _is_number(inner))
+    flags = dict.fromkeys(key for record in objects for key, inner in record.items() if isinstance(inner, bool))
     named = next((key for key, inner in objects[0].items() if isinstance(inner, str)), None)
     if not keys:
         return None
     labels = tuple(str(one.get(named)) if named else str(index + 1) for index, one in enumerate(objects))
     columns: dict[str, tuple[float | None, ...]] = {
-        key: tuple(float(one[key]) if _is_number(one.get(key)) else None for one in objects) for key in keys
+        key: tuple(float(record[key]) if _is_number(record.get(key)) else None for record in objects) for key in keys
     }
     for key in flags:
-        columns[key] = tuple(float(bool(one.get(key))) for one in objects)
+        columns[key] = tuple(float(bool(record.get(key))) for record in objects)
     return Rows(name, labels, columns, plotted=len(objects) > 1 and "limit" not in keys)

@@ -70,7 +70,7 @@ def _blocks(program: Program, steps: Sequence[Step]) -> tuple[Block, ...]:
                 if other is not None and not _alone(other[0].operation) and other is not mine:
                     blocks.remove(other)
                     mine = [*other, *mine]
-                    grouped.update((one.output, mine) for one in other)
+                    grouped.update((operation.output, mine) for operation in other)
         grouped[step.output] = mine
         blocks.append(mine)
     place = {id(block): index for index, block in enumerate(blocks)}
@@ -96,15 +96,19 @@ def _block(program: Program, operations: Sequence[Operation], reads: tuple[int, 
         if isinstance(operation, RmsNorm | LayerNorm):
             name = "RMSNorm" if isinstance(operation, RmsNorm) else "LayerNorm"
             return Block(kind="norm", name=f"{name}, ε {operation.eps:g}", note=f"{operation.weight.rows}", reads=reads)
-    biased = ", biased" if any(isinstance(one, Linear) and one.bias is not None for one in operations) else ""
-    attention = next((one for one in operations if isinstance(one, Attention)), None)
+    biased = (
+        ", biased"
+        if any(isinstance(operation, Linear) and operation.bias is not None for operation in operations)
+        else ""
+    )
+    attention = next((operation for operation in operations if isinstance(operation, Attention)), None)
     if attention is not None:
         heads, kv = attention.num_heads, attention.num_kv_heads
         name = "MHA" if kv == heads else "MQA" if kv == 1 else "GQA"
         note = f"{heads} heads of {attention.head_dim}, {kv} KV"
         window = f", window {attention.window}" if attention.window is not None else ""
         return Block(kind="attention", name=f"{name} attention{biased}{window}", note=note, reads=reads)
-    experts = next((one for one in operations if isinstance(one, Experts)), None)
+    experts = next((operation for operation in operations if isinstance(operation, Experts)), None)
     if experts is not None:
         count, width = experts.gate_up.shape[0], experts.down.shape[-1]
         name, note = f"{experts.chosen} of {count} experts", f"gated MLPs {width} wide, silu"

@@ -98,7 +98,7 @@ def _type(annotation: Any) -> str:
     if origin is Literal:
         return " | ".join(map(str, inner))
     if origin in (Union, UnionType):
-        return " | ".join(_type(one) for one in inner)
+        return " | ".join(_type(argument) for argument in inner)
     if annotation in (None, type(None)):
         return "None"
     if annotation is Ellipsis:

@@ -19,7 +19,7 @@ def plots(rows: Rows) -> list[tuple[str, Markup]]:
         return []
     drawn = []
     for name, values in rows.columns.items():
-        known = [one for one in values if one is not None]
+        known = [value for value in values if value is not None]
         if not known or min(known) < 0 or max(known) == min(known):
             continue  # nothing to compare
         draw = _curve if len(values) >= CURVE_FROM else _bars
@@ -28,7 +28,7 @@ def plots(rows: Rows) -> list[tuple[str, Markup]]:
 
 
 def _bars(label: str, labels: tuple[str, ...], values: tuple[float | None, ...]) -> Markup:
-    most = max(one for one in values if one is not None)
+    most = max(value for value in values if value is not None)
     marks: list[str] = []
     for index, (name, value) in enumerate(zip(labels, values, strict=True)):
         y = 4 + index * 24
@@ -44,7 +44,7 @@ def _bars(label: str, labels: tuple[str, ...], values: tuple[float | None, ...])
 
 
 def _curve(label: str, labels: tuple[str, ...], values: tuple[float | None, ...]) -> Markup:
-    most = max(one for one in values if one is not None)
+    most = max(value for value in values if value is not None)
     left, right, top, bottom = 70.0, WIDTH - 16, 14.0, 170.0
     step = (right - left) / (len(values) - 1)
     marks = [line(left, y, right, y, "grid") for y in (top, (top + bottom) / 2, bottom)]

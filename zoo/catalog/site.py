@@ -29,7 +29,7 @@ def site(zoo: Zoo) -> dict[str, bytes]:
     for model in zoo.models:
         files[model.path] = pages.render("model.html", model.path, "models", **model_view(model))
     for family in zoo.families:
-        models = [one for one in zoo.models if one.family == family.family.name]
+        models = [model for model in zoo.models if model.family == family.family.name]
         files[family.path] = pages.render("family.html", family.path, "families", card=family, models=models)
     for part in (*zoo.targets, *zoo.quantizers):
         files[part.path] = pages.render("part.html", part.path, f"{part.kind}s", **part_view(zoo, part))
@@ -65,9 +65,9 @@ class Pages:
             "use_of": words.use_of,
             "zoo": zoo,
             "default_precision": DEFAULT_PRECISION,
-            "target_names": frozenset(one.name for one in zoo.targets),
-            "quantizer_names": frozenset(one.name for one in zoo.quantizers),
-            "dataset_names": frozenset(one.name for one in zoo.datasets),
+            "target_names": frozenset(target.name for target in zoo.targets),
+            "quantizer_names": frozenset(quantizer.name for quantizer in zoo.quantizers),
+            "dataset_names": frozenset(dataset.name for dataset in zoo.datasets),
         }
 
     def render(self, template: str, path: str, section: str, **view: Any) -> bytes:
@@ -79,20 +79,20 @@ class Pages:
 
 def index(zoo: Zoo) -> dict[str, Any]:
     """Collect what the table of models shows."""
-    precisions = [one for part in zoo.targets if part.name == zoo.default_target for one in part.precisions]
+    precisions = [precision for part in zoo.targets if part.name == zoo.default_target for precision in part.precisions]
     return {
         "rows": [
             {
                 "card": card,
-                "costs": {one: card.cost(one) for one in precisions},
+                "costs": {precision: card.cost(precision) for precision in precisions},
                 "speed": speed(card.reports),
                 "accuracy": accuracy(card.reports),
             }
             for card in zoo.models
         ],
         "precisions": precisions,
-        "attentions": [one for one in ("MHA", "GQA", "MQA") if any(card.attention == one for card in zoo.models)],
-        "uses": [one for one in ("commercial", "non-commercial", "unstated") if one in _uses(zoo)],
+        "attentions": [kind for kind in ("MHA", "GQA", "MQA") if any(card.attention == kind for card in zoo.models)],
+        "uses": [use for use in ("commercial", "non-commercial", "unstated") if use in _uses(zoo)],
     }
 
 
@@ -120,7 +120,7 @@ def model_view(card: ModelCard) -> dict[str, Any]:
         "first_precision": DEFAULT_PRECISION if DEFAULT_PRECISION in card.precisions else "".join(card.precisions[:1]),
         "documents": _by_target(card),
         "values": _values(card),
-        "package_files": {one.target: one.files for one in card.builds},
+        "package_files": {build.target: build.files for build in card.builds},
     }
 
 
@@ -136,8 +136,8 @@ def _values(card: ModelCard) -> dict[str, dict[str, Fact]]:
 
 def _by_target(card: ModelCard) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    for one in card.documents:
-        found.setdefault(one.target, []).append(one)
+    for document in card.documents:
+        found.setdefault(document.target, []).append(document)
     return found
 
 
@@ -147,7 +147,8 @@ def part_view(zoo: Zoo, part: PartCard) -> dict[str, Any]:
         users = [
             card
             for card in zoo.models
-            if part.name in {*(one.target for one in card.builds), *(one.target for one in card.documents)}
+            if part.name
+            in {*(build.target for build in card.builds), *(document.target for document in card.documents)}
         ]
         return {"card": part, "models": users, "targets": []}
     targets = [
@@ -160,11 +161,11 @@ def part_view(zoo: Zoo, part: PartCard) -> dict[str, Any]:
 
 def dataset_users(zoo: Zoo) -> dict[str, list[tuple[str, str]]]:
     """Say which families use a dataset, and what for."""
-    users: dict[str, list[tuple[str, str]]] = {one.name: [] for one in zoo.datasets}
+    users: dict[str, list[tuple[str, str]]] = {dataset.name: [] for dataset in zoo.datasets}
     for card in zoo.families:
         uses = card.family.datasets
         for purpose, names in (
-            ("calibration", [one.dataset for one in uses.calibration]),
+            ("calibration", [use.dataset for use in uses.calibration]),
             ("performance", uses.performance),
             ("accuracy", uses.accuracy),
         ):

@@ -34,8 +34,8 @@ def plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int) and abs(value) >= 10_000:
         return f"{value:,}"
-    if isinstance(value, list) and all(not isinstance(one, dict | list) for one in value):
-        return ", ".join(plain(one) for one in value)
+    if isinstance(value, list) and all(not isinstance(item, dict | list) for item in value):
+        return ", ".join(plain(item) for item in value)
     if value is None:
         return "none"
     return json.dumps(value, ensure_ascii=False)

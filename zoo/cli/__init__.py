@@ -42,14 +42,14 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Use nothing but what is on this machine; works after any command.")
+        bool, typer.Option("--offline", help="Do not use the network; works after any command.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command; the group has acted on ``--offline`` already."""
+    """Declare the options before a command; the group has already handled ``--offline``."""
 
 
 def _add_commands() -> None:
-    """Add the core's commands, then those that plugins brought."""
+    """Add the core's commands, then those of plugins."""
     from zoo.cli import (
         bench,
         build,
@@ -103,7 +103,7 @@ def _add_commands() -> None:
     app.command("push")(share.push)
     app.command("pull")(share.pull)
     app.command("sbom")(share.sbom)
-    brought = {id(one): one for one in host().registry.commands.values()}
+    brought = {id(command): command for command in host().registry.commands.values()}
     for plugin_app in brought.values():
         app.registered_commands += plugin_app.registered_commands
         app.registered_groups += plugin_app.registered_groups

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Answers:
-    """Generates answers and writes them to stdout as they come."""
+    """Generates answers and streams them to stdout."""
 
     engine: Engine
     options: Mapping[str, Any]
@@ -25,7 +25,7 @@ class Answers:
     as_json: bool = False
     thoughts: Thoughts = field(default_factory=Thoughts)
     content: str = ""
-    """The last answer, without thoughts."""
+    """The last answer, without its thinking."""
 
     def answer(
         self, *, prompt: str | Sequence[int] | None = None, messages: Sequence[Mapping[str, Any]] | None = None
@@ -53,7 +53,7 @@ class Answers:
     def _start(
         self, prompt: str | Sequence[int] | None, messages: Sequence[Mapping[str, Any]] | None
     ) -> tuple[Answer, ThoughtReader]:
-        """Ask for an answer; a conversation goes on with what was computed of it, and may begin with thoughts."""
+        """Start an answer; a conversation reuses its cached prefix, and the answer may start with thinking."""
         from zoo.contracts import OWN_ENGINE
 
         thoughts = self.thoughts
@@ -81,13 +81,13 @@ class Answers:
             print(file=sys.stderr, flush=True)
         if self.options.get("schema") is not None and generation.finish_reason == "length":
             count = len(generation.token_ids)
-            print(f"zoo: the answer was cut at {count} tokens, and is not whole JSON", file=sys.stderr, flush=True)
+            print(f"zoo: the answer was cut at {count} tokens and is incomplete JSON", file=sys.stderr, flush=True)
         if self.verbose:
             print(timings_text(generation), file=sys.stderr, flush=True)
 
 
 def describe(generation: Generation) -> dict[str, Any]:
-    """Tell everything about an answer, as plain values."""
+    """Return everything about an answer as plain values."""
     timings = generation.timings
     return {
         "text": generation.text,
@@ -109,7 +109,7 @@ def describe(generation: Generation) -> dict[str, Any]:
 
 
 def sampling_text(options: Mapping[str, Any]) -> str:
-    """Write how tokens are chosen."""
+    """Format the sampling options."""
     if options["temperature"] == 0:
         chosen = "greedy"
     else:
@@ -120,7 +120,7 @@ def sampling_text(options: Mapping[str, Any]) -> str:
 
 
 def timings_text(generation: Generation) -> str:
-    """Write where the time of an answer went."""
+    """Format the timings of an answer."""
     timings = generation.timings
     cached = len(generation.prompt_ids) - timings.prefill_tokens
     notes = [f"{cached} more from the cache"] * (cached > 0) + ["row-wise"] * timings.rowwise

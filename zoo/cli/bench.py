@@ -22,7 +22,7 @@ INTERRUPTED = 130
 
 def bench(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL|PACKAGE", help="A model that is built, or a package folder.")
+        str | None, typer.Argument(metavar="MODEL|PACKAGE", help="A built model or a package folder.")
     ] = None,
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Measure an OpenAI-compatible server instead of a package.")
@@ -30,13 +30,11 @@ def bench(
     input_len: Annotated[int | None, typer.Option(metavar="N", help="Tokens of each prompt; 256 by default.")] = None,
     output_len: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Tokens of each answer; 128 by default, of conversations their own."),
+        typer.Option(metavar="N", help="Tokens of each answer; 128 by default, or the conversations' own."),
     ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(metavar="N", help="Requests that run at once; 1 by default.")
-    ] = None,
+    concurrency: Annotated[int | None, typer.Option(metavar="N", help="Concurrent requests; 1 by default.")] = None,
     prompts: Annotated[
-        int | None, typer.Option(metavar="N", help="Requests of a round; by default 5 for each that runs at once.")
+        int | None, typer.Option(metavar="N", help="Requests a round; by default 5 times the concurrency.")
     ] = None,
     matrix: Annotated[
         bool,
@@ -56,14 +54,14 @@ def bench(
         float | None,
         typer.Option(metavar="R", help="Requests a second, at random (Poisson); without it, full load."),
     ] = None,
-    warmup: Annotated[int, typer.Option(metavar="N", help="Short requests before each run that do not count.")] = 1,
-    rounds: Annotated[int, typer.Option(metavar="N", help="How often everything is measured.")] = 1,
-    seed: Annotated[int, typer.Option(metavar="S", help="Draws prompts and arrivals.")] = 0,
+    warmup: Annotated[int, typer.Option(metavar="N", help="Warm-up requests before each run.")] = 1,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Number of rounds.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="S", help="Seed of prompts and arrivals.")] = 0,
     api_key: Annotated[
-        str | None, typer.Option(metavar="K", envvar="ZOO_API_KEY", show_envvar=True, help="The server's key.")
+        str | None, typer.Option(metavar="K", envvar="ZOO_API_KEY", show_envvar=True, help="API key of the server.")
     ] = None,
     served_model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="Which of the server's models.")
+        str | None, typer.Option("--model", metavar="NAME", help="Model to measure, if the server has several.")
     ] = None,
     tokenizer: Annotated[
         str | None,
@@ -73,14 +71,18 @@ def bench(
     ] = None,
     retries: Annotated[
         int,
-        typer.Option(metavar="N", help="Send a request again that a server turns away (429, 503); 0 counts it failed."),
+        typer.Option(
+            metavar="N", help="Retries of a request that the server rejects (429, 503); 0 counts it as failed."
+        ),
     ] = 0,
-    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds that a server may send nothing.")] = 300.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", help="Seconds to wait for the server to send something.")
+    ] = 300.0,
     precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Which package, where several are built.")
+        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What opens the package; by default the engine of its target.")
+        str | None, typer.Option(metavar="NAME", help="Engine that opens the package; its target's own by default.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as CSV.")] = None,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw latency against throughput.")] = None,
@@ -143,7 +145,7 @@ def _server(
     tokenizer: str | None,
     precision: str | None,
 ) -> Server | None:
-    """Say which server is meant; None for a package.
+    """Return the server to measure; None for a package.
 
     Raises:
         UsageError: neither or both are named, or options of one are given for the other.
@@ -155,7 +157,7 @@ def _server(
             f"--url measures a server and {model} is a package: give one (--model names the server's model)"
         )
     if url is None and model is None:
-        raise UsageError("say what to measure: a model, a package folder, or --url of a server")
+        raise UsageError("name what to measure: a model, a package folder, or --url of a server")
     if url is not None:
         if precision is not None:
             raise UsageError("-p chooses a package; a server has its own")
@@ -167,7 +169,7 @@ def _server(
 
 
 def _require_place(option: str, path: Path | None) -> None:
-    """Refuse a file that cannot be written before anything is measured."""
+    """Reject an output file that cannot be written, before measuring."""
     import os
 
     if path is None:
@@ -180,7 +182,7 @@ def _require_place(option: str, path: Path | None) -> None:
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise ZooError(f"{option} {path}: cannot be written")
     if path.exists():
-        echo(f"zoo: {option} {path}: is there; it is replaced when the measurement ends", err=True)
+        echo(f"zoo: {option} {path}: exists; it is replaced when the measurement ends", err=True)
 
 
 def _write(done: Bench, csv: Path | None, svg: Path | None) -> None:
@@ -195,7 +197,7 @@ def _write(done: Bench, csv: Path | None, svg: Path | None) -> None:
 
 
 def _replace(path: Path, content: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     from zoo.package.files import write_whole
 
     try:
@@ -206,7 +208,7 @@ def _replace(path: Path, content: str) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Progress], Any] | None]:
-    """Draw how far a measurement is on a terminal's stderr."""
+    """Draw the progress of a measurement on a terminal's stderr."""
     with progress_bar() as draw:
         yield draw and (lambda step: draw(step.share, _line(step)))
 

@@ -17,15 +17,15 @@ STATISTICS = ("mean", "median", "p99")
 
 
 def print_bench(done: Bench) -> None:
-    """Print one workload at length, several as a table of a line each."""
+    """Print one workload in detail, several as a table."""
     echo(_title(done))
     echo()
     if len(done.rows) == 1:
         _print_one(done.rows[0])
     else:
         _print_many(done.rows)
-    for one in done.skipped:
-        echo(f"skipped {one.label}: {one.reason}")
+    for workload in done.skipped:
+        echo(f"skipped {workload.label}: {workload.reason}")
     for line in _notes(done):
         echo(line)
     if done.path is not None:

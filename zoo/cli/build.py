@@ -48,50 +48,52 @@ def build(
     model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or a hub id.")],
     precision: Annotated[str, typer.Option("-p", "--precision", help="fp32, fp16, int8 or int4.")] = "int8",
     weights: Annotated[
-        str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the declared model's weights are.")
+        str | None, typer.Option(metavar="DIR|HUB_ID", help="Folder or repository of the declared model's weights.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub repository.")] = None,
     transform: Annotated[
         list[str] | None,
         typer.Option(
-            "--transform", metavar="NAME[:OPTION=VALUE,...]", help="Change the weights before they are built; in order."
+            "--transform",
+            metavar="NAME[:OPTION=VALUE,...]",
+            help="Transform of the weights before the build; several are applied in order.",
         ),
     ] = None,
-    quantizer: Annotated[str | None, typer.Option(help="By default what the target means by the precision.")] = None,
+    quantizer: Annotated[
+        str | None, typer.Option(help="Quantizer; the target's choice for the precision by default.")
+    ] = None,
     calibration: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|PATH",
-            help="What a calibrated quantizer sees: a dataset (by default the family's first) or a file.",
+            help="Data for a calibrated quantizer: a dataset (by default the family's first) or a file.",
         ),
     ] = None,
     samples: Annotated[int | None, typer.Option(min=1, max=100_000, help="Calibration samples.")] = None,
     sequence_length: Annotated[
-        int | None, typer.Option(min=2, max=2**20, help="Tokens of a calibration sample.")
+        int | None, typer.Option(min=2, max=2**20, help="Length of a calibration sample, in tokens.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Which calibration samples are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of calibration samples.")] = 0,
     mixed: Annotated[
         str | None,
-        typer.Option(metavar="auto", help="Measure what each weight loses; those that lose most get more bits."),
+        typer.Option(metavar="auto", help="Measure the error of each weight and give more bits to the worst."),
     ] = None,
     mixed_budget: Annotated[
         str | None,
         typer.Option(
             metavar="BITS|N%",
-            help="Bits per weight that this may take, or a percentage more than without; 10% unless stated.",
+            help="With --mixed: bits per weight, or a percentage above the plain build; 10% by default.",
         ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A folder that holds the dataset's files already.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the dataset's files.")] = None,
     device: Annotated[
-        str | None, typer.Option(help="Where calibration computes: cpu or cuda; a target with a device takes it.")
+        str | None, typer.Option(help="Device for calibration: cpu or cuda; targets with a device option use it too.")
     ] = None,
     target: Annotated[
         str,
         typer.Option(
-            help="For whom to build; `--target NAME --help` shows the target's own options too. NAME,NAME builds for "
-            "each, into a folder of its name."
+            help="Runtime to build for; `--target NAME --help` also shows its options. NAME,NAME builds for each, into "
+            "a folder of that name."
         ),
     ] = "ort",
     quantizer_option: Annotated[
@@ -100,29 +102,29 @@ def build(
     target_option: Annotated[
         list[str] | None, typer.Option("--target-option", metavar="NAME=VALUE", help="An option of the target.")
     ] = None,
-    block_size: Annotated[int | None, typer.Option(help="Weights that share a scale (16 to 256).")] = None,
+    block_size: Annotated[int | None, typer.Option(help="Number of weights that share a scale (16 to 256).")] = None,
     adapter: Annotated[
         list[str] | None,
         typer.Option("--adapter", metavar="DIR|HUB_ID", help="Merge a LoRA adapter; several in order."),
     ] = None,
     adapter_scale: Annotated[
         list[float] | None,
-        typer.Option("--adapter-scale", help="How much of each adapter is added, in their order; 1 unless given."),
+        typer.Option("--adapter-scale", help="Scale of each adapter, in order; 1 by default."),
     ] = None,
     smoothing: Annotated[
         str,
         typer.Option(
             metavar="auto|always|none",
-            help="Rescale channels before weights are rounded, so that outliers cost less: at int8 in models narrower "
-            "than 2,048, wherever it is exact, or nowhere.",
+            help="Rescale channels before rounding, so that outliers cost less: auto (int8 in models narrower than "
+            "2,048), always (wherever it is exact) or never.",
         ),
     ] = "auto",
     no_adapter: Annotated[
-        bool, typer.Option("--no-adapter", help="Build the weights without the adapter declared or beside them.")
+        bool, typer.Option("--no-adapter", help="Ignore the adapter that is declared or lies beside the weights.")
     ] = False,
     allow_unused: Annotated[
         list[str] | None,
-        typer.Option("--allow-unused", metavar="PATTERN", help="Leave out tensors that the architecture does not use."),
+        typer.Option("--allow-unused", metavar="PATTERN", help="Ignore unused tensors whose name matches."),
     ] = None,
     allow_nonfinite: Annotated[
         bool,
@@ -131,13 +133,11 @@ def build(
         ),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="The package folder to make.")
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder of the new package.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Worker threads; by default one a core.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Plan only: read headers, print what it would cost.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a package that is there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan: read headers and print the cost.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing package.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Build a package: quantized weights, graph, tokenizer and manifest in one folder."""
@@ -237,7 +237,7 @@ def _print_built(built: Built, mixed: MixedChoice | None, *, as_json: bool) -> N
 
 
 def _told(built: Built, mixed: MixedChoice | None) -> dict[str, Any]:
-    """Say what was built, as plain values."""
+    """Return what was built as plain values."""
     manifest = built.package.manifest
     return {
         "package": str(built.package.path),

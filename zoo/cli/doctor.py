@@ -11,13 +11,13 @@ from zoo.errors import UsageError
 
 
 def doctor(
-    model: Annotated[str | None, typer.Argument(help="What the machine should be able to build and run.")] = None,
-    target: Annotated[str, typer.Option(help="For whom the model is to be built.")] = "ort",
+    model: Annotated[str | None, typer.Argument(help="Model to build and run on this machine.")] = None,
+    target: Annotated[str, typer.Option(help="Target of the build.")] = "ort",
     precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="In which precision; by default int8.")
+        str | None, typer.Option("-p", "--precision", help="Precision of the build; int8 by default.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the declared model's weights are.")
+        str | None, typer.Option(metavar="DIR|HUB_ID", help="Folder or repository of the declared model's weights.")
     ] = None,
     requirements: Annotated[
         bool, typer.Option("--requirements", help="Print the family's tested versions as pinned lines, and end.")
@@ -30,7 +30,7 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check this machine: packages, kernels, memory, disk, hub, plugins, tools; exit 1 where MODEL lacks something."""
+    """Check this machine: packages, kernels, memory, disk, hub, plugins, tools; exit 1 if MODEL lacks something."""
     from zoo.plugins import host
     from zoo.stages.doctor import diagnose, pinned_requirements
 
@@ -51,7 +51,10 @@ def doctor(
     else:
         print_table(
             ["CHECK", "SUBJECT", "STATUS", "FOUND", "MEND"],
-            [(one.check, one.subject, one.status, one.found, one.mend or "") for one in found.findings],
+            [
+                (finding.check, finding.subject, finding.status, finding.found, finding.mend or "")
+                for finding in found.findings
+            ],
         )
     if not found.ok:
         raise typer.Exit(1)

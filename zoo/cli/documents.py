@@ -38,12 +38,12 @@ def build_documents(
         _report(path, names, written.commands, recipe, as_json, heading=heading)
         return
     work = work_folder(path)
-    missing = [one for one in written.commands if not one.run]
-    for one in missing:
-        echo(f"zoo: not on this machine: {one.purpose} with: {one.line}", err=True)
-    for one in written.commands:
-        if one.run:
-            echo(f"zoo: in {work}: {one.line}", err=True)
+    missing = [command for command in written.commands if not command.run]
+    for command in missing:
+        echo(f"zoo: not on this machine: {command.purpose} with: {command.line}", err=True)
+    for command in written.commands:
+        if command.run:
+            echo(f"zoo: in {work}: {command.line}", err=True)
     code = run_commands(written.commands, work, recipe.hash, again=force)
     if code:
         failed = f"{_programs(written.commands)} failed with exit code {code}"
@@ -54,7 +54,7 @@ def build_documents(
 
 
 def _programs(commands: Sequence[ToolCommand]) -> str:
-    return ", ".join(dict.fromkeys(one.argv[0] for one in commands if one.run))
+    return ", ".join(dict.fromkeys(command.argv[0] for command in commands if command.run))
 
 
 def _report(
@@ -82,12 +82,12 @@ def _report(
                 "work": str(work_folder(folder)),
                 "commands": [
                     {
-                        "argv": list(one.argv),
-                        "environment": dict(one.environment),
-                        "purpose": one.purpose,
-                        "ran": ran and one.run,
+                        "argv": list(command.argv),
+                        "environment": dict(command.environment),
+                        "purpose": command.purpose,
+                        "ran": ran and command.run,
                     }
-                    for one in commands
+                    for command in commands
                 ],
             }
         )
@@ -105,5 +105,5 @@ def _report(
     echo(lead)
     work = shlex.quote(str(work_folder(folder)))
     echo(f"  mkdir -p {work} && cd {work}")
-    for one in commands:
-        echo(f"  {one.line}")
+    for command in commands:
+        echo(f"  {command.line}")

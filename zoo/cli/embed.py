@@ -25,13 +25,15 @@ _USES = {
 """Ability → what a package with it does, and the command for that."""
 MAX_INPUT = 2**30
 """Bytes of a file of texts."""
-_Model = Annotated[str, typer.Argument(metavar="MODEL|PACKAGE", help="A model that was built, or a package folder.")]
+_Model = Annotated[str, typer.Argument(metavar="MODEL|PACKAGE", help="A built model or a package folder.")]
 _Truncate = Annotated[
-    bool, typer.Option("--truncate", help="Cut texts that are longer than the model takes, and say how many.")
+    bool, typer.Option("--truncate", help="Truncate texts that are too long for the model, and print how many.")
 ]
-_Precision = Annotated[str | None, typer.Option("-p", "--precision", help="Which package, where a model has several.")]
+_Precision = Annotated[
+    str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
+]
 _Engine = Annotated[
-    str | None, typer.Option(metavar="NAME", help="What opens the package; by default the engine of its target.")
+    str | None, typer.Option(metavar="NAME", help="Engine that opens the package; its target's own by default.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -39,10 +41,12 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def embed(
     model: _Model,
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT...|-]", help="Texts; - or none: stdin, one a line.")
+        list[str] | None,
+        typer.Argument(metavar="[TEXT...|-]", help="Texts; without any, or with -, read from stdin, one per line."),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What is put before each text, as query; zoo show lists them.")
+        str | None,
+        typer.Option(metavar="NAME", help="Prompt to put before each text, such as query; zoo show lists them."),
     ] = None,
     dimensions: Annotated[
         int | None, typer.Option(metavar="N", help="Keep the first N values, for models trained for that.")
@@ -55,7 +59,7 @@ def embed(
     engine: _Engine = None,
     as_json: _Json = False,
 ) -> None:
-    """Turn texts into vectors: one a line, its values between spaces."""
+    """Turn texts into vectors: one per line, values separated by spaces."""
     given = _lines("-") if texts in (None, [], ["-"]) else texts
     assert given is not None
     with _opened(model, precision, engine, "embeddings", "zoo embed") as opened:
@@ -79,9 +83,9 @@ def embed(
 
 def rerank(
     model: _Model,
-    query: Annotated[str, typer.Argument(help="What is searched for.")],
-    documents: Annotated[str, typer.Argument(metavar="DOCS", help="A file with a document a line, or - for stdin.")],
-    top: Annotated[int | None, typer.Option("--top", metavar="N", help="Print the best N alone.")] = None,
+    query: Annotated[str, typer.Argument(help="The query.")],
+    documents: Annotated[str, typer.Argument(metavar="DOCS", help="File with one document per line, or - for stdin.")],
+    top: Annotated[int | None, typer.Option("--top", metavar="N", help="Print only the best N.")] = None,
     truncate: _Truncate = False,
     precision: _Precision = None,
     engine: _Engine = None,
@@ -93,13 +97,13 @@ def rerank(
     lines = _lines(documents)
     with _opened(model, precision, engine, "scores", "zoo rerank") as opened:
         done = opened.rank(query, lines, truncate=truncate)
-    _tell_cut(sum(one.truncated for one in done), len(done))
+    _tell_cut(sum(result.truncated for result in done), len(done))
     done = done[:top]
     if as_json:
-        print_json({"results": [{"index": one.index, "score": one.score} for one in done]})
+        print_json({"results": [{"index": result.index, "score": result.score} for result in done]})
         return
-    for one in done:
-        echo(f"{one.score:.6f}  {lines[one.index]}")
+    for result in done:
+        echo(f"{result.score:.6f}  {lines[result.index]}")
 
 
 @contextmanager
@@ -114,9 +118,9 @@ def _opened(model: str, precision: str | None, engine: str | None, ability: Any,
     try:
         if ability not in opened.abilities:
             does, use = next(
-                _USES[one] for one in ("embeddings", "scores", "text", "logits") if one in opened.abilities
+                _USES[ability] for ability in ("embeddings", "scores", "text", "logits") if ability in opened.abilities
             )
-            raise ZooError(f"{opened.package.name} {does}; {asked} is not for it, but zoo {use}")
+            raise ZooError(f"{opened.package.name} {does}: use zoo {use}, not {asked}")
         yield opened
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -140,7 +144,7 @@ def _lines(source: str) -> Sequence[str]:
     except OSError as error:
         raise UsageError(f"{source}: {error.strerror or error}") from None
     if len(raw) > MAX_INPUT:
-        raise UsageError(f"{where}: has more than {MAX_INPUT} bytes")
+        raise UsageError(f"{where}: larger than {MAX_INPUT:,} bytes")
     try:
         lines = raw.decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -154,11 +158,11 @@ def _lines(source: str) -> Sequence[str]:
 
 def _tell_cut(cut: int, count: int) -> None:
     if cut:
-        print_notice(f"{cut} of {count} texts were cut to what the model takes")
+        print_notice(f"{cut} of {count} texts were truncated to the model's limit")
 
 
 def _save(path: Path, vectors: Any) -> None:
-    """Write a NumPy file whole or not at all."""
+    """Write a NumPy file atomically."""
     import io
 
     import numpy as np

@@ -21,37 +21,38 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str | None, typer.Argument(help="A package folder, or a model that is built.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A package folder or a built model.")] = None,
     tasks: Annotated[
         str, typer.Option("--tasks", metavar="A,B,...", help="Tasks, registered or the harness' own.")
     ] = "",
     list_tasks: Annotated[bool, typer.Option("--list-tasks", help="List the registered tasks and end.")] = False,
     precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Which package, where several are built.")
+        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR|FILE", help="Where the tasks' files are, instead of what was fetched.")
+        Path | None, typer.Option(metavar="DIR|FILE", help="Folder with the tasks' files, instead of the fetched ones.")
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N questions of each task.")] = None,
     num_fewshot: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Worked examples before each question, instead of the task's number."),
+        typer.Option(metavar="N", help="Number of worked examples before each question, instead of the task's own."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of examples, and of sampled answers.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for examples and sampled answers.")] = 0,
     scoring: Annotated[
-        str, typer.Option(metavar="auto|likelihood|generation", help="auto: a chat model writes, a base model chooses.")
+        str,
+        typer.Option(
+            metavar="auto|likelihood|generation", help="auto: generation for chat models, likelihood for base models."
+        ),
     ] = "auto",
     against: Annotated[
         str | None, typer.Option(metavar="PACKAGE|hf", help="Compare with a package, or with transformers in float32.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the original weights are, for --against hf.")
+        str | None, typer.Option(metavar="DIR|HUB_ID", help="Folder of the original weights, for --against hf.")
     ] = None,
-    workers: Annotated[
-        str | None, typer.Option(metavar="N|ray://…", help="Compute in N processes, or on a Ray cluster.")
-    ] = None,
+    workers: Annotated[str | None, typer.Option(metavar="N|ray://…", help="Use N processes, or a Ray cluster.")] = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What opens the package; by default the engine of its target.")
+        str | None, typer.Option(metavar="NAME", help="Engine that opens the package; its target's own by default.")
     ] = None,
     log_samples: Annotated[bool, typer.Option("--log-samples", help="Keep every sample beside the report.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -67,7 +68,7 @@ def evaluate(
         return
     if model is None:
         raise UsageError("name a package, or a model that is built: zoo eval MODEL --tasks a,b")
-    names = [one.strip() for one in tasks.split(",") if one.strip()]
+    names = [task.strip() for task in tasks.split(",") if task.strip()]
     request = Request(
         model,
         names,
@@ -139,12 +140,12 @@ def _rows(report: Report) -> Iterator[tuple[str, ...]]:
     first = True
     for metric, value in metrics_of(measured).items():
         head = (settings["task"], settings["scoring"], settings["num_fewshot"], measured["samples"])
-        yield (*(str(one) if first else "" for one in head), metric, figure_text(value), number(measured, metric))
+        yield (*(str(cell) if first else "" for cell in head), metric, figure_text(value), number(measured, metric))
         first = False
 
 
 def metrics_of(measured: Any) -> dict[str, float]:
-    """Take the metrics from an evaluation's figures, without standard errors and counts."""
+    """Return the metrics of an evaluation, without standard errors and counts."""
     other = ("samples", "cut_short", "seconds")
     return {
         name: value

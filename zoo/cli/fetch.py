@@ -15,21 +15,21 @@ from zoo.units import bytes_text
 def fetch(
     model: Annotated[str | None, typer.Argument(help="A declared model or a hub id.")] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", metavar="NAME", help="A declared dataset; may be given again.")
+        list[str] | None, typer.Option("--dataset", metavar="NAME", help="A declared dataset; may be repeated.")
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of the weights, instead of the declared one.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Bring weights and datasets to this machine: resumed where it broke off, checked before it counts."""
+    """Download weights and datasets: resumable, and verified."""
     from zoo.plugins import host
     from zoo.stages.fetch import fetch_dataset, fetch_weights
 
     if model is None and not dataset:
-        raise UsageError("say what to fetch: a model, or --dataset NAME")
+        raise UsageError("name what to fetch: a model, or --dataset NAME")
     if model is None and revision is not None:
-        raise UsageError("--revision is of a model's weights; name the model")
+        raise UsageError("--revision applies to a model's weights; name the model")
     registry = host().registry
     # An unknown name must not show only after hours of downloading the first one.
     for name in dataset or []:

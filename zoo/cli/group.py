@@ -57,7 +57,7 @@ class ZooGroup(TyperGroup):
 
 
 def _end(error: TyperException) -> typer.Exit:
-    """Say what was wrong with the command line, in one line."""
+    """Describe a wrong command line in one line."""
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     print_notice(message)
     return typer.Exit(int(getattr(error, "exit_code", 2)))

@@ -20,18 +20,20 @@ _KEYS: dict[str, Any] = {
 def list_models(
     pattern: Annotated[str, typer.Argument(metavar="[GLOB]", help="Only models whose name matches.")] = "*",
     family: Annotated[str | None, typer.Option(help="Only this family (a glob works).")] = None,
-    built: Annotated[bool, typer.Option("--built", help="Only models of which a package is in the store.")] = False,
+    built: Annotated[bool, typer.Option("--built", help="Only models with a package in the store.")] = False,
     results: Annotated[
         bool,
         typer.Option(
-            "--results", help="Show how far each has come: declared, builds, parity, verified, scored, served."
+            "--results", help="Show the progress of each: declared, builds, parity, verified, scored, served."
         ),
     ] = False,
     fits: Annotated[
         bool, typer.Option("--fits", help="Only precisions that build and run in this machine's free memory and disk.")
     ] = False,
-    context: Annotated[int, typer.Option(min=1, metavar="N", help="With --fits: tokens that a run holds.")] = 2048,
-    sort: Annotated[str, typer.Option(metavar="name|params|context", help="What to sort by.")] = "",
+    context: Annotated[
+        int, typer.Option(min=1, metavar="N", help="With --fits: length of the context, in tokens.")
+    ] = 2048,
+    sort: Annotated[str, typer.Option(metavar="name|params|context", help="Order of the list.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the declared models."""
@@ -49,7 +51,9 @@ def list_models(
         print_json(entries)
         return
     if results:
-        print_table(["NAME", "FAMILY", "RESULTS"], [(one.name, one.family, " → ".join(one.rungs)) for one in entries])
+        print_table(
+            ["NAME", "FAMILY", "RESULTS"], [(entry.name, entry.family, " → ".join(entry.rungs)) for entry in entries]
+        )
         return
     if not sort:
         families = {name: at for at, name in enumerate(dict.fromkeys(entry.family for entry in entries))}

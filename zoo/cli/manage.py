@@ -27,7 +27,7 @@ def install(
 
 
 def uninstall(name: Annotated[str, typer.Argument(help="A plugin, or its distribution.")]) -> None:
-    """Remove a plugin's distribution from this environment; packages that were built stay."""
+    """Remove a plugin's distribution from this environment; built packages stay."""
     from zoo.plugins import host
     from zoo.stages.environment import uninstall
 
@@ -35,7 +35,7 @@ def uninstall(name: Annotated[str, typer.Argument(help="A plugin, or its distrib
 
 
 def upgrade(
-    name: Annotated[str | None, typer.Argument(help="A plugin; all of them by default, zoo itself not.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A plugin; by default all of them, except zoo itself.")] = None,
     index_url: INDEX = None,
     find_links: LINKS = None,
 ) -> None:
@@ -47,10 +47,10 @@ def upgrade(
     if name is None:
         names = upgrade_all(host().records, index, say=print_notice)
     else:
-        found = next((one.distribution for one in host().records if one.name == name), None)
+        found = next((record.distribution for record in host().records if record.name == name), None)
         names = [found or name]
         install(names[0], index, upgrade=True, say=print_notice)
-    echo(f"upgraded {', '.join(names)}" if names else "there are no plugins but zoo's own")
+    echo(f"upgraded {', '.join(names)}" if names else "no plugins are installed besides zoo's own")
 
 
 def search(
@@ -67,15 +67,15 @@ def search(
     elif hits:
         print_table(["KIND", "NAME", "WHAT"], [(hit.kind, hit.name, hit.what) for hit in hits])
     else:
-        print_notice(f"nothing says {word!r}")
+        print_notice(f"nothing matches {word!r}")
     if not hits:
         raise typer.Exit(1)
 
 
 def alias(
-    name: Annotated[str | None, typer.Argument(help="The new name; without, all aliases are listed.")] = None,
-    model: Annotated[str | None, typer.Argument(help="What it stands for, as other commands take it.")] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Forget the name.")] = False,
+    name: Annotated[str | None, typer.Argument(help="The new name; without one, aliases are listed.")] = None,
+    model: Annotated[str | None, typer.Argument(help="The model it stands for.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the alias.")] = False,
 ) -> None:
     """Give a model a name of your own."""
     from zoo.plugins import host
@@ -86,16 +86,16 @@ def alias(
     elif remove:
         aliases.remove_alias(name)
     elif model is None:
-        raise UsageError("an alias is NAME MODEL; --remove forgets one")
+        raise UsageError("an alias is NAME MODEL; --remove NAME removes one")
     else:
         aliases.set_alias(host().registry, name, model)
 
 
 def gc(
-    days: Annotated[float, typer.Option(min=0, help="Only what was not used for so long.")] = 30,
+    days: Annotated[float, typer.Option(min=0, help="Only what has not been used for this long.")] = 30,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list it.")] = False,
 ) -> None:
-    """Remove what zoo remembers, prepared or left unfinished and nothing needs; packages and weights stay."""
+    """Remove unneeded caches, prepared weights and unfinished builds; packages and weights stay."""
     from zoo.stages.tidy import leftovers, remove
     from zoo.units import bytes_text
 

@@ -15,9 +15,9 @@ MISSED = 3
 
 
 def print_choice(choice: MixedChoice) -> None:
-    """Print the weights that got more bits, those that just missed them, and what that makes of the whole."""
-    raised = [one for one in choice.weights if one.precision == choice.high]
-    others = [one for one in choice.weights if one.precision != choice.high]
+    """Print the weights that got more bits, the next ones in line, and the resulting size and error."""
+    raised = [weight for weight in choice.weights if weight.precision == choice.high]
+    others = [weight for weight in choice.weights if weight.precision != choice.high]
 
     def row(one: WeightChoice) -> tuple[str, ...]:
         return (
@@ -25,7 +25,7 @@ def print_choice(choice: MixedChoice) -> None:
             f"{one.gain:.1e}",
         )  # fmt: skip
 
-    rows = [row(one) for one in (*raised, *others[:MISSED])]
+    rows = [row(weight) for weight in (*raised, *others[:MISSED])]
     titles = ("WEIGHT", "PRECISION", "SIZE", f"KL {choice.low}", f"KL {choice.high}", "GAIN, NATS/GB")
     print_table(titles, rows, right=(2, 3, 4, 5))
     if len(others) > MISSED:

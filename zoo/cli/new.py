@@ -13,10 +13,12 @@ from zoo.terminal import command_line
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="The family to be, or the fine-tune.")],
+    name: Annotated[str, typer.Argument(help="Name of the new family or fine-tune.")],
     source: Annotated[
         str | None,
-        typer.Option("--from", metavar="DIR|HUB_ID", help="Read numbers, tokens, template and licence from here."),
+        typer.Option(
+            "--from", metavar="DIR|HUB_ID", help="Checkpoint to read numbers, tokens, template and licence from."
+        ),
     ] = None,
     fine_tune_of: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Write a fine-tune of this declared model instead.")
@@ -26,14 +28,14 @@ def new(
         Path | None, typer.Option("-o", "--output", help="The folder, or the fine-tune's file; by default NAME here.")
     ] = None,
 ) -> None:
-    """Begin a plugin: a project that installs and passes its tests, or the YAML of a fine-tune."""
+    """Create a plugin: a project that installs and passes its tests, or the YAML of a fine-tune."""
     from zoo.plugins import host
     from zoo.stages.new import new_family, new_fine_tune
 
     registry = host().registry
     if fine_tune_of is not None:
         if weights is None or source is not None:
-            raise UsageError("a fine-tune takes --weights, where they are, and no --from")
+            raise UsageError("a fine-tune takes --weights, not --from")
         file = new_fine_tune(registry, name, fine_tune_of, weights, output or Path(f"{name}.yaml"))
         echo(str(file))
         echo("Loose YAML is found in the folders of ZOO_PATH; a plugin registers it by path.", err=True)

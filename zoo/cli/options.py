@@ -19,33 +19,33 @@ from typer.core import TyperCommand
 from zoo.errors import UsageError
 
 GIVEN = "zoo.target_options"
-"""Where the context keeps what was given: field → value, for the options model to check."""
+"""Key of the context under which given options are kept: field → value, unchecked."""
 
 
 class TargetCommand(TyperCommand):
-    """A command that takes, beside its own options, those of the target that ``--target`` names."""
+    """A command that also takes the options of the target that ``--target`` names."""
 
     selector = "--target"
     default: str | None = "ort"
-    """The target whose options are taken where none is named; None takes none's."""
+    """The target whose options are taken by default; None for no target."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Learn the target first, then parse with its options among the command's own."""
+        """Find the target first, then parse its options together with the command's own."""
         named = chosen_target(args, self.selector)
-        asks_help = any(one in ctx.help_option_names for one in args)
+        asks_help = any(argument in ctx.help_option_names for argument in args)
         target = named if named is not None or asks_help else self.default
         ctx.meta["zoo.extra"] = [] if target is None else self._extra(target)
         return super().parse_args(ctx, args)
 
     def options_of(self, target: str) -> type[BaseModel]:
-        """Get the options model of the named target; several at once have none of their own on the command line."""
+        """Return the options model of the named target; an empty model for several targets."""
         from zoo.declarations.base import Value
         from zoo.plugins import host
 
         return Value if "," in target else host().registry.target(target).Options
 
     def _extra(self, target: str) -> list[Any]:
-        taken = {opt for one in self.params for opt in (*one.opts, *one.secondary_opts)}
+        taken = {opt for parameter in self.params for opt in (*parameter.opts, *parameter.secondary_opts)}
         panel = f"Options of the {self.selector.removeprefix('--')} {target}"
         return target_parameters(self.options_of(target), taken, panel)
 
@@ -54,22 +54,22 @@ class TargetCommand(TyperCommand):
         return [*super().get_params(ctx), *ctx.meta.get("zoo.extra", [])]
 
     def invoke(self, ctx: Any) -> Any:
-        """Put what was given for the target aside, and run."""
+        """Set the target's options aside, and run."""
         extra = ctx.meta.get("zoo.extra", [])
-        values = {one.name: ctx.params.pop(one.name) for one in extra}
+        values = {parameter.name: ctx.params.pop(parameter.name) for parameter in extra}
         if extra:
             ctx.meta[GIVEN] = read_values(extra[0].zoo_options, values)
         return super().invoke(ctx)
 
 
 class EngineCommand(TargetCommand):
-    """A command that takes, beside its own options, those of the other engine that ``--engine`` names."""
+    """A command that also takes the options of the engine that ``--engine`` names."""
 
     selector = "--engine"
     default = None
 
     def options_of(self, target: str) -> type[BaseModel]:
-        """Get the options model of the named engine."""
+        """Return the options model of the named engine."""
         from zoo.declarations.base import Value
         from zoo.plugins import host
         from zoo.stages.opening import engine_names
@@ -83,7 +83,7 @@ class EngineCommand(TargetCommand):
 
 
 def chosen_target(args: Sequence[str], selector: str = "--target") -> str | None:
-    """Find what ``--target``, or another option, says, before anything else is parsed."""
+    """Return the value of ``--target``, or of another option, before anything else is parsed."""
     found = None
     for index, one in enumerate(args):
         if one == "--":
@@ -116,17 +116,17 @@ def target_parameters(options: type[BaseModel], taken: set[str], panel: str) -> 
     def command(**values: Any) -> None: ...
 
     command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in signature}
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
     app = typer.Typer(add_completion=False)
     app.command()(command)
     made = typer.main.get_command(app).params
-    for one in made:
-        one.zoo_options = options  # type: ignore[attr-defined]
+    for shown in made:
+        shown.zoo_options = options  # type: ignore[attr-defined]
     return list(made)
 
 
 def read_values(options: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
-    """Turn what the command line gave into fields of the options model, unchecked.
+    """Convert command line values to fields of the options model, unchecked.
 
     Raises:
         UsageError: two flags of one field, or text that is no JSON where a field needs it.
@@ -135,7 +135,7 @@ def read_values(options: type[BaseModel], values: dict[str, Any]) -> dict[str, A
     for name, field in options.model_fields.items():
         given = [(flag, choice) for choice, flag in _flags(field).items() if values.get(_identifier(choice))]
         if len(given) > 1:
-            raise UsageError(f"{' and '.join(flag for flag, _ in given)} exclude each other")
+            raise UsageError(f"{' and '.join(flag for flag, _ in given)} cannot be used together")
         if given:
             result[name] = given[0][1]
         elif values.get(name) is not None:
@@ -179,16 +179,16 @@ def _identifier(choice: str) -> str:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """Take a union apart, without None, and annotations off."""
+    """Return the members of a union without None and annotations."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
-        return [found for one in get_args(annotation) if one is not type(None) for found in _alternatives(one)]
+        return [found for member in get_args(annotation) if member is not type(None) for found in _alternatives(member)]
     return [annotation]
 
 
 def _shape(field: FieldInfo) -> Any:
-    """Find how a field's value is written: bool, tuple, list, dict, or another type for plain text."""
+    """Return how a field's value is written: bool, tuple, list, dict, or another type for plain text."""
     kinds = _alternatives(field.annotation)
     return (get_origin(kinds[0]) or kinds[0]) if len(kinds) == 1 else str
 

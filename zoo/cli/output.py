@@ -15,7 +15,7 @@ from zoo.terminal import one_line, printable
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
-    """Print lines on stdout or stderr; what could steer a terminal is written out."""
+    """Print lines on stdout or stderr, with control characters escaped."""
     typer.echo(printable(text), err=err)
 
 
@@ -29,7 +29,7 @@ def print_json(value: Any) -> None:
 
 
 def stored_text(stored: Any) -> str:
-    """Say in a line how the weights of a plan or a description are stored, and what a build keeps of that."""
+    """Describe in one line how weights are stored, and how much of that a build keeps."""
     if stored.quantization is None:
         return str(stored.format)
     counts = f"{stored.taken_over:,} parameters taken over, {stored.rounded:,} rounded again"
@@ -37,7 +37,7 @@ def stored_text(stored: Any) -> str:
 
 
 def print_notice(line: str) -> None:
-    """Print a line about what happens beside the result on stderr."""
+    """Print a note on stderr."""
     echo(f"zoo: {one_line(line)}", err=True)
 
 
@@ -89,7 +89,7 @@ def _draw(columns: Sequence[str], lines: Iterable[Sequence[str]], aligned: Colle
 
 
 def figure_text(value: float, sign: str = "") -> str:
-    """Write a score or a distance: four decimals, or three digits where those would show nothing or never end."""
+    """Format a score or a distance: four decimals, or three significant digits for very small or large values."""
     fixed = value == 0 or 1e-3 <= abs(value) < 1e4
     return f"{value:{sign}.4f}" if fixed else f"{value:{sign}.3g}"
 

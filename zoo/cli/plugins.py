@@ -10,7 +10,7 @@ from zoo.cli.output import print_json, print_table
 
 
 def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the plugins: what each brought, and which failed and why."""
+    """List the plugins: what each registers, and which failed to load."""
     from zoo.plugins import host
 
     records = host().records
@@ -21,12 +21,14 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         ["NAME", "DISTRIBUTION", "VERSION", "STATUS", "REGISTERED"],
         [
             (
-                one.name,
-                one.distribution or "-",
-                one.version or "-",
-                one.status,
-                one.error or "; ".join(f"{kind}: {', '.join(names)}" for kind, names in one.registered.items()) or "-",
+                record.name,
+                record.distribution or "-",
+                record.version or "-",
+                record.status,
+                record.error
+                or "; ".join(f"{kind}: {', '.join(names)}" for kind, names in record.registered.items())
+                or "-",
             )
-            for one in records
+            for record in records
         ],
     )

@@ -13,11 +13,9 @@ from zoo.units import bytes_text
 
 
 def prepare(
-    package: Annotated[
-        str, typer.Argument(metavar="MODEL|PACKAGE", help="A model that was built, or a package folder.")
-    ],
+    package: Annotated[str, typer.Argument(metavar="MODEL|PACKAGE", help="A built model or a package folder.")],
     precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Which package of the model, where several are built.")
+        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _line(step: Progress) -> str:
-    """Write one state of a build as a line."""
+    """Format the progress of a build as one line."""
     where = step.parameter if step.layer is None else f"layer {step.layer + 1}/{step.layers}"
     left = f"  {step.eta:.0f} s left" if step.eta is not None else ""
     return (
@@ -25,7 +25,7 @@ def _line(step: Progress) -> str:
 
 
 def _arrival_line(arrival: Arrival) -> str:
-    """Write one state of a download as a line."""
+    """Format the progress of a download as one line."""
     left = f"  {arrival.eta:.0f} s left" if arrival.eta is not None else ""
     return (
         f"{bytes_text(arrival.bytes_done)} of {bytes_text(arrival.bytes_total)}  "
@@ -39,7 +39,7 @@ def _share(step: Progress | Arrival) -> float:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[float, str], None] | None]:
-    """Give the callback that draws a share done (0 to 1) and a line beside it; None where stderr is not a terminal.
+    """Return a callback that draws a fraction done (0 to 1) and a line beside it; None if stderr is not a terminal.
 
     Nothing is drawn before the first call, so that lines printed until then stand undisturbed.
     """
@@ -70,21 +70,21 @@ def progress_bar() -> Iterator[Callable[[float, str], None] | None]:
 
 @contextmanager
 def build_progress() -> Iterator[Callable[[Progress], None] | None]:
-    """Give the callback that a build reports to."""
+    """Return the progress callback of a build."""
     with progress_bar() as draw:
         yield draw and (lambda step: draw(_share(step), _line(step)))
 
 
 @contextmanager
 def fetch_progress() -> Iterator[Callable[[Arrival], None] | None]:
-    """Give the callback that a download reports to."""
+    """Return the progress callback of a download."""
     with progress_bar() as draw:
         yield draw and (lambda arrival: draw(_share(arrival), _arrival_line(arrival)))
 
 
 @contextmanager
 def step_progress() -> Iterator[Callable[[str, int, int], None] | None]:
-    """Give the callback that takes what is done next, steps done and steps in all; one line on a terminal's stderr."""
+    """Return a callback for (next step, steps done, steps in total), shown as one line on a terminal's stderr."""
     if not sys.stderr.isatty():
         yield None
         return

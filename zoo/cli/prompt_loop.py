@@ -26,7 +26,9 @@ def prompt_loop(answers: Answers, *, chat: bool, system: str | None) -> None:
     Raises:
         KeyboardInterrupt: interrupted at the prompt.
     """
-    commands = f"{LEAVE[0]} or Ctrl-D leaves, Ctrl-C stops an answer" + (f", {RESET} begins anew" if chat else "")
+    commands = f"{LEAVE[0]} or Ctrl-D quits, Ctrl-C stops an answer" + (
+        f", {RESET} starts a new conversation" if chat else ""
+    )
     print(commands, file=sys.stderr, flush=True)
     start: Messages = [] if system is None else [{"role": "system", "content": system}]
     history = list(start)
@@ -72,7 +74,7 @@ def _ask() -> str | None:
 
 
 def _turn(answers: Answers, messages: Messages, fixed: int) -> Messages:
-    """Answer the last message; return the conversation with the answer, or without the message where it was stopped."""
+    """Answer the last message; return the conversation with the answer, or without the message if interrupted."""
     kept = fit(answers, messages, fixed)
     try:
         answers.answer(messages=kept)

@@ -24,10 +24,10 @@ def report(
         typer.Option("--commit", metavar="DIR", help="Write it into this folder of results beside the family's YAML."),
     ] = None,
     note: Annotated[
-        str | None, typer.Option("--note", metavar="TEXT", help="With --commit: what a reader should know of them.")
+        str | None, typer.Option("--note", metavar="TEXT", help="With --commit: a note for readers.")
     ] = None,
 ) -> None:
-    """Put all that is recorded of a model into one table: verified, scored, measured. A row holds what compares."""
+    """Show the recorded results of a model in one table: verified, scored, measured. A row holds comparable figures."""
     from zoo.plugins import host
     from zoo.stages import report as stage
 
@@ -41,18 +41,18 @@ def report(
     if as_json:
         print_json(table)
         return
-    titles = ["what", "conditions", "figure", *(one.label for one in table.builds)]
+    titles = ["what", "conditions", "figure", *(build.label for build in table.builds)]
     right = range(3, len(titles))
     if markdown:
         _print_markdown(titles, _lines(table, repeat=True), right)
     else:
-        print_table([one.upper() for one in titles], _lines(table, repeat=False), right)
+        print_table([title.upper() for title in titles], _lines(table, repeat=False), right)
     for note in dict.fromkeys(_notes(table)):
         echo(f"{'' if not markdown else chr(10)}{note}")
 
 
 def _lines(table: Table, *, repeat: bool) -> Iterator[list[str]]:
-    """Write a line a row; what the line above says is said once unless told to repeat it."""
+    """Format one line per row; a cell equal to the one above is left empty unless ``repeat`` is set."""
     before = ("", "")
     for row in table.rows:
         here = (f"{row.kind}: {row.what}", row.conditions)
@@ -80,7 +80,7 @@ def _cell(row: Row, cell: Cell | None) -> str:
 
 
 def _notes(table: Table) -> Iterator[str]:
-    labels = {one.recipe_hash: one.label for one in table.builds}
+    labels = {build.recipe_hash: build.label for build in table.builds}
     for row in table.rows:
         for recipe_hash, cell in row.cells.items():
             if cell.note:
@@ -94,5 +94,5 @@ def _print_markdown(titles: list[str], lines: Iterator[list[str]], right: range)
 
     echo(line(titles))
     echo(line(["---:" if index in right else "---" for index in range(len(titles))]))
-    for one in lines:
-        echo(line(one))
+    for row in lines:
+        echo(line(row))

@@ -11,12 +11,12 @@ from zoo.units import bytes_text
 
 
 def remove(
-    package: Annotated[str, typer.Argument(help="A package folder, or a model of which a package is in the store.")],
+    package: Annotated[str, typer.Argument(help="A package folder, or a model with a package in the store.")],
     precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Which package of the model, where several are built.")
+        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
     ] = None,
 ) -> None:
-    """Remove a package, and what was cached to open it; never a folder that is none."""
+    """Remove a package and its caches; any other folder is refused."""
     from zoo.engine.prepack import clear
     from zoo.package.folder import read_manifest
     from zoo.package.publish import remove_package

@@ -21,25 +21,27 @@ INTERRUPTED = 130
 
 
 def run(
-    model: Annotated[str, typer.Argument(metavar="MODEL|PACKAGE", help="A model that was built, or a package folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL|PACKAGE", help="A built model or a package folder.")],
     prompt: Annotated[
-        str | None, typer.Argument(help="Without one: a prompt loop on a terminal, else the prompt is read from stdin.")
+        str | None, typer.Argument(help="Without it: a prompt loop on a terminal, otherwise stdin.")
     ] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Converse through the model's chat template.")] = False,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="The system message of a conversation.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens of the answer at most.")] = 256,
+    max_new_tokens: Annotated[int, typer.Option(metavar="N", help="Maximum number of tokens in the answer.")] = 256,
     temperature: Annotated[
         float | None, typer.Option(metavar="T", help=f"0 is greedy. {CHAT_DEFAULT}", show_default=False)
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(metavar="K", help=f"Sample among the K likeliest; 0 is all. {CHAT_DEFAULT}", show_default=False),
+        typer.Option(
+            metavar="K", help=f"Sample from the K most likely tokens; 0 means all. {CHAT_DEFAULT}", show_default=False
+        ),
     ] = None,
     top_p: Annotated[
         float | None,
         typer.Option(
             metavar="P",
-            help=f"Sample among the likeliest that have P together; 1 is all. {CHAT_DEFAULT}",
+            help=f"Sample from the most likely tokens with total probability P; 1 means all. {CHAT_DEFAULT}",
             show_default=False,
         ),
     ] = None,
@@ -47,33 +49,32 @@ def run(
         float | None,
         typer.Option(
             metavar="R",
-            help=f"Above 1 makes tokens that came already less likely. {CHAT_DEFAULT}",
+            help=f"Above 1, repeated tokens become less likely. {CHAT_DEFAULT}",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="S", help="Makes sampling repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Seed for sampling.")] = None,
     stop: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="End before this text or special token; may be given several times."),
     ] = None,
-    stop_token_ids: Annotated[
-        str | None, typer.Option(metavar="ID,ID", help="End at these tokens too, beside the model's own end.")
-    ] = None,
+    stop_token_ids: Annotated[str | None, typer.Option(metavar="ID,ID", help="Also end at these token ids.")] = None,
     lookup: Annotated[
-        bool, typer.Option("--lookup", help="Guess from the text so far: faster where answers repeat their prompt.")
+        bool,
+        typer.Option("--lookup", help="Draft tokens from the text so far: faster where answers repeat the prompt."),
     ] = False,
     schema: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Answer in JSON that fits this JSON schema.", dir_okay=False)
     ] = None,
-    no_think: Annotated[bool, typer.Option("--no-think", help="With --chat: answer without thinking first.")] = False,
+    no_think: Annotated[bool, typer.Option("--no-think", help="With --chat: turn thinking off.")] = False,
     show_thinking: Annotated[
-        bool, typer.Option("--show-thinking", help="With --chat: write thoughts to stderr; stdout has none.")
+        bool, typer.Option("--show-thinking", help="With --chat: write the thinking to stderr.")
     ] = False,
     precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Which package, where a model has several.")
+        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What opens the package; by default the engine of its target.")
+        str | None, typer.Option(metavar="NAME", help="Engine that opens the package; its target's own by default.")
     ] = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Print load, prefill and decode times to stderr.")
@@ -94,11 +95,11 @@ def run(
     if max_new_tokens < 1:
         raise UsageError(f"--max-new-tokens must be 1 or more, not {max_new_tokens}")
     if "" in (stop or ()):
-        raise UsageError("--stop takes a text that is not empty")
+        raise UsageError("--stop must not be empty")
     if system is not None and not chat:
-        raise UsageError("--system is a part of a conversation: give --chat too")
+        raise UsageError("--system needs --chat")
     if (no_think or show_thinking) and not chat:
-        raise UsageError("--no-think and --show-thinking are about conversations: give --chat too")
+        raise UsageError("--no-think and --show-thinking need --chat")
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": repetition_penalty}
     greedy = ChatDefaults().with_options(**sampling)
     Sampling(**greedy, seed=seed)  # type: ignore[arg-type]  # refuse what is out of range before anything loads
@@ -153,7 +154,7 @@ def run(
 
 
 def _read_schema(path: Path) -> Any:
-    """Read a JSON schema, and refuse what is not one before anything loads."""
+    """Read a JSON schema; reject an invalid one before the model is loaded."""
     from zoo.structured.schema import MAX_TEXT, prepare_schema
 
     try:
@@ -176,7 +177,7 @@ def _system(text: str | None) -> list[dict[str, str]]:
 
 
 def _ids(text: str | None) -> tuple[int, ...]:
-    """Read token ids that stand between commas."""
+    """Parse token ids separated by commas."""
     parts = [part.strip() for part in text.split(",")] if text is not None else []
     if not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
         raise UsageError(f"--stop-token-ids takes token ids with commas between them, as 2,32000, not {text!r}")
@@ -184,7 +185,7 @@ def _ids(text: str | None) -> tuple[int, ...]:
 
 
 def _read_stdin() -> str:
-    """Read the whole of stdin as UTF-8; one newline at its end belongs to whoever typed it, not to the prompt."""
+    """Read stdin as UTF-8, without one newline at its end."""
     if sys.stdin is None:
         raise UsageError("no prompt: stdin is closed")
     raw = sys.stdin.buffer.read()
@@ -198,9 +199,9 @@ def _read_stdin() -> str:
 
 
 def _require_text(text: str | None) -> None:
-    """Refuse what came from bytes that are no text in the locale's encoding."""
+    """Reject text that came from bytes that are invalid in the locale's encoding."""
     try:
         (text or "").encode("utf-8")
     except UnicodeEncodeError as error:
         where = f"character {error.start}"
-        raise UsageError(f"{text!r} is no text: its {where} came from bytes that are not UTF-8") from None
+        raise UsageError(f"{text!r} is not valid text: its {where} came from bytes that are not UTF-8") from None

@@ -13,27 +13,31 @@ from zoo.cli.output import parse_bytes
 from zoo.errors import UsageError
 
 SHARED = frozenset({"models", "host", "port", "api_key", "precision", "engine"})
-"""What means the same to every engine."""
+"""Options that every engine takes."""
 ELSEWHERE = frozenset({"weights", "revision"})
-"""What means something only to an engine that serves original weights."""
+"""Options only for engines that serve original weights."""
 
 
 def serve(
     ctx: typer.Context,
     models: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL|PACKAGE...", help="Models that were built, package folders, or oci:// and hf: places."
-        ),
+        typer.Argument(metavar="MODEL|PACKAGE...", help="Built models, package folders, or oci:// and hf: addresses."),
     ],
-    host: Annotated[str, typer.Option(help="Where to listen; by default only this machine reaches it.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; by default only this machine can connect.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="Port; 0 picks a free one.")] = 8000,
     api_key: Annotated[
         str | None,
-        typer.Option(metavar="K", envvar="ZOO_API_KEY", help="What clients must send; other users see it here."),
+        typer.Option(
+            metavar="K",
+            envvar="ZOO_API_KEY",
+            help="Key that clients must send; other users of this machine can see it here.",
+        ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Which packages, where a model has several.")
+        str | None, typer.Option("-p", "--precision", help="Precision of the packages, if several are built.")
     ] = None,
     engine: Annotated[
         str | None,
@@ -47,63 +51,71 @@ def serve(
         str | None, typer.Option(metavar="DIR|HUB_ID", help="With --engine: where the model's weights are.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="With --engine: revision of a hub repository.")] = None,
-    slots: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Sequences computed together.")] = 8,
+    slots: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Sequences computed at the same time.")] = 8,
     queue: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Sequences that may wait for a slot; more are refused (429).")
+        int, typer.Option(metavar="N", min=0, help="Sequences that may wait for a slot; more are rejected (429).")
     ] = 64,
     memory: Annotated[
         str | None,
-        typer.Option(metavar="BYTES", help="What loaded models may take, as 12GB; by default what is free now."),
+        typer.Option(metavar="BYTES", help="Memory for loaded models, such as 12GB; by default what is free now."),
     ] = None,
-    max_body: Annotated[str, typer.Option(metavar="BYTES", help="Size of a request.")] = "4MiB",
+    max_body: Annotated[str, typer.Option(metavar="BYTES", help="Maximum size of a request body.")] = "4MiB",
     max_prompt_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Tokens of a prompt; the context limits it too.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Maximum length of a prompt, in tokens; the context limits it too."),
     ] = None,
     max_output_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Tokens of an answer; the context limits it too.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Maximum length of an answer, in tokens; the context limits it too."),
     ] = None,
-    max_connections: Annotated[int, typer.Option(metavar="N", min=1, help="Connections at once.")] = 512,
-    timeout: Annotated[float, typer.Option(metavar="S", min=0.1, help="Seconds that a request may take.")] = 600,
+    max_connections: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number of connections.")] = 512,
+    timeout: Annotated[float, typer.Option(metavar="S", min=0.1, help="Timeout of a request, in seconds.")] = 600,
     receive_timeout: Annotated[
-        float, typer.Option(metavar="S", min=0.1, help="Seconds for a request to arrive whole.")
+        float, typer.Option(metavar="S", min=0.1, help="Seconds for a complete request to arrive.")
     ] = 30,
     send_timeout: Annotated[
-        float, typer.Option(metavar="S", min=0.1, help="Seconds without reading after which a client is cut off.")
+        float,
+        typer.Option(metavar="S", min=0.1, help="Seconds after which a client that does not read is disconnected."),
     ] = 30,
     drain_timeout: Annotated[
         float, typer.Option(metavar="S", min=1, help="Seconds for answers to finish after SIGTERM.")
     ] = 30,
-    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the physical cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Threads; one per physical core by default.")
+    ] = None,
     lookup: Annotated[
-        bool, typer.Option("--lookup", help="Guess tokens from the text so far; greedy answers stay what they are.")
+        bool, typer.Option("--lookup", help="Draft tokens from the text so far; greedy answers do not change.")
     ] = False,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A name that requests may come under, as behind a proxy; several times."),
+        typer.Option(metavar="NAME", help="Host name that requests may use, such as a proxy's; may be repeated."),
     ] = None,
     alias: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=MODEL", help="A further name for a served model; several times.")
+        list[str] | None, typer.Option(metavar="NAME=MODEL", help="Another name for a served model; may be repeated.")
     ] = None,
     root_path: Annotated[
-        str, typer.Option(metavar="PATH", help="Where a proxy mounts the server, as /zoo.", show_default=False)
+        str,
+        typer.Option(metavar="PATH", help="Path at which a proxy mounts the server, such as /zoo.", show_default=False),
     ] = "",
     cors_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="ORIGIN", help="An origin whose pages may ask from a browser, or *; several times."),
+        typer.Option(
+            metavar="ORIGIN", help="Origin whose pages may call the server from a browser, or *; may be repeated."
+        ),
     ] = None,
     uds: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Listen at a unix socket instead of --host and --port.")
+        Path | None, typer.Option(metavar="PATH", help="Listen on a Unix socket instead of --host and --port.")
     ] = None,
     keep_alive: Annotated[
-        float, typer.Option(metavar="S", min=1, help="Seconds that a connection may wait for its next request.")
+        float, typer.Option(metavar="S", min=1, help="Seconds that an idle connection is kept open.")
     ] = 30,
     ssl_certfile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Certificate chain in PEM: serve by TLS.")
+        Path | None, typer.Option(metavar="FILE", help="Certificate chain (PEM); turns TLS on.")
     ] = None,
     ssl_keyfile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its private key, where that is another file.")
+        Path | None, typer.Option(metavar="FILE", help="Its private key, if in another file.")
     ] = None,
-    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log, too.")] = False,
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Also log prompts.")] = False,
 ) -> None:
     """Serve packages over HTTP in OpenAI's protocol; print the address, and log JSON lines to stderr."""
     from zoo.plugins import host as plugin_host
@@ -164,7 +176,7 @@ def serve(
     for name in ("host", "port"):
         source = ctx.get_parameter_source(name)
         if uds is not None and source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--uds takes the place of --{name}: give one of them")
+            raise UsageError(f"--uds and --{name} cannot be used together")
     served = served_models(registry, models, precision, engine)
     settings = replace(settings, aliases=read_aliases(alias or (), models, served))
     from zoo.server.run import run_server
@@ -173,7 +185,7 @@ def serve(
 
 
 def _check_meant(ctx: typer.Context, engine: str | None, *, elsewhere: bool) -> None:
-    """Refuse what was given and would mean nothing to what serves.
+    """Reject options that do not apply to the engine.
 
     Raises:
         UsageError: the first such option.
@@ -184,6 +196,6 @@ def _check_meant(ctx: typer.Context, engine: str | None, *, elsewhere: bool) -> 
             continue
         option = f"--{name.replace('_', '-')}"
         if not elsewhere and name in ELSEWHERE:
-            raise UsageError(f"{option} is for another engine, which --engine names; packages are served as they are")
+            raise UsageError(f"{option} needs --engine; packages are served as they are")
         if elsewhere and name not in ELSEWHERE:
-            raise UsageError(f"{option} is not for {engine}; what is, says: zoo serve --engine {engine} --help")
+            raise UsageError(f"{option} does not apply to {engine}; see zoo serve --engine {engine} --help")

@@ -9,12 +9,14 @@ import typer
 
 from zoo.cli.output import echo, print_json
 
-PRECISION = Annotated[str | None, typer.Option("-p", "--precision", help="Which package, where several are built.")]
-PLAIN = Annotated[bool, typer.Option("--plain-http", help="Speak to the registry without TLS.")]
+PRECISION = Annotated[
+    str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
+]
+PLAIN = Annotated[bool, typer.Option("--plain-http", help="Connect to the registry without TLS.")]
 
 
 def push(
-    package: Annotated[str, typer.Argument(help="A package folder, or a model that is built.")],
+    package: Annotated[str, typer.Argument(help="A package folder or a built model.")],
     location: Annotated[str, typer.Argument(metavar="LOCATION", help="oci://host/repository:tag or hf:org/name.")],
     precision: PRECISION = None,
     key: Annotated[
@@ -22,7 +24,7 @@ def push(
     ] = None,
     plain_http: PLAIN = False,
 ) -> None:
-    """Push a package to a registry or to the hub, with a model card, signed where a key is given."""
+    """Push a package to a registry or to the hub, with a model card; --sign KEY signs it."""
     from zoo.cli.progress import step_progress
     from zoo.plugins import host
     from zoo.stages import share
@@ -37,16 +39,16 @@ def push(
 def pull(
     location: Annotated[str, typer.Argument(metavar="LOCATION", help="oci://host/repository:tag or hf:org/name.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="The package folder to make.")
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder of the new package.")
     ] = None,
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="KEY", help="Take it only if this public key (PEM) signed it.")
+        Path | None, typer.Option("--key", metavar="KEY", help="Accept it only if this public key (PEM) signed it.")
     ] = None,
     plain_http: PLAIN = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a package that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing package.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Pull a package; every file is checked against its manifest before the package is there."""
+    """Pull a package; every file is checked against its manifest first."""
     from zoo.cli.progress import fetch_progress
     from zoo.stages import share
 
@@ -63,12 +65,12 @@ def pull(
             }
         )
         return
-    signed = f"signed by {done.signed_by}" if done.signed_by is not None else "no signature asked for"
+    signed = f"signed by {done.signed_by}" if done.signed_by is not None else "signature not checked"
     echo(f"{'already there' if done.already_there else 'pulled'} {done.package.path}: {signed}")
 
 
 def sbom(
-    package: Annotated[str, typer.Argument(help="A package folder, or a model that is built.")],
+    package: Annotated[str, typer.Argument(help="A package folder or a built model.")],
     precision: PRECISION = None,
 ) -> None:
     """Print a package's CycloneDX ML-BOM: the model, its weights, files, tools and licence."""

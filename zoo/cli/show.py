@@ -14,7 +14,7 @@ def show(
     model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or file, a package or a hub id.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show everything known of a model, and where each value came from."""
+    """Show all values of a model, and where each came from."""
     from zoo.plugins import host
     from zoo.stages.describe import describe
 

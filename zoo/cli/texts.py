@@ -24,8 +24,8 @@ def print_texts_verified(done: EncoderVerification) -> None:
     print_table(
         ["CHECK", "MEASURED", "LIMIT", ""],
         [
-            (one.name, f"{one.value:.6f}", f"≥ {one.limit:g}", "ok" if one.passed else "FAILED")
-            for one in verdict.checks
+            (check.name, f"{check.value:.6f}", f"≥ {check.limit:g}", "ok" if check.passed else "FAILED")
+            for check in verdict.checks
         ],
         right=(1, 2),
     )
@@ -36,7 +36,7 @@ def print_texts_verified(done: EncoderVerification) -> None:
 
 
 def print_texts_measured(done: TextBench) -> None:
-    """Print a line for each workload."""
+    """Print one line per workload."""
     echo(f"{done.subject}, recipe {done.report.recipe_hash[:12]}, {done.settings['threads']} threads")
     echo()
     print_table(

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from zoo.declarations.conversation import Thinking
 
 TAIL = 32
-"""Tokens at a prompt's end that may begin the thoughts."""
+"""Number of tokens at a prompt's end that may start the thinking."""
 
 
 @dataclass
 class Thoughts:
-    """What is done about a model's thoughts.
+    """How a model's thinking is handled.
 
     Attributes:
         thinking: how they are marked; None for a model that has none.
@@ -35,7 +35,7 @@ class Thoughts:
 
     @classmethod
     def choose(cls, thinking: Thinking | None, *, off: bool, show: bool, name: str) -> Thoughts:
-        """Say what is done.
+        """Decide how thinking is handled.
 
         Args:
             off: the model is to answer without them.
@@ -56,13 +56,13 @@ class Thoughts:
         return cast("ServedEngine", engine).encode_chat(messages, variables=self.variables)
 
     def opened(self, engine: ServedEngine, ids: Sequence[int]) -> bool:
-        """Tell whether a prompt ends inside thoughts, since the template begins them itself."""
+        """Return whether a prompt ends inside the thinking, because the template starts it."""
         if self.thinking is None or engine.tokenizer is None:
             return False
         return engine.tokenizer.decode(ids[-TAIL:], skip_special=False).rstrip().endswith(self.thinking.start)
 
     def constraint(self, engine: ServedEngine, schema: Any, opened: bool) -> Constraint | None:
-        """Say what the answer may be: JSON by a schema, after thoughts; None for anything."""
+        """Return the constraint of the answer: JSON by a schema, after the thinking; None for any text."""
         if schema is None:
             return None
         from zoo.conversation.grammar import GrammarWriter
@@ -73,14 +73,14 @@ class Thoughts:
         )
 
     def reader(self, opened: bool) -> ThoughtReader:
-        """Make what takes one answer apart."""
+        """Create the splitter of one answer."""
         from zoo.conversation.reader import AnswerReader
 
         return ThoughtReader(AnswerReader(self.thinking, opened, None), self.show)
 
 
 class ThoughtReader:
-    """Takes one answer apart, and shows its thoughts where they are wanted.
+    """Splits one answer into thinking and text, and shows the thinking if asked.
 
     Attributes:
         content: the answer without them.
@@ -92,7 +92,7 @@ class ThoughtReader:
         self.content = self.reasoning = ""
 
     def add(self, piece: str, *, last: bool = False) -> str:
-        """Take a piece; return what of it is the answer."""
+        """Add a piece of text; return the part that belongs to the answer."""
         text = ""
         for part in self._reader.add(piece) + (self._reader.rest() if last else []):
             if part.kind == "reasoning":

@@ -15,7 +15,7 @@ def validate(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check declarations: schema, references, targets' rules, contradictions, hub files; exit 1 where one is wrong."""
+    """Check declarations: schema, references, targets' rules, contradictions, hub files; exit 1 if one is wrong."""
     from zoo.plugins import host
     from zoo.stages.validate import validate as judge
 
@@ -23,8 +23,8 @@ def validate(
     if as_json:
         print_json({"ok": found.ok, **found.model_dump(mode="json")})
     else:
-        for one in found.findings:
-            echo(str(one))
+        for finding in found.findings:
+            echo(str(finding))
         counts = ", ".join(f"{found.count(kind)} {kind}s" for kind in ("error", "warning", "note"))
         echo(f"{len(found.files)} declarations: {counts}", err=True)
     if not found.ok:

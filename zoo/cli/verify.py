@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def verify(
-    model: Annotated[str, typer.Argument(help="A package folder, or a model that is built.")],
+    model: Annotated[str, typer.Argument(help="A package folder or a built model.")],
     precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Which package, where several are built.")
+        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(metavar="DIR|HUB_ID", help="Where the original weights are.")] = None,
+    weights: Annotated[str | None, typer.Option(metavar="DIR|HUB_ID", help="Folder of the original weights.")] = None,
     adapter: Annotated[
         list[str] | None,
-        typer.Option("--adapter", metavar="DIR", help="Where an adapter is that was merged; several in order."),
+        typer.Option("--adapter", metavar="DIR", help="Folder of a merged adapter; several in order."),
     ] = None,
     files: Annotated[
         bool, typer.Option("--files", help="Only compare every file with the SHA-256 in zoo.json.")
@@ -31,7 +31,7 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter texts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Hold a package against transformers on the original weights; exit code 1 past the tolerance."""
+    """Compare a package with transformers on the original weights; exit code 1 past the tolerance."""
     from zoo.cli.texts import print_texts_verified
     from zoo.plugins import host
     from zoo.stages.verify import Verification
@@ -85,7 +85,10 @@ def _print(done: Verification) -> None:
     echo()
     print_table(
         ["CHECK", "MEASURED", "LIMIT", ""],
-        [(one.name, _value(one, one.value), _limit(one), "ok" if one.passed else "FAILED") for one in verdict.checks],
+        [
+            (check.name, _value(check, check.value), _limit(check), "ok" if check.passed else "FAILED")
+            for check in verdict.checks
+        ],
         right=(1, 2),
     )
     echo()
@@ -102,7 +105,7 @@ def _print(done: Verification) -> None:
         echo(f"not verified; the first that diverges: {verdict.diverging}")
     print_table(
         ["PLACE", "ERROR SO FAR", "ITS OWN"],
-        [(one.name, _number(one.carried), _number(one.own)) for one in figures.places],
+        [(place.name, _number(place.carried), _number(place.own)) for place in figures.places],
         right=(1, 2),
     )
 
@@ -116,9 +119,9 @@ def _also(figures: Figures) -> Iterator[str]:
     if figures.text_tokens:
         yield f"perplexity {_number(figures.perplexity, 6)}, reference {_number(figures.perplexity_reference, 6)}"
     if figures.greedy is None:
-        yield "greedy tokens: not compared, the package does not fit into memory whole"
+        yield "greedy tokens: not compared, the package does not fit into memory"
     else:
-        equal, tokens = sum(one.equal for one in figures.greedy), sum(one.tokens for one in figures.greedy)
+        equal, tokens = sum(prompt.equal for prompt in figures.greedy), sum(prompt.tokens for prompt in figures.greedy)
         yield f"greedy tokens: {equal} of {tokens} equal up to the first other one of each prompt"
 
 

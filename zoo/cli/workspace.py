@@ -14,11 +14,11 @@ from zoo.errors import UsageError, ZooError, unknown
 if TYPE_CHECKING:
     from zoo.stages.ci import Check
 
-FILE = Annotated[Path, typer.Option("--file", metavar="FILE", help="The zoo.toml; zoo.lock lies beside it.")]
+FILE = Annotated[Path, typer.Option("--file", metavar="FILE", help="Path of zoo.toml; zoo.lock lies beside it.")]
 
 
 def lock(file: FILE = WORKSPACE) -> None:
-    """Pin every model of zoo.toml in zoo.lock: weights, revision, recipe, and the package's bytes where it is built."""
+    """Pin every model of zoo.toml in zoo.lock: weights, revision, recipe, and the package's bytes if it is built."""
     from zoo.package.files import write_whole
     from zoo.plugins import host
     from zoo.stages.lock import lock_text, make_lock, read_workspace
@@ -34,10 +34,10 @@ def lock(file: FILE = WORKSPACE) -> None:
 
 def sync(
     file: FILE = WORKSPACE,
-    check: Annotated[bool, typer.Option("--check", help="Build nothing; say what drifted, exit code 1.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Build nothing; print what drifted and exit with 1.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Worker threads; by default one a core.")] = None,
 ) -> None:
-    """Build exactly what zoo.lock pins, in the order of zoo.toml; what is whole stays, the rest is built anew."""
+    """Build exactly what zoo.lock pins, in the order of zoo.toml; packages that match stay, the others are rebuilt."""
     from zoo.cli.progress import build_progress
     from zoo.plugins import host
     from zoo.stages import lock as stage
@@ -72,7 +72,7 @@ def ci(
         str | None, typer.Option(metavar="N|ADDRESS", help="Processes, or a Ray cluster (ray://…) that scores.")
     ] = None,
 ) -> None:
-    """Check every declared family, and what zoo.toml lists; exit code 1 where something fails."""
+    """Check every declared family, and what zoo.toml lists; exit code 1 if something fails."""
     from zoo.plugins import host
     from zoo.stages import ci as stage
 

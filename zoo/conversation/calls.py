@@ -125,7 +125,7 @@ class CallReader:
 
     def __init__(self, form: ToolFormat, tools: Collection[str]) -> None:
         self._form, self._tools = form, frozenset(tools)
-        markers = [one for one in (form.marker, form.optional_start.strip()) if one]
+        markers = [marker for marker in (form.marker, form.optional_start.strip()) if marker]
         self._markers = HeldBack(*markers) if markers else None
         self._calls: Calls | None = None
         self._bare = not form.marker

@@ -46,7 +46,7 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Name) and node.id in NAMES:
         return NAMES[node.id]
     if isinstance(node, ast.List | ast.Tuple):
-        return [_value(one) for one in node.elts]
+        return [_value(element) for element in node.elts]
     if isinstance(node, ast.Dict):
         return {str(_value(key)): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key}
     value = ast.literal_eval(node)

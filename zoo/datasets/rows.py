@@ -223,7 +223,7 @@ def _csv(stream: Stream, header: bool) -> Iterator[Row]:
             if not fields:
                 continue
             if header and names is None:
-                names = [one.strip() for one in fields]
+                names = [field.strip() for field in fields]
                 continue
             if names is None:
                 yield Row(fields, stream.name, reader.line_num)

@@ -81,7 +81,7 @@ def _alpaca(row: Row) -> str:
     if row.value.get("input") is not None:
         parts.append(_field(row, "input", empty=True))
     parts.append(_field(row, "output", empty=True))
-    return "\n".join(one for one in parts if one) + "\n\n"
+    return "\n".join(part for part in parts if part) + "\n\n"
 
 
 def conversation(row: Row) -> list[tuple[str, str]]:
@@ -95,7 +95,7 @@ def conversation(row: Row) -> list[tuple[str, str]]:
         raise row.wrong(f"wanted a list as 'conversations', found {_shown(row.value, 'conversations')}")
     found = []
     for turn in turns:
-        if not isinstance(turn, dict) or not all(isinstance(turn.get(one), str) for one in ("from", "value")):
+        if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("from", "value")):
             raise row.wrong("a turn of 'conversations' is no object with the texts 'from' and 'value'")
         found.append((turn["from"], turn["value"]))
     return found
@@ -110,7 +110,7 @@ _CHOICES = ("A", "B", "C", "D")
 
 def _ceval(row: Row) -> str:
     question = _field(row, "question")
-    options = [f"{one}. {_field(row, one, empty=True)}" for one in _CHOICES]
+    options = [f"{choice}. {_field(row, choice, empty=True)}" for choice in _CHOICES]
     answer = _field(row, "answer")
     if answer not in _CHOICES:
         raise row.wrong(f"'answer' is {answer!r}, not one of A, B, C, D")
@@ -120,9 +120,9 @@ def _ceval(row: Row) -> str:
 
 def _opencompass(row: Row) -> str:
     if isinstance(row.value, list):
-        return "\n".join(str(one) for one in row.value) + "\n\n"
+        return "\n".join(str(item) for item in row.value) + "\n\n"
     if isinstance(row.value, dict):
-        return "\n".join(str(one) for one in row.value.values() if isinstance(one, str | int | float)) + "\n\n"
+        return "\n".join(str(item) for item in row.value.values() if isinstance(item, str | int | float)) + "\n\n"
     if isinstance(row.value, str):
         return row.value
     raise row.wrong(f"wanted an object, found a {type(row.value).__name__}")

@@ -178,7 +178,7 @@ class EncoderEngine(Engine):
         self.finish(np.zeros((0, self.dimensions), np.float32), dimensions)
         tokens = self.prepare([texts] if isinstance(texts, str) else texts, prompt=prompt, truncate=truncate)
         vectors = self.finish(self.vectors(tokens), dimensions)
-        return Embeddings(vectors, tuple(map(len, tokens)), tuple(one.truncated for one in tokens))
+        return Embeddings(vectors, tuple(map(len, tokens)), tuple(token.truncated for token in tokens))
 
     def prepare_pairs(self, query: str, documents: Sequence[str], *, truncate: bool = False) -> list[TextTokens]:
         """Encode a query beside each of several documents for ``scores``.
@@ -232,7 +232,7 @@ class EncoderEngine(Engine):
 def ranked(scores: NDArray[np.float32], pairs: Sequence[TextTokens]) -> list[Ranked]:
     """Order documents by their scores, the best first; of equal ones the earlier."""
     order = np.argsort(-scores, kind="stable")
-    return [Ranked(int(one), float(scores[one]), len(pairs[one]), pairs[one].truncated) for one in order]
+    return [Ranked(int(index), float(scores[index]), len(pairs[index]), pairs[index].truncated) for index in order]
 
 
 def _labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ class Judge:
     def scores(self, pairs: Sequence[TextTokens]) -> NDArray[np.float32]:
         """Compute the share of yes in yes and no after each prompt, (pairs,)."""
         logits = [self._engine.logits(pair.ids, 1)[-1] for pair in pairs]
-        apart = np.array([np.float64(one[self._no]) - np.float64(one[self._yes]) for one in logits])
+        apart = np.array([np.float64(row[self._no]) - np.float64(row[self._yes]) for row in logits])
         return np.asarray(1 / (1 + np.exp(apart)), np.float32)
 
     def _prompt(self, query: str, document: str, index: int, truncate: bool, instruction: str | None) -> TextTokens:

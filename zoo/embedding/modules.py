@@ -92,9 +92,9 @@ def _kinds(read: Read, where: str) -> list[str]:
     if raw is None:
         return []
     listed = parse_object(b'{"modules":' + raw + b"}", f"{where}/{MODULES}")["modules"]
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+    if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed):
         raise ZooError(f"{where}/{MODULES}: is not a list of modules")
-    kinds = [str(one.get("type")).rsplit(".", 1)[-1] for one in listed]
+    kinds = [str(module.get("type")).rsplit(".", 1)[-1] for module in listed]
     known = ("Transformer", "Pooling", "Normalize")
     for kind, one in zip(kinds, listed, strict=True):
         if kind not in known:

@@ -45,9 +45,9 @@ class TextSession:
         self._session = self._open(graph)
         self._rowwise = None if rowwise is None else self._open(rowwise)
         self.load_seconds = time.perf_counter() - started
-        self._inputs = {one.name for one in self._session.get_inputs()}
-        outputs = {one.name: one for one in self._session.get_outputs()}
-        self.result = next((one for one in (HIDDEN, LOGITS) if one in outputs), "")
+        self._inputs = {value.name for value in self._session.get_inputs()}
+        outputs = {value.name: value for value in self._session.get_outputs()}
+        self.result = next((name for name in (HIDDEN, LOGITS) if name in outputs), "")
         known = {"input_ids", "attention_mask", "token_type_ids"}
         if not self.result or not {"input_ids", "attention_mask"} <= self._inputs <= known:
             raise ZooError(f"{name}: its graph takes or gives something else than an encoder's")

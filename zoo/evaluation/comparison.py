@@ -49,8 +49,12 @@ def compare(task: str, what: str, mine: Outcome, other_name: str, other: Outcome
     Raises:
         ZooError: they are not of the same samples.
     """
-    theirs = {(one.task, one.document): one for one in other.samples}
-    pairs = [(one, theirs[one.task, one.document]) for one in mine.samples if (one.task, one.document) in theirs]
+    theirs = {(sample.task, sample.document): sample for sample in other.samples}
+    pairs = [
+        (sample, theirs[sample.task, sample.document])
+        for sample in mine.samples
+        if (sample.task, sample.document) in theirs
+    ]
     if not pairs or len(pairs) != len(mine.samples) or len(pairs) != len(other.samples):
         raise ZooError(f"{task}: {what} and {other_name} were not scored on the same samples")
     names = [name for name in mine.metrics if not name.endswith("_stderr") and name in other.metrics]
@@ -98,7 +102,7 @@ def headline(names: Sequence[str]) -> str | None:
 
 
 def _verdict(what: str, other: str, metrics: Sequence[MetricDifference], samples: int) -> str:
-    name = headline([one.metric for one in metrics])
+    name = headline([metric.metric for metric in metrics])
     if name is None:
         return f"{what} and {other} have no metric in common"
     one = next(found for found in metrics if found.metric == name)

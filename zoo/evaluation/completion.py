@@ -68,7 +68,7 @@ def _begin(engine: OrtEngine, slots: Slots, slot: int, last: int, prompt: Prompt
     held = min(slots.sequence(last).common(prompt.ids), len(prompt.ids) - 1)
     (logits,) = compute(engine.session, slots, last, prompt.ids, held, 1)
     slots.copy(last, slot, len(prompt.ids))
-    limits = Limits(prompt.max_new_tokens, tuple(one for one in prompt.until if one), engine.stop_token_ids)
+    limits = Limits(prompt.max_new_tokens, tuple(stop for stop in prompt.until if stop), engine.stop_token_ids)
     generation = Generation(list(prompt.ids))
     request = Request(generation, limits, prompt.sampling, engine.context_length, engine.tokenizer)
     request.accept(logits[0])
@@ -77,7 +77,7 @@ def _begin(engine: OrtEngine, slots: Slots, slot: int, last: int, prompt: Prompt
 
 def cut(text: str, until: Sequence[str]) -> str:
     """Cut a text before the first of each string."""
-    for one in until:
-        if one:
-            text = text.split(one)[0]
+    for stop in until:
+        if stop:
+            text = text.split(stop)[0]
     return text

@@ -47,12 +47,12 @@ class FolderFiles:
 
     def match(self, pattern: str) -> Sequence[str]:
         """List the files of a pattern, sorted."""
-        found = (one for one in self._folder.glob(pattern) if one.is_file())
-        return sorted(one.relative_to(self._folder).as_posix() for one in found)
+        found = (path for path in self._folder.glob(pattern) if path.is_file())
+        return sorted(path.relative_to(self._folder).as_posix() for path in found)
 
     def tops(self) -> Sequence[str]:
         """List what lies at the top, sorted."""
-        return sorted(one.name for one in self._folder.iterdir())
+        return sorted(path.name for path in self._folder.iterdir())
 
     def read(self, path: str) -> bytes:
         """Read one file."""
@@ -70,17 +70,17 @@ class ArchiveFiles:
             raise ZooError(f"{path}: not a zip archive that can be read: {error}") from None
         entries = self._archive.infolist()
         check_entries(self.label, entries)
-        self._sizes = {one.filename: one.file_size for one in entries if not one.is_dir()}
+        self._sizes = {entry.filename: entry.file_size for entry in entries if not entry.is_dir()}
         self._paths = sorted(self._sizes)
 
     def match(self, pattern: str) -> Sequence[str]:
         """List the files of a pattern, sorted."""
         depth = pattern.count("/")
-        return [one for one in self._paths if one.count("/") == depth and fnmatch.fnmatchcase(one, pattern)]
+        return [path for path in self._paths if path.count("/") == depth and fnmatch.fnmatchcase(path, pattern)]
 
     def tops(self) -> Sequence[str]:
         """List what lies at the top, sorted."""
-        return sorted({one.split("/")[0] for one in self._paths})
+        return sorted({path.split("/")[0] for path in self._paths})
 
     def read(self, path: str) -> bytes:
         """Read one file."""

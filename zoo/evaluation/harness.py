@@ -79,16 +79,16 @@ def run_suite(model: Any, suite: Suite, *, limit: int | None, seed: int, chat: b
         raise
     except (ValueError, AssertionError, KeyError, TypeError) as error:
         raise ZooError(f"task {suite.name}: the harness stumbled: {' '.join(str(error).split())[:300]}") from error
-    samples = [one for task in suite.tasks for one in _samples(task, found["samples"][task])]
+    samples = [sample for task in suite.tasks for sample in _samples(task, found["samples"][task])]
     tasks = tuple(_score(task, found["results"][task]) for task in suite.tasks)
     metrics = dict(tasks[0].metrics) if len(tasks) == 1 else _pooled(tasks, samples)
-    docs = [one.raw for one in samples]
+    docs = [sample.raw for sample in samples]
     return Outcome(
         metrics=metrics,
         tasks=tasks,
         samples=tuple(samples),
-        data_hash=digest([[one["doc_hash"], one["target_hash"]] for one in docs]),
-        prompt_hash=digest([one["prompt_hash"] for one in docs]),
+        data_hash=digest([[document["doc_hash"], document["target_hash"]] for document in docs]),
+        prompt_hash=digest([document["prompt_hash"] for document in docs]),
     )
 
 
@@ -112,16 +112,16 @@ def _metric_name(name: str) -> str:
 def _samples(task: str, records: Sequence[Mapping[str, Any]]) -> list[Sample]:
     """Join the records of a document, of which there is one a filter."""
     by_document: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for one in records:
-        by_document[int(one["doc_id"])].append(one)
+    for record in records:
+        by_document[int(record["doc_id"])].append(record)
     made = []
     for document, several in sorted(by_document.items()):
         metrics = {}
-        for one in several:
-            for name in one["metrics"]:
-                value = one[name]
+        for record in several:
+            for name in record["metrics"]:
+                value = record[name]
                 if isinstance(value, bool | int | float) or hasattr(value, "item"):
-                    metrics[_metric_name(f"{name},{one['filter']}")] = float(value)
+                    metrics[_metric_name(f"{name},{record['filter']}")] = float(value)
                 elif name == "bits_per_byte" and isinstance(value, tuple):
                     metrics[name] = -float(value[0]) / float(value[1]) / math.log(2)
         made.append(Sample(task, document, _answer(several[-1]), metrics, several[0]))
@@ -131,10 +131,10 @@ def _samples(task: str, records: Sequence[Mapping[str, Any]]) -> list[Sample]:
 def _answer(record: Mapping[str, Any]) -> Any:
     """Find what a model answered: the likeliest option, or what the filter took from its text."""
     answers = record["filtered_resps"]
-    if all(isinstance(one, list | tuple) and len(one) == 2 for one in answers):
-        logprobs = [float(one[0]) for one in answers]
+    if all(isinstance(answer, list | tuple) and len(answer) == 2 for answer in answers):
+        logprobs = [float(answer[0]) for answer in answers]
         return bool(answers[0][1]) if len(logprobs) == 1 else logprobs.index(max(logprobs))
-    if all(isinstance(one, str) for one in answers):
+    if all(isinstance(answer, str) for answer in answers):
         return answers[0] if len(answers) == 1 else list(answers)
     return None
 
@@ -144,9 +144,9 @@ def _pooled(tasks: Sequence[TaskScore], samples: Sequence[Sample]) -> dict[str, 
     pooled: dict[str, float] = {}
     for metric in [name for name in tasks[0].metrics if not name.endswith("_stderr")]:
         by_task: dict[str, list[float]] = defaultdict(list)
-        for one in samples:
-            if metric in one.metrics:
-                by_task[one.task].append(one.metrics[metric])
+        for sample in samples:
+            if metric in sample.metrics:
+                by_task[sample.task].append(sample.metrics[metric])
         averages = all(
             metric in task.metrics
             and len(by_task[task.task]) == task.samples
@@ -168,4 +168,4 @@ def standard_error(values: Sequence[float]) -> float | None:
     if count < 2:
         return None
     mean = math.fsum(values) / count
-    return math.sqrt(math.fsum((one - mean) ** 2 for one in values) / (count - 1) / count)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1) / count)

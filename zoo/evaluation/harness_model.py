@@ -92,7 +92,7 @@ class EngineModel(TemplateLM):  # type: ignore[misc]  # the harness has no types
         try:
             return self._prompting.chat(chat_history, ask=add_generation_prompt)
         except ZooError:
-            without = [one for one in chat_history if one["role"] != "system"]
+            without = [message for message in chat_history if message["role"] != "system"]
             if len(without) == len(chat_history):
                 raise
             return self._prompting.chat(without, ask=add_generation_prompt)
@@ -104,8 +104,8 @@ class EngineModel(TemplateLM):  # type: ignore[misc]  # the harness has no types
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Score continuations."""
         pairs = []
-        for one in requests:
-            context, continuation = one.args
+        for request in requests:
+            context, continuation = request.args
             if context:
                 before, after = self._encode_pair(context, continuation)
             else:
@@ -113,14 +113,16 @@ class EngineModel(TemplateLM):  # type: ignore[misc]  # the harness has no types
                 if after[:1] == before:
                     before, after = after[:1], after[1:]
             if not after:
-                raise ZooError(f"task {one.task_name}, document {one.doc_id}: an option of no tokens has no likelihood")
-            pairs.append(self._fit(one, before, after))
+                raise ZooError(
+                    f"task {request.task_name}, document {request.doc_id}: an option of no tokens has no likelihood"
+                )
+            pairs.append(self._fit(request, before, after))
         found = self._answer("likelihood", pairs, "options")
-        return [(one.logprob, one.greedy) for one in found]
+        return [(answer.logprob, answer.greedy) for answer in found]
 
     def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
         pairs = [Continuation(tuple(context), tuple(ids)) for _, context, ids in requests]
-        return [(one.logprob, one.greedy) for one in self._answer("likelihood", pairs, "options")]
+        return [(answer.logprob, answer.greedy) for answer in self._answer("likelihood", pairs, "options")]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Score whole texts in windows of the context, each token once."""
@@ -138,7 +140,7 @@ class EngineModel(TemplateLM):  # type: ignore[misc]  # the harness has no types
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Write answers."""
-        return list(self._answer("completion", [self._prompt(one) for one in requests], "answers"))
+        return list(self._answer("completion", [self._prompt(request) for request in requests], "answers"))
 
     def _prompt(self, one: Any) -> Prompt:
         context, settings = one.args
@@ -173,13 +175,13 @@ class EngineModel(TemplateLM):  # type: ignore[misc]  # the harness has no types
 
     def _answer(self, kind: str, requests: Sequence[Any], what: str) -> list[Any]:
         """Answer requests: from the journal what it knows, each different one of the others once."""
-        keys = [request_key(kind, _plain(one)) for one in requests]
+        keys = [request_key(kind, _plain(request)) for request in requests]
         answers = {key: _from_json(kind, known) for key in keys if (known := self._journal.known(key)) is not None}
         open_keys = [key for key in dict.fromkeys(keys) if key not in answers]
         by_key = dict(zip(keys, requests, strict=True))
         wanted = [by_key[key] for key in open_keys]
         compute = self._scorer.likelihoods if kind == "likelihood" else self._scorer.completions
-        sizes = [_size(one) for one in wanted]
+        sizes = [_size(request) for request in wanted]
         clock = _Clock(sum(sizes))
         coming: Iterator[tuple[int, Any]] = compute(wanted) if wanted else iter(())
         for index, answer in coming:

@@ -82,7 +82,7 @@ def questions(requests: Sequence[Continuation]) -> list[tuple[Ids, dict[Ids, lis
 def _question(session: Session, slots: Slots, context: Ids, options: Sequence[Ids]) -> Iterator[tuple[Ids, Likelihood]]:
     """Score the options of one context: those of one token on what comes after it, the others in steps of their own."""
     last = len(context) - 1
-    longer = sorted((one for one in options if len(one) > 1), key=len, reverse=True)
+    longer = sorted((option for option in options if len(option) > 1), key=len, reverse=True)
     held = min(slots.sequence(CONTEXT).common(context), last)
     if len(longer) < len(options):
         (logits,) = compute(session, slots, CONTEXT, context, held, 1)
@@ -93,7 +93,7 @@ def _question(session: Session, slots: Slots, context: Ids, options: Sequence[Id
         for _ in compute(session, slots, CONTEXT, context[:last], held, 0):
             pass
     room = COPIES_BYTES // (session.token_bytes * (len(context) + max(map(len, options))))
-    for together in _packed([len(one) for one in longer], min(len(slots) - 1, room), session.vocab_size):
+    for together in _packed([len(option) for option in longer], min(len(slots) - 1, room), session.vocab_size):
         for ids, blocks in _options(session, slots, context, [longer[at] for at in together]):
             yield ids, rate(blocks, ids)
 
@@ -125,7 +125,7 @@ def _options(
 ) -> Iterator[tuple[Ids, Iterable[NDArray[np.float32]]]]:
     """Compute the logits that options of two tokens and more are rated by, one row a token."""
     last = len(context) - 1
-    texts = [context + one[:-1] for one in options]
+    texts = [context + option[:-1] for option in options]
     if len(options) == 1 or max(map(len, texts)) == session.context:  # no room for a filler beside it
         for text, one in zip(texts, options, strict=True):
             yield one, compute(session, slots, CONTEXT, text, last, len(one))

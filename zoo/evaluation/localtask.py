@@ -82,10 +82,10 @@ def read_local(name: str, block: LocalFiles, data: DataFiles, splits: Sequence[s
     """
     scored = splits[0]
     patterns = _patterns(block, scored)
-    if not any(SUBJECT in one for one in patterns):
+    if not any(SUBJECT in pattern for pattern in patterns):
         yield _read(name, block, data, splits, None)
         return
-    found = find(data, [one.replace(SUBJECT, "*") for one in patterns])
+    found = find(data, [pattern.replace(SUBJECT, "*") for pattern in patterns])
     if not found:
         raise _missing(name, data, patterns)
     for path in found:
@@ -109,7 +109,7 @@ def _patterns(block: LocalFiles, split: str) -> tuple[str, ...]:
 def _read(name: str, block: LocalFiles, data: DataFiles, splits: Sequence[str], subject: str | None) -> LocalData:
     read = LocalData(subject)
     for split in splits:
-        patterns = [one.replace(SUBJECT, subject or "") for one in _patterns(block, split)]
+        patterns = [pattern.replace(SUBJECT, subject or "") for pattern in _patterns(block, split)]
         found = find(data, patterns)
         if not found:
             raise _missing(name, data, patterns)
@@ -153,7 +153,7 @@ def _checked(block: LocalFiles, row: Row, subject: str | None) -> Row:
 
 
 def _missing(name: str, data: DataFiles, patterns: Sequence[str]) -> ZooError:
-    wanted = " or ".join(one.replace(SUBJECT, "*") for one in patterns)
+    wanted = " or ".join(pattern.replace(SUBJECT, "*") for pattern in patterns)
     tops = data.tops()
     holds = ", ".join(tops[:8]) + (", …" if len(tops) > 8 else "") if tops else "nothing"
     return ZooError(f"task {name}: there is no {wanted} in {data.label}, which holds {holds}; name the right --data")
@@ -173,6 +173,6 @@ def plain_files(config: Mapping[str, Any]) -> dict[str, list[str]] | None:
         return None
     by_split = stated if isinstance(stated, Mapping) else {"train": stated}
     files = {str(split): [one] if isinstance(one, str) else list(one) for split, one in by_split.items()}
-    if any("://" in one or "*" in one for paths in files.values() for one in paths):
+    if any("://" in path or "*" in path for paths in files.values() for path in paths):
         return None
     return files

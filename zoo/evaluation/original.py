@@ -71,18 +71,18 @@ class OriginalModel(LM):  # type: ignore[misc]  # the harness has no types
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Score continuations."""
-        return [(float(one[0]), bool(one[1])) for one in self._answer("loglikelihood", requests)]
+        return [(float(answer[0]), bool(answer[1])) for answer in self._answer("loglikelihood", requests)]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
         """Score whole texts."""
-        return [float(one) for one in self._answer("loglikelihood_rolling", requests)]
+        return [float(answer) for answer in self._answer("loglikelihood_rolling", requests)]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Write answers."""
-        return [str(one) for one in self._answer("generate_until", requests)]
+        return [str(answer) for answer in self._answer("generate_until", requests)]
 
     def _answer(self, kind: str, requests: Sequence[Any]) -> list[Any]:
-        keys = [request_key(kind, list(one.args)) for one in requests]
+        keys = [request_key(kind, list(request.args)) for request in requests]
         known = {key: found for key in keys if (found := self._journal.known(key)) is not None}
         unknown = [one for key, one in zip(keys, requests, strict=True) if key not in known]
         if unknown:

@@ -42,11 +42,11 @@ class Prompting:
         self._special = special_tokens(folder, {"bos_token": self.tokenizer.token(bos)})
         self.eos_text = self._special.get("eos_token", "")
         named = [self.tokenizer.id_of(self._special.get(name, "")) for name in ("bos_token", "eos_token")]
-        found = [one for one in (*named, bos, *eos) if one is not None]
+        found = [token_id for token_id in (*named, bos, *eos) if token_id is not None]
         if not found:
             raise ZooError(f"{folder.name} has neither a token that begins a text nor one that ends it")
         self.prefix_id = found[0]
-        self.eos_id = next((one for one in (named[1], *eos) if one is not None), self.prefix_id)
+        self.eos_id = next((token_id for token_id in (named[1], *eos) if token_id is not None), self.prefix_id)
         self._prefix_text = self.tokenizer.decode([self.prefix_id], skip_special=False)
 
     def encode(self, text: str, special: bool | None = None) -> list[int]:

@@ -72,7 +72,7 @@ class RayCrew:
     def replace(self, member: int) -> int | None:
         """Start an actor wherever there is room, in the place of one that is lost; None where no node is left."""
         self._actors.pop(member)
-        cores = [int(one["Resources"].get("CPU", 0)) for one in self._ray.nodes() if one["Alive"]]
+        cores = [int(node["Resources"].get("CPU", 0)) for node in self._ray.nodes() if node["Alive"]]
         if not any(cores):
             return None
         return self._start(None, max(cores))

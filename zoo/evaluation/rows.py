@@ -80,7 +80,7 @@ def _json(path: str, text: str) -> list[Row]:
         ]
     if isinstance(value, dict):
         value = [value]
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ZooError(f"{path}: rows are a JSON list of objects")
     return [Row(one, f"{path}: row {number}") for number, one in enumerate(value, 1)]
 

@@ -53,12 +53,12 @@ class Suite:
     @property
     def num_fewshot(self) -> int:
         """Worked examples before each question: the same for all tasks, or the most."""
-        return max(int(one.get_config("num_fewshot") or 0) for one in self.tasks.values())
+        return max(int(task.get_config("num_fewshot") or 0) for task in self.tasks.values())
 
     @property
     def hash(self) -> str:
         """A hash of what the tasks are, apart from their rows: prompts, metrics, filters."""
-        return digest([_plain(one.dump_config()) for one in self.tasks.values()])
+        return digest([_plain(task.dump_config()) for task in self.tasks.values()])
 
 
 def load_suite(name: str, registered: Registered, choices: Choices) -> Suite:
@@ -91,7 +91,7 @@ def load_suite(name: str, registered: Registered, choices: Choices) -> Suite:
             task.set_config("num_fewshot", 0)
         task.set_fewshot_seed(seed=choices.seed)
         _check_rows(name, task, choices.limit)
-    writes = [one.get_config("output_type") == "generate_until" for one in suite.tasks.values()]
+    writes = [task.get_config("output_type") == "generate_until" for task in suite.tasks.values()]
     suite.generates = all(writes)
     return suite
 
@@ -123,9 +123,9 @@ def _local(name: str, config: dict[str, Any], raw_block: Any, choices: Choices) 
         config.pop("fewshot_split", None)
     splits = list(dict.fromkeys([scored, examples])) if shots else [scored]
     tasks = {}
-    for one in read_local(name, block, choices.data_of(block.dataset), splits):
-        own = name if one.subject is None else f"{name}_{re.sub(r'[^a-z0-9_]+', '_', one.subject.lower())}"
-        tasks[own] = _task(own, config, one)
+    for local in read_local(name, block, choices.data_of(block.dataset), splits):
+        own = name if local.subject is None else f"{name}_{re.sub(r'[^a-z0-9_]+', '_', local.subject.lower())}"
+        tasks[own] = _task(own, config, local)
     suite = Suite(name, tasks, False)
     if block.subjects is not None and len(tasks) < block.subjects:
         suite.notes.append(f"{name}: {len(tasks)} of {block.subjects} subjects are there")
@@ -242,7 +242,7 @@ def _documents(task: Any, limit: int | None) -> Iterator[Any]:
 
 def _has_answer(gold: Any, choices: Sequence[str] | None) -> bool:
     if isinstance(gold, list):
-        return bool(gold) and all(_has_answer(one, choices) for one in gold)
+        return bool(gold) and all(_has_answer(answer, choices) for answer in gold)
     if choices is None:
         return gold is not None and str(gold).strip() != ""
     if isinstance(gold, bool) or not isinstance(gold, int):

@@ -96,8 +96,8 @@ def _reranking(engine: Any, data: Path, limit: int | None, progress: Progress) -
         progress("queries", index, len(rows))
         positive, negative = (_texts(row, key, data) for key in ("positive", "negative"))
         ranked = engine.rank(row["query"], [*positive, *negative], truncate=True)
-        cut += sum(one.truncated for one in ranked)
-        hits = np.array([one.index < len(positive) for one in ranked])
+        cut += sum(ranking.truncated for ranking in ranked)
+        hits = np.array([ranking.index < len(positive) for ranking in ranked])
         precisions.append(float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean()))
     return {"samples": len(rows), "cut_short": cut, "map": float(np.mean(precisions))}
 

@@ -54,12 +54,12 @@ class Operation:
     @property
     def inputs(self) -> tuple[Value, ...]:
         """The values that are read, in the order of the fields."""
-        return tuple(one for one in self._fields() if isinstance(one, Value))
+        return tuple(field for field in self._fields() if isinstance(field, Value))
 
     @property
     def weights(self) -> tuple[Parameter, ...]:
         """The weights that are read, in the order of the fields."""
-        return tuple(one for one in self._fields() if isinstance(one, Parameter))
+        return tuple(field for field in self._fields() if isinstance(field, Parameter))
 
     def reading(self, instead: Mapping[Value, Value]) -> Self:
         """The same operation on other values."""

@@ -66,7 +66,9 @@ class Program:
     @cached_property
     def kv_values_per_token(self) -> int:
         """Count the numbers that one token takes in the KV caches of all layers; what generates nothing keeps none."""
-        return self.generates * sum(2 * one.num_kv_heads * one.head_dim for one in self.all(Attention) if one.causal)
+        return self.generates * sum(
+            2 * attention.num_kv_heads * attention.head_dim for attention in self.all(Attention) if attention.causal
+        )
 
     @cached_property
     def generates(self) -> bool:
@@ -85,7 +87,7 @@ def with_lookup_scales(program: Program) -> Program:
     The columns of the head may then be rescaled, and what is looked up stays what it was. The vector is a derived
     weight, ``….channels`` beside the embedding's.
     """
-    heads = {one.weight.name for one in program.all(Linear)}
+    heads = {linear.weight.name for linear in program.all(Linear)}
 
     def scaled(step: Step) -> Step:
         operation = step.operation

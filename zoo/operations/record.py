@@ -126,7 +126,7 @@ class GraphOps:
         full = name if name.startswith("/") else prefix + name
         if (full, operation.kind) in self._names:
             raise ZooError(f"an architecture composes two operations named {full!r}; it is defective")
-        if not all(isinstance(one, Value) and one.number < len(self._steps) for one in operation.inputs):
+        if not all(isinstance(value, Value) and value.number < len(self._steps) for value in operation.inputs):
             raise ZooError(f"{full}: an architecture composes it from values that it did not make; it is defective")
         self._names.add((full, operation.kind))
         output = Value(len(self._steps))

@@ -47,18 +47,20 @@ def account(layout: Layout, checkpoint: Checkpoint | None) -> None:
     if unused:
         more = f" (and {len(unused) - 1} more)" if len(unused) > 1 else ""
         raise ZooError(
-            f"{checkpoint.name}/{found[unused[0]].file}: tensor {unused[0]!r} is used by nothing in the architecture"
+            f"{checkpoint.name}/{found[unused[0]].file}: tensor {unused[0]!r} is unused in the architecture"
             f"{more}; the model computes something that this build would lose, unless --allow-unused "
             f"{_pattern(unused[0], arch.num_hidden_layers)!r} leaves it out"
         )
-    check_rows(f"architecture {arch.type!r}", [one for one in layout.graph if not one.derived], wanted)
+    check_rows(
+        f"architecture {arch.type!r}", [parameter for parameter in layout.graph if not parameter.derived], wanted
+    )
     if layout.target.operations is not None and layout.program is not None:
         _account_weights(layout.program, layout)
 
 
 def _account_weights(program: Program, layout: Layout) -> None:
     """Check that the computation uses the weights that are stored, and all of them."""
-    kind, stored = layout.recipe.architecture.type, {one.name for one in layout.graph}
+    kind, stored = layout.recipe.architecture.type, {parameter.name for parameter in layout.graph}
     used = {weight.name: step.name for step in program.steps for weight in step.operation.weights}
     for name in (name for name in used if name not in stored):
         raise ZooError(

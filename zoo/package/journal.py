@@ -99,7 +99,7 @@ class Journal:
 
     def begin(self, done: int) -> None:
         """Open for writing, keeping only what is known to be right: the lines up to ``done``."""
-        marks = [one for one in self._marks() if one[0] <= done]
+        marks = [mark for mark in self._marks() if mark[0] <= done]
         self._file = self._path.open("w", encoding="utf-8")
         self._line({"work": self._work})
         for stop, checksum in marks:

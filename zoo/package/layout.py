@@ -29,8 +29,6 @@ from zoo.errors import ZooError
 from zoo.operations import Embedding, Program, record, with_lookup_scales
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from zoo.registry import Registry
 
 NO_FILES: Mapping[str, bytes] = MappingProxyType({})
@@ -61,19 +59,14 @@ class Placed:
         return self.parameter.rows
 
     @property
-    def streamed(self) -> StoredArray | None:
-        """The array that is written slab by slab; None where rows do not follow each other in it."""
-        return self.arrays[0] if self.arrays[0].rows == "first" else None
-
-    @property
-    def held(self) -> tuple[StoredArray, ...]:
-        """The arrays that are written whole: small ones, and those whose rows do not follow each other."""
-        return self.arrays[1:] if self.streamed else self.arrays
+    def streamed(self) -> StoredArray:
+        """The array that is written slab by slab; the others are small and written whole."""
+        return self.arrays[0]
 
     @property
     def row_bytes(self) -> int:
         """What a row of the streamed array takes."""
-        return self.streamed.nbytes // max(1, self.rows) if self.streamed else 0
+        return self.streamed.nbytes // max(1, self.rows)
 
     def offset(self, array: StoredArray) -> int:
         """Where an array begins in the run of all sections."""
@@ -86,17 +79,7 @@ class Placed:
 
     def row_shape(self, array: StoredArray) -> tuple[int, ...]:
         """What one row of the weight has in an array."""
-        return array.shape[:-1] if array.rows == "last" else array.shape[max(1, len(self.parameter.shape) - 1) :]
-
-    def by_rows(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """See whole arrays as (rows, ...), by name; those without rows are left out."""
-        views = {}
-        for array in self.arrays:
-            if array.array in arrays and array.rows != "none":
-                whole = arrays[array.array]
-                last = array.rows == "last"
-                views[array.array] = whole.T if last else whole.reshape(self.rows, *self.row_shape(array))
-        return views
+        return array.shape[max(1, len(self.parameter.shape) - 1) :]
 
 
 @dataclass(frozen=True)
@@ -122,18 +105,18 @@ class Layout:
 
     @property
     def arrays(self) -> list[StoredArray]:
-        return [array for one in self.placed for array in one.arrays]
+        return [array for placed in self.placed for array in placed.arrays]
 
     @property
     def schemes(self) -> dict[str, Scheme]:
-        return {one.parameter.name: one.scheme for one in self.placed}
+        return {placed.parameter.name: placed.scheme for placed in self.placed}
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """The data files, in writing order."""
         sizes: dict[str, tuple[int, int]] = {}
-        for one in self.placed:
-            sizes[one.arrays[0].file] = (one.start, one.stop - one.start)
+        for placed in self.placed:
+            sizes[placed.streamed.file] = (placed.start, placed.stop - placed.start)
         return tuple(Section(file, start, size) for file, (start, size) in sizes.items())
 
     @property
@@ -144,12 +127,12 @@ class Layout:
     @property
     def parameters(self) -> int:
         """Count the model's own weights, without padding."""
-        return sum(one.parameter.size for one in self.placed)
+        return sum(placed.parameter.size for placed in self.placed)
 
     @property
     def taken_over(self) -> frozenset[str]:
         """The tensors whose stored levels are taken over."""
-        kept = (one.parameter for one in self.placed if self.takes_over(one.parameter))
+        kept = (placed.parameter for placed in self.placed if self.takes_over(placed.parameter))
         return frozenset(each.tensor for parameter in kept for each in parameter.slices)
 
     @property
@@ -206,16 +189,16 @@ def lay_out(recipe: Recipe, registry: Registry) -> Layout:
         graph = _with_lookup_scales(graph, record(architecture, recipe.architecture, target.head_multiple))
     stored: Sequence[Parameter] = graph if target.view == "graph" else checkpoint_view(graph)
     if isinstance(target, Rearranging):
-        stored = [target.rearranged(recipe, one) for one in stored]
+        stored = [target.rearranged(recipe, parameter) for parameter in stored]
     placed = arrange(recipe, target, quantizer, stored)
     return Layout(recipe, architecture, quantizer, target, placed, graph)
 
 
 def _with_lookup_scales(graph: tuple[Parameter, ...], program: Program) -> tuple[Parameter, ...]:
     """Put a rescaled embedding and its vector last: their scales are known when everything else was read."""
-    scaled = [one for one in with_lookup_scales(program).all(Embedding) if one.channels is not None]
-    last = {weight.name: weight for one in scaled for weight in one.weights}
-    return (*(one for one in graph if one.name not in last), *last.values())
+    scaled = [embedding for embedding in with_lookup_scales(program).all(Embedding) if embedding.channels is not None]
+    last = {weight.name: weight for embedding in scaled for weight in embedding.weights}
+    return (*(parameter for parameter in graph if parameter.name not in last), *last.values())
 
 
 def arrange(
@@ -226,9 +209,9 @@ def arrange(
     Raises:
         ZooError: the target places arrays otherwise than it must.
     """
-    schemes = {one.name: taken_over(recipe, one) or quantizer.scheme(one) for one in parameters}
+    schemes = {parameter.name: taken_over(recipe, parameter) or quantizer.scheme(parameter) for parameter in parameters}
     if isinstance(target, Adapting):
-        schemes = {one.name: target.adapt(recipe, one, schemes[one.name]) for one in parameters}
+        schemes = {parameter.name: target.adapt(recipe, parameter, schemes[parameter.name]) for parameter in parameters}
     grouped: dict[str, list[StoredArray]] = {}
     starts: dict[str, int] = {}
     at = start = 0
@@ -242,7 +225,7 @@ def arrange(
         before = grouped.get(name)
         if array.offset < at or (before and (next(reversed(grouped)) != name or before[0].file != array.file)):
             raise ZooError(f"target {recipe.target.name!r} places {name} out of order; it is defective")
-        if not _lies_by_rows(array, rows):
+        if array.shape[: max(1, len(rows) - 1)] != rows[: max(1, len(rows) - 1)]:
             raise ZooError(
                 f"target {recipe.target.name!r} stores {array.array} of {name} as {list(array.shape)}, "
                 f"not row by row of {list(rows)}; it is defective"
@@ -259,14 +242,6 @@ def arrange(
         Placed(arrays[0].parameter, schemes[name], tuple(arrays), starts[arrays[0].file])
         for name, arrays in grouped.items()
     )
-
-
-def _lies_by_rows(array: StoredArray, shape: tuple[int, ...]) -> bool:
-    """Tell whether the rows of a weight of this shape lie in an array where it says."""
-    if array.rows == "first":
-        axes = max(1, len(shape) - 1)
-        return array.shape[:axes] == shape[:axes]
-    return array.rows == "none" or (len(shape) == len(array.shape) == 2 and array.shape[1] == shape[0])
 
 
 def taken_over(recipe: Recipe, parameter: Parameter) -> BlockScheme | None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from zoo.contracts import Checkpoint, CheckpointOver, TensorInfo
@@ -65,12 +66,12 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> Counter[SlabBytes]:
     """Count the slabs of a build by what they take; a model has few kinds, however many layers."""
     counts: Counter[SlabBytes] = Counter()
     known: dict[object, Counter[SlabKind]] = {}
-    for one in layout.placed:
-        row_bytes, taken_over = one.row_bytes, layout.takes_over(one.parameter)
-        for (rows, dtype, taken), count in slab_kinds(one.parameter, checkpoint.tensors, known).items():
-            tile = _tile_values(one, rows) * _tile_bytes(one.scheme, dtype) + taken.work
+    for placed in layout.placed:
+        row_bytes, taken_over = placed.row_bytes, layout.takes_over(placed.parameter)
+        for (rows, dtype, taken), count in slab_kinds(placed.parameter, checkpoint.tensors, known).items():
+            tile = _tile_values(placed, rows) * _tile_bytes(placed.scheme, dtype) + taken.work
             if taken_over:
-                tile = rows * one.parameter.columns * _BLOCK_BYTES
+                tile = rows * placed.parameter.columns * _BLOCK_BYTES
             counts[SlabBytes(taken.read, taken.laid, rows * row_bytes, round(tile))] += count
     return counts
 
@@ -134,12 +135,15 @@ class _Widened(CheckpointOver):
 
     def __init__(self, base: Checkpoint, layout: Layout) -> None:
         super().__init__(base)
-        self._derived = [one for one in layout.graph if one.derived]
+        self._derived = [parameter for parameter in layout.graph if parameter.derived]
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
         """The tensors."""
-        derived = {one.name: TensorInfo(one.name, "F32", one.shape, 4 * one.rows) for one in self._derived}
+        derived = {
+            parameter.name: TensorInfo(parameter.name, "F32", parameter.shape, 4 * parameter.rows)
+            for parameter in self._derived
+        }
         return {name: replace(info, dtype="F32") for name, info in self.base.tensors.items()} | derived
 
 
@@ -171,14 +175,15 @@ def bookkeeping(slabs: int, arrays: int) -> int:
 
 
 def _side_memory(layout: Layout, checkpoint: Checkpoint, ahead: int) -> int:
-    """Count what arrays written whole take: one parameter's, and of the next one's what a few slabs touched."""
+    """Count what the small arrays take: all of one parameter's, and of the next one's what a few slabs have touched."""
     whole = begun = 0
-    for one in layout.placed:
-        size = sum(array.nbytes for array in one.held)
-        slabs = sum(1 for _ in slab_jobs(one.parameter, checkpoint.tensors)) if size > whole or size > begun else ahead
+    for placed in layout.placed:
+        size = sum(array.nbytes for array in islice(placed.arrays, 1, None))
+        slabs = (
+            sum(1 for _ in slab_jobs(placed.parameter, checkpoint.tensors)) if size > whole or size > begun else ahead
+        )
         whole = max(whole, size)
-        scattered = any(array.rows == "last" for array in one.held)
-        begun = max(begun, size if scattered else size * min(ahead, slabs) // slabs)
+        begun = max(begun, size * min(ahead, slabs) // slabs)
     return whole + begun
 
 
@@ -189,12 +194,12 @@ def calibration_memory(layout: Layout) -> int:
     layers: dict[int | None, int] = {}
     hessians: dict[tuple[int | None, str], int] = {}
     widest = stored = 0
-    for one in layout.placed:
-        parameter, size = one.parameter, math.prod(one.parameter.shape)
+    for placed in layout.placed:
+        parameter, size = placed.parameter, math.prod(placed.parameter.shape)
         # Outside the layers one weight after the other is large: the embedding, or the head.
         key = parameter.layer
         layers[key] = layers.get(key, 0) + size * 4 if key is not None else max(layers.get(key, 0), size * 4)
-        stored = max(stored, sum(array.nbytes for array in one.arrays))
+        stored = max(stored, sum(array.nbytes for array in placed.arrays))
         if parameter.kind == "linear":
             columns = parameter.shape[-1]
             hessians[parameter.layer, parameter.role] = columns * columns * 4

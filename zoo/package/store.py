@@ -57,7 +57,7 @@ def stored_packages() -> list[StoredPackage]:
     if not folder.is_dir():
         return []
     found = (read_labels(entry) for entry in sorted(folder.iterdir()) if not entry.name.startswith("."))
-    return [one for one in found if one is not None]
+    return [package for package in found if package is not None]
 
 
 def output_folder(recipe: Recipe) -> Path:

@@ -90,10 +90,10 @@ class Awq(Rtn):
 
         total = 0.0
         h = torch.from_numpy(hessian).to(layer.device)
-        for one in link.consumers:
-            weight = layer.weight(one)
+        for consumer in link.consumers:
+            weight = layer.weight(consumer)
             step = -(-weight.shape[0] // self.options.rows)
-            lost = self._lost(one, weight[::step], scales)
+            lost = self._lost(consumer, weight[::step], scales)
             delta = torch.from_numpy(lost).to(layer.device)
             total += float(((delta @ h) * delta).sum()) * step
         return total

@@ -293,7 +293,7 @@ def _candidates(part: Any, scheme: BlockScheme, middle: float, top: int, search:
     import torch
 
     low, high = part.amin(-1).clamp_(max=0), part.amax(-1).clamp_(min=0)
-    shares = [1.0, *(1 - (1 - _NARROWEST) * (one + 1) / search for one in range(search))]
+    shares = [1.0, *(1 - (1 - _NARROWEST) * (step + 1) / search for step in range(search))]
     if not scheme.symmetric:
         for share in shares:
             scale = (high / top - low / top) * share

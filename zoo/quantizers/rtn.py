@@ -176,7 +176,7 @@ def block_by_width(columns: int) -> BlockSize:
 def fitting_block(wanted: BlockSize, columns: int) -> BlockSize:
     """Choose the largest block, of at most ``wanted`` columns, that leaves the least padding at a row's end."""
     sizes: tuple[BlockSize, ...] = (256, 128, 64, 32, 16)
-    return min((one for one in sizes if one <= wanted), key=lambda one: (-columns % one, -one))
+    return min((size for size in sizes if size <= wanted), key=lambda one: (-columns % one, -one))
 
 
 def _divide_by(slab: Slab, tile: BlockTile, block: int) -> NDArray[np.float32]:

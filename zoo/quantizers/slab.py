@@ -59,8 +59,8 @@ class Scratch(threading.local):
         """Get a contiguous array of this shape; what it holds is left over."""
         kind = np.dtype(dtype)
         size = kind.itemsize
-        for one in shape:
-            size *= one
+        for length in shape:
+            size *= length
         buffer = self._buffers.get(name)
         if buffer is None or buffer.nbytes < size:
             buffer = self._buffers[name] = np.empty(size, np.uint8)

@@ -79,13 +79,13 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         size = 1
         if widths and any(isinstance(width, int) and abs(width) > MAX_TEXT for width in arguments):
             raise SecurityError("it asks for a width that is too large")
-        for one in (subject, *arguments):
-            if isinstance(one, str | list | tuple | dict):
+        for argument in (subject, *arguments):
+            if isinstance(argument, str | list | tuple | dict):
                 # At worst every part of one meets all of another, as in a replacement or a join.
-                size *= 1 + len(one)
-            if isinstance(one, list | tuple):
-                self.charge(len(one))
-                size += sum(len(item) for item in one if isinstance(item, str))
+                size *= 1 + len(argument)
+            if isinstance(argument, list | tuple):
+                self.charge(len(argument))
+                size += sum(len(item) for item in argument if isinstance(item, str))
         if size > 16 * MAX_TEXT:
             raise SecurityError(f"it makes a text of more than {MAX_TEXT} characters")
 
@@ -138,7 +138,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         @functools.wraps(function)  # and with it what jinja passes first
         def guarded(*args: Any, **kwargs: Any) -> Any:
             self.charge()
-            values = [one for one in args if isinstance(one, str | int | list | tuple | dict)]
+            values = [argument for argument in args if isinstance(argument, str | int | list | tuple | dict)]
             if values and function is do_format:
                 self._check_format(values[0], (*values[1:], *kwargs.values()))
             elif values:

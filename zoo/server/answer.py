@@ -241,12 +241,12 @@ class Answer(Response):
     def _usage(self, tickets: list[Any]) -> dict[str, Any]:
         """Count tokens, and note them with the times for the log and the metrics."""
         firsts = tickets[:: self._body.choices]
-        prompt = sum(len(one.generation.prompt_ids) for one in firsts)
-        cached = sum(one.cached_tokens for one in firsts)
-        output = sum(len(one.generation.token_ids) for one in tickets)
+        prompt = sum(len(ticket.generation.prompt_ids) for ticket in firsts)
+        cached = sum(ticket.cached_tokens for ticket in firsts)
+        output = sum(len(ticket.generation.token_ids) for ticket in tickets)
         self._record |= {
             "prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": output,
-            "finish": [one.generation.finish_reason for one in tickets],
+            "finish": [ticket.generation.finish_reason for ticket in tickets],
         }  # fmt: skip
         for ticket in tickets:
             times = self._service.metrics.observe(self._model, ticket)

@@ -57,8 +57,8 @@ def create_app(pool: ModelPool, settings: ServerSettings, log: Log, *, routers: 
         exception_handlers={HTTPException: _http_error},
     )  # fmt: skip
     app.state.service = Service(pool, settings, log, metrics, Arriving(settings.max_body, parsers))
-    for one in (router, embeddings.router, *routers):
-        app.include_router(one)
+    for part in (router, embeddings.router, *routers):
+        app.include_router(part)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Gate, pool=pool, settings=settings, log=log, metrics=metrics)
     app.add_middleware(RootPath, root=settings.root_path)

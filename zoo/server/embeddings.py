@@ -60,7 +60,7 @@ class EmbeddingsRequest(Part):
     def check(self) -> None:
         """Refuse what is not one text or a list of them."""
         super().check()
-        if isinstance(self.input, list) and self.input and not all(isinstance(one, str) for one in self.input):
+        if isinstance(self.input, list) and self.input and not all(isinstance(text, str) for text in self.input):
             message = "input must be texts; token ids of another tokenizer would mean other words here"
             raise ApiError(400, f"{message} (LangChain: check_embedding_ctx_length=False)", param="input")
         _check_count(len(self.texts), "input")
@@ -82,7 +82,7 @@ class RerankRequest(Part):
     @property
     def texts(self) -> list[str]:
         """The documents, whether texts or objects with one."""
-        return [one if isinstance(one, str) else one["text"] for one in self.documents]
+        return [document if isinstance(document, str) else document["text"] for document in self.documents]
 
     def check(self) -> None:
         """Refuse documents without a text."""
@@ -135,11 +135,11 @@ async def rerank(request: Request) -> Response:
 
     def write(engine: Any, rows: Sequence[Any], texts: Sequence[TextTokens]) -> dict[str, Any]:
         results = []
-        for one in ranked(np.asarray(rows, np.float32), texts)[: body.top_n]:
-            result: dict[str, Any] = {"index": one.index, "relevance_score": one.score}
+        for ranking in ranked(np.asarray(rows, np.float32), texts)[: body.top_n]:
+            result: dict[str, Any] = {"index": ranking.index, "relevance_score": ranking.score}
             if body.return_documents:
-                result["document"] = {"text": documents[one.index]}
-            results.append(result | ({"truncated": True} if one.truncated else {}))
+                result["document"] = {"text": documents[ranking.index]}
+            results.append(result | ({"truncated": True} if ranking.truncated else {}))
         meta = {"api_version": {"version": "1"}, "billed_units": {"search_units": 1}}
         return {"id": str(uuid.uuid4()), "model": body.model, "results": results, "usage": _usage(texts), "meta": meta}
 

@@ -124,5 +124,5 @@ class _Pool(Collector):
             counter = CounterMetricFamily(name, text, labels=["model"])
             for model, before in self._pool.past.items():
                 parts = [*before, stats.get(model)]
-                counter.add_metric([model], sum(float(getattr(one, field)) for one in parts if one is not None))
+                counter.add_metric([model], sum(float(getattr(part, field)) for part in parts if part is not None))
             yield counter

@@ -97,12 +97,12 @@ class ModelPool:
         settings: ServerSettings,
         log: Log,
     ) -> None:
-        self._models = {one.name: one for one in models}
+        self._models = {model.name: model for model in models}
         self.names = self._models | {alias: self._models[name] for alias, name in settings.aliases.items()}
         """What clients may ask for: the models, and other names for them."""
         self._settings, self._log = settings, log
         self.admissions = {name: Admission(settings.slots, settings.queue) for name in self._models}
-        self.fits = {one.name: one.fit(settings.slots, settings.memory) for one in models}
+        self.fits = {model.name: model.fit(settings.slots, settings.memory) for model in models}
         self.running: dict[str, Running] = {}
         self.past: dict[str, list[SchedulerStats]] = {name: [] for name in self._models}
         """Last statistics of schedulers that are gone: totals go on where they were."""
@@ -119,7 +119,7 @@ class ModelPool:
     @property
     def memory_used(self) -> int:
         """What the loaded models may take together, bytes."""
-        return sum(one.memory for one in self.running.values())
+        return sum(running.memory for running in self.running.values())
 
     def check_busy(self) -> None:
         """Refuse a request before its body is read, where no model could take it: under a flood that must cost little.
@@ -127,7 +127,7 @@ class ModelPool:
         Raises:
             ApiError: 429, all places of all models are taken.
         """
-        if all(one.open >= one.limit for one in self.admissions.values()):
+        if all(admission.open >= admission.limit for admission in self.admissions.values()):
             raise min(self.admissions.values(), key=lambda one: one.open).refusal()
 
     def find(self, name: str) -> ServedModel:
@@ -207,7 +207,7 @@ class ModelPool:
         if limit is None:
             return
         while self.memory_used + needed > limit:
-            idle = [one for one in self.running.values() if not one.users]
+            idle = [running for running in self.running.values() if not running.users]
             if not idle:
                 used = f"{bytes_text(self.memory_used)} of {bytes_text(limit)} is held by models in use"
                 message = f"the model {model.name!r} needs {bytes_text(needed)}, and {used}; try again later"

@@ -200,8 +200,8 @@ class CompletionRequest(Body):
         if isinstance(given, str):
             return [given]
         if given and isinstance(given[0], int):
-            return [[one for one in given if isinstance(one, int)]]
-        return [one for one in given if not isinstance(one, int)]
+            return [[item for item in given if isinstance(item, int)]]
+        return [item for item in given if not isinstance(item, int)]
 
 
 class ChatRequest(Body):

@@ -255,7 +255,7 @@ class SmoothedCheckpoint(CheckpointOver):
 
     def _step(self, at: int) -> None:
         step = self._plan.steps[at]
-        operation, inputs = step.operation, [self._values.get(one) for one in step.operation.inputs]
+        operation, inputs = step.operation, [self._values.get(value) for value in step.operation.inputs]
         if isinstance(operation, TokenIds):
             value: Any = np.zeros((self._tokens, 1), np.float32)
         elif isinstance(operation, Embedding):
@@ -273,14 +273,14 @@ class SmoothedCheckpoint(CheckpointOver):
             value = compute(operation, inputs, self._weight)  # type: ignore[arg-type]
         self._values[step.output] = value
         self._at = at + 1
-        for one in step.operation.inputs:
-            if self._last[one] == step.output:
-                self._values.pop(one, None)
+        for operand in step.operation.inputs:
+            if self._last[operand] == step.output:
+                self._values.pop(operand, None)
         self._turn.notify_all()
 
     def _embedded(self, operation: Embedding) -> Array:
         each = operation.weight.slices[0]
-        rows = [self._beside.read(each.tensor, one, one + 1).copy() for one in self._ids]
+        rows = [self._beside.read(each.tensor, token_id, token_id + 1).copy() for token_id in self._ids]
         slab = RawSlab(
             np.concatenate(rows),
             self.base.tensors[each.tensor].dtype,
@@ -321,11 +321,11 @@ class SmoothedCheckpoint(CheckpointOver):
     def _column_sizes(self, link: FoldLink) -> NDArray[np.float64]:
         """The root mean square of each column of a link's consumers, over some of their rows."""
         total, count = np.zeros(len(link.rows)), 0
-        for name in dict.fromkeys(each.tensor for one in link.consumers for each in one.slices):
+        for name in dict.fromkeys(each.tensor for consumer in link.consumers for each in consumer.slices):
             rows = flat_shape(self.base.tensors[name].shape)[0]
             runs = min(SAMPLED // _RUN, -(-rows // _RUN))
             begins = np.linspace(0, max(rows - _RUN, 0), runs).astype(int)
-            taken = [self._beside.read(name, int(one), min(int(one) + _RUN, rows)).copy() for one in begins]
+            taken = [self._beside.read(name, int(begin), min(int(begin) + _RUN, rows)).copy() for begin in begins]
             wide = self._widen(name, np.concatenate(taken))
             total += np.square(wide, dtype=np.float64).mean(0) * rows
             count += rows

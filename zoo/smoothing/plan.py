@@ -83,9 +83,9 @@ def plan_smoothing(program: Program, fixed: Collection[str] = ()) -> Plan | None
             if not _foldable(link, uses, read_otherwise, fixed) or not _unmarked(link, tensors):
                 continue
             _mark(link, tensors)
-            for one in program.all(Embedding):
-                if one.channels is not None and one.weight in link.consumers:
-                    each = one.channels.slices[0]
+            for embedding in program.all(Embedding):
+                if embedding.channels is not None and embedding.weight in link.consumers:
+                    each = embedding.channels.slices[0]
                     tensors[each.tensor].rows, tensors[each.tensor].row_slice = link, each
             if norm is not None:
                 norms[norm] = link
@@ -98,8 +98,8 @@ def plan_smoothing(program: Program, fixed: Collection[str] = ()) -> Plan | None
     for step in followed:
         if isinstance(step.operation, Linear):
             _multiplied(step.operation, tensors)
-    scales = [one.channels for one in program.all(Embedding) if one.channels is not None]
-    return Plan(followed, norms, tensors, {one.name: one.shape for one in scales})
+    scales = [embedding.channels for embedding in program.all(Embedding) if embedding.channels is not None]
+    return Plan(followed, norms, tensors, {scale.name: scale.shape for scale in scales})
 
 
 def _reads_rescaled(operation: Operation, weight: Parameter) -> bool:
@@ -124,12 +124,12 @@ def _foldable(
     fixed: Collection[str],
 ) -> bool:
     """Tell whether the columns of the consumers' tensors, and the rows of the source's, are theirs to change."""
-    consumers = {one.name for one in link.consumers}
+    consumers = {consumer.name for consumer in link.consumers}
     parts = [*link.consumers, link.source, *([link.bias] if link.bias is not None else [])]
-    if consumers & read_otherwise or any(each.tensor in fixed for one in parts for each in one.slices):
+    if consumers & read_otherwise or any(each.tensor in fixed for part in parts for each in part.slices):
         return False
-    for one in link.consumers:
-        for each in one.slices:
+    for consumer in link.consumers:
+        for each in consumer.slices:
             if not each.same_values or each.pad_columns is not None:
                 return False
             if any(weight.name not in consumers for weight, _ in uses[each.tensor]):
@@ -138,20 +138,20 @@ def _foldable(
     plain = link.source.kind != "linear"
     return all(
         each.scale == 1 and not each.unit and (plain or not each.offset) and len(uses[each.tensor]) == 1
-        for one in sources
-        for each in one.slices
+        for source in sources
+        for each in source.slices
     )
 
 
 def _unmarked(link: FoldLink, tensors: dict[str, TensorUse]) -> bool:
-    columns = (tensors[each.tensor].columns for one in link.consumers for each in one.slices)
-    rows = (tensors[each.tensor].rows for one in (link.source, link.bias) if one for each in one.slices)
-    return all(one is None for one in (*columns, *rows))
+    columns = (tensors[each.tensor].columns for consumer in link.consumers for each in consumer.slices)
+    rows = (tensors[each.tensor].rows for part in (link.source, link.bias) if part for each in part.slices)
+    return all(link_at is None for link_at in (*columns, *rows))
 
 
 def _mark(link: FoldLink, tensors: dict[str, TensorUse]) -> None:
-    for one in link.consumers:
-        for each in one.slices:
+    for consumer in link.consumers:
+        for each in consumer.slices:
             tensors[each.tensor].columns = link
     for source in (link.source, link.bias):
         for each in source.slices if source is not None else ():

@@ -43,7 +43,7 @@ def find_in_folder(dataset: Dataset, folder: Path) -> dict[str, Path]:
     found = {}
     for file in dataset.files:
         places = (folder / file.path, folder / Path(file.path).name, folder / dataset.name / file.path)
-        there = next((one for one in places if one.is_file()), None)
+        there = next((place for place in places if place.is_file()), None)
         if there is None:
             raise ZooError(f"{folder}: holds no {file.path} of dataset {dataset.name}")
         if file.sha256 is not None and _sha256(there) != file.sha256:
@@ -83,14 +83,14 @@ def bring_dataset(
         return found, 0
     arrived = 0
     files: dict[str, Path] = {}
-    from_hub = [one for one in dataset.files if one.url is None]
+    from_hub = [file for file in dataset.files if file.url is None]
     if from_hub:
         snapshot, came = _from_hub(dataset, from_hub, token, progress)
-        files |= {one.path: snapshot / one.path for one in from_hub}
+        files |= {file.path: snapshot / file.path for file in from_hub}
         arrived += came
-    for one in dataset.files:
-        if one.url is not None:
-            files[one.path], came = _from_address(dataset, one, one.url, progress)
+    for file in dataset.files:
+        if file.url is not None:
+            files[file.path], came = _from_address(dataset, file, file.url, progress)
             arrived += came
     return files, arrived
 
@@ -103,11 +103,11 @@ def _from_hub(
     check_revision(dataset.revision)
     storage = storage_folder(dataset.hub, "dataset")
     remote = inspect(dataset.hub, dataset.revision, storage, kind="dataset", licence=dataset.licence, token=token)
-    for one in files:
-        if one.path not in remote.files:
-            raise ZooError(f"dataset {dataset.name}: {dataset.hub} at {dataset.revision} holds no {one.path}")
-    checksums = {one.path: one.sha256 for one in files if one.sha256 is not None}
-    arrived = remote.pull([one.path for one in files], progress=progress, checksums=checksums)
+    for file in files:
+        if file.path not in remote.files:
+            raise ZooError(f"dataset {dataset.name}: {dataset.hub} at {dataset.revision} holds no {file.path}")
+    checksums = {file.path: file.sha256 for file in files if file.sha256 is not None}
+    arrived = remote.pull([file.path for file in files], progress=progress, checksums=checksums)
     remote.keep_revision()
     return remote.snapshot, arrived
 

@@ -73,7 +73,7 @@ class RemoteCheckpoint:
     @cached_property
     def download_bytes(self) -> int:
         """What a build will bring before it begins."""
-        return sum(one.wanted.size or 0 for one in self._remote.missing(self._names))
+        return sum(file.wanted.size or 0 for file in self._remote.missing(self._names))
 
     def read(self, name: str, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Refuse: the weights are not here."""

@@ -24,7 +24,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _Duplicate(f"the name {key[:80]!r} stands there twice")
+                raise _Duplicate(f"the name {key[:80]!r} appears twice")
             seen.add(key)
     return result
 

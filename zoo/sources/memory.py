@@ -35,7 +35,9 @@ def recall(kind: str, key: str) -> dict[str, str]:
         entry = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    sound = isinstance(entry, dict) and all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in entry.values())
+    sound = isinstance(entry, dict) and all(
+        isinstance(digest, str) and _DIGEST.fullmatch(digest) for digest in entry.values()
+    )
     return entry if sound else {}
 
 

@@ -80,7 +80,7 @@ class Repository:
     def missing(self, names: Iterable[str]) -> list[RemoteFile]:
         """List the files that the cache does not hold whole."""
         described = each(self.describe, list(names))
-        return [one for one in described if not self._is_here(one.wanted)]
+        return [file for file in described if not self._is_here(file.wanted)]
 
     def _is_here(self, wanted: Wanted) -> bool:
         path = self.snapshot / wanted.name
@@ -111,7 +111,7 @@ class Repository:
         if not self._announced:
             self._announced = True
             log.warning("%s: licence %s", self.place.repository, describe_licence(self.place.licence))
-        tally = Tally(sum(one.wanted.size or 0 for one in described), progress)
+        tally = Tally(sum(file.wanted.size or 0 for file in described), progress)
         # The largest first: it takes longest.
         described.sort(key=lambda one: -(one.wanted.size or 0))
         each(lambda one: self._bring(one, tally), described, tally.stop)
@@ -141,7 +141,7 @@ class Repository:
         etag, size = described.etag or "", described.size
         if not etag:
             raise ZooError(f"{place.repository}: {place.host} gives no etag for {name}; is HF_ENDPOINT right?")
-        stated = {one for one in (self._checksums.get(name), etag) if one and _SHA256.match(one)}
+        stated = {digest for digest in (self._checksums.get(name), etag) if digest and _SHA256.match(digest)}
         if len(stated) > 1:
             raise ZooError(f"{place.repository}: {place.host} states two checksums for {name}; try another mirror")
         sha256 = stated.pop() if stated else None
@@ -253,7 +253,7 @@ def inspect(
         tree = attempt(
             lambda: list(api.list_repo_tree(repository, revision=commit, repo_type=kind, recursive=True)), place
         )
-        files = [one.path for one in tree if hasattr(one, "size")]
+        files = [entry.path for entry in tree if hasattr(entry, "size")]
     stated = Place(repository, revision, endpoint, kind, licence or _stated_licence(info), place.token_sent)
     return Repository(stated, commit, sorted(files), checksums, storage, headers)
 

@@ -65,7 +65,7 @@ def read_header(reader: ByteReader, label: str) -> Header:
     offsets: dict[str, int] = {}
     for name, entry in entries(raw, f"{label}: header"):
         if name in tensors:
-            raise ZooError(f"{label}: header: the name {name[:80]!r} stands there twice")
+            raise ZooError(f"{label}: header: the name {name[:80]!r} appears twice")
         tensors[name], start = _tensor(name, entry, label, body)
         offsets[name] = begin + start
     at, before = 0, "the header"
@@ -88,9 +88,9 @@ def _tensor(name: str, entry: Any, label: str, body: int) -> tuple[TensorInfo, i
     dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or len(dtype) > 40:
         raise ZooError(f"{where}: dtype is not the name of a type")
-    if not isinstance(shape, list) or len(shape) > 64 or not all(_count(one) for one in shape):
+    if not isinstance(shape, list) or len(shape) > 64 or not all(_count(size) for size in shape):
         raise ZooError(f"{where}: shape must be a list of sizes")
-    if not isinstance(span, list) or len(span) != 2 or not all(_count(one) for one in span):
+    if not isinstance(span, list) or len(span) != 2 or not all(_count(bound) for bound in span):
         raise ZooError(f"{where}: data_offsets must be two positions")
     start, stop = span
     if start > stop:

@@ -64,7 +64,7 @@ def entries(raw: bytes, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
             raise ZooError(f"{where}: a name of {len(name)} characters, {name[:60]!r} …, which no tensor has")
         if name == METADATA:
             if seen_metadata:
-                raise ZooError(f"{where}: the name {METADATA!r} stands there twice")
+                raise ZooError(f"{where}: the name {METADATA!r} appears twice")
             seen_metadata = True
             at = _metadata(raw, key.end(), where)
         else:

@@ -228,7 +228,7 @@ def _pre_tokenizer(model: Pieces, settings: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _post_processor(model: Pieces, settings: Mapping[str, Any], tokens: list[dict[str, Any]]) -> dict[str, Any] | None:
-    names = {one["id"]: one["content"] for one in tokens}
+    names = {token["id"]: token["content"] for token in tokens}
     ends: list[tuple[str, int]] = []
     for at, key, name, default in (
         (model.bos_id, "add_bos_token", "bos_token", True),

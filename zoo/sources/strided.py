@@ -47,7 +47,7 @@ def read_strided(
     step = strides[cut] if cut is not None else 0
     piece = max(1, (_READ // item - span) // step + 1) if cut is not None and _near(step, span, item) else 1
     buffer = np.empty((span + (piece - 1) * step) * item, np.uint8)
-    steps = [one * item for one in strides]
+    steps = [stride * item for stride in strides]
     index: list[Any] = [slice(None) if axis in axes[:inner] else 0 for axis in range(out.ndim)]
     outer = axes[inner + 1 :]
     starts = range(0, out.shape[cut], piece) if cut is not None else range(1)

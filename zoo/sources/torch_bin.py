@@ -121,7 +121,7 @@ def _check_kind(reader: ByteReader, label: str) -> None:
 def _members(archive: zipfile.ZipFile, label: str) -> dict[str, zipfile.ZipInfo]:
     """Map names inside the archive's one folder to its members."""
     infos = archive.infolist()
-    roots = [one.filename.removesuffix("data.pkl") for one in infos if one.filename.split("/")[-1] == "data.pkl"]
+    roots = [info.filename.removesuffix("data.pkl") for info in infos if info.filename.split("/")[-1] == "data.pkl"]
     if len(roots) != 1 or roots[0].count("/") > 1:
         raise ZooError(f"{label}: no file that torch.save wrote (it holds {len(roots)} data.pkl); fetch it again")
     root = roots[0]

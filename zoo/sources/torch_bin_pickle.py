@@ -192,7 +192,7 @@ class _Machine:
             if type(key) not in (str, int):
                 self._bad("a key that is neither text nor number")
             if key in target:
-                self._bad(f"the name {str(key)[:80]!r} stands there twice")
+                self._bad(f"the name {str(key)[:80]!r} appears twice")
             target[key] = value
 
     def extend(self, items: list[Any]) -> None:
@@ -240,7 +240,7 @@ def _count(value: Any) -> bool:
 
 
 def _sizes(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) <= 64 and all(_count(one) for one in value)
+    return isinstance(value, tuple) and len(value) <= 64 and all(_count(item) for item in value)
 
 
 def _pair(machine: _Machine) -> None:

@@ -69,7 +69,7 @@ def shards(index: Mapping[str, Any], choice: str) -> dict[str, set[str]]:
         ZooError: the index is no index, or names a file outside the checkpoint.
     """
     weight_map = index.get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(one, str) for one in weight_map.values()):
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
         raise ZooError(f"{choice}: weight_map must map tensors to files")
     if not weight_map:
         raise ZooError(f"{choice}: weight_map is empty")

@@ -33,7 +33,7 @@ def adapted(request: Request, declared: DeclaredModel | None, checkpoint: Checkp
         raise UsageError(f"--adapter-scale is given {len(scales)} times for {len(asked)} adapters")
     if request.no_adapter:
         if asked:
-            raise UsageError("--no-adapter builds weights as they are; leave --adapter out")
+            raise UsageError("--no-adapter and --adapter cannot be used together")
         return checkpoint
     scales += [1.0] * (len(asked) - len(scales))
     stated = declared.model.adapter if declared is not None and request.weights is None else None
@@ -60,7 +60,7 @@ def refuse_adapters(request: Request, declared: DeclaredModel | None) -> None:
     """
     stated = declared is not None and declared.model.adapter is not None and request.weights is None
     if request.adapters or (stated and not request.no_adapter):
-        raise ZooError(f"target {request.target!r} takes the weights as they are, without the adapter")
+        raise ZooError(f"target {request.target!r} uses the original weights and cannot merge an adapter")
 
 
 def readapted(checkpoint: Checkpoint, pin: TransformPin, given: str | None) -> Checkpoint:
@@ -89,7 +89,7 @@ def _merged(checkpoint: Checkpoint, location: str, revision: str | None, scale: 
     folder = Path(location).expanduser()
     if folder.is_dir():
         if not (folder / ADAPTER).is_file():
-            raise ZooError(f"{location}: not an adapter, it holds no {ADAPTER}")
+            raise ZooError(f"{location}: not an adapter: {ADAPTER} is missing")
         return _merge(checkpoint, folder, {}, scale)
     files = adapter_files(location, revision)
     return _merge(checkpoint, files.paths[ADAPTER].parent, {"hub": location, "revision": files.commit}, scale)
@@ -112,7 +112,7 @@ def adapter_files(location: str, revision: str | None, *, offline: bool = False)
     def choose(names: Sequence[str]) -> Sequence[str]:
         wanted = (ADAPTER, WEIGHTS)
         if missing := [name for name in wanted if name not in names]:
-            raise ZooError(f"{location}: no adapter, it holds no {missing[0]}")
+            raise ZooError(f"{location}: not an adapter: {missing[0]} is missing")
         return wanted
 
     files = HubFiles(location, revision, choose, offline=offline)
@@ -127,7 +127,7 @@ def _merge(
     from zoo.sources.merged import MergedCheckpoint
 
     if not -100 <= scale <= 100:
-        raise UsageError(f"--adapter-scale {scale:g}: from -100 to 100")
+        raise UsageError(f"--adapter-scale must be from -100 to 100, not {scale:g}")
     adapter = Adapter(folder, stated.get("hub") or folder.resolve().name)
     if not beside:
         _check_base(adapter.config.get("base_model_name_or_path"), adapter.name, checkpoint)

@@ -38,9 +38,9 @@ def set_alias(registry: Registry, name: str, model: str) -> None:
 
     known = aliases()
     if registry.find(name) is not None:
-        raise UsageError(f"{name!r} is a declared model; an alias takes no model's name")
+        raise UsageError(f"{name!r} is a declared model; choose another name for the alias")
     if model in known:
-        raise UsageError(f"{model!r} is an alias itself; name what it stands for: {known[model]}")
+        raise UsageError(f"{model!r} is an alias itself; name its model:{known[model]}")
     identify(registry, model)
     _write(known | {name: model})
 
@@ -63,7 +63,7 @@ def _write(known: dict[str, str]) -> None:
     try:
         checked = Aliases(alias=known)
     except ValidationError:
-        raise UsageError("an alias is lower case letters, digits, dots, dashes and underscores") from None
+        raise UsageError("an alias may contain lower case letters, digits, dots, dashes and underscores") from None
     path = zoo_home() / "aliases.toml"
     with guarded(path):
         path.parent.mkdir(parents=True, exist_ok=True)

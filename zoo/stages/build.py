@@ -140,7 +140,7 @@ def _already_built(output: Path, recipe: Recipe, checkpoint: Checkpoint | None, 
         return False
     tensor = differing(checkpoint, manifest.inputs) if checkpoint is not None else None
     if tensor is not None:
-        raise ZooError(f"{output}: holds a build of other weights (tensor {tensor!r} differs); --force replaces it")
+        raise ZooError(f"{output}: was built from other weights (tensor {tensor!r} differs); --force replaces it")
     return True
 
 
@@ -193,11 +193,17 @@ def _write_data(
     started, stamps, known = time.time_ns(), checkpoint.stamps(), known_digests(checkpoint)
     recording = Recording(beneath(checkpoint), work.threads, known)
     seen = smoothed(layout, seen_over(checkpoint, recording), checkpoint)
-    places = [[one.file, one.parameter.name, one.array, one.dtype, one.offset, one.nbytes] for one in layout.arrays]
+    places = [
+        [array.file, array.parameter.name, array.array, array.dtype, array.offset, array.nbytes]
+        for array in layout.arrays
+    ]
     begun = {name: hashlib.sha256(header).hexdigest() for name, header in headers.items()}
     states = {name: stamp[2:4] for name, stamp in stamps.items()}  # a device may be numbered anew between two builds
     journal = Journal(staging.path, identity(layout.recipe.hash, [places, begun], states))
-    sections = [DataSection(staging.new / one.file, headers[one.file], one.start, one.size) for one in layout.sections]
+    sections = [
+        DataSection(staging.new / section.file, headers[section.file], section.start, section.size)
+        for section in layout.sections
+    ]
     if journal.exists() and not journal.matches():
         work.warn(
             f"{staging.path.name}: unfinished work on another recipe or on weights that changed since; starting over"

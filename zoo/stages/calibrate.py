@@ -59,7 +59,7 @@ def calibrated(
     if tokenizer is None:
         if planning:
             return resolved, None
-        raise ZooError(f"{resolved.checkpoint.name}: has no tokenizer, which calibration samples are made with")
+        raise ZooError(f"{resolved.checkpoint.name}: has no tokenizer, which calibration samples need")
     files, form = locate(registry, request, pin.dataset, data)
     tokens = draw(
         read_texts(files, form),

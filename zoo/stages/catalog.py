@@ -83,8 +83,8 @@ def collect(registry: Registry, brought_by: Mapping[tuple[str, str], str], repor
     )
     return Zoo(
         families=tuple(
-            FamilyCard(family=one.family, plugin=one.plugin)
-            for one in sorted(registry.families.values(), key=lambda one: one.family.name)
+            FamilyCard(family=declared.family, plugin=declared.plugin)
+            for declared in sorted(registry.families.values(), key=lambda one: one.family.name)
         ),
         models=models,
         targets=tuple(target_card(registry, name, brought_by.get(("targets", name))) for name in registry.targets),
@@ -133,7 +133,7 @@ def model_card(
                     documents.append(written(registry, model, target, recipe, numbers.parameters))
             except ZooError as error:
                 refused.append(Refused(target=target_name, precision=precision, reason=str(error)))
-    default = [one.precision for one in builds if one.target == DEFAULT_TARGET]
+    default = [build.precision for build in builds if build.target == DEFAULT_TARGET]
     sections = declared_fields(registry, model, numbers.parameters)
     return ModelCard(
         name=name,
@@ -167,9 +167,9 @@ def model_card(
 def verified(reports: Iterable[Report]) -> tuple[str, ...]:
     """Name the precisions of which every build that was verified passed, those of other weights aside."""
     by_build: dict[tuple[str, str], list[Report]] = {}
-    for one in reports:
-        if one.kind == "verify" and one.own_weights is not False:
-            by_build.setdefault((one.precision, one.recipe_hash), []).append(one)
+    for report in reports:
+        if report.kind == "verify" and report.own_weights is not False:
+            by_build.setdefault((report.precision, report.recipe_hash), []).append(report)
     passed: dict[str, bool] = {}
     for (precision, _), found in by_build.items():
         latest = latest_verification(found)
@@ -187,7 +187,7 @@ def written(
     """
     target.check(recipe)
     uses: DatasetUses = model.family.datasets
-    names = {*(one.dataset for one in uses.calibration), *uses.performance, *uses.accuracy}
+    names = {*(use.dataset for use in uses.calibration), *uses.performance, *uses.accuracy}
     weights = model.model.weights
     context = TargetContext(
         weights_name=(weights.hub or model.name).rsplit("/", 1)[-1],
@@ -203,5 +203,5 @@ def written(
         target=recipe.target.name,
         precision=recipe.precision,
         files={name: raw.decode("utf-8", "replace") for name, raw in target.documents(recipe, context)},
-        commands=tuple(one.line for one in target.commands(recipe, context)),
+        commands=tuple(command.line for command in target.commands(recipe, context)),
     )

@@ -37,7 +37,7 @@ def choose_quantizer(registry: Registry, request: Request, precision: Precision)
     name = request.quantizer or registry.target(request.target).precisions[precision]
     quantizer = registry.quantizer(name)
     if precision not in quantizer.precisions:
-        raise UsageError(f"quantizer {name!r} makes {', '.join(quantizer.precisions)}, not {precision}")
+        raise UsageError(f"quantizer {name!r} supports {', '.join(quantizer.precisions)}, not {precision}")
     preferred = getattr(registry.target(request.target), "quantizer_options", {}).get(precision, {})
     stated = {key: value for key, value in preferred.items() if key in quantizer.Options.model_fields}
     options = check_options(f"quantizer {name!r}", quantizer.Options, {**stated, **request.quantizer_options})
@@ -63,7 +63,7 @@ def choose_calibration(
     """Take the calibration data asked for, or the family's first, for a quantizer that needs activations.
 
     Raises:
-        UsageError: a dataset that nobody declared, or that is not for calibration, or for a quantizer that needs none.
+        UsageError: an unknown dataset, one that is not for calibration, or a quantizer that needs none.
     """
     name = request.calibration
     if not registry.quantizer(quantizer.name).needs_activations and request.mixed is None:
@@ -74,7 +74,7 @@ def choose_calibration(
                 )
         return None
     uses = family.family.datasets.calibration if family else ()
-    use: CalibrationUse | None = next((one for one in uses if name in (None, one.dataset)), None)
+    use: CalibrationUse | None = next((use for use in uses if name in (None, use.dataset)), None)
     if use is not None:
         return _pin(request, use.dataset, use.samples, use.sequence_length)
     if name is None:
@@ -85,7 +85,7 @@ def choose_calibration(
     if is_path(name, registry):
         return _pin(request, Path(name).name, DEFAULT_SAMPLES, DEFAULT_SEQUENCE_LENGTH)
     if "calibration" not in registry.dataset(name).purposes:
-        raise UsageError(f"dataset {name!r} is not for calibration")
+        raise UsageError(f"dataset {name!r} is not a calibration dataset")
     return _pin(request, name, DEFAULT_SAMPLES, DEFAULT_SEQUENCE_LENGTH)
 
 

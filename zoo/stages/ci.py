@@ -70,8 +70,12 @@ def choose_plugins(host: Host, named: Sequence[str] = (), changed: str | None = 
     Raises:
         UsageError: an unknown plugin, or a commit that git does not know.
     """
-    folders = {one.plugin: one.path.parent for one in host.registry.families.values() if one.path is not None}
-    plugins = list(dict.fromkeys(one.plugin for one in host.registry.families.values()))
+    folders = {
+        declared.plugin: declared.path.parent
+        for declared in host.registry.families.values()
+        if declared.path is not None
+    }
+    plugins = list(dict.fromkeys(declared.plugin for declared in host.registry.families.values()))
     for name in named:
         if name not in plugins:
             raise unknown("plugin with a family", name, plugins)
@@ -116,7 +120,7 @@ def run_kit(
         ZooError: pytest is not installed, or could not run.
     """
     if importlib.util.find_spec("pytest") is None:
-        raise ZooError("the conformance kit runs in pytest; pip install 'model-zoo-framework[ci]'")
+        raise ZooError("the conformance kit needs pytest; pip install 'model-zoo-framework[ci]'")
     if not plugins:
         return []
     with tempfile.TemporaryDirectory(prefix="zoo-ci-") as name:
@@ -170,9 +174,9 @@ def read_both(path: Path) -> tuple[Workspace, Lock]:
 def plugin_checks(host: Host) -> list[Check]:
     """Check that no plugin failed to load."""
     return [
-        Check(one.name, "loads", "failed" if one.status == "failed" else "passed", 0.0, one.error or "")
-        for one in host.records
-        if one.status != "disabled"
+        Check(record.name, "loads", "failed" if record.status == "failed" else "passed", 0.0, record.error or "")
+        for record in host.records
+        if record.status != "disabled"
     ]
 
 
@@ -231,7 +235,9 @@ def _measures(
         from zoo.verify.result import Verdict
 
         verdict = verify(registry, package, weights=wanted.weights, quick=True).verdict
-        failed = [f"{one.name} {one.value}, tolerance {one.limit}" for one in verdict.checks if not one.passed]
+        failed = [
+            f"{check.name} {check.value}, tolerance {check.limit}" for check in verdict.checks if not check.passed
+        ]
         if not isinstance(verdict, Verdict):
             return "; ".join(failed)  # vectors have no tokens to agree on
         kl, top1 = verdict.figures.kl_mean, verdict.figures.top1

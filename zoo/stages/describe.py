@@ -90,8 +90,10 @@ def _counts(architecture: Architecture, parameters: int) -> dict[str, Field]:
 def _declared(registry: Registry, model: DeclaredModel, subject: Subject) -> Description:
     sections = declared_fields(registry, model, parameter_count(registry, model))
     packages = {
-        one.path.name: Field(value=f"{one.precision} for {one.target}{_verification(one)}", origin=one.recipe_hash[:12])
-        for one in find_packages(model, subject.label)
+        package.path.name: Field(
+            value=f"{package.precision} for {package.target}{_verification(package)}", origin=package.recipe_hash[:12]
+        )
+        for package in find_packages(model, subject.label)
     }
     sections |= {"packages": packages} if packages else {}
     rungs = ladder(model, all_reports(registry))
@@ -116,7 +118,7 @@ def declared_fields(registry: Registry, model: DeclaredModel, parameters: int) -
         value, origin = model.last(name) if name in _LENT else model.of_its_maker(name)
         if value is not None and origin is not None:
             about[name] = Field(value=value, origin=origin)
-    about["papers"] = Field(value=[_jsonable(one) for one in family.papers], origin=in_family)
+    about["papers"] = Field(value=[_jsonable(paper) for paper in family.papers], origin=in_family)
     about["notes"] = Field(value=list(family.notes), origin=in_family)
     if (measured := note_of(model)) is not None:
         about["measured"] = Field(value=measured, origin="its results")

@@ -47,7 +47,7 @@ def document_target(registry: Registry, name: str) -> DocumentTarget:
     """
     target: object = registry.target(name)
     if not isinstance(target, DocumentTarget):
-        raise ZooError(f"target {name!r} reads no weights and writes no documents; it is defective")
+        raise ZooError(f"target {name!r} neither reads weights nor writes documents; it is defective")
     return target
 
 
@@ -107,7 +107,7 @@ def target_context(registry: Registry, resolved: Resolved, output: Path | None =
     declared = resolved.subject.declared
     family = registry.families.get(recipe.family) if recipe.family is not None else None
     uses = family.family.datasets if family is not None else DatasetUses()
-    names: set[Name] = {*(one.dataset for one in uses.calibration), *uses.performance, *uses.accuracy}
+    names: set[Name] = {*(use.dataset for use in uses.calibration), *uses.performance, *uses.accuracy}
     if recipe.calibration is not None:
         names.add(recipe.calibration.dataset)
     return TargetContext(

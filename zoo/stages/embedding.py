@@ -76,5 +76,5 @@ def completed(modules: Modules, use: EmbeddingUse, name: str) -> Modules:
     if not modules.stated:
         return replace(modules, pooling=(use.pooling,), normalize=use.normalize)
     if modules.pooling != (use.pooling,):
-        log.warning("%s: pooling %s is declared; its files say %s, which is used", name, use.pooling, modules.pooling)
+        log.warning("%s: pooling %s is declared; its files state %s, which is used", name, use.pooling, modules.pooling)
     return modules

@@ -58,8 +58,8 @@ def install(name: str, index: Index, *, upgrade: bool = False, say: Callable[[st
     say(f"installing {wanted}; {TRUST}")
     _pip(["install", *(["--upgrade"] if upgrade else []), *index.options, wanted])
     after = _plugins()
-    changed = [one for one in after if one not in before]
-    failed = next((one for one in changed if one["status"] == "failed"), None)
+    changed = [plugin for plugin in after if plugin not in before]
+    failed = next((plugin for plugin in changed if plugin["status"] == "failed"), None)
     if failed is not None:
         raise ZooError(f"{wanted} is installed, but its plugin {failed['name']!r} failed: {failed['error']}")
     return changed
@@ -78,7 +78,9 @@ def uninstall(records: Sequence[PluginRecord], name: str) -> str:
 
 def upgrade_all(records: Sequence[PluginRecord], index: Index, *, say: Callable[[str], None]) -> list[str]:
     """Upgrade every distribution of plugins but zoo itself; return their names."""
-    names = sorted({one.distribution for one in records if one.distribution and _key(one.distribution) != DISTRIBUTION})
+    names = sorted(
+        {record.distribution for record in records if record.distribution and _key(record.distribution) != DISTRIBUTION}
+    )
     for name in names:
         install(name, index, upgrade=True, say=say)
     return names
@@ -96,7 +98,7 @@ def _requirement(name: str) -> str:
 
 
 def _distribution(records: Sequence[PluginRecord], name: str) -> str:
-    found = next((one.distribution for one in records if name in (one.name, one.distribution)), None)
+    found = next((record.distribution for record in records if name in (record.name, record.distribution)), None)
     if found is None:
         try:
             distribution = metadata.distribution(name)

@@ -101,7 +101,7 @@ def fetch_weights(
         folder=str(fetched.folder),
         licence=fetched.licence,
         files=files,
-        bytes=sum(one.bytes for one in files),
+        bytes=sum(file.bytes for file in files),
         downloaded_bytes=fetched.downloaded,
     )
 
@@ -128,7 +128,7 @@ def fetch_dataset(
         dataset=name,
         licence=dataset.licence,
         files=files,
-        bytes=sum(one.bytes for one in files),
+        bytes=sum(file.bytes for file in files),
         downloaded_bytes=downloaded,
     )
 

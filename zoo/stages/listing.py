@@ -82,12 +82,14 @@ def list_models(
             continue
         if family is not None and not fnmatch.fnmatchcase(model.family.name, family):
             continue
-        mine = tuple(one for one in built if one.model == model.name and one.family == model.family.name)
+        mine = tuple(
+            package for package in built if package.model == model.name and package.family == model.family.name
+        )
         if built_only and not mine:
             continue
         offered = precisions(registry, model)
         if room is not None:
-            offered = tuple(one for one in offered if room.holds(model, one))
+            offered = tuple(precision for precision in offered if room.holds(model, precision))
             if not offered:
                 continue
         entries.append(
@@ -99,7 +101,7 @@ def list_models(
                 context_length=model.architecture.context_length,
                 licence=model.licence.id,
                 precisions=offered,
-                built=tuple(dict.fromkeys(one.precision for one in mine)),
+                built=tuple(dict.fromkeys(package.precision for package in mine)),
                 verified=_verified(mine),
                 rungs=ladder(model, known) if known is not None else (),
             )
@@ -108,9 +110,9 @@ def list_models(
 
 
 def _verified(packages: tuple[StoredPackage, ...]) -> tuple[str, ...]:
-    passed = {one.precision: True for one in packages}
-    for one in packages:
-        passed[one.precision] &= is_verified(one.recipe_hash, one.contents)
+    passed = {package.precision: True for package in packages}
+    for package in packages:
+        passed[package.precision] &= is_verified(package.recipe_hash, package.contents)
     return tuple(precision for precision, good in passed.items() if good)
 
 
@@ -172,4 +174,6 @@ def search(registry: Registry, word: str) -> list[Hit]:
             what = f"{model.model.title or family.title}, {model.model.weights.hub or 'with its weights'}"
             hits.append(Hit(kind="model", name=model.full_name, what=what))
     listed = search_listed(word)
-    return hits + [Hit(kind="plugin", name=one.name, what=f"{one.summary}; zoo install {one.name}") for one in listed]
+    return hits + [
+        Hit(kind="plugin", name=plugin.name, what=f"{plugin.summary}; zoo install {plugin.name}") for plugin in listed
+    ]

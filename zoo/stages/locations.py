@@ -89,9 +89,7 @@ def _recognises(registry: Registry, name: str, text: str) -> bool:
     try:
         return registry.source(name).recognise(text)
     except Exception as error:  # a plugin's code
-        log.warning(
-            "source %r cannot be asked about %s: %s", name, text, " ".join(f"{type(error).__name__}: {error}".split())
-        )
+        log.warning("source %r failed on %s: %s", name, text, " ".join(f"{type(error).__name__}: {error}".split()))
         return False
 
 
@@ -128,7 +126,7 @@ def given_location(registry: Registry, text: str, revision: str | None, option: 
         return path_location(registry, path, revision)
     source = find_source(registry, text)
     if source is None:
-        raise ZooError(f"{option} {text}: there is no such folder, and it is no hub id")
+        raise ZooError(f"{option} {text}: no such folder, and not a hub id")
     return Location(text, source, revision)
 
 

@@ -47,11 +47,11 @@ def read_workspace(path: Path) -> Workspace:
         ZooError: it is wrong.
     """
     if not path.is_file():
-        raise UsageError(f"there is no {path}; it lists what a team keeps: [[model]] with name, precision, target")
+        raise UsageError(f"{path}: not found; list each package there as [[model]] with name, precision, target")
     workspace, seen = read_toml(path, Workspace), set[str]()
     for wanted in workspace.model:
         if wanted.asked in seen:
-            raise UsageError(f"{path}: {wanted.label} stands there twice")
+            raise UsageError(f"{path}: {wanted.label} is listed twice")
         seen.add(wanted.asked)
     return workspace
 
@@ -63,7 +63,7 @@ def read_lock(path: Path) -> Lock:
         ZooError: there is none, or it is wrong.
     """
     if not path.is_file():
-        raise ZooError(f"there is no {path}; `zoo lock` writes it")
+        raise ZooError(f"{path}: not found; run `zoo lock` to write it")
     return read_toml(path, Lock)
 
 
@@ -198,7 +198,7 @@ def _locked(host: Host, wanted: WantedModel, pinned: pipeline.Pinned) -> LockedM
     recipe, folder = pinned.recipe, pinned.output(None)
     family = host.registry.families.get(recipe.family) if recipe.family is not None else None
     records: Iterable[PluginRecord] = host.records if family is not None else ()
-    plugin = next((one for one in records if family is not None and one.name == family.plugin), None)
+    plugin = next((record for record in records if family is not None and record.name == family.plugin), None)
     return LockedModel(
         name=wanted.name,
         precision=wanted.precision,
@@ -259,7 +259,7 @@ def _damage(pinned: pipeline.Pinned, locked: LockedModel) -> str | None:
     if manifest.recipe_hash != locked.recipe_hash:
         return f"{folder.name}/{MANIFEST}: it is of another recipe"
     if checkpoint is not None and (tensor := differing(checkpoint, manifest.inputs)) is not None:
-        return f"{folder.name}: it was built of other weights, tensor {tensor!r} differs"
+        return f"{folder.name}: it was built from other weights, tensor {tensor!r} differs"
     return None if locked.contents in (None, stated_contents(manifest)) else _other_bytes(folder)
 
 

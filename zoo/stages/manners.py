@@ -29,7 +29,7 @@ def find_manners(registry: Registry, recipe: Recipe, templates: Mapping[str, str
     thoughts = [manners.thinking for manners in declared] + [family.thinking for family in others]
     return Manners(
         tools=next(iter([*formats, *marked]), None) if "tools" in text else None,
-        thinking=next((one for one in thoughts if one is not None and _is_thought(one, text)), None),
+        thinking=next((way for way in thoughts if way is not None and _is_thought(way, text)), None),
     )
 
 

@@ -107,9 +107,9 @@ class _Candidates:
             role = "head" if parameter.role == "lm_head" else parameter.kind
             return parameter.kind in ("linear", "embedding") and role not in fixed and not _matches(parameter, kept)
 
-        names = [one.parameter.name for one in plain.placed if free(one.parameter)]
+        names = [placed.parameter.name for placed in plain.placed if free(placed.parameter)]
         if not names:
-            raise UsageError("--mixed auto has nothing to choose: the options state the precision of every weight")
+            raise UsageError("--mixed auto has no choice: the options state the precision of every weight")
         low, high = (
             lay_out(with_keep(recipe, dict.fromkeys(map(escape, names), precision)), registry)
             for precision in (recipe.precision, MORE[recipe.precision])
@@ -118,7 +118,7 @@ class _Candidates:
 
 
 def _matches(parameter: Parameter, kept: Mapping[str, Any]) -> bool:
-    return any(fnmatch.fnmatchcase(name, one) for one in kept for name in (parameter.name, parameter.role))
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in kept for name in (parameter.name, parameter.role))
 
 
 def with_keep(recipe: Recipe, more: Mapping[str, Precision]) -> Recipe:
@@ -156,7 +156,7 @@ def mixed(
         return resolved, None
     recipe, checkpoint = resolved.recipe, resolved.checkpoint
     if checkpoint is None or not reads_weights(registry.target(request.target), recipe.target.options):
-        raise UsageError(f"target {request.target!r} stores no weights, so --mixed has nothing to choose")
+        raise UsageError(f"target {request.target!r} stores no weights, so --mixed does not apply")
     found = _Candidates.find(registry, request, recipe)
     costs = _measured(recipe, found.names)
     if costs is None:
@@ -168,7 +168,7 @@ def mixed(
     plain = found.plain.schemes
     low, high = found.low.schemes, found.high.schemes
     keep: dict[str, Precision] = {}
-    chosen = {one.name: one.precision for one in choice.weights}
+    chosen = {weight.name: weight.precision for weight in choice.weights}
     for name in found.names:
         if (high if chosen[name] == choice.high else low)[name] != plain[name]:
             keep[escape(name)] = chosen[name]
@@ -194,9 +194,9 @@ def choose_precisions(
         raise UsageError(
             f"--mixed-budget {budget}: everything at {low_name} takes {total * 8 / weights:.4g} bits per weight already"
         )
-    extra = [bytes_high[one] - bytes_low[one] for one in names]
-    gains = [costs[one][0] - costs[one][1] for one in names]
-    raised = choose(gains, [max(1, one) for one in extra], math.floor(allowed + 0.5) - total)
+    extra = [bytes_high[name] - bytes_low[name] for name in names]
+    gains = [costs[name][0] - costs[name][1] for name in names]
+    raised = choose(gains, [max(1, cost) for cost in extra], math.floor(allowed + 0.5) - total)
     high = MORE[low_name]
     schemes = found.plain.schemes
     rows = [
@@ -214,10 +214,10 @@ def choose_precisions(
         low=low_name,
         high=high,
         weights=tuple(sorted(rows, key=lambda one: -one.gain)),
-        bits_per_weight=round((total + sum(extra[one] for one in raised)) * 8 / weights, 4),
+        bits_per_weight=round((total + sum(extra[name] for name in raised)) * 8 / weights, 4),
         budget=round(allowed * 8 / weights, 4),
-        predicted_kl=sum(one.high_kl if one.precision == high else one.low_kl for one in rows),
-        plain_kl=sum(costs[one][1 if schemes[one] == found.high.schemes[one] else 0] for one in names),
+        predicted_kl=sum(row.high_kl if row.precision == high else row.low_kl for row in rows),
+        plain_kl=sum(costs[name][1 if schemes[name] == found.high.schemes[name] else 0] for name in names),
         plain_bits_per_weight=round(plain * 8 / weights, 4),
     )
 
@@ -241,7 +241,7 @@ def parse_budget(text: str | None, plain: float) -> float:
 
 def _sizes(layout: Layout) -> dict[str, int]:
     """Bytes of every stored weight."""
-    return {one.parameter.name: sum(array.nbytes for array in one.arrays) for one in layout.placed}
+    return {placed.parameter.name: sum(array.nbytes for array in placed.arrays) for placed in layout.placed}
 
 
 def _measured(recipe: Recipe, names: list[str]) -> dict[str, tuple[float, float]] | None:

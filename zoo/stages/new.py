@@ -70,7 +70,7 @@ def new_fine_tune(registry: Registry, name: str, base: str, weights: str, output
     elif find_source(registry, weights) == HUB:
         where = f"{{hub: {plain(weights)}}}"
     else:
-        raise UsageError(f"--weights {weights}: there is no such folder, and it is no hub id")
+        raise UsageError(f"--weights {weights}: no such folder, and not a hub id")
     return _write(output, fine_tune_yaml(name, model.full_name, model.licence.id, where))
 
 
@@ -80,7 +80,7 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
     Each way in which a folder's tensors are not those that the numbers make is warned of: quirks yet to be declared.
     """
     if not Path(source).expanduser().exists() and find_source(registry, source) is None:
-        raise UsageError(f"--from {source}: there is no such folder, and it is no hub id")
+        raise UsageError(f"--from {source}: no such folder, and not a hub id")
     location = given_location(registry, source, None, "--from")
     label = Path(source).expanduser().resolve().name if location.is_path else source.rstrip("/").split("/")[-1]
     checkpoint = open_here(registry, Subject(label, location=source))

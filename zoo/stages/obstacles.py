@@ -68,9 +68,9 @@ def tensor_obstacles(part: ArchitecturePart, arch: Architecture, checkpoint: Che
             made = f"but the numbers of config.json make it {list(shape)}"
             lines.append(f"tensor {_alike(name)} has shape {list(info.shape)}, {made}")
         elif info.dtype not in READABLE:
-            lines.append(f"tensor {_alike(name)} is {info.dtype}, which is not read; a transform must undo that")
+            lines.append(f"tensor {_alike(name)} is {info.dtype}, which cannot be read; a transform must convert it")
     lines += [
-        f"tensor {_alike(name)} of shape {list(info.shape)} is used by nothing"
+        f"tensor {_alike(name)} of shape {list(info.shape)} is unused"
         for name, info in found.items()
         if name not in wanted and not part.ignored(arch, name)
     ]

@@ -96,7 +96,7 @@ def plan(
 
 def _bytes_read(reads: Sequence[TensorRead], checkpoint: Checkpoint | None) -> int:
     """Count what is read of the files: what the tensors take, or all of the files where these store them smaller."""
-    total = sum(one.nbytes for one in reads)
+    total = sum(read.nbytes for read in reads)
     stored = sum(stamp[2] for stamp in checkpoint.stamps().values()) if checkpoint is not None else 0
     return min(total, stored or total)
 
@@ -104,10 +104,12 @@ def _bytes_read(reads: Sequence[TensorRead], checkpoint: Checkpoint | None) -> i
 def _reads(layout: Layout, checkpoint: Checkpoint | None) -> list[TensorRead]:
     if checkpoint is None:
         return []
-    stored = (one.parameter for one in layout.placed if not one.parameter.derived)
+    stored = (placed.parameter for placed in layout.placed if not placed.parameter.derived)
     names: Iterable[str] = dict.fromkeys(each.tensor for parameter in stored for each in parameter.slices)
     infos = [checkpoint.tensors[name] for name in names]
-    return [TensorRead(name=one.name, dtype=one.dtype, shape=one.shape, nbytes=one.nbytes) for one in infos]
+    return [
+        TensorRead(name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, nbytes=tensor.nbytes) for tensor in infos
+    ]
 
 
 def _steps(
@@ -118,7 +120,7 @@ def _steps(
         steps.append(f"download {recipe.weights.hub or recipe.model}")
     if checkpoint is not None and layout.placed:
         steps.append(f"read {len(checkpoint.tensors)} tensors of {checkpoint.name}, slab by slab")
-        kept = sum(layout.takes_over(one.parameter) for one in layout.placed)
+        kept = sum(layout.takes_over(placed.parameter) for placed in layout.placed)
         if kept:
             steps.append(f"take over the levels of {kept} weights as {checkpoint.name} stores them")
         steps.append(f"store {len(layout.placed) - kept} weights by {recipe.quantizer.name} as {recipe.precision}")

@@ -108,7 +108,9 @@ def _tied(
     if arch.tie_word_embeddings:
         untied = arch.model_copy(update={"tie_word_embeddings": False})
         heads = part.tensors(untied).keys() - wanted.keys()
-        embeddings = [one.slices[0].tensor for one in part.parameters(arch) if one.kind == "embedding"]
+        embeddings = [
+            parameter.slices[0].tensor for parameter in part.parameters(arch) if parameter.kind == "embedding"
+        ]
         if len(heads) == len(embeddings) == 1:
             head, embedding = find(next(iter(heads))), find(embeddings[0])
             if head is not None and embedding is None:

@@ -97,15 +97,17 @@ def make_table(registry: Registry, model: str) -> Table:
     if subject.package is not None:
         manifest = read_manifest(subject.package)
         own = reports(manifest.recipe_hash, contents=stated_contents(manifest))
-        found = [one for one in own if one.kind in KINDS]
+        found = [report for report in own if report.kind in KINDS]
     else:
         family = subject.declared.family.name if subject.declared is not None else None
         found = [
-            one for one in recorded_reports() if one.model == subject.label and (family is None or one.family == family)
+            report
+            for report in recorded_reports()
+            if report.model == subject.label and (family is None or report.family == family)
         ]
         if subject.location is not None:  # many folders have one name
             hashes = {package.recipe_hash for package in packages_of(registry, subject)}
-            found = [one for one in found if one.recipe_hash in hashes]
+            found = [report for report in found if report.recipe_hash in hashes]
     if not found:
         raise ZooError(
             f"nothing is recorded of {subject.label}; measure it: zoo verify {model}, zoo eval {model} --tasks …, "
@@ -118,7 +120,7 @@ def tabulate(model: str, found: Sequence[Report]) -> Table:
     """Lay reports out as a table; of several of one build under the same conditions the latest counts."""
     rows: dict[tuple[ReportKind, str, str, str], Row] = {}
     for kind in KINDS:
-        for report in _counting(kind, [one for one in found if one.kind == kind]):
+        for report in _counting(kind, [report for report in found if report.kind == kind]):
             for figure in _FIGURES[kind](report):
                 shared = digest([kind, figure.what, figure.comparable])
                 key = (kind, figure.what, shared, figure.metric)
@@ -128,7 +130,7 @@ def tabulate(model: str, found: Sequence[Report]) -> Table:
                     kind=kind, what=figure.what, conditions=figure.conditions, conditions_hash=shared,
                     metric=figure.metric, cells=cells,
                 )  # fmt: skip
-    tasks = list(dict.fromkeys((one.kind, one.what) for one in rows.values()))
+    tasks = list(dict.fromkeys((row.kind, row.what) for row in rows.values()))
     grouped = sorted(rows.values(), key=lambda one: (tasks.index((one.kind, one.what)), one.conditions))
     return Table(model=model, builds=_builds(found), rows=tuple(_told_apart(grouped)))
 
@@ -148,7 +150,11 @@ def commit(registry: Registry, model: str, folder: Path, note: str | None = None
         ZooError: nothing is recorded, or the file cannot be written.
     """
     declared = registry.model(model)
-    mine = [one for one in recorded_reports() if (one.family, one.model) == (declared.family.name, declared.name)]
+    mine = [
+        report
+        for report in recorded_reports()
+        if (report.family, report.model) == (declared.family.name, declared.name)
+    ]
     if not mine:
         raise ZooError(f"nothing is recorded of {model} on this machine; zoo verify, zoo eval and zoo bench record")
     path = folder / f"{declared.name}.yaml"
@@ -178,15 +184,15 @@ def _counting(kind: ReportKind, found: Sequence[Report]) -> Iterator[Report]:
     if kind != "verify":
         yield from found
         return
-    for recipe_hash in dict.fromkeys(one.recipe_hash for one in found):
-        latest = latest_verification([one for one in found if one.recipe_hash == recipe_hash])
+    for recipe_hash in dict.fromkeys(report.recipe_hash for report in found):
+        latest = latest_verification([report for report in found if report.recipe_hash == recipe_hash])
         if latest is not None:
             yield latest
 
 
 def _builds(found: Sequence[Report]) -> tuple[Build, ...]:
     order = {"fp32": 0, "fp16": 1, "int8": 2, "int4": 3}
-    by_hash = {one.recipe_hash: one.precision for one in found}
+    by_hash = {report.recipe_hash: report.precision for report in found}
     shared = Counter(by_hash.values())
     chosen = sorted(by_hash.items(), key=lambda one: (order.get(one[1], 9), one[0]))
     return tuple(
@@ -201,13 +207,13 @@ def _builds(found: Sequence[Report]) -> tuple[Build, ...]:
 def _told_apart(rows: Sequence[Row]) -> Iterator[Row]:
     """Add the beginning of their hash to conditions that read alike and are not."""
     hashes: dict[tuple[str, str, str], set[str]] = {}
-    for one in rows:
-        hashes.setdefault((one.kind, one.what, one.conditions), set()).add(one.conditions_hash)
-    for one in rows:
-        if len(hashes[one.kind, one.what, one.conditions]) > 1:
-            yield one.model_copy(update={"conditions": f"{one.conditions}, conditions {one.conditions_hash[:6]}"})
+    for row in rows:
+        hashes.setdefault((row.kind, row.what, row.conditions), set()).add(row.conditions_hash)
+    for row in rows:
+        if len(hashes[row.kind, row.what, row.conditions]) > 1:
+            yield row.model_copy(update={"conditions": f"{row.conditions}, conditions {row.conditions_hash[:6]}"})
         else:
-            yield one
+            yield row
 
 
 def _verify_figures(report: Report) -> Iterator[_Figure]:
@@ -244,10 +250,10 @@ def _eval_figures(report: Report) -> Iterator[_Figure]:
         if agreement is not None:
             yield _Figure(what, conditions, settings, f"same answer as {other}", agreement)
         metrics = against.get("metrics")
-        for one in metrics if isinstance(metrics, list) else ():
-            if isinstance(one, Mapping) and (value := _number(one.get("difference"))) is not None:
-                metric = f"{one.get('metric')} less {other}'s"
-                yield _Figure(what, conditions, settings, metric, value, _number(one.get("stderr")))
+        for entry in metrics if isinstance(metrics, list) else ():
+            if isinstance(entry, Mapping) and (value := _number(entry.get("difference"))) is not None:
+                metric = f"{entry.get('metric')} less {other}'s"
+                yield _Figure(what, conditions, settings, metric, value, _number(entry.get("stderr")))
 
 
 def first_metric(report: Report) -> tuple[str, float]:
@@ -272,12 +278,12 @@ def _bench_figures(report: Report) -> Iterator[_Figure]:
         if value is not None:
             yield _Figure("package", conditions, [report.settings, *shared], metric, value)
     workloads = report.measured.get("workloads")
-    for one in workloads if isinstance(workloads, list) else ():
-        for name, metric in _SPEEDS if isinstance(one, Mapping) else ():
-            value = _number(one.get(name)) if isinstance(one, Mapping) else None
-            if isinstance(one, Mapping) and value is not None:
-                load = [one.get(key) for key in ("input_len", "output_len", "concurrency", "prompts")]
-                yield _Figure(str(one.get("label")), conditions, [settings, *shared, load], metric, value)
+    for workload in workloads if isinstance(workloads, list) else ():
+        for name, metric in _SPEEDS if isinstance(workload, Mapping) else ():
+            value = _number(workload.get(name)) if isinstance(workload, Mapping) else None
+            if isinstance(workload, Mapping) and value is not None:
+                load = [workload.get(key) for key in ("input_len", "output_len", "concurrency", "prompts")]
+                yield _Figure(str(workload.get("label")), conditions, [settings, *shared, load], metric, value)
 
 
 _FIGURES = {"verify": _verify_figures, "eval": _eval_figures, "bench": _bench_figures}

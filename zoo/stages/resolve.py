@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import block_scheme, reads_weights
+from zoo.contracts import reads_weights
 from zoo.declarations.architecture import Architecture
-from zoo.declarations.dtypes import BY_NAME
 from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
 from zoo.declarations.recipe import Precision, QuantizerChoice, Recipe, TargetChoice, TokenIds, WeightsPin
 from zoo.declarations.traits import Trait, fields_with
@@ -113,7 +112,7 @@ def resolve(
     family = subject.family or (claimed_family(registry, checkpoint) if checkpoint is not None else None)
     architecture = resolve_architecture(registry, subject.declared, checkpoint)
     if lacks := missing(registry.architecture(architecture.type), architecture, target):
-        raise ZooError(f"target {request.target!r} lacks: {', '.join(lacks)}")
+        raise ZooError(f"target {request.target!r} does not support: {', '.join(lacks)}")
     quantizer = choose_quantizer(registry, request, precision)
     if checkpoint is not None and required and not (headers_only and checkpoint.tensors):
         checkpoint = checkpoint.bring()
@@ -216,9 +215,8 @@ def stored_type(checkpoint: Checkpoint | None) -> str | None:
     if checkpoint is None or not checkpoint.tensors:
         return None
     sizes: Counter[str] = Counter()
-    for name, info in checkpoint.tensors.items():
-        blocks = block_scheme(checkpoint, name)  # floats of 32 bits here, of the type of their scales where they lie
-        sizes[BY_NAME[blocks.scale_type].code if blocks else info.dtype] += info.nbytes
+    for info in checkpoint.tensors.values():
+        sizes[info.dtype] += info.nbytes
     return "bfloat16" if sizes.most_common(1)[0][0] == "BF16" else "float16"
 
 
@@ -227,7 +225,7 @@ def claimed_family(registry: Registry, checkpoint: Checkpoint) -> DeclaredFamily
     model_type = checkpoint.config.get("model_type")
     family = registry.claimant(str(model_type))
     if family is None:
-        claims = sorted(claim for one in registry.families.values() for claim in one.family.claims)
+        claims = sorted(claim for declared in registry.families.values() for claim in declared.family.claims)
         known = f"claimed are {', '.join(claims)}" if claims else "no loaded plugin claims any"
         for key in MULTIMODAL:
             if key in checkpoint.config:
@@ -249,7 +247,7 @@ def resolve_architecture(
     """
     if checkpoint is None:
         if declared is None:
-            raise ZooError("neither a declaration nor a checkpoint says what to build")
+            raise ZooError("there is neither a declaration nor a checkpoint to build from")
         return declared.architecture
     kind = declared.architecture.type if declared else _architecture_type(registry, checkpoint)
     found = registry.architecture(kind).read_config(checkpoint.config, implied(registry, declared, checkpoint))

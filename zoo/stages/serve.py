@@ -125,7 +125,7 @@ def served_models(
     packages = [open_package(path) for path in paths]
     engines = [_require_served(registry, package, choose_engine(registry, package, engine)) for package in packages]
     manifests = [package.manifest for package in packages]
-    recipes = [one.recipe for one in manifests]
+    recipes = [manifest.recipe for manifest in manifests]
     memories = [_memory(registry, package) for package in packages]
     names = [recipe.model for recipe in recipes]
     for longer in (
@@ -178,7 +178,7 @@ def read_aliases(texts: Sequence[str], asked: Sequence[str], models: Sequence[Se
         if name in names or name in aliases:
             raise UsageError(f"--alias {text}: {name!r} is taken already")
         if model not in known:
-            raise unknown("model", model, known, "--alias takes one of those that are served")
+            raise unknown("model", model, known, "name one of the served models")
         aliases[name] = known[model]
     return aliases
 

@@ -128,7 +128,7 @@ def prepare(
     listening = Listening(host=host, port=port, model_name=resolved.recipe.model, api_key=api_key)
     assert isinstance(target, Serving)
     command = target.serve_command(resolved.recipe, target_context(registry, resolved), listening)
-    tool = next((one for one in target.tools if one.name == command.argv[0]), None)
+    tool = next((tool for tool in target.tools if tool.name == command.argv[0]), None)
     return Elsewhere(command, written.package.path, tool, resolved.recipe.licence)
 
 

@@ -23,7 +23,7 @@ def split_targets(text: str) -> list[str]:
     """Read ``NAME,NAME``.
 
     Raises:
-        UsageError: an empty name, or one that stands there twice.
+        UsageError: an empty name, or one that appears twice.
     """
     names = [name.strip() for name in text.split(",")]
     if not all(names) or len(set(names)) < len(names):
@@ -44,7 +44,7 @@ def pin_several(registry: Registry, request: Request, **pinning: Any) -> dict[st
     """
     names = split_targets(request.target)
     fields = {name: registry.target(name).Options.model_fields for name in names}
-    if unknown := [one for one in request.target_options if not any(one in have for have in fields.values())]:
+    if unknown := [option for option in request.target_options if not any(option in have for have in fields.values())]:
         raise UsageError(f"none of the targets {', '.join(names)} has an option {unknown[0]!r}")
     pinned = {}
     for name in names:

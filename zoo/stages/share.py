@@ -84,8 +84,8 @@ def push(
             uploads.append(_upload(beside / CARD, CARD, "doc"))
         if key is not None:
             if SIGNATURE in manifest.files:
-                raise ZooError(f"{package.name}: has a file {SIGNATURE} of its own")
-            refuse_foreign(package.path, PACKAGE, "a signature would be of that too")
+                raise ZooError(f"{package.name}: already contains a file {SIGNATURE}")
+            refuse_foreign(package.path, PACKAGE, "remove it before signing")
             sign(package.path, key, beside / SIGNATURE)
             uploads.append(_upload(beside / SIGNATURE, SIGNATURE, "signature"))
         return remote.push(uploads, manifest, step)
@@ -151,7 +151,7 @@ def pull(
     already = existing(folder, manifest.recipe_hash, force=force) if folder.exists() else None
     if already is not None:
         if stated_contents(already) != stated_contents(manifest):
-            raise ZooError(f"{folder}: holds the same recipe in other bytes; --force replaces it")
+            raise ZooError(f"{folder}: has the same recipe but other bytes; --force replaces it")
         signed = _signed(folder, signature, keys, location)
         return Pulled(open_package(folder), True, signed)
     with locked(folder):
@@ -176,11 +176,9 @@ def _compare(location: str, files: Mapping[str, Wanted], manifest: Manifest) -> 
     for name, record in manifest.files.items():
         wanted = files.get(name)
         if wanted is None:
-            raise ZooError(f"{location}: lacks {name}, which its {MANIFEST} lists")
+            raise ZooError(f"{location}: {name} is missing, but {MANIFEST} lists it")
         if wanted.size not in (None, record.size) or wanted.sha256 not in (None, record.sha256):
-            raise ZooError(
-                f"{location}: {name} is not the file that its {MANIFEST} lists; it was changed, and nothing is taken"
-            )
+            raise ZooError(f"{location}: {name} does not match its {MANIFEST}; nothing was pulled")
 
 
 def _read(remote: Remote, files: Mapping[str, Wanted], name: str, limit: int) -> bytes:
@@ -190,7 +188,7 @@ def _read(remote: Remote, files: Mapping[str, Wanted], name: str, limit: int) ->
         what = "is not signed" if name == SIGNATURE else f"is not a package: it holds no {name}"
         raise ZooError(f"{remote.location}: {what}")
     if wanted.size is None or wanted.size > limit:
-        raise ZooError(f"{remote.location}: {name} is larger than {limit} bytes, which none is")
+        raise ZooError(f"{remote.location}: {name} is larger than {limit} bytes, the limit")
     with tempfile.TemporaryDirectory(prefix="zoo-pull-") as place:
         bring(wanted, Path(place) / "file", Tally(wanted.size), remote.place)
         return (Path(place) / "file").read_bytes()

@@ -63,7 +63,7 @@ def choose_smoothing(
 
 def _tensors(parameters: Iterable[Parameter]) -> set[str]:
     """Name the tensors that are read; an architecture may compute with weights that it stores otherwise."""
-    return {each.tensor for one in parameters for each in one.slices}
+    return {each.tensor for parameter in parameters for each in parameter.slices}
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def identify(registry: Registry, text: str, *, aliased: bool = False) -> Subject
         ZooError: a folder that is neither a package nor a checkpoint.
     """
     if not text.strip():
-        raise UsageError("an empty text names no model, checkpoint folder, package or hub id")
+        raise UsageError("the name is empty; give a model, a checkpoint folder, a package or a hub id")
     path = Path(text).expanduser()
     if (path / "zoo.json").is_file():
         return Subject(path.resolve().name, package=path)
@@ -74,7 +74,11 @@ def identify(registry: Registry, text: str, *, aliased: bool = False) -> Subject
 def find_packages(model: DeclaredModel | None, label: str) -> list[StoredPackage]:
     """List the store's packages of a model."""
     family = model.family.name if model else None
-    return [one for one in stored_packages() if one.model == label and (family is None or one.family == family)]
+    return [
+        package
+        for package in stored_packages()
+        if package.model == label and (family is None or package.family == family)
+    ]
 
 
 def find_package(registry: Registry, text: str, precision: str | None = None) -> Path:
@@ -109,20 +113,20 @@ def _choose(registry: Registry, text: str, precision: str | None, *, to_run: boo
 
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
-        packages = [one for one in packages if one.precision == precision]
+        packages = [package for package in packages if package.precision == precision]
     if not packages:
         option = ("--precision", precision) if precision else ()
         others = f" ({built[0].path.name} was built from other weights)" if built and not precision else ""
         build = command_line("zoo", "build", text, *option)
         raise ZooError(f"no package of {text} is built{others}; build one: {build}")
     if to_run:
-        runnable = [one for one in packages if is_runnable(registry, one.target)]
+        runnable = [package for package in packages if is_runnable(registry, package.target)]
         if not runnable:
             require_runnable(registry, packages[0])
         packages = runnable
     if len(packages) > 1:
-        names = ", ".join(f"{one.precision} ({one.path.name})" for one in packages)
-        advice = "name the folder" if len({one.precision for one in packages}) == 1 else "choose with -p"
+        names = ", ".join(f"{package.precision} ({package.path.name})" for package in packages)
+        advice = "name the folder" if len({package.precision for package in packages}) == 1 else "choose with -p"
         raise UsageError(f"several packages of {text} are built: {names}; {advice}")
     return packages[0].path
 

@@ -32,7 +32,7 @@ def with_levels(registry: Registry, request: Request, resolved: Resolved) -> Res
     if not isinstance(checkpoint, StoresBlocks) or not registry.target(recipe.target.name).needs_weights:
         return resolved
     layout = lay_out(recipe, registry)
-    stored = {one.parameter.name: stored_scheme(checkpoint, one.parameter) for one in layout.placed}
+    stored = {placed.parameter.name: stored_scheme(checkpoint, placed.parameter) for placed in layout.placed}
     stated = {name: request.quantizer_options.get(name) for name in ("block_size", "symmetric")}
     asked = {name: value for name, value in stated.items() if value is not None}
     chosen = {"head_bits", "embedding_bits"} & request.quantizer_options.keys()
@@ -40,21 +40,21 @@ def with_levels(registry: Registry, request: Request, resolved: Resolved) -> Res
     usual = None if chosen else {"int4": 4, "int8": 8}.get(recipe.precision)
     kept: dict[str, BlockScheme] = {}
     again: Counter[str] = Counter()
-    for one in layout.placed:
-        scheme = stored[one.parameter.name]
-        if isinstance(one.scheme, FloatScheme):
+    for placed in layout.placed:
+        scheme = stored[placed.parameter.name]
+        if isinstance(placed.scheme, FloatScheme):
             continue
         if scheme is None:
-            for kind in sorted(_types(checkpoint, one.parameter)):
-                again[f"{kind} becomes {one.scheme.bits}-bit blocks of {one.scheme.block_size}"] += 1
+            for kind in sorted(_types(checkpoint, placed.parameter)):
+                again[f"{kind} becomes {placed.scheme.bits}-bit blocks of {placed.scheme.block_size}"] += 1
             continue
-        fits = scheme.bits in (one.scheme.bits, usual) and all(
+        fits = scheme.bits in (placed.scheme.bits, usual) and all(
             getattr(scheme, name) == value for name, value in asked.items()
         )
-        if fits and not layout.quantizer.needs_activations and _holds(layout, one.parameter, scheme):
-            kept[one.parameter.name] = scheme.model_copy(update={"scale_type": "float32"})
+        if fits and not layout.quantizer.needs_activations and _holds(layout, placed.parameter, scheme):
+            kept[placed.parameter.name] = scheme.model_copy(update={"scale_type": "float32"})
         else:
-            again[f"{scheme.bits}-bit blocks of {scheme.block_size} become {one.scheme.bits}-bit ones"] += 1
+            again[f"{scheme.bits}-bit blocks of {scheme.block_size} become {placed.scheme.bits}-bit ones"] += 1
     _warn(checkpoint, again)
     if not kept:
         return resolved
@@ -94,12 +94,12 @@ def _holds(layout: Layout, parameter: Parameter, scheme: BlockScheme) -> bool:
 def _by_role(layout: Layout, kept: dict[str, BlockScheme]) -> dict[str, BlockScheme]:
     """Name schemes by roles where all weights of a role have the same, otherwise by weight."""
     roles: dict[str, set[BlockScheme | None]] = {}
-    for one in layout.placed:
-        if one.parameter.kind in ("linear", "embedding"):
-            roles.setdefault(one.parameter.role, set()).add(kept.get(one.parameter.name))
+    for placed in layout.placed:
+        if placed.parameter.kind in ("linear", "embedding"):
+            roles.setdefault(placed.parameter.role, set()).add(kept.get(placed.parameter.name))
     named: dict[str, BlockScheme] = {}
-    for one in layout.placed:
-        parameter, scheme = one.parameter, kept.get(one.parameter.name)
+    for placed in layout.placed:
+        parameter, scheme = placed.parameter, kept.get(placed.parameter.name)
         if scheme is not None:
             named[parameter.role if parameter.role and len(roles[parameter.role]) == 1 else parameter.name] = scheme
     return named

@@ -59,7 +59,7 @@ def verify_encoder(
     longest = engine.context_length
     samples = make_samples(package.path, recipe.architecture.vocab_size, longest, quick=quick)
     name, reference = reference_of(checkpoint, registry.architecture(recipe.architecture.type), recipe.architecture)
-    texts = [(one.name, one.ids.tolist()) for one in samples]
+    texts = [(sample.name, sample.ids.tolist()) for sample in samples]
     verdict = compare_encoder(engine, reference, texts, recipe.precision, progress)
     settings = {"quick": quick, "sequences": verdict.texts, "reference": name}
     measured = verdict.model_dump(mode="json")
@@ -85,7 +85,7 @@ def evaluate_texts(registry: Registry, package: Package, request: Request, progr
     if request.data is None:
         raise UsageError("name the task's file or folder with --data")
     if not request.data.exists():
-        raise UsageError(f"--data {request.data}: there is no such file or folder")
+        raise UsageError(f"--data {request.data}: no such file or folder")
     require_place(package.manifest.recipe_hash)
     engine = open_engine(registry, package.path, name=request.engine)
     done = Evaluation()
@@ -128,7 +128,7 @@ def bench_texts(engine: EncoderEngine, ask: Ask) -> TextBench:
     package = engine.package
     require_place(package.manifest.recipe_hash)
     longest = engine.context_length
-    lengths = [ask.input_len] if ask.input_len else [one for one in LENGTHS if one <= longest] or [longest]
+    lengths = [ask.input_len] if ask.input_len else [length for length in LENGTHS if length <= longest] or [longest]
     if max(lengths) > longest:
         raise UsageError(f"--input-len {max(lengths)}: {package.name} takes {longest} tokens")
     rows = [

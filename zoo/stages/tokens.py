@@ -58,7 +58,7 @@ def _declared_tokens(declared: DeclaredModel, own: TokenIds) -> TokenIds:
             result[name] = value
         else:
             log.warning(
-                "%s: declared %s %s; the checkpoint says %s, which is used",
+                "%s: declared %s %s; the checkpoint states %s, which is used",
                 declared.name, name, _ids(value), _ids(actual),
             )  # fmt: skip
     return TokenIds.model_validate(result)

@@ -25,7 +25,7 @@ GRACE = 10.0
 
 def available(commands: Sequence[ToolCommand]) -> bool:
     """Tell whether there is something to run and every program that it needs is on the PATH."""
-    programs = [one.argv[0] for one in commands if one.run]
+    programs = [command.argv[0] for command in commands if command.run]
     return bool(programs) and all(shutil.which(program) for program in programs)
 
 
@@ -47,13 +47,13 @@ def run_commands(commands: Sequence[ToolCommand], folder: Path, recipe_hash: str
         folder.mkdir(exist_ok=True)
     record = [] if again else [entry for entry in _read(folder) if entry.get("recipe_hash") == recipe_hash]
     for command in commands:
-        if not command.run or any(one["argv"] == list(command.argv) and one["exit_code"] == 0 for one in record):
+        if not command.run or any(run["argv"] == list(command.argv) and run["exit_code"] == 0 for run in record):
             continue
         began = time.monotonic()
         code = run_tool(command, folder)
         entry = {"recipe_hash": recipe_hash, "argv": list(command.argv), "exit_code": code}
         entry["seconds"] = round(time.monotonic() - began, 1)
-        record = [one for one in record if one["argv"] != list(command.argv)] + [entry]
+        record = [run for run in record if run["argv"] != list(command.argv)] + [entry]
         _write(folder, record)
         if code:
             return code
@@ -148,7 +148,7 @@ def _send(process: subprocess.Popen[bytes], number: int) -> None:
 def _read(folder: Path) -> list[dict[str, Any]]:
     try:
         found = json.loads((folder / RECORD).read_bytes())
-        return [one for one in found if isinstance(one["argv"], list) and isinstance(one["exit_code"], int)]
+        return [run for run in found if isinstance(run["argv"], list) and isinstance(run["exit_code"], int)]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

@@ -61,7 +61,9 @@ def try_newest(
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             raise ZooError(f"{' and '.join(packages)}: {(lines or ['pip failed'])[-1].removeprefix('ERROR: ')[:300]}")
         before, after = _versions(sys.executable), _versions(str(python))
-        versions = {one: (before[one], after[one]) for one in before if before[one] != after.get(one, before[one])}
+        versions = {
+            name: (before[name], after[name]) for name in before if before[name] != after.get(name, before[name])
+        }
         told("the conformance kit there")
         there = run_kit([plugin], tier, python=str(python))
         if all(check.status != "failed" for check in there):

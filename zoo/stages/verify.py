@@ -204,7 +204,7 @@ def originals(
         known = subject.declared or subject.location
         fetch = f"fetch them with {command_line('zoo', 'fetch', subject.label)}, or " if known else ""
         raise ZooError(
-            f"the weights that {package.path.name} was built from are not known to be on this machine; "
+            f"the weights that {package.path.name} was built from were not found on this machine; "
             f"{fetch}name their folder with --weights"
         )
     checkpoint = without_leftovers(retransformed(registry, checkpoint.bring(), recipe.weights.transforms, adapters))

@@ -156,5 +156,7 @@ def _apply(registry: Registry, checkpoint: Checkpoint, name: str, options: Mappi
     result = transform.apply(checkpoint, checked)
     *before, last = result.transforms or (None,)
     if tuple(before) != checkpoint.transforms or last is None or last.kind != name:
-        raise ZooError(f"transform {name!r} does not say in its checkpoint's transforms what it did; it is defective")
+        raise ZooError(
+            f"transform {name!r} does not record what it did in its checkpoint's transforms; it is defective"
+        )
     return result

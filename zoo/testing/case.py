@@ -54,10 +54,10 @@ class Case:
         stated = self._model_type or self.declared.model_type
         if stated is not None:
             return stated
-        for one in self.installed.families.values():
-            for claim in one.family.claims:
-                unsaid: Any = one.family.claim(claim)
-                if not unsaid.model_fields_set and (_type(one) or "decoder") == self.arch.type:
+        for declared in self.installed.families.values():
+            for claim in declared.family.claims:
+                unsaid: Any = declared.family.claim(claim)
+                if not unsaid.model_fields_set and (_type(declared) or "decoder") == self.arch.type:
                     return claim
         raise ZooError(f"no family claims a model_type for {self.arch.type!r}; state MODEL_TYPE in the test file")
 

@@ -81,7 +81,7 @@ def test_the_declaration_is_what_a_checkpoint_says(zoo_case: Case) -> None:
     expected = part.tensors(zoo_case.arch)
     held = {name: one.shape for name, one in found.checkpoint.tensors.items()}
     assert {name: held.get(name) for name in expected} == expected
-    read = {one.tensor for parameter in part.parameters(zoo_case.arch) for one in parameter.slices}
+    read = {each.tensor for parameter in part.parameters(zoo_case.arch) for each in parameter.slices}
     assert read == set(expected)
 
 
@@ -96,9 +96,9 @@ def test_every_precision_builds_as_planned(zoo_case: Case) -> None:
     for precision in zoo_case.precisions():
         plan, package = zoo_case.plan(precision), zoo_case.package(precision)
         assert package.manifest.recipe_hash == plan.recipe_hash
-        size = sum(one.stat().st_size for one in package.path.iterdir())
+        size = sum(path.stat().st_size for path in package.path.iterdir())
         assert abs(size - plan.write_bytes) <= max(8192, 0.01 * size), precision
-        stored = sum(one.nbytes for one in plan.writes)
+        stored = sum(written_file.nbytes for written_file in plan.writes)
         assert stored <= sum(record.size for record in package.manifest.files.values())
         open_package(package.path, hashes=True)
         logits = _computed(zoo_case.engine(precision), ids)
@@ -205,7 +205,7 @@ def test_a_chat_template_renders(zoo_model: DeclaredModel) -> None:
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     for messages in CONVERSATIONS:
         text = render(template, messages, special)
-        assert all(one["content"] in text for one in messages)
+        assert all(message["content"] in text for message in messages)
         assert text == render(template, messages, special)
 
 
@@ -304,7 +304,7 @@ def test_every_target_takes_the_model(zoo_model: DeclaredModel, tmp_path: Path) 
                 continue
             written = write_documents(found, tmp_path / f"{name}-{precision}", registry)
             assert len(written.package.manifest.files) > 0, f"{name} writes nothing"
-            assert all(one.size > 0 for one in written.package.manifest.files.values())
+            assert all(file.size > 0 for file in written.package.manifest.files.values())
         assert len(refused) < len(target.precisions), refused[0]
 
 
@@ -312,10 +312,13 @@ def _prompt(case: Case, length: int) -> list[int]:
     import numpy as np
 
     draw = np.random.default_rng(3)
-    return [int(one) for one in draw.integers(3, case.arch.vocab_size, min(length, case.arch.max_position_embeddings))]
+    return [
+        int(token_id)
+        for token_id in draw.integers(3, case.arch.vocab_size, min(length, case.arch.max_position_embeddings))
+    ]
 
 
 def _contents(folder: Path) -> dict[str, str]:
     return {
-        one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in folder.iterdir() if one.name != "zoo.json"
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.name != "zoo.json"
     }

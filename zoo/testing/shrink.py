@@ -80,11 +80,11 @@ def with_numbers(registry: Registry, model: DeclaredModel, arch: Architecture) -
     """
     tokens = model.tokens
     ids = [tokens.bos_token_id, tokens.pad_token_id, *(tokens.eos_token_id or ()), *(tokens.added or {}).values()]
-    fits = all(one is None or 0 <= one < arch.vocab_size for one in ids)
+    fits = all(token_id is None or 0 <= token_id < arch.vocab_size for token_id in ids)
     fields = ArchitectureFields.model_validate(arch.model_dump())
     own = model.model.model_copy(update={"architecture": fields} | ({} if fits else {"tokens": _NO_TOKENS}))
     family = model.family.model_copy(
-        update={"models": tuple(own if one.name == own.name else one for one in model.family.models)}
+        update={"models": tuple(own if other.name == own.name else other for other in model.family.models)}
     )
     declared = replace(model.declared_in, family=family)
     return replace(registry, families=Families({**registry.families, family.name: declared}))

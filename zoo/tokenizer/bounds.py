@@ -125,7 +125,7 @@ def _repetition(component: dict[str, Any]) -> float:
     ids = (
         [token.get("ids") for token in special.values() if isinstance(token, dict)] if isinstance(special, dict) else []
     )
-    return float("inf") if any(isinstance(one, list) and len(one) > WORD for one in ids) else float(most)
+    return float("inf") if any(isinstance(row, list) and len(row) > WORD for row in ids) else float(most)
 
 
 def _check_added(added: Any, where: str) -> None:

@@ -60,7 +60,7 @@ def compare(
     total = reference.num_layers + 2
     say = progress or (lambda what, done, of: None)
     say("embedding", 0, total)
-    sequences = [one.ids for one in samples]
+    sequences = [sample.ids for sample in samples]
     reference.begin(sequences)
     candidate.begin(sequences)
     if rowwise is not None:
@@ -115,7 +115,8 @@ def compare(
         not_finite=logits.not_finite,
         places=tuple(places),
         greedy=tuple(
-            Greedy(prompt=one.prompt, tokens=one.tokens, equal=one.equal, worst=one.worst) for one in continued
+            Greedy(prompt=prompt.prompt, tokens=prompt.tokens, equal=prompt.equal, worst=prompt.worst)
+            for prompt in continued
         )
         or None,
         rowwise=RowwiseFigures(

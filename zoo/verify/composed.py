@@ -66,7 +66,7 @@ class ComposedReference:
     def _advance(self, segment: Segment) -> None:
         weights = self._weights(segment)
         with self._executor.torch.inference_mode():
-            self._hidden = [self._executor.run(segment, one, weights) for one in self._hidden]
+            self._hidden = [self._executor.run(segment, hidden, weights) for hidden in self._hidden]
 
     def _weights(self, segment: Segment) -> dict[str, Any]:
         torch = self._executor.torch

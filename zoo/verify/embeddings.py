@@ -77,7 +77,7 @@ def compare_encoder(
         texts: name and token ids of each; one of no tokens is passed over.
         progress: called before each text.
     """
-    texts = [one for one in texts if len(one[1])]
+    texts = [sample for sample in texts if len(sample[1])]
     tokens = [TextTokens(list(map(int, ids)), [0] * len(ids)) for _, ids in texts]
     results = []
     for index, (name, ids) in enumerate(texts):
@@ -149,11 +149,12 @@ def reference_of(checkpoint: Checkpoint, part: ArchitecturePart, arch: Architect
 
     program, scratch = record(part, arch), Scratch()
     weights = {
-        one.name: torch.from_numpy(read_float32(one, checkpoint, scratch).copy()) for one in part.parameters(arch)
+        parameter.name: torch.from_numpy(read_float32(parameter, checkpoint, scratch).copy())
+        for parameter in part.parameters(arch)
     }
 
     def compute(ids: Sequence[int]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = compute_program(program, [int(one) for one in ids], weights).numpy()
+        result: NDArray[np.float32] = compute_program(program, [int(token_id) for token_id in ids], weights).numpy()
         return result
 
     return "its own operations in torch", compute
@@ -177,7 +178,7 @@ def _transformers(checkpoint: Checkpoint) -> Compute:
 
     def compute(ids: Sequence[int]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            result = model(torch.tensor([[int(one) for one in ids]]))
+            result = model(torch.tensor([[int(token_id) for token_id in ids]]))
         values: NDArray[np.float32] = (result.logits if scores else result.last_hidden_state)[0].numpy()
         return values
 

@@ -35,8 +35,8 @@ def run_encoder_trial(package: Package, blocks: Path, rowwise: Path, left: str |
     longest = min(modules.longest or 2**31, arch.context_length)
     draw = np.random.default_rng(0)
     timed = [_text(draw.integers(0, arch.vocab_size, min(longest, length))) for length in LENGTHS]
-    samples = [_text(one.ids) for one in make_samples(package.path, arch.vocab_size, longest)]
-    samples = [one for one in samples if len(one) >= ROWWISE] or timed
+    samples = [_text(sample.ids) for sample in make_samples(package.path, arch.vocab_size, longest)]
+    samples = [sample for sample in samples if len(sample) >= ROWWISE] or timed
     exact = blocks.with_name(EXACT)
     try:
         exact.write_bytes(with_float_activations(blocks))
@@ -50,7 +50,7 @@ def run_encoder_trial(package: Package, blocks: Path, rowwise: Path, left: str |
         return np.stack(session.run(samples, lambda logits: logits.copy()))
 
     wanted, *others = map(vectors, sessions)
-    lost = [float(1 - cosines(one, wanted).min()) for one in others]
+    lost = [float(1 - cosines(other, wanted).min()) for other in others]
     limit = SHARE * (1 - COSINES[package.manifest.recipe.precision])
     return Trial(
         speedup=_speedup(sessions[1], sessions[2], timed),
@@ -76,5 +76,5 @@ def _speedup(blocks: TextSession, rowwise: TextSession, texts: list[TextTokens])
             started = time.perf_counter()
             session.run(texts, lambda result: None)
             taken.append(time.perf_counter() - started)
-    plain, other = (statistics.median(one[1:]) for one in times)
+    plain, other = (statistics.median(row[1:]) for row in times)
     return plain / other

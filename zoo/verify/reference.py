@@ -251,7 +251,7 @@ class TransformersReference:
 
     def _fill_around(self) -> None:
         """Fill what is neither layer nor embedding nor head: final norm, position tables."""
-        inside = {id(one) for layer in self._layers for one in layer.modules()}
+        inside = {id(part) for layer in self._layers for part in layer.modules()}
         inside |= {id(self._embed), id(self._head)}
         for module in self._model.modules():
             if id(module) in inside:
@@ -274,9 +274,9 @@ class TransformersReference:
         module.load_state_dict(state, assign=True, strict=False)
 
     def _empty(self, module: Any) -> None:
-        for one in module.modules():
-            for name, weight in one.named_parameters(recurse=False):
-                one.register_parameter(name, _on_meta(weight))
+        for part in module.modules():
+            for name, weight in part.named_parameters(recurse=False):
+                part.register_parameter(name, _on_meta(weight))
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Any:
         """Read a weight as float32, by the name that transformers gives it."""
@@ -310,7 +310,7 @@ class TransformersReference:
         """Find what the architecture says that transformers' weight is made of."""
         if self._elsewhere is None or self._arch is None:
             return None
-        head, embed = (f"{self._names[id(one)]}.weight" for one in (self._head, self._embed))
+        head, embed = (f"{self._names[id(part)]}.weight" for part in (self._head, self._embed))
         tied = name == head and self._model.config.get_text_config().tie_word_embeddings
         return self._elsewhere.transformers_weight(self._arch, embed if tied else name)
 

@@ -116,10 +116,10 @@ def judge(figures: Figures, tolerance: Tolerance) -> Verdict:
         if figures.text_tokens:
             checks.append(_perplexity_check(figures.rowwise, figures.perplexity_reference, tolerance, _ROWWISE))
     if figures.greedy:
-        worst = max(one.worst for one in figures.greedy)
+        worst = max(prompt.worst for prompt in figures.greedy)
         checks.append(_check("worst greedy token, nats behind the reference's", worst, tolerance.greedy))
     if figures.weights is not None:
-        worst = max((one.share for one in figures.weights), default=0.0)
+        worst = max((weight.share for weight in figures.weights), default=0.0)
         checks.append(_check("worst error of a weight, of what its type allows", worst, 1.0))
     passed = all(check.passed for check in checks)
     return Verdict(

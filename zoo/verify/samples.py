@@ -73,11 +73,11 @@ def make_samples(
         # Every third one, so that languages, code and signs are all among them.
         prompts = prompts[:: -(-len(prompts) // QUICK_PROMPTS)]
     limit = min(context, QUICK_LENGTH if quick else LONG)
-    named = [(one["name"], one["text"]) for one in prompts]
+    named = [(prompt["name"], prompt["text"]) for prompt in prompts]
     if not quick:
         named.append(("long", (data / "passage.txt").read_text(encoding="utf-8")))
     found = [Sample(name, _array(encode(prompt, True)[:limit])) for name, prompt in named]
-    return [one for one in found if len(one.ids)] + _windows(encode, passage, context, quick=quick)
+    return [sample for sample in found if len(sample.ids)] + _windows(encode, passage, context, quick=quick)
 
 
 def continue_prompts(samples: list[Sample], engine: Engine, context: int, *, quick: bool = False) -> list[Sample]:
@@ -122,7 +122,7 @@ def _random(vocab: int, context: int, *, quick: bool) -> list[Sample]:
 
     rng = np.random.default_rng(SEED)
     lengths = (1, 7, 33, 64) if quick else (1, 2, 7, 33, 64, 128, 257, 512)
-    sizes = list(dict.fromkeys(min(one, context) for one in lengths))
+    sizes = list(dict.fromkeys(min(length, context) for length in lengths))
     return [Sample(f"random-{size}", rng.integers(0, vocab, size, dtype=np.int64)) for size in sizes]
 
 

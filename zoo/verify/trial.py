@@ -51,9 +51,9 @@ def run_trial(package: Package, blocks: Path, rowwise: Path, left: str | None = 
     exact = blocks.with_name(EXACT)
     try:
         exact.write_bytes(with_float_activations(blocks))
-        graphs = [Candidate(one.parent, one.name) for one in (exact, blocks, rowwise)]
+        graphs = [Candidate(place.parent, place.name) for place in (exact, blocks, rowwise)]
         for graph in graphs:
-            graph.begin([one.ids for one in samples])
+            graph.begin([sample.ids for sample in samples])
         for layer in range(graphs[0].num_layers):
             for graph in graphs:
                 graph.step(layer, {})
@@ -94,7 +94,7 @@ def _speedup(package: Package, blocks: Path, rowwise: Path) -> float:
             started = time.perf_counter()
             session.step(slots, [Row(0, ids)], rowwise=rows)
             found.append(time.perf_counter() - started)
-    plain, other = (statistics.median(one[1:]) for one in times.values())
+    plain, other = (statistics.median(row[1:]) for row in times.values())
     return plain / other
 
 
@@ -104,9 +104,9 @@ def with_float_activations(graph: Path) -> bytes:
 
     model: Any = onnx.load(str(graph), load_external_data=False)
     for node in model.graph.node:
-        for one in node.attribute:
-            if one.name == "accuracy_level":
-                one.i = 1
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = 1
     for tensor in external_tensors(model).values():
         locate(tensor, *place(tensor))  # what was prepared is for the other kernel
     return bytes(model.SerializeToString())

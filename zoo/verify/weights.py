@@ -50,7 +50,7 @@ def weight_errors(
     Raises:
         ZooError: a weight is missing, or has another shape.
     """
-    placed = {one.parameter.name: one for one in layout.placed}
+    placed = {placed.parameter.name: placed for placed in layout.placed}
     scratch, errors = Scratch(), []
     for name, values in read:
         one = placed.pop(name, None)

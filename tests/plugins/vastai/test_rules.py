@@ -67,7 +67,7 @@ def test_a_deep_stack_from_32b_on(zoo, tmp_path, model, deep) -> None:
         (["--shapes", "1024"], "option shapes"),
         (["--shapes", "1024,2048,4096"], "option shapes"),
         (["--shapes", "x,y"], "option shapes"),
-        (["--throughput", "--latency"], "exclude each other"),
+        (["--throughput", "--latency"], "cannot be used together"),
         (["--kv-cache", "int4"], "option kv_cache"),
         (["--extra", "{"], "JSON"),
         (["--shape", "1024"], "--shapes"),

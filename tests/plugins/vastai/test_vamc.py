@@ -178,7 +178,7 @@ def test_the_calibration_dataset_can_be_chosen(zoo, tmp_path) -> None:
     quant = [one["argv"] for one in report["commands"] if one["argv"][:2] == ["vamc", "quant"]]
     assert quant == [["vamc", "quant", "../out/Llama-2-7b-hf-int8-tp4-1024-2048-quant-ceval.yaml"]]
     other = zoo(*arguments, "--calibration", "sharegpt")
-    assert (other.exit_code, "not for calibration" in other.stderr) == (2, True)
+    assert (other.exit_code, "not a calibration dataset" in other.stderr) == (2, True)
 
 
 def test_already_built(zoo, tmp_path) -> None:

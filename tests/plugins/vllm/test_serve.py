@@ -184,11 +184,11 @@ def test_what_cannot_be_served_is_said_before_anything_is_called(serve, fake_too
         ((*TINY, "--tp", "0"), 2, "option tp"),
         ((*TINY, "--extra", '{"api-key": "k"}'), 2, "has an option of its own"),
         ((*TINY, "--extra", "{"), 2, "--extra takes JSON"),
-        ((*TINY, "--slots", "4"), 2, "--slots is not for vllm"),
+        ((*TINY, "--slots", "4"), 2, "--slots does not apply to vllm"),
         ((*TINY, "--api-key", "two words "), 2, "the API key must be"),
         (("zoo-tiny", *TINY), 2, "one model at a time"),
         (("zoo-tiny", "--tp", "2"), 2, "No such option: --tp"),
-        (("zoo-tiny", "--weights", "."), 2, "--weights is for another engine"),
+        (("zoo-tiny", "--weights", "."), 2, "--weights needs --engine"),
     ]:
         done = serve(*args)
         assert done.returncode == code, done.stderr

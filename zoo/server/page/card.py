@@ -50,7 +50,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
             "bytes": sum(record.size for record in manifest.files.values()),
             "recipe_hash": manifest.recipe_hash,
         },
-        "verification": _verification(one for one in found if one.kind == "verify"),
+        "verification": _verification(report for report in found if report.kind == "verify"),
         "accuracy": _accuracy(found),
         "speed": _speed(found),
         "recipe": recipe.model_dump(mode="json", exclude_none=True),

@@ -19,7 +19,7 @@ class Ask:
     """What to measure. A length, a number or a rate that is None was not asked for.
 
     Raises:
-        UsageError: numbers that mean nothing, or requests that exclude each other.
+        UsageError: numbers that mean nothing, or requests that cannot be used together.
     """
 
     input_len: int | None = None
@@ -55,7 +55,7 @@ class Ask:
     def _exclude(self, what: str, *names: str) -> None:
         for name in names:
             if getattr(self, name) is not None:
-                raise UsageError(f"{what} and --{name.replace('_', '-')} exclude each other")
+                raise UsageError(f"{what} and --{name.replace('_', '-')} cannot be used together")
 
     @property
     def varied(self) -> bool:

@@ -47,7 +47,7 @@ class Bench:
             "rowwise": self.rowwise,
             "highest": {"label": best.label} | {name: getattr(best, name) for name in throughputs},
             "workloads": [row.model_dump(mode="json") for row in self.rows],
-            "skipped": [one.model_dump(mode="json") for one in self.skipped],
+            "skipped": [workload.model_dump(mode="json") for workload in self.skipped],
         }
 
 

@@ -40,7 +40,7 @@ def workloads_of_lengths(
     if not fitting:
         least = min(cells, key=lambda cell: cell.input_len + cell.output_len)
         if ask.matrix:
-            raise ZooError(f"nothing of the matrix fits the context of {context}; the least is {least.label}")
+            raise ZooError(f"no workload of the matrix fits the context of {context}; the smallest is {least.label}")
         raise ZooError(
             f"prompts of {least.input_len} tokens and answers of {least.output_len} do not fit the context of "
             f"{context}; ask for less with --input-len and --output-len"
@@ -113,10 +113,9 @@ def _files(registry: Registry, ask: Ask) -> tuple[str, list[Path]]:
 
     dataset = registry.dataset(ask.dataset) if ask.dataset is not None else None
     if dataset is not None and dataset.format != CONVERSATIONS:
-        known = sorted(one.name for one in registry.datasets.values() if one.format == CONVERSATIONS)
-        raise UsageError(
-            f"dataset {dataset.name!r} holds no conversations; those that do: {', '.join(known) or 'none is declared'}"
-        )
+        known = sorted(other.name for other in registry.datasets.values() if other.format == CONVERSATIONS)
+        names = ", ".join(known) or "none is declared"
+        raise UsageError(f"dataset {dataset.name!r} has no conversations; datasets that have some: {names}")
     if ask.data is not None and not ask.data.is_dir():
         return (dataset.name if dataset is not None else ask.data.name), [ask.data]
     dataset = dataset or registry.dataset(CONVERSATIONS)
@@ -129,5 +128,8 @@ def _files(registry: Registry, ask: Ask) -> tuple[str, list[Path]]:
 
 def _digest(prompts: Sequence[Prompt]) -> str:
     """Name drawn prompts: SHA-256 of their contents and lengths in order."""
-    plain = [[one.content if isinstance(one.content, str) else list(one.content), one.output_len] for one in prompts]
+    plain = [
+        [prompt.content if isinstance(prompt.content, str) else list(prompt.content), prompt.output_len]
+        for prompt in prompts
+    ]
     return hashlib.sha256(json.dumps(plain, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()

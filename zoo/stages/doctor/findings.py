@@ -31,4 +31,4 @@ class Diagnosis(Value):
     @property
     def ok(self) -> bool:
         """Nothing that is needed is missing."""
-        return all(one.status != "missing" for one in self.findings)
+        return all(finding.status != "missing" for finding in self.findings)

@@ -51,8 +51,8 @@ def cpu() -> Iterator[Finding]:
     if flags is None or not needed:
         yield Finding(check="cpu", subject="features", status="note", found=f"{found}; its features are not known here")
         return
-    lacking = [one for one in needed if one not in flags]
-    quick = [one for one in fast if one in flags]
+    lacking = [feature for feature in needed if feature not in flags]
+    quick = [feature for feature in fast if feature in flags]
     if lacking:
         mend = "run on a CPU that has it; onnxruntime falls back to slow kernels here"
         yield Finding(check="cpu", subject="features", status="warning", found=f"{found}, no {lacking[0]}", mend=mend)

@@ -104,13 +104,20 @@ def tested_versions(tested: Mapping[str, str], model: str) -> Iterator[Finding]:
 
 def plugins(host: Host, family_plugin: str | None) -> Iterator[Finding]:
     """Show the plugins that failed, and that the model's own is loaded."""
-    for one in host.records:
-        if one.status == "failed":
-            mend = f"pip install --upgrade {one.distribution}" if one.distribution else f"zoo validate {one.name}"
-            yield Finding(check="plugin", subject=one.name, status="warning", found=one.error or "failed", mend=mend)
-        elif one.name == family_plugin or (family_plugin is None and one.status == "loaded"):
+    for record in host.records:
+        if record.status == "failed":
+            mend = (
+                f"pip install --upgrade {record.distribution}" if record.distribution else f"zoo validate {record.name}"
+            )
             yield Finding(
-                check="plugin", subject=one.name, status="ok", found=f"{one.status} {one.version or ''}".strip()
+                check="plugin", subject=record.name, status="warning", found=record.error or "failed", mend=mend
+            )
+        elif record.name == family_plugin or (family_plugin is None and record.status == "loaded"):
+            yield Finding(
+                check="plugin",
+                subject=record.name,
+                status="ok",
+                found=f"{record.status} {record.version or ''}".strip(),
             )
 
 

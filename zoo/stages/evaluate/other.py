@@ -66,7 +66,7 @@ class Other:
             )  # fmt: skip
         other = _other_package(registry, request.against)
         note = None
-        files = [one.manifest.files.get("tokenizer.json") for one in (package, other)]
+        files = [each.manifest.files.get("tokenizer.json") for each in (package, other)]
         if files[0] != files[1]:
             note = f"{package.path.name} and {other.path.name} have different tokenizers"
         return cls(*_labels(package, other), package=other, note=note, scoring=scoring)
@@ -118,8 +118,8 @@ class Other:
 
 def _other_ids(outcome: Outcome, encode: Callable[[str], list[int]], other: Callable[[str], list[int]]) -> str | None:
     """Say how many prompts transformers reads otherwise than the package; some of its classes change a tokenizer."""
-    prompts = {str(arguments[0]) for one in outcome.samples for arguments in one.raw["arguments"]}
-    differing = sum(encode(one) != other(one) for one in prompts)
+    prompts = {str(arguments[0]) for sample in outcome.samples for arguments in sample.raw["arguments"]}
+    differing = sum(encode(prompt) != other(prompt) for prompt in prompts)
     if not differing:
         return None
     return f"transformers makes other token ids of {differing} of {len(prompts)} prompts than tokenizer.json does"

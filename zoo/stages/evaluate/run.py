@@ -73,7 +73,7 @@ class Run:
             "seconds": round(time.monotonic() - started, 3),
         }
         if len(outcome.tasks) > 1:
-            measured["tasks"] = [{"task": one.task, "samples": one.samples, **one.metrics} for one in outcome.tasks]
+            measured["tasks"] = [{"task": task.task, "samples": task.samples, **task.metrics} for task in outcome.tasks]
         return outcome, measured
 
     def report(self, suite: Suite, outcome: Outcome, measured: dict[str, Any], *libraries: str) -> Report:

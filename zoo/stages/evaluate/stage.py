@@ -68,7 +68,7 @@ def evaluate(registry: Registry, request: Request, *, progress: Progress | None 
     other = Other.find(registry, request, package)
     # Every task is loaded once before anything is computed: what is wrong with the last shows at once.
     suites = [load_suite(name, registry.tasks, choices) for name in dict.fromkeys(request.tasks)]
-    result = Evaluation(notes=[note for one in suites for note in one.notes])
+    result = Evaluation(notes=[note for suite in suites for note in suite.notes])
     if other is not None and other.note:
         result.notes.append(other.note)
     run = Run(package, request, scoring, progress)
@@ -111,7 +111,10 @@ def _keep_samples(report: Path, outcome: Outcome) -> Path:
     import json
 
     path = report.with_name(f"samples-{report.stem}.jsonl")
-    lines = (json.dumps({"task": one.task, **one.raw}, ensure_ascii=False, default=_plain) for one in outcome.samples)
+    lines = (
+        json.dumps({"task": sample.task, **sample.raw}, ensure_ascii=False, default=_plain)
+        for sample in outcome.samples
+    )
     try:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:

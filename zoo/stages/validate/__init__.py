@@ -44,12 +44,12 @@ def validate(host: Host, subjects: Sequence[str]) -> Validation:
         raise UsageError(f"{' '.join(subjects)}: no YAML there declares models or datasets")
     registry = _without(host.registry, [one.path for _, one in families if one.path is not None])
     for page, file in datasets:
-        for one in file.datasets:
-            if comes_from(host, one.name, Path(page.name)):
-                registry.datasets.pop(one.name, None)
+        for dataset in file.datasets:
+            if comes_from(host, dataset.name, Path(page.name)):
+                registry.datasets.pop(dataset.name, None)
     _judge(registry, families, datasets)
-    findings = [one for page in pages for one in sorted(page.findings, key=lambda one: (one.line, one.column))]
-    return Validation(files=tuple(one.name for one in pages), findings=tuple(findings))
+    findings = [finding for page in pages for finding in sorted(page.findings, key=lambda one: (one.line, one.column))]
+    return Validation(files=tuple(page.name for page in pages), findings=tuple(findings))
 
 
 def _paths(
@@ -59,18 +59,18 @@ def _paths(
     seen: set[Path] = set()
     for subject in subjects:
         path = Path(subject).expanduser()
-        record = next((one for one in host.records if one.name == subject), None)
+        record = next((record for record in host.records if record.name == subject), None)
         if path.exists() or record is None:
-            found = [(one, path.is_file()) for one in yaml_files(path)]
+            found = [(file, path.is_file()) for file in yaml_files(path)]
         else:
             page = Page(f"plugin {record.name}")
             if record.status != "loaded":
                 page.error((), record.error or "it is disabled", "see `zoo plugins`")
-            mine = [one for one in host.registry.families.values() if one.plugin == record.name]
-            families += [(page, one) for one in mine if one.path is None]
-            if page.findings or not all(one.path for one in mine):
+            mine = [declared for declared in host.registry.families.values() if declared.plugin == record.name]
+            families += [(page, declared) for declared in mine if declared.path is None]
+            if page.findings or not all(declared.path for declared in mine):
                 pages.append(page)
-            found = [(one.path, True) for one in mine if one.path is not None]
+            found = [(declared.path, True) for declared in mine if declared.path is not None]
         for file, named in found:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
@@ -79,7 +79,7 @@ def _paths(
 
 def _without(registry: Registry, paths: list[Path]) -> Registry:
     """Leave out what was loaded from the files under review: they are judged as they are now."""
-    here = {one.resolve() for one in paths}
+    here = {path.resolve() for path in paths}
     kept = {name: one for name, one in registry.families.items() if one.path is None or one.path.resolve() not in here}
     return replace(registry, families=Families(kept), datasets=dict(registry.datasets))
 

@@ -131,7 +131,7 @@ def _check_numbers(page: Page, at: Location, model: DeclaredModel, registry: Reg
     if size is not None:
         meant = float(size[1]) * _UNIT[size[2].lower()]
         if not PLAUSIBLE[0] <= parameters / meant <= PLAUSIBLE[1]:
-            page.warn((*at, "name"), f"the numbers make {parameters:,} parameters, which is no {size[0]}", "check both")
+            page.warn((*at, "name"), f"the numbers make {parameters:,} parameters, not {size[0]}", "check both")
     folder = model.weights_folder if page.document is not None else None
     if folder is not None and not (folder / "config.json").is_file():
         page.error((*at, "weights", "path"), f"there is no checkpoint in {model.model.weights.path!r} beside this file")
@@ -143,9 +143,9 @@ def _check_tokens(page: Page, at: Location, model: DeclaredModel) -> None:
     tokens, size = model.tokens, model.architecture.vocab_size
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         value = getattr(tokens, name)
-        for one in value if isinstance(value, tuple) else [value]:
-            if one is not None and not 0 <= one < size:
-                page.error(_stated(model, at, "tokens", name), f"{one} is not in the vocabulary of {size}")
+        for token_id in value if isinstance(value, tuple) else [value]:
+            if token_id is not None and not 0 <= token_id < size:
+                page.error(_stated(model, at, "tokens", name), f"{token_id} is not in the vocabulary of {size}")
 
 
 def _check_template(page: Page, at: Location, model: DeclaredModel) -> None:
@@ -159,8 +159,8 @@ def _check_template(page: Page, at: Location, model: DeclaredModel) -> None:
     except ZooError as error:
         page.error(_stated(model, at, "chat_template"), str(error), "it must render user, assistant, user")
         return
-    if not all(one["content"] in text for one in _TALK):
-        page.error(_stated(model, at, "chat_template"), "it leaves out what somebody said")
+    if not all(message["content"] in text for message in _TALK):
+        page.error(_stated(model, at, "chat_template"), "it omits a message")
 
 
 def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Registry, targets: Targets) -> None:
@@ -175,11 +175,11 @@ def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Reg
         page.warn(at, line.removeprefix(f"{model.name}: "))
     for name, found in targets.items():
         if isinstance(found, ZooError):
-            page.note(at, f"target {name!r} was not asked: {found}")
+            page.note(at, f"target {name!r} was not checked: {found}")
             continue
         target = registry.target(name)
         if lacks := missing(registry.architecture(model.architecture.type), model.architecture, target):
-            page.note(at, f"target {name!r} lacks: {', '.join(lacks)}")
+            page.note(at, f"target {name!r} does not support: {', '.join(lacks)}")
             continue
         stated = model.target_options(name)
         try:
@@ -187,12 +187,12 @@ def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Reg
                 stated, context={"architecture": model.architecture, "declared": frozenset(stated)}
             )
         except ValidationError as error:
-            for one in error.errors():
-                option = str(one["loc"][0]) if one["loc"] else ""
+            for problem in error.errors():
+                option = str(problem["loc"][0]) if problem["loc"] else ""
                 mend = None
-                if one["type"] == "extra_forbidden":
+                if problem["type"] == "extra_forbidden":
                     mend = str(unknown("option", option, target.Options.model_fields)).split("; ", 1)[-1]
-                page.error(_stated(model, at, "targets", name, option), explain(one), mend)
+                page.error(_stated(model, at, "targets", name, option), explain(problem), mend)
             continue
         refused, spelled_out = {}, options.model_dump(mode="json")
         with _heard() as lines:
@@ -236,10 +236,10 @@ def _heard() -> Iterator[list[str]]:
 def _stated(model: DeclaredModel, at: Location, *field: str) -> Location:
     """Find where a field is stated: on the model, on a base in the same file, or on the family."""
     family = model.family
-    names = [one.name for one in family.models]
-    for one in reversed(family.lineage(model.model)):
-        if _holds(one, field):
-            return ("models", names.index(one.name), *field)
+    names = [model.name for model in family.models]
+    for member in reversed(family.lineage(model.model)):
+        if _holds(member, field):
+            return ("models", names.index(member.name), *field)
     return tuple(field) if _holds(family, field) else at
 
 

@@ -37,7 +37,7 @@ class Validation(Value):
 
     def count(self, severity: Severity) -> int:
         """Count the findings of one severity."""
-        return sum(one.severity == severity for one in self.findings)
+        return sum(finding.severity == severity for finding in self.findings)
 
     @property
     def ok(self) -> bool:

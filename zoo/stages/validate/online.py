@@ -63,7 +63,9 @@ class Question:
                 self.page.error(self.at, line, mend)
             return
         place = self.page.document.mark(self.at)[0] if self.page.document is not None else 0
-        if any(one.message.startswith("an open question") and one.line == place for one in self.page.findings):
+        if any(
+            finding.message.startswith("an open question") and finding.line == place for finding in self.page.findings
+        ):
             return  # nobody has said yet where they are
         if self.gated:
             self.page.note(self.at, f"the hub keeps its files to those who accepted the terms: {answer}")
@@ -86,7 +88,7 @@ def family_questions(page: Page, declared: DeclaredFamily) -> Iterator[Question]
 def dataset_questions(page: Page, at: Location, dataset: Dataset) -> Iterator[Question]:
     """Ask for each file of a dataset that lies on the hub."""
     if dataset.hub is not None:
-        names = tuple(one.path for one in dataset.files if one.url is None)
+        names = tuple(file.path for file in dataset.files if file.url is None)
         yield Question(page, at, dataset.hub, dataset.revision, "dataset", names, dataset.licence.gated)
 
 
@@ -104,4 +106,4 @@ def ask_hub(questions: list[Question], *, offline: bool) -> None:
                 if answer is not None:
                     question.report(answer)
                 else:
-                    question.page.note(question.at[:1], f"the hub was not asked: {reason}")
+                    question.page.note(question.at[:1], f"the hub was not checked: {reason}")

@@ -31,11 +31,11 @@ def yaml_files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise UsageError(f"there is no file, folder or plugin {str(path)!r}")
     return [
-        one
-        for one in sorted(path.rglob("*"))
-        if one.suffix in (".yaml", ".yml")
-        and one.is_file()
-        and not any(part.startswith(".") or part in SKIPPED for part in one.relative_to(path).parts)
+        entry
+        for entry in sorted(path.rglob("*"))
+        if entry.suffix in (".yaml", ".yml")
+        and entry.is_file()
+        and not any(part.startswith(".") or part in SKIPPED for part in entry.relative_to(path).parts)
     ]
 
 
@@ -49,7 +49,7 @@ def read(path: Path, *, named: bool) -> tuple[Page, Family | DatasetsFile | None
     try:
         page.document = document = Document(path)
     except DeclarationError as error:
-        page.findings += [_finding(one) for one in error.problems]
+        page.findings += [_finding(problem) for problem in error.problems]
         return page, None
     if not _declares(document.data):
         if not named:

@@ -58,7 +58,7 @@ class Others:
                 page.warn(
                     ("models", index, "name"),
                     f"family {other.family.name!r} declares a model {model.name!r} too",
-                    f"people will have to say {model.full_name}",
+                    f"users will have to write {model.full_name}",
                 )
 
     def check_weights(self, page: Page, mine: DeclaredFamily) -> None:
@@ -75,7 +75,7 @@ class Others:
                 message = f"{hub} is declared as {first.full_name} too, with {name} {two}, not {one}"
                 page.error(at, message, "one of them is wrong")
             else:
-                page.warn(at, f"{hub} is declared as {first.full_name} too", "one name for one thing is enough")
+                page.warn(at, f"{hub} is declared as {first.full_name} too", "remove one of them")
 
     def _claim_weights(self, model: DeclaredModel) -> DeclaredModel | None:
         """Note who declares weights first; None where this model does."""
