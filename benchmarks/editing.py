@@ -44,14 +44,23 @@ def prompt(vocab: int, length: int, every: int, seed: int = 0) -> list[int]:
     return [1, *walk, before]
 
 
-def rewrite(folder: Path, name: str) -> None:
-    """Make a random checkpoint of a shape edit: change tensors in place."""
+def rewrite(folder: Path, name: str, wrong: float = 0.0, *, sparse: bool = False) -> None:
+    """Make a checkpoint of a shape edit: change tensors in place.
+
+    Args:
+        wrong: share of tokens that get another successor; such a model agrees with others of its kind at all but these.
+        sparse: the checkpoint is of holes, whose layers add nothing as they are.
+    """
     shape = SHAPES[name]
     after = successors(shape.vocab)
+    amiss = np.flatnonzero(np.random.default_rng(3).random(shape.vocab) < wrong)
+    after[amiss] = after[np.roll(amiss, 1)]
     embedding = np.random.default_rng(7).standard_normal((shape.vocab, shape.hidden), np.float32)
     head = np.empty_like(embedding)
     head[after] = embedding * np.float32(1 / np.sqrt(shape.hidden))
     changed = {"model.embed_tokens.weight": embedding, "lm_head.weight": head}
+    if sparse:
+        changed["model.norm.weight"] = np.ones(shape.hidden, np.float32)
     for path in sorted(folder.glob("*.safetensors")):
         with open(path, "r+b") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -62,7 +71,7 @@ def rewrite(folder: Path, name: str) -> None:
                 file.seek(8 + size + start)
                 if tensor in changed:
                     file.write(encode(changed[tensor], "float16"))
-                elif tensor.endswith(("o_proj.weight", "down_proj.weight")):
+                elif not sparse and tensor.endswith(("o_proj.weight", "down_proj.weight")):
                     file.write(bytes(end - start))
 
 

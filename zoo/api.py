@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zoo.package import Package
     from zoo.stages.bench import Bench
     from zoo.stages.evaluate import Evaluation
+    from zoo.stages.opening import Preparing
     from zoo.stages.pipeline import Pinned
     from zoo.stages.prepare import Prepared
     from zoo.stages.texts import TextBench
@@ -126,6 +127,7 @@ def open_package(
     *,
     engine: str | None = None,
     threads: int | None = None,
+    draft: str | os.PathLike[str] | None = None,
     prepare: bool = False,
 ) -> Engine:
     """Open a package, or the built package of a model, ready to generate.
@@ -137,14 +139,18 @@ def open_package(
         precision: which package, where several are built.
         engine: what opens it; by default the engine of the target that it was built for.
         threads: workers; by default what the engine finds best, here the physical cores that this process may use.
+        draft: a smaller model of the same tokenizer, or its package, that guesses ahead; ``auto`` for what the
+            declaration names. Answers stay what they are.
         prepare: prepare its weights first, as ``zoo prepare`` does; they are kept under ``$ZOO_HOME/prepacked``.
     """
-    from zoo.stages.opening import open_engine
+    from zoo.stages.opening import find_draft, open_engine
     from zoo.stages.subject import find_package
 
     registry = host().registry
     folder = find_package(registry, os.fspath(model), precision)
-    return open_engine(registry, folder, name=engine, threads=threads, preparing="now" if prepare else "never")
+    smaller = None if draft is None else find_draft(registry, folder, os.fspath(draft))
+    preparing: Preparing = "now" if prepare else "never"
+    return open_engine(registry, folder, name=engine, threads=threads, draft=smaller, preparing=preparing)
 
 
 def prepare(

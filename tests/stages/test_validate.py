@@ -78,6 +78,8 @@ def test_a_good_family_passes(judge) -> None:
         ("hub: me/mine-7b", "hub: meta-llama/Llama-2-13b-hf", 10, "error", "with hidden_size 5120, not 4096"),
         ("hub: me/mine-7b", "path: nowhere", 10, "error", "there is no checkpoint in 'nowhere'"),
         ("hub: me/mine-7b}", "hub: me/mine-7b}\n    base: llama2/llama2-8b", 11, "error", "unknown base"),
+        ("hub: me/mine-7b}", "hub: me/mine-7b}\n    draft: llama2-7", 11, "error", "unknown model 'llama2-7'"),
+        ("hub: me/mine-7b}", "hub: me/mine-7b}\n    draft: llama2-70b", 11, "error", "is not smaller than mine-7b"),
         ("title: Mine", "title: Mine\ntargets: {vamc: {tpp: 2}}", 4, "error", "unknown field; did you mean tp"),
         ("title: Mine", "title: Mine\ntargets: {vamc: {tp: 3}}", 4, "error", "3"),
         ("title: Mine", "title: Mine\ntargets: {nowhere: {a: 1}}", 4, "warning", "unknown target 'nowhere'"),

@@ -104,6 +104,8 @@ def describe(generation: Generation) -> dict[str, Any]:
             "prefill_tokens_per_s": timings.prefill_tokens_per_s,
             "decode_tokens_per_s": timings.decode_tokens_per_s,
             "rowwise": timings.rowwise,
+            "guessed": timings.guessed,
+            "guessed_right": timings.guessed_right,
         },
     }
 
@@ -130,7 +132,8 @@ def timings_text(generation: Generation) -> str:
             f"prefill  {timings.prefill_s:.2f} s, {timings.prefill_tokens} tokens, "
             f"{timings.prefill_tokens_per_s:.1f} tokens/s" + (f" ({', '.join(notes)})" if notes else ""),
             f"decode   {timings.decode_s:.2f} s, {timings.decode_tokens} tokens, "
-            f"{timings.decode_tokens_per_s:.1f} tokens/s ({generation.finish_reason or 'unfinished'})",
+            f"{timings.decode_tokens_per_s:.1f} tokens/s ({generation.finish_reason or 'unfinished'})"
+            + (f", {timings.guessed_right} of {timings.guessed} guesses right" if timings.guessed else ""),
         )
     )
 

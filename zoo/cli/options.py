@@ -22,6 +22,12 @@ GIVEN = "zoo.target_options"
 """Key of the context under which given options are kept: field → value, unchecked."""
 
 
+DRAFT_HELP = (
+    "A much smaller model with the same tokenizer that drafts tokens; answers do not change. auto: the model that the "
+    "declaration names."
+)
+
+
 class TargetCommand(TyperCommand):
     """A command that also takes the options of the target that ``--target`` names."""
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.answers import Answers, sampling_text
+from zoo.cli.options import DRAFT_HELP
 from zoo.cli.output import print_notice
 from zoo.cli.progress import step_progress
 from zoo.errors import UsageError, ZooError
@@ -63,6 +64,9 @@ def run(
         bool,
         typer.Option("--lookup", help="Draft tokens from the text so far: faster where answers repeat the prompt."),
     ] = False,
+    draft: Annotated[
+        str | None, typer.Option(metavar="MODEL|PACKAGE|auto", help=DRAFT_HELP, show_default=False)
+    ] = None,
     schema: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Answer in JSON that fits this JSON schema.", dir_okay=False)
     ] = None,
@@ -89,7 +93,7 @@ def run(
     from zoo.package.chat_defaults import ChatDefaults
     from zoo.plugins import host
     from zoo.stages.manners import find_manners
-    from zoo.stages.opening import open_engine
+    from zoo.stages.opening import find_draft, open_engine
     from zoo.stages.subject import find_package
 
     if max_new_tokens < 1:
@@ -120,8 +124,17 @@ def run(
     if prompt is None and not loop:
         prompt = _read_stdin()
     try:
+        smaller = None if draft is None else find_draft(registry, folder, draft)
         with step_progress() as progress:
-            opened = open_engine(registry, folder, name=engine, preparing="later", warn=print_notice, progress=progress)
+            opened = open_engine(
+                registry,
+                folder,
+                name=engine,
+                draft=smaller,
+                preparing="later",
+                warn=print_notice,
+                progress=progress,
+            )
         if "text" not in opened.abilities:
             raise ZooError(f"{folder.name} has no tokenizer, so it takes no text; build it from a checkpoint with one")
         if lookup:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.options import GIVEN
+from zoo.cli.options import DRAFT_HELP, GIVEN
 from zoo.cli.output import parse_bytes
 from zoo.errors import UsageError
 
@@ -86,6 +86,9 @@ def serve(
     lookup: Annotated[
         bool, typer.Option("--lookup", help="Draft tokens from the text so far; greedy answers do not change.")
     ] = False,
+    draft: Annotated[
+        str | None, typer.Option(metavar="MODEL|PACKAGE|auto", help=DRAFT_HELP, show_default=False)
+    ] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name that requests may use, such as a proxy's; may be repeated."),
@@ -177,7 +180,7 @@ def serve(
         source = ctx.get_parameter_source(name)
         if uds is not None and source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"--uds and --{name} cannot be used together")
-    served = served_models(registry, models, precision, engine)
+    served = served_models(registry, models, precision, engine, draft)
     settings = replace(settings, aliases=read_aliases(alias or (), models, served))
     from zoo.server.run import run_server
 

@@ -25,7 +25,8 @@ OWN_ENGINE = "ort"
 """The engine of this project, which opens what the target ``ort`` builds."""
 
 Ability = Literal[
-    "text", "chat", "batches", "logits", "steps", "logprobs", "lookup", "forms", "tools", "embeddings", "scores"
+    "text", "chat", "batches", "logits", "steps", "logprobs", "lookup", "draft", "forms", "tools", "embeddings",
+    "scores",
 ]  # fmt: skip
 """What an engine may be able to do.
 
@@ -34,7 +35,8 @@ Ability = Literal[
 - ``logits``: gives the logits of a text (see ``LogitEngine``).
 - ``steps``: lets its caller compute steps over KV caches of its own.
 - ``logprobs``: names log probabilities of the tokens of an answer.
-- ``lookup``: guesses tokens from the text so far; ``forms``: follows a schema, an expression or a grammar.
+- ``lookup``: guesses tokens from the text so far; ``draft``: by a smaller model.
+- ``forms``: follows a schema, an expression or a grammar.
 - ``tools``: calls functions by the model's template.
 - ``embeddings``: turns texts into vectors (``EmbeddingEngine``); ``scores``: ranks documents (``RankingEngine``).
 """
@@ -47,6 +49,7 @@ _LACKS: Mapping[Ability, str] = {
     "steps": "computes no steps for others",
     "logprobs": "gives no log probabilities",
     "lookup": "does not guess tokens from the text so far",
+    "draft": "takes no draft model",
     "forms": "follows no schema or grammar",
     "tools": "calls no tools",
     "embeddings": "embeds no texts",

@@ -164,6 +164,9 @@ class Model(Value):
     """Tuned to converse: scored by what it generates, prompted through its template."""
     embedding: EmbeddingUse | None = None
     """How it embeds or ranks texts, where that is not as the family says."""
+    draft: BaseName | None = None
+    """A much smaller model with the same tokens, by a name that is unique or ``family/model``: what guesses ahead
+    with ``--draft auto``."""
     licence: Licence | None = None
     """Its licence, where it is not the family's."""
     targets: TargetOptions = Field(default_factory=dict)

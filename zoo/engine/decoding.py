@@ -15,6 +15,7 @@ from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.engine.cache import Slots
+    from zoo.engine.draft import Draft
     from zoo.engine.generation import Piece, Request
     from zoo.engine.session import Session
 
@@ -26,6 +27,7 @@ def decode(
     *,
     guesses: int = 0,
     even: bool = False,
+    draft: Draft | None = None,
 ) -> dict[int, tuple[list[Piece], ZooError | None]]:
     """Bring every answer on by a step.
 
@@ -34,6 +36,7 @@ def decode(
         guesses: tokens that one answer may guess at most, beside the one that it brings.
         even: compute an even number of slots and of logits, by an idle slot beside or between them, so that kernels
             take the same path however many answers there are. Slots must reach one past the last answer.
+        draft: guesses where the text itself gives no hint.
 
     Returns:
         For each slot its pieces, possibly none, and what its answer fails by.
@@ -41,10 +44,10 @@ def decode(
     Raises:
         ZooError: the step itself fails, for all of them.
     """
-    rows = []
-    for slot, request in sorted(running.items()):
-        ids = request.next_ids(guesses)
-        rows.append(Row(slot, ids, len(ids)))
+    news = {slot: request.next_ids(guesses) for slot, request in sorted(running.items())}
+    if draft is not None and guesses:
+        draft.extend(news, running, guesses)
+    rows = [Row(slot, ids, len(ids)) for slot, ids in news.items()]
     if even:
         rows = _even(rows)
     results: dict[int, tuple[list[Piece], ZooError | None]] = {}

@@ -19,9 +19,12 @@ from zoo.engine.sampling import Sampling
 from zoo.engine.session import Session
 from zoo.engine.worded import TextEngine
 from zoo.errors import ZooError
+from zoo.package.running import held_by
 
 if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
+    from zoo.contracts.engine import Engine
+    from zoo.engine.draft import Draft
     from zoo.engine.scheduler import Scheduler
     from zoo.package.folder import Package
 
@@ -38,9 +41,11 @@ class OrtEngine(TextEngine):
         self.load_seconds = self.session.load_seconds
         self.abilities = frozenset(self._abilities())
         self._cache = self.session.new_cache()
+        self._smaller: OrtEngine | None = None
+        self._draft: Draft | None = None
 
     def _abilities(self) -> Iterator[Ability]:
-        yield from ("batches", "logits", "steps", "logprobs", "lookup")
+        yield from ("batches", "logits", "steps", "logprobs", "lookup", "draft")
         if self.tokenizer is not None:
             yield from ("text", "forms")
             if self.chat_templates:
@@ -67,6 +72,44 @@ class OrtEngine(TextEngine):
         from zoo.engine.batching import batching_effect
 
         return batching_effect(self.session)
+
+    def guess_with(self, smaller: Engine | None) -> None:
+        """Have a smaller model guess the tokens of all answers from now on; they stay the answers that they are.
+
+        Args:
+            smaller: opened over a package with the same tokens; None for no guesses.
+
+        Raises:
+            ZooError: it has another vocabulary, or another engine.
+        """
+        if smaller is None:
+            self._smaller = self._draft = None
+            return
+        name, other = self.package.name, smaller.package.name
+        if not isinstance(smaller, OrtEngine):
+            raise ZooError(f"{other} cannot guess for {name}: its engine {smaller.name!r} computes no steps of text")
+        mine, theirs = self.tokenizer, smaller.tokenizer
+        if (mine is None) != (theirs is None) or (mine and theirs and not mine.has_tokens_of(theirs)):
+            raise ZooError(f"{other} cannot guess for {name}: its tokenizer has other tokens; give a smaller sibling")
+        if mine is None and self.vocab_size != smaller.vocab_size:
+            sizes = f"{smaller.vocab_size} tokens, not {self.vocab_size}"
+            raise ZooError(f"{other} cannot guess for {name}: its vocabulary has {sizes}")
+        self._smaller = smaller
+        self._draft = self.new_draft(1)
+
+    def new_draft(self, slots: int) -> Draft | None:
+        """Make what guesses for so many answers at once; None without a smaller model."""
+        if self._smaller is None:
+            return None
+        from zoo.engine.draft import Draft
+
+        cost = held_by(self._smaller.package.manifest) / held_by(self.package.manifest)
+        return Draft(self._smaller.session, slots, cost, self.vocab_size)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that one token takes in KV caches, a draft's too."""
+        return self.session.token_bytes + (self._smaller.token_bytes if self._smaller is not None else 0)
 
     def settings(self) -> dict[str, Any]:
         """Tell with how many threads it computes, and how long prompts are computed."""
@@ -142,14 +185,16 @@ class OrtEngine(TextEngine):
         """
         generation = Generation(list(prompt_ids))
         generation.timings.load_s = self.load_seconds
-        tie = self.batching_effect if lookup else None
+        draft = self._draft
         request = Request(
-            generation, limits, sampling, self.context_length, self.tokenizer, constraint=constraint, tie=tie
-        )
+            generation, limits, sampling, self.context_length, self.tokenizer, constraint=constraint,
+            tie=self.batching_effect if lookup or draft is not None else 0.0, lookup=lookup,
+            pace=None if draft is None else draft.pace(),
+        )  # fmt: skip
         if not continued:
             # What a cache holds depends a little on how it came there, and the same request deserves the same answer.
             self._cache.keep(0)
-        return Stream(generation, run_request(self.session, self._cache, request))
+        return Stream(generation, run_request(self.session, self._cache, request, draft))
 
     def logits(self, token_ids: Sequence[int], positions: int | Literal["all"] = "all") -> NDArray[np.float32]:
         """Compute the logits of a text's last positions, float32 (positions, vocab): one row a token.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from zoo.contracts.constraint import Constraint
     from zoo.engine.cache import KVCache
+    from zoo.engine.draft import Draft, Pace
     from zoo.engine.session import Session
 
 AHEAD = 512
@@ -56,6 +57,9 @@ class Timings:
     """Steps after the first token."""
     rowwise: bool = False
     """The prompt was computed by the row-wise graph."""
+    guessed: int = 0
+    """Tokens that were guessed ahead, by prompt lookup or a draft model; ``guessed_right`` of them hold."""
+    guessed_right: int = 0
 
     @property
     def prefill_tokens_per_s(self) -> float:
@@ -106,8 +110,9 @@ class Request:
         end_logprob: the token that ends the answer, which is not part of it, has a log probability too.
         constraint: what the answer may be.
         visible: special tokens that are part of the text all the same.
-        tie: with prompt lookup, how close the two best logits may lie before a guess is computed again as a token by
-            itself; None for no lookup.
+        tie: how close the two best logits may lie before a guess is computed again as a token by itself.
+        lookup: guess tokens from the text so far.
+        pace: how far a draft model guesses ahead; None without one.
     """
 
     def __init__(
@@ -123,7 +128,9 @@ class Request:
         end_logprob: bool = False,
         constraint: Constraint | None = None,
         visible: frozenset[int] = frozenset(),
-        tie: float | None = None,
+        tie: float = 0.0,
+        lookup: bool = False,
+        pace: Pace | None = None,
     ) -> None:
         prompt = generation.prompt_ids
         self.generation = generation
@@ -137,8 +144,11 @@ class Request:
         self._logprobs = logprobs
         self.prompt_logprobs = prompt_logprobs
         self._end_logprob = end_logprob
-        self._lookup = PromptLookup(prompt) if tie is not None else None
-        self._tie = (tie or 0.0) if sampling.temperature == 0 else 0.0
+        self._lookup = PromptLookup(prompt) if lookup else None
+        self._pace = pace
+        self._guesser: PromptLookup | Pace | None = None
+        """What made the guesses of the step under way."""
+        self._tie = tie if sampling.temperature == 0 else 0.0
         self._alone = False
         """The next token is computed without guesses: the last step could not tell it for sure."""
 
@@ -184,25 +194,37 @@ class Request:
         return Piece(token, text, logprob)
 
     def next_ids(self, most: int = MOST) -> list[int]:
-        """What the next step computes: the last token, and guesses at what follows it, at most ``most``."""
+        """What the next step computes: the last token, and guesses from the text at what follows it."""
         last = self.generation.token_ids[-1:]
         if self._lookup is None or self._alone:
-            self._alone = False
             return last
-        return last + self._lookup.propose(min(most, self.room - len(self.generation.token_ids) - 1))
+        self._guesser = self._lookup
+        return last + self._lookup.propose(min(most, self._most_guesses))
+
+    def guesses_wanted(self, most: int, streams: int) -> int:
+        """Say how many tokens a draft model is to guess, at most ``most``, where as many answers share a step."""
+        most = min(most, self._most_guesses)
+        if self._pace is None or self._alone or most < 1:
+            return 0
+        self._guesser = self._pace
+        return self._pace.count(most, streams)
+
+    @property
+    def _most_guesses(self) -> int:
+        return self.room - len(self.generation.token_ids) - 1
 
     def advance(self, ids: Sequence[int], logits: NDArray[np.float32]) -> list[Piece]:
         """Take tokens as long as they are what was guessed.
 
         Args:
-            ids: what the step computed, by ``next_ids``.
+            ids: what the step computed: the last token, and guesses.
             logits: one row for each of them, float32 (tokens, vocab).
 
         Returns:
             The pieces of the tokens that hold, possibly none. Of what the cache took, ``held`` tokens are to be kept.
         """
         pieces: list[Piece] = []
-        guesses = ids[1:]
+        guesses, self._alone = ids[1:], False
         for at, row in enumerate(logits):
             scores = self._scores(row)
             if guesses and self._tie and _gap(scores) < self._tie:
@@ -212,8 +234,10 @@ class Request:
             pieces.append(self._accept(row, scores))
             if self.finished or at == len(guesses) or self.generation.token_ids[-1] != guesses[at]:
                 break
-        if guesses and self._lookup is not None and not self._alone:
-            self._lookup.learn(len(guesses), len(pieces) - 1)
+        if guesses and self._guesser is not None and not self._alone:
+            self._guesser.learn(len(guesses), len(pieces) - 1)
+        self.generation.timings.guessed += len(guesses)
+        self.generation.timings.guessed_right += max(0, len(pieces) - 1)
         return pieces
 
     @property
@@ -247,10 +271,15 @@ def _gap(scores: NDArray[np.float32]) -> float:
     return float(scores[best]) - float(others)
 
 
-def run_request(session: Session, cache: KVCache, request: Request) -> Generator[Piece, None, None]:
+def run_request(
+    session: Session, cache: KVCache, request: Request, draft: Draft | None = None
+) -> Generator[Piece, None, None]:
     """Run one request by itself: the prompt, then a token a step, until something ends it.
 
     Whatever the cache holds of the prompt's beginning is not computed again.
+
+    Args:
+        draft: guesses ahead.
 
     Raises:
         KeyboardInterrupt: interrupted; the answer so far stands in the request, finished as ``interrupt``.
@@ -270,7 +299,8 @@ def run_request(session: Session, cache: KVCache, request: Request) -> Generator
         while not request.finished:
             yield from pieces
             started = time.perf_counter()
-            pieces, error = decode(session, cache.slots, {cache.slot: request}, guesses=MOST)[cache.slot]
+            found = decode(session, cache.slots, {cache.slot: request}, guesses=MOST, draft=draft)
+            pieces, error = found[cache.slot]
             if error is not None:
                 raise error
             timings.decode_tokens += len(pieces)

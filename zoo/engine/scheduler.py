@@ -81,7 +81,7 @@ class Scheduler:
         self._session = session = engine.session
         free = free_memory()
         room = int(free * CACHE_SHARE) if cache_bytes is None else cache_bytes
-        self.context = min(engine.context_length, room // (slots * session.token_bytes))
+        self.context = min(engine.context_length, room // (slots * engine.token_bytes))
         if self.context < 2:
             raise ZooError(
                 f"{slots} slots leave {room / 1e9:.2f} GB for keys and values, less than two tokens each; use fewer"
@@ -89,7 +89,9 @@ class Scheduler:
         self._slots = session.new_slots(slots)
         kept = int(free * PREFIX_SHARE) if prefix_cache_bytes is None else prefix_cache_bytes
         self._prefixes = PrefixCache(kept, session.token_bytes)
-        self._tie = engine.batching_effect if lookup else None
+        self._draft = engine.new_draft(slots)
+        self._lookup = lookup
+        self._tie = engine.batching_effect if lookup or self._draft is not None else 0.0
         self._most_waiting = waiting
         self._waiting: deque[tuple[Ticket, Request]] = deque()
         self._seats: dict[int, Seat] = {}
@@ -153,7 +155,7 @@ class Scheduler:
         request = Request(
             generation, limits, sampling, self.context, self._engine.tokenizer, logprobs=logprobs,
             prompt_logprobs=prompt_logprobs, end_logprob=end_logprob, constraint=constraint, visible=visible,
-            tie=self._tie,
+            tie=self._tie, lookup=self._lookup, pace=None if self._draft is None else self._draft.pace(),
         )  # fmt: skip
         ticket = Ticket(generation, self._wake, on_piece, on_done)
         with self._condition:
@@ -331,7 +333,8 @@ class Scheduler:
         seats = self._close_ranks(seats)
         running = {seat.slot: seat.request for seat in seats}
         try:
-            found = decode(self._session, self._slots, running, guesses=max(0, WIDEST // len(seats) - 1))
+            most = max(0, WIDEST // len(seats) - 1)
+            found = decode(self._session, self._slots, running, guesses=most, draft=self._draft)
         except ZooError as error:
             for seat in seats:
                 self._free(seat, "failed", error)

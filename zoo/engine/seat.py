@@ -31,7 +31,7 @@ class SchedulerStats:
     cached_tokens: int
     output_tokens: int
     guessed_tokens: int
-    """Output tokens that prompt lookup had guessed right."""
+    """Output tokens that prompt lookup or a draft model had guessed right."""
     steps: int
     prefix_cache_bytes: int
     cache_bytes: int

@@ -66,6 +66,10 @@ class Tokenizer:
         """How many ids have a token, added ones included."""
         return int(self._library.get_vocab_size())
 
+    def has_tokens_of(self, other: Tokenizer) -> bool:
+        """Tell whether both give every token the same id."""
+        return bool(self._library.get_vocab() == other._library.get_vocab())
+
     def to_json(self) -> str:
         """Write the tokenizer as ``tokenizer.json`` has it."""
         return str(self._library.to_str())

@@ -91,6 +91,11 @@ def stored_bytes(manifest: Manifest) -> int:
     return sum(record.size for record in manifest.files.values())
 
 
+def held_by(manifest: Manifest) -> int:
+    """Count what a package's weights take in memory; of one that does not say it, as they are stored."""
+    return manifest.memory.weights_bytes if manifest.memory is not None else stored_bytes(manifest)
+
+
 def opening_bytes(manifest: Manifest) -> int:
     """Count what opening a package takes at its peak; one that does not say what it holds is taken as it is stored."""
     if manifest.memory is None:

@@ -94,7 +94,7 @@ class _Pool(Collector):
         ("prompt_tokens", "zoo_prompt_tokens", "Tokens of prompts, those from the prefix cache included"),
         ("cached_tokens", "zoo_cached_tokens", "Tokens of prompts that came from the prefix cache"),
         ("output_tokens", "zoo_output_tokens", "Tokens of answers"),
-        ("guessed_tokens", "zoo_guessed_tokens", "Tokens of answers that prompt lookup guessed right"),
+        ("guessed_tokens", "zoo_guessed_tokens", "Tokens of answers that were guessed right"),
         ("steps", "zoo_steps", "Steps of the model"),
     )
 

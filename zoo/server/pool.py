@@ -254,7 +254,13 @@ def start_model(
     from zoo.stages.opening import open_engine
 
     engine = open_engine(
-        host().registry, model.path, name=model.engine, threads=settings.threads, preparing="later", warn=notice
+        host().registry,
+        model.path,
+        name=model.engine,
+        threads=settings.threads,
+        draft=model.draft,
+        preparing="later",
+        warn=notice,
     )
     require(engine, "batches", f"serving {model.name}")
     served = cast("ServedEngine", engine)

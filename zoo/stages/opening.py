@@ -7,20 +7,23 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from zoo.contracts import OWN_ENGINE
+from zoo.contracts import OWN_ENGINE, require
 from zoo.errors import ZooError, unknown
 from zoo.package.folder import Package, open_package
-from zoo.package.running import recorded_memory
+from zoo.package.running import held_by, recorded_memory
 from zoo.stages.embedding import task_of, with_declared_use
 from zoo.stages.prepare import Progress, is_due, prepare, prepare_later
+from zoo.stages.subject import find_package, identify, packages_of
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
     from zoo.contracts import Engine
+    from zoo.engine import OrtEngine
     from zoo.registry import Registry
 
+AUTO = "auto"
 Preparing = Literal["never", "later", "now"]
 """When weights are prepared: ``never`` takes what is there, ``later`` leaves it to a process in the background, save
 that what fits memory no other way is prepared at once; ``now`` prepares before opening."""
@@ -32,6 +35,7 @@ def open_engine(
     *,
     name: str | None = None,
     threads: int | None = None,
+    draft: Path | None = None,
     preparing: Preparing = "never",
     warn: Callable[[str], None] | None = None,
     progress: Progress | None = None,
@@ -46,6 +50,7 @@ def open_engine(
         folder: the package.
         name: the engine; by default the target's own.
         threads: workers; by default what the engine finds best.
+        draft: the package of a smaller model that guesses ahead, as ``find_draft`` finds it.
         preparing: when weights are prepared.
         warn: called with a line that says what is prepared, when, and how to forbid it.
         progress: called before each part of what is prepared at once.
@@ -59,7 +64,42 @@ def open_engine(
     if chosen == OWN_ENGINE:
         _prepare(package, preparing, warn or logging.getLogger("zoo").warning, progress)
     opened = registry.engine(package.manifest.recipe.target.name, chosen).open(package, threads=threads)
+    if draft is not None:
+        require(opened, "draft", "--draft")
+        smaller = open_engine(registry, draft, threads=threads, preparing=preparing, warn=warn, progress=progress)
+        cast("OrtEngine", opened).guess_with(smaller)
     return with_declared_use(registry, opened)
+
+
+def find_draft(registry: Registry, folder: Path, text: str) -> Path:
+    """Find the package of a draft model.
+
+    Args:
+        folder: the package that it guesses for; where several packages of the draft are built, its precision decides.
+        text: MODEL|PACKAGE, or ``auto``: the model that the declaration names.
+
+    Raises:
+        ZooError: none is named, none is built, it generates nothing, or it is not smaller.
+    """
+    package = with_memory(registry, open_package(folder))
+    recipe = package.manifest.recipe
+    if text == AUTO:
+        declared = registry.families.get(recipe.family) if recipe.family is not None else None
+        model = declared.model(recipe.model) if declared is not None else None
+        named = model.last("draft")[0] if model is not None else None
+        if named is None:
+            raise ZooError(f"no draft is declared for {recipe.model}; name one: --draft MODEL|PACKAGE")
+        text = named
+    built = packages_of(registry, identify(registry, text))
+    same = len(built) > 1 and any(one.precision == recipe.precision for one in built)
+    found = find_package(registry, text, recipe.precision if same else None)
+    draft = with_memory(registry, open_package(found))
+    if task_of(registry, draft.manifest.recipe) != "generate":
+        raise ZooError(f"{draft.name} cannot guess for {package.name}: it generates no text")
+    if held_by(draft.manifest) >= held_by(package.manifest):
+        sizes = f"its weights take {bytes_text(held_by(draft.manifest))} of {bytes_text(held_by(package.manifest))}"
+        raise ZooError(f"{draft.name} cannot guess for {package.name}: {sizes}; give a smaller sibling")
+    return found
 
 
 def with_memory(registry: Registry, package: Package) -> Package:

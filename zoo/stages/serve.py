@@ -19,7 +19,7 @@ from zoo.package.running import half_kv_bytes, recorded_memory, stored_bytes
 from zoo.registry import Registry
 from zoo.stages.embedding import Task, task_of
 from zoo.stages.manners import find_manners
-from zoo.stages.opening import choose_engine, open_engine
+from zoo.stages.opening import AUTO, choose_engine, find_draft, open_engine
 from zoo.stages.subject import find_package
 from zoo.units import bytes_text
 
@@ -49,6 +49,8 @@ class ServedModel:
     engine: str = OWN_ENGINE
     """What opens it."""
     task: Task = "generate"
+    draft: Path | None = None
+    """The package of a smaller model that guesses ahead; ``memory`` counts it."""
 
     @property
     def created(self) -> int:
@@ -106,7 +108,11 @@ class Footprint:
 
 
 def served_models(
-    registry: Registry, texts: Sequence[str], precision: str | None = None, engine: str | None = None
+    registry: Registry,
+    texts: Sequence[str],
+    precision: str | None = None,
+    engine: str | None = None,
+    draft: str | None = None,
 ) -> list[ServedModel]:
     """Find the packages that MODEL|PACKAGE... mean, and name them.
 
@@ -115,18 +121,26 @@ def served_models(
 
     Args:
         engine: what opens them; by default the engine of the target that each was built for.
+        draft: a smaller model that guesses ahead, or ``auto`` for what each declaration names.
 
     Raises:
+        UsageError: one draft for several models.
         ZooError: one is not built, or cannot be served, or two would have the same name.
     """
     if not texts:
         raise UsageError("nothing to serve: name a model or a package")
     paths = list(dict.fromkeys(find_package(registry, text, precision).resolve() for text in texts))
+    if draft not in (None, AUTO) and len(paths) > 1:
+        raise UsageError(f"--draft {draft} is for one model; several take --draft auto, which their families declare")
     packages = [open_package(path) for path in paths]
+    drafts = [None if draft is None else find_draft(registry, path, draft) for path in paths]
     engines = [_require_served(registry, package, choose_engine(registry, package, engine)) for package in packages]
     manifests = [package.manifest for package in packages]
     recipes = [manifest.recipe for manifest in manifests]
-    memories = [_memory(registry, package) for package in packages]
+    memories = [
+        _memory(registry, package, *([] if smaller is None else [open_package(smaller)]))
+        for package, smaller in zip(packages, drafts, strict=True)
+    ]
     names = [recipe.model for recipe in recipes]
     for longer in (
         [f"{recipe.model}-{recipe.precision}" for recipe in recipes],
@@ -147,9 +161,10 @@ def served_models(
             memory=memory,
             manners=find_manners(registry, recipe, find_templates(path)),
             task=task_of(registry, recipe),
+            draft=smaller,
         )
-        for name, path, manifest, recipe, chosen, memory in zip(
-            names, paths, manifests, recipes, engines, memories, strict=True
+        for name, path, manifest, recipe, chosen, memory, smaller in zip(
+            names, paths, manifests, recipes, engines, memories, drafts, strict=True
         )
     ]
 
@@ -183,10 +198,20 @@ def read_aliases(texts: Sequence[str], asked: Sequence[str], models: Sequence[Se
     return aliases
 
 
-def _memory(registry: Registry, package: Package) -> RunMemory:
-    """Read what a package takes; of one that another engine runs, its files and its numbers are what is known."""
-    memory, token = recorded_memory(package.manifest, registry), half_kv_bytes(package.manifest.recipe.architecture)
-    return memory or RunMemory(weights_bytes=stored_bytes(package.manifest), kv_bytes_per_token=token)
+def _memory(registry: Registry, *packages: Package) -> RunMemory:
+    """Add up what packages take; of one that another engine runs, its files and its numbers are what is known."""
+    memories = [
+        recorded_memory(package.manifest, registry)
+        or RunMemory(
+            weights_bytes=stored_bytes(package.manifest),
+            kv_bytes_per_token=half_kv_bytes(package.manifest.recipe.architecture),
+        )
+        for package in packages
+    ]
+    return RunMemory(
+        weights_bytes=sum(one.weights_bytes for one in memories),
+        kv_bytes_per_token=sum(one.kv_bytes_per_token for one in memories),
+    )
 
 
 def _require_served(registry: Registry, package: Package, engine: str) -> str:

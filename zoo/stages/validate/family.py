@@ -74,6 +74,7 @@ def check_family(page: Page, declared: DeclaredFamily, registry: Registry, targe
         if _check_numbers(page, at, model, registry):
             _check_tokens(page, at, model)
             _check_template(page, at, model)
+            _check_draft(page, at, model, registry)
             _check_targets(page, at, model, registry, targets)
 
 
@@ -99,6 +100,19 @@ def _check_target_name(page: Page, at: Location, name: str, registry: Registry) 
         page.warn(
             at, f"{unknown('target', name, registry.targets)}", "its options are not checked until it is installed"
         )
+
+
+def _check_draft(page: Page, at: Location, model: DeclaredModel, registry: Registry) -> None:
+    if model.model.draft is None:
+        return
+    try:
+        draft = registry.model(model.model.draft)
+        smaller = parameter_count(registry, draft) < parameter_count(registry, model)
+    except ZooError as error:
+        page.error((*at, "draft"), str(error), "name a declared model")
+        return
+    if not smaller:
+        page.error((*at, "draft"), f"{draft.name} is not smaller than {model.name}", "name a much smaller model")
 
 
 def _check_numbers(page: Page, at: Location, model: DeclaredModel, registry: Registry) -> bool:
