@@ -21,7 +21,7 @@ from zoo.verify.reference import TransformersReference  # noqa: E402
 
 def sequences(vocab: int = 331) -> list[np.ndarray]:
     rng = np.random.default_rng(1)
-    return [rng.integers(0, vocab, length, dtype=np.int64) for length in (1, 7, 40)]
+    return [rng.integers(0, vocab, length, dtype=np.int64) for length in (1, 33, 7, 40)]
 
 
 def check(folder, *architecture) -> None:

@@ -99,6 +99,7 @@ class Candidate:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = False  # what a layer took goes back before the next one
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the reference computes meanwhile
         options.add_session_config_entry(_DATA_FOLDER, str(self._folder.resolve()))
         try:
             return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

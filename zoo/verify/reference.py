@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from zoo.calibration.execute import wait_asleep
 from zoo.calibration.weights import read_float32
 from zoo.contracts import ArchitecturePart, Checkpoint, Elsewhere, InTransformers, Parameter, flat_shape
 from zoo.declarations.architecture import Architecture
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 _SLAB = 64 * 2**20
 """Bytes of a tensor that are widened to float32 at a time."""
+_BATCH = 1024
+"""Positions that go through a layer at once, where no single sequence is longer."""
+_FILLED = 0.75
+"""Share of a batch's longest sequence that every other one has at least."""
 
 
 def require_reference() -> None:
@@ -36,6 +41,7 @@ def require_reference() -> None:
         ZooError: one is missing; the message says how to install it.
     """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    wait_asleep()
     try:
         import torch  # noqa: F401
         import transformers
@@ -70,6 +76,21 @@ def _on_meta(weight: Any) -> Any:
     from torch.nn import Parameter
 
     return Parameter(weight.detach().to("meta"), requires_grad=False)
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Put sequences of about one length together: small matrices waste most of a processor's time.
+
+    Returns:
+        Indices of sequences, the longest of a batch first.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        longest = lengths[batches[-1][0]] if batches else 0
+        if lengths[index] < longest * _FILLED or not batches or (len(batches[-1]) + 1) * longest > _BATCH:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
 
 
 def knows(checkpoint: Checkpoint, part: ArchitecturePart, arch: Architecture) -> bool:
@@ -135,6 +156,8 @@ class TransformersReference:
             raise ZooError(f"{checkpoint.name}: transformers' {type(self._model).__name__} has no embedding or no head")
         self._arguments: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = []
         self._hidden: list[Any] = []
+        self._rows_of: dict[int, tuple[int, int, int]] = {}
+        """Of each sequence: batch, row and length."""
         self._beside: tuple[Any, ...] | None = None
         """What a layer returns behind its hidden states, in a tuple; None where it returns the states alone."""
 
@@ -148,14 +171,21 @@ class TransformersReference:
         Args:
             sequences: token ids, each (length,).
         """
+        import numpy as np
         import torch
 
         self._fill_around()
-        self._arguments, self._hidden = [], []
+        self._arguments, self._hidden, self._rows_of = [], [], {}
         with torch.inference_mode():
             self._learn_result()
             self._fill(self._embed)
-            for ids in sequences:
+            for batch, members in enumerate(_batches([len(ids) for ids in sequences])):
+                # Nothing looks ahead, so what stands behind a shorter sequence changes nothing before it.
+                ids = np.zeros((len(members), len(sequences[members[0]])), np.int64)
+                for row, index in enumerate(members):
+                    length = len(sequences[index])
+                    ids[row, :length] = sequences[index]
+                    self._rows_of[index] = (batch, row, length)
                 calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
                 first: list[Any] = []
 
@@ -166,7 +196,7 @@ class TransformersReference:
                     return self._returned(hidden)
 
                 with self._stubbed(stub):
-                    self._model.base_model(input_ids=torch.from_numpy(ids)[None], use_cache=False)
+                    self._model.base_model(input_ids=torch.from_numpy(ids), use_cache=False)
                 if len(calls) != self.num_layers:
                     raise ZooError(
                         f"{self._checkpoint.name}: transformers' {type(self._model).__name__} called {len(calls)} of "
@@ -191,8 +221,13 @@ class TransformersReference:
 
     def states(self, sequence: int) -> NDArray[np.float32]:
         """The hidden states of a sequence as they are now, (length, hidden)."""
-        array: NDArray[np.float32] = self._hidden[sequence][0].numpy()
+        array: NDArray[np.float32] = self._of(sequence)[0].numpy()
         return array
+
+    def _of(self, sequence: int) -> Any:
+        """The hidden states of a sequence, (1, length, hidden)."""
+        batch, row, length = self._rows_of[sequence]
+        return self._hidden[batch][row : row + 1, :length]
 
     def logits(self, sequence: int, start: int, stop: int) -> NDArray[np.float32]:
         """The logits of positions ``start`` to ``stop`` after the last layer, (positions, vocab)."""
@@ -200,7 +235,7 @@ class TransformersReference:
 
         if any(parameter.is_meta for parameter in self._head.parameters()):
             self._fill(self._head)
-        hidden = self._hidden[sequence]
+        hidden = self._of(sequence)
         with torch.inference_mode(), self._stubbed(lambda _given, *args, **kwargs: self._returned(hidden)):
             keep = torch.arange(start, stop)
             found = self._model(inputs_embeds=hidden, use_cache=False, logits_to_keep=keep).logits

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WINDOW = 512
 """Tokens of a window of text; less where the model's context is shorter."""
 LONG = 1024
-"""Tokens of the long prompt, at most."""
+"""Tokens of the first window, at most: what a long prompt costs shows there."""
 QUICK_PROMPTS = 5
 QUICK_LENGTH = 64
 CONTINUED = (6, 24)
@@ -73,10 +73,7 @@ def make_samples(
         # Every third one, so that languages, code and signs are all among them.
         prompts = prompts[:: -(-len(prompts) // QUICK_PROMPTS)]
     limit = min(context, QUICK_LENGTH if quick else LONG)
-    named = [(prompt["name"], prompt["text"]) for prompt in prompts]
-    if not quick:
-        named.append(("long", (data / "passage.txt").read_text(encoding="utf-8")))
-    found = [Sample(name, _array(encode(prompt, True)[:limit])) for name, prompt in named]
+    found = [Sample(prompt["name"], _array(encode(prompt["text"], True)[:limit])) for prompt in prompts]
     return [sample for sample in found if len(sample.ids)] + _windows(encode, passage, context, quick=quick)
 
 
@@ -100,16 +97,15 @@ def continue_prompts(samples: list[Sample], engine: Engine, context: int, *, qui
 
 
 def _windows(encode: Encode, passage: str, context: int, *, quick: bool) -> list[Sample]:
-    """Cut a text into windows, each led by what the tokenizer puts before a text."""
+    """Cut a text into windows, each led by what the tokenizer puts before a text; the first is the longest."""
     lead = encode("", True)
-    length = min(context, WINDOW)
-    body = length - len(lead)
+    first, body = (min(context, length) - len(lead) for length in (LONG, WINDOW))
     if body < 2:
         return []
     ids = encode(passage, False)
     if quick:
         ids = ids[: min(body, WINDOW // 2)]
-    pieces = [ids[start : start + body] for start in range(0, len(ids), body)]
+    pieces = [ids[:first]] + [ids[start : start + body] for start in range(first, len(ids), body)]
     return [
         Sample(f"text-{index}", _array([*lead, *piece]), text=True)
         for index, piece in enumerate(pieces)
