@@ -59,6 +59,7 @@ def _add_commands() -> None:
         fetch,
         manage,
         new,
+        plan,
         plugins,
         prepare,
         rm,
@@ -78,6 +79,7 @@ def _add_commands() -> None:
 
     app.command("list")(listing.list_models)
     app.command("show")(show.show)
+    app.command("plan")(plan.plan)
     app.command("plugins")(plugins.plugins)
     app.command("fetch")(fetch.fetch)
     app.command("build", cls=TargetCommand)(build.build)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
@@ -12,7 +12,7 @@ from zoo.declarations.base import Value
 from zoo.declarations.family import Tokens
 from zoo.errors import ZooError
 from zoo.package.chat_defaults import ChatDefaults
-from zoo.package.folder import read_manifest
+from zoo.package.folder import open_package, read_manifest
 from zoo.package.hashes import stated_contents
 from zoo.package.store import StoredPackage
 from zoo.registry import DeclaredModel, Registry
@@ -28,6 +28,9 @@ from zoo.stages.storage import describe_storage
 from zoo.stages.subject import Subject, find_packages, identify
 from zoo.stages.tokens import resolve_tokens
 from zoo.stages.weights import open_here, transformed
+
+if TYPE_CHECKING:
+    from zoo.contracts import Checkpoint
 
 
 class Field(Value):
@@ -60,6 +63,20 @@ def describe(registry: Registry, text: str) -> Description:
     if subject.declared is not None:
         return _declared(registry, subject.declared, subject)
     return _checkpoint(registry, subject)
+
+
+def find_architecture(registry: Registry, text: str) -> tuple[str, Architecture]:
+    """Find the name and the numbers of a model, a package or a checkpoint; of a declared model, as declared.
+
+    Raises:
+        ZooError: it is not declared and its files are not on this machine.
+    """
+    subject = identify(registry, text)
+    if subject.package is not None:
+        return subject.label, open_package(subject.package).manifest.recipe.architecture
+    if subject.declared is not None:
+        return subject.label, subject.declared.architecture
+    return subject.label, resolve_architecture(registry, None, _open(registry, subject))
 
 
 def _jsonable(value: Any) -> Any:
@@ -239,11 +256,15 @@ def _sampling(folder: Path) -> dict[str, Field]:
     }
 
 
-def _checkpoint(registry: Registry, subject: Subject) -> Description:
+def _open(registry: Registry, subject: Subject) -> Checkpoint:
     checkpoint = open_here(registry, subject)
     if checkpoint is None:
         raise ZooError(f"{subject.label} is not declared and its files are not on this machine; fetch it first")
-    checkpoint = transformed(registry, checkpoint)
+    return transformed(registry, checkpoint)
+
+
+def _checkpoint(registry: Registry, subject: Subject) -> Description:
+    checkpoint = _open(registry, subject)
     architecture = resolve_architecture(registry, None, checkpoint)
     claimant = registry.claimant(str(checkpoint.config.get("model_type")))
     parameters = registry.architecture(architecture.type).parameter_count(architecture)
