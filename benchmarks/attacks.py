@@ -9,19 +9,19 @@ the test. Without ``--write`` the table goes to stdout. The exit code is 1 where
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-from reliability_page import attacks_table, page
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
-RESULT, RELIABILITY = Path(__file__).with_name("attacks.json"), Path(__file__).with_name("reliability.json")
+BEGIN, END = "| attack | found by |", "## Fuzzing"
+"""Between these the page holds the table."""
 
 
 @dataclass
@@ -64,6 +64,28 @@ class Collector:
             attack.held += 1
 
 
+def attacks_table(result: dict[str, Any]) -> list[str]:
+    """Return the lines of the table of attacks."""
+    lines = [
+        "| attack | found by | variants | held | got through | its tests, under `tests/` |",
+        "|---|---|---:|---:|---:|---|",
+    ]
+    for attack in result["attacks"]:
+        through = len(attack["through"])
+        skipped = f" ({attack['skipped']} not tried here)" if attack["skipped"] else ""
+        lines.append(
+            f"| {attack['what']} | {attack['script']} | {attack['held'] + through}{skipped} | {attack['held']} "
+            f"| {through} | {attack['place']} |"
+        )
+    held = sum(attack["held"] for attack in result["attacks"])
+    through = sum(len(attack["through"]) for attack in result["attacks"])
+    return [
+        *lines,
+        "",
+        f"{len(lines) - 2} attacks, {held + through} variants, {through} got through; {result['date']}.",
+    ]
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -76,8 +98,9 @@ def main() -> int:
     found = [asdict(collector.attacks[key]) for key in sorted(collector.attacks)]
     result = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "attacks": found}
     if options.write:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        PAGE.write_text(page(json.loads(RELIABILITY.read_text(encoding="utf-8"))), encoding="utf-8")
+        before, _, rest_of_page = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest_of_page[rest_of_page.index(END) :]
+        PAGE.write_text(before + "\n".join([*attacks_table(result), "", after]), encoding="utf-8")
     else:
         print("\n".join(attacks_table(result)))
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)

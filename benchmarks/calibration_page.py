@@ -131,61 +131,6 @@ def span(values: list[float]) -> str:
     return mean + (f" ({min(values):.2e} … {max(values):.2e})" if len(values) > 1 else "")
 
 
-def mixed(found: dict[str, Any]) -> list[str]:
-    """Write the comparison of calibration_mixed.py."""
-    lines = [
-        "## Mixed precision",
-        "",
-        "int4 by gptq, blocks of 32 with zero points, and as many weights at int8 as fit in a size: those that",
-        "`--mixed auto` chooses, against simpler ways to spend the same bits. KL with float activations. *Predicted*",
-        "is what auto expects of its choice when weights are rounded to nearest. By chance: three draws.",
-        "",
-        "    python benchmarks/calibration_mixed.py " + shown(found),
-        "",
-    ]
-    for result in found["results"]:
-        lines += [
-            f"### {result['model']}, mixed",
-            "",
-            "| size | bits per weight | way | weights raised | KL | of auto's | perplexity | predicted |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        for group in result["groups"]:
-            auto = next(one["kl"] for one in group["runs"] if one["what"] == "auto")
-            for run in [*(one for one in group["runs"] if one["what"] == "auto"),
-                        *(one for one in group["runs"] if one["what"] != "auto")]:  # fmt: skip
-                name = f"**{run['what']}**" if run["what"] == "auto" else run["what"]
-                predicted = f"{run['predicted']:.1e}" if run["predicted"] is not None else ""
-                lines.append(
-                    f"| {group['budget']} | {run['bits']:.2f} | {name} | {run['raised']} | {run['kl']:.2e} | "
-                    f"{run['kl'] / auto:.2f} | {run['perplexity']:.4f} | {predicted} |"
-                )
-        lines.append("")
-    return [*lines, *textwrap.wrap(found.get("note", ""), 118), "", measured(found), ""]
-
-
-def memory(found: dict[str, Any]) -> list[str]:
-    """Write the memory of large shapes."""
-    lines = [
-        "## Memory of large shapes",
-        "",
-        "Random weights of the real shapes, a build by gptq in a process of its own. Peak resident set size, all",
-        "counted.",
-        "",
-        "    python benchmarks/calibration_memory.py --shape llama-33b --layers 1 --samples 2",
-        "    python benchmarks/calibration_memory.py --shape tinyllama-1.1b --samples 16 --sequence-length 256",
-        "",
-        "| shape | layers | precision | tokens | peak RSS, GB | processor, s |",
-        "|---|---|---|---|---|---|",
-    ]
-    for one in found["results"]:
-        lines.append(
-            f"| {one['shape']} | {one['layers']} | {one['precision']} | {one['tokens']} | **{one['peak_rss_gb']}** | "
-            f"{one['processor_seconds']:.0f} |"
-        )
-    return [*lines, "", *textwrap.wrap(found.get("note", ""), 118), "", measured(found), ""]
-
-
 def shown(found: dict[str, Any]) -> str:
     """Write the models as the command takes them."""
     return " ".join(f"--model {one['model']} {one['text']}" for one in found["results"])
@@ -197,7 +142,8 @@ def measured(found: dict[str, Any]) -> str:
     return f"Measured on {found['machine']}, with {versions}."
 
 
-SECTIONS = {"quality": quality, "mixed": mixed, "peers": peers, "memory": memory}
+SECTIONS = {"quality": quality, "peers": peers}
+ONCE = "<!-- What follows was measured once"
 
 
 def main() -> None:
@@ -210,7 +156,8 @@ def main() -> None:
     text = "\n".join(lines)
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
-    PAGE.write_text(text.rstrip() + "\n", encoding="utf-8")
+    before = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(f"{text.rstrip()}\n\n{before[before.index(ONCE) :]}", encoding="utf-8")
 
 
 if __name__ == "__main__":
