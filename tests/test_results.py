@@ -117,6 +117,6 @@ def test_results_of_others_and_broken_files_count_for_nothing(plugin: Path) -> N
 def test_the_bundled_model_carries_what_was_measured() -> None:
     family = host().registry.families["tiny"]
     assert family.path is not None
-    reports = read_results(family.path.parent / "results" / "zoo-tiny.yaml")
+    reports = read_results(family.path.parent / "results" / "zoo-tiny.yaml").reports
     assert {report.kind for report in reports} == {"verify", "eval", "bench"}
     assert ladder(host().registry.model("zoo-tiny"), committed(family)) == RUNGS

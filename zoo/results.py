@@ -50,27 +50,24 @@ def committed(family: DeclaredFamily) -> list[Report]:
             stated = read_results(path)
         except ZooError:
             continue  # `zoo validate` tells it
-        found += [report for report in stated if report.family == family.family.name and report.model == path.stem]
+        found += [report for report in stated.reports if report.family == family.family.name and report.model == path.stem]
     return sorted(found, key=lambda report: report.measured_at)
 
 
-def read_results(path: Path) -> list[Report]:
-    """Read a file of results.
+def read_results(path: Path) -> Results:
+    """Read a file of results; one that does not exist is empty.
 
     Raises:
         ZooError: it is not one.
     """
-    return list(Document(path).validate(Results).reports)
+    return Document(path).validate(Results) if path.is_file() else Results(reports=())
 
 
 def note_of(model: DeclaredModel) -> str | None:
     """Read what the plugin notes of a model's results."""
     path = model.declared_in.path
-    results = path.parent / FOLDER / f"{model.name}.yaml" if path is not None else None
-    if results is None or not results.is_file():
-        return None
     try:
-        return Document(results).validate(Results).note
+        return read_results(path.parent / FOLDER / f"{model.name}.yaml").note if path is not None else None
     except ZooError:
         return None
 
@@ -112,7 +109,7 @@ def merge(path: Path, fresh: Sequence[Report], note: str | None = None) -> tuple
     Raises:
         ZooError: the file is not one of results, or cannot be written.
     """
-    stated = Document(path).validate(Results) if path.is_file() else Results(reports=())
+    stated = read_results(path)
     before = list(stated.reports)
     merged = {_key(report): report for report in [*before, *map(slim, sorted(fresh, key=lambda one: one.measured_at))]}
     now = sorted(merged.values(), key=lambda one: (one.kind, one.precision, one.recipe_hash, one.measured_at))

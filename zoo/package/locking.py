@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from zoo.errors import ZooError
 from zoo.package.files import guarded
@@ -35,25 +35,19 @@ def locked(output: Path) -> Iterator[None]:
         ZooError: another process holds it, named by its id; something that is not a lock has its name; or the folder
             cannot be written.
     """
-    from filelock import FileLock, Timeout
-
     with guarded(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
     path = lock_file(output)
-    lock = FileLock(path, timeout=0, is_singleton=False, thread_local=False)
     for _ in range(100):
         with guarded(path):
             _refuse_foreign(path)
-            try:
-                lock.acquire()
-            except Timeout:
-                if not path.exists():
-                    raise ZooError(f"{path.parent}: takes no files; choose another -o") from None
-                raise ZooError(f"{output}: another build is writing it{_holder(path)}; wait, or choose -o") from None
+            descriptor = _lock(path)
+        if descriptor is None:
+            raise ZooError(f"{output}: another build is writing it{_holder(path)}; wait, or choose -o")
         # Whoever held it before may have removed the file between our opening and locking it: then ours guards nothing.
-        if _same_file(lock, path):
+        if _same_file(descriptor, path):
             break
-        lock.release(force=True)
+        os.close(descriptor)
     else:
         raise ZooError(f"{path}: cannot be locked; its folder is changed all the time")
     try:
@@ -64,8 +58,7 @@ def locked(output: Path) -> Iterator[None]:
         # Removed while still held: nobody can lock the name and find it gone.
         with contextlib.suppress(OSError):
             path.unlink()
-        with contextlib.suppress(OSError):
-            lock.release(force=True)
+        os.close(descriptor)
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -83,10 +76,24 @@ def _refuse_foreign(path: Path) -> None:
     raise ZooError(f"{path}: is there and is not a lock of zoo's; move it away, or choose another -o")
 
 
-def _same_file(lock: Any, path: Path) -> bool:
-    descriptor = getattr(getattr(lock, "_context", None), "lock_file_fd", None)
-    if not isinstance(descriptor, int):
-        return True
+def _lock(path: Path) -> int | None:
+    """Open and lock a file; return its descriptor, or None where another process holds it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except FileNotFoundError:
+        raise ZooError(f"{path.parent}: takes no files; choose another -o") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except OSError:
