@@ -50,7 +50,9 @@ def committed(family: DeclaredFamily) -> list[Report]:
             stated = read_results(path)
         except ZooError:
             continue  # `zoo validate` tells it
-        found += [report for report in stated.reports if report.family == family.family.name and report.model == path.stem]
+        found += [
+            report for report in stated.reports if report.family == family.family.name and report.model == path.stem
+        ]
     return sorted(found, key=lambda report: report.measured_at)
 
 

@@ -11,7 +11,7 @@ from zoo.declarations.report import MachineKind, Report
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import host
 from zoo.reports import keep_report
-from zoo.stages.report import Row, Table, make_table, tabulate
+from zoo.stages.report import ReportRow, Table, make_table, tabulate
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HASHES = {"fp32": "a" * 64, "int8": "b" * 64, "int4": "c" * 64}
@@ -41,7 +41,7 @@ def scored(precision: str, acc: float, at: int = 0, **settings: Any) -> Report:
     return report("eval", precision, asked, {"acc": acc, "acc_stderr": 0.01, "samples": 9, "cut_short": 0}, at)
 
 
-def row(table: Table, what: str, metric: str) -> list[Row]:
+def row(table: Table, what: str, metric: str) -> list[ReportRow]:
     return [one for one in table.rows if one.what == what and one.metric == metric]
 
 

@@ -6,14 +6,14 @@ import csv
 import io
 from collections.abc import Sequence
 
-from zoo.bench.measure import Row
+from zoo.bench.measure import BenchRow
 
 FIRST = ("label", "input_len", "output_len", "concurrency", "prompts")
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[BenchRow]) -> str:
     """Write rows with a header; what was asked for comes first, lists and counts by reason are texts."""
-    columns = [*FIRST, *(name for name in Row.model_fields if name not in FIRST)]
+    columns = [*FIRST, *(name for name in BenchRow.model_fields if name not in FIRST)]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)

@@ -38,7 +38,7 @@ class Workload:
     """Round → when each prompt is due, in seconds; None sends one as soon as a place is free."""
 
 
-class Row(Figures):
+class BenchRow(Figures):
     """Figures of one workload, all rounds together."""
 
     label: str
@@ -114,7 +114,7 @@ async def measure(
     rounds: int = 1,
     warmup: int = 1,
     progress: Callable[[Progress], None] | None = None,
-) -> tuple[list[Row], list[Skipped]]:
+) -> tuple[list[BenchRow], list[Skipped]]:
     """Measure every workload in each of some rounds, so that what drifts meanwhile touches all of them alike.
 
     Args:
@@ -160,12 +160,12 @@ class _Record:
         if all(request.error is not None for run in self.runs for request in run):
             self.reason = reason
 
-    def row(self) -> Row:
+    def row(self) -> BenchRow:
         """Sum it up."""
         workload = self.workload
         every = [request for run in self.runs for request in run]
         done = [(one, most) for one, most in zip(every, self.wanted, strict=True) if one.error is None]
-        return Row(
+        return BenchRow(
             **summarize(self.runs).model_dump(),
             label=workload.label,
             input_len=workload.input_len,

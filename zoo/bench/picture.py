@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from zoo.bench.measure import Row
+from zoo.bench.measure import BenchRow
 from zoo.svg import document, line, number, path, text
 
 WIDTH, PANEL = 760.0, 300.0
@@ -17,7 +17,7 @@ STYLE = (
     "svg{font:13px system-ui,sans-serif}.paper{fill:#fff}text{fill:#222}.note{fill:#666;font-size:11px}"
     ".title{font-weight:600}.grid{stroke:#ddd;stroke-width:1}.axis{stroke:#888;stroke-width:1}"
 )
-PANELS: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
+PANELS: tuple[tuple[str, Callable[[BenchRow], float | None]], ...] = (
     ("Time to first token, median, ms", lambda row: row.median_ttft_ms),
     ("Time per output token, median, ms", lambda row: row.median_tpot_ms),
 )
@@ -26,12 +26,12 @@ PANELS: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
 @dataclass(frozen=True, slots=True)
 class _Curve:
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[BenchRow, ...]
     colour: str
     dash: str
 
 
-def picture(rows: Sequence[Row], title: str) -> str:
+def picture(rows: Sequence[BenchRow], title: str) -> str:
     """Draw rows as a standalone SVG."""
     curves = _curves(rows)
     height = TOP + PANEL * len(PANELS) + 10
@@ -43,9 +43,9 @@ def picture(rows: Sequence[Row], title: str) -> str:
     return document(WIDTH, max(height, TOP + 24 + 18 * len(curves)), label, STYLE, marks)
 
 
-def _curves(rows: Sequence[Row]) -> list[_Curve]:
+def _curves(rows: Sequence[BenchRow]) -> list[_Curve]:
     """Sort rows into curves; the colour says the prompt's length, the dashes the answer's."""
-    groups: dict[tuple[int | None, int | None], list[Row]] = {}
+    groups: dict[tuple[int | None, int | None], list[BenchRow]] = {}
     for row in rows:
         groups.setdefault((row.input_len, row.output_len), []).append(row)
     inputs, outputs = (list(dict.fromkeys(key[at] for key in groups)) for at in (0, 1))
@@ -63,7 +63,7 @@ def _curves(rows: Sequence[Row]) -> list[_Curve]:
     return curves
 
 
-def _panel(curves: Sequence[_Curve], name: str, value: Callable[[Row], float | None], top: float) -> list[str]:
+def _panel(curves: Sequence[_Curve], name: str, value: Callable[[BenchRow], float | None], top: float) -> list[str]:
     points = [(row.output_throughput, y) for curve in curves for row in curve.rows if (y := value(row)) is not None]
     upper, lower = top + 30, top + PANEL - BOTTOM
     marks = [text(LEFT, top + 18, name)]

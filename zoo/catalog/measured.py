@@ -19,7 +19,7 @@ _ERROR = re.compile(r"stderr|chance|reference")
 
 
 @dataclass(frozen=True)
-class Rows:
+class FigureRows:
     """A list of like things with numbers: a table, and a plot of its columns."""
 
     name: str
@@ -34,13 +34,13 @@ class Taken:
     """A report, taken apart."""
 
     figures: dict[str, Any]
-    rows: tuple[Rows, ...]
+    rows: tuple[FigureRows, ...]
 
 
 def take_apart(report: Report) -> Taken:
     """Sort a report's figures by their form."""
     figures: dict[str, Any] = {}
-    rows: list[Rows] = []
+    rows: list[FigureRows] = []
     for name, value in _walk(report.measured):
         if isinstance(value, list):
             found = _rows(name, value)
@@ -86,11 +86,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _rows(name: str, values: list[Any]) -> Rows | None:
+def _rows(name: str, values: list[Any]) -> FigureRows | None:
     """Make rows of a list of objects, or of a list of numbers; None where there is nothing to count."""
     if values and all(_is_number(value) for value in values):
         labels = tuple(str(index) for index in range(len(values)))
-        return Rows(name, labels, {name: tuple(map(float, values))}, plotted=len(values) > 1)
+        return FigureRows(name, labels, {name: tuple(map(float, values))}, plotted=len(values) > 1)
     objects = [value for value in values if isinstance(value, dict)]
     if not objects or len(objects) != len(values):
         return None
@@ -105,4 +105,4 @@ def _rows(name: str, values: list[Any]) -> Rows | None:
     }
     for key in flags:
         columns[key] = tuple(float(bool(record.get(key))) for record in objects)
-    return Rows(name, labels, columns, plotted=len(objects) > 1 and "limit" not in keys)
+    return FigureRows(name, labels, columns, plotted=len(objects) > 1 and "limit" not in keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from zoo.catalog.measured import Rows
+from zoo.catalog.measured import FigureRows
 from zoo.catalog.words import figure
 from zoo.svg import drawing, line, number, path, rect, text
 
@@ -13,7 +13,7 @@ CURVE_FROM = 12
 """Rows from which a curve reads better than bars."""
 
 
-def plots(rows: Rows) -> list[tuple[str, Markup]]:
+def plots(rows: FigureRows) -> list[tuple[str, Markup]]:
     """Draw each column of comparable rows, with its name."""
     if not rows.plotted:
         return []

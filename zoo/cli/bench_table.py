@@ -9,7 +9,7 @@ from zoo.cli.output import echo, print_table
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
-    from zoo.bench.measure import Row
+    from zoo.bench.measure import BenchRow
     from zoo.stages.bench import Bench
 
 LATENCIES = (("ttft", "TTFT"), ("tpot", "TPOT"), ("itl", "ITL"), ("e2el", "end to end"))
@@ -46,7 +46,7 @@ def _title(done: Bench) -> str:
     return ", ".join(parts)
 
 
-def _print_one(row: Row) -> None:
+def _print_one(row: BenchRow) -> None:
     print_table(
         ["", "MEAN", "MEDIAN", "P99"],
         [
@@ -74,7 +74,7 @@ def _print_one(row: Row) -> None:
     )
 
 
-def _print_many(rows: list[Row]) -> None:
+def _print_many(rows: list[BenchRow]) -> None:
     print_table(
         ["A SECOND", "DONE", "REQUESTS", "OUTPUT TOKENS", "DECODE TOKENS", "ALL TOKENS"],
         [

@@ -12,7 +12,7 @@ from zoo.cli.output import echo, figure_text, print_json, print_table
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
-    from zoo.stages.report import Cell, Row, Table
+    from zoo.stages.report import Cell, ReportRow, Table
 
 
 def report(
@@ -61,7 +61,7 @@ def _lines(table: Table, *, repeat: bool) -> Iterator[list[str]]:
         before = here
 
 
-def _cell(row: Row, cell: Cell | None) -> str:
+def _cell(row: ReportRow, cell: Cell | None) -> str:
     if cell is None:
         return "-"
     if row.metric == "verified":

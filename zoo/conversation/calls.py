@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from zoo.conversation.jsonscan import CallScanner, ValueScanner
-from zoo.conversation.parts import HeldBack, Part
+from zoo.conversation.parts import AnswerPart, HeldBack
 from zoo.conversation.pythonic import read_calls
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ class Calls(ABC):
         """Calls that were found."""
 
     @abstractmethod
-    def add(self, character: str) -> Iterator[Part]:
+    def add(self, character: str) -> Iterator[AnswerPart]:
         """Take a character."""
 
-    def rest(self) -> Iterator[Part]:
+    def rest(self) -> Iterator[AnswerPart]:
         """Return what was held back."""
         return iter(())
 
@@ -41,7 +41,7 @@ class ObjectCalls(Calls):
         super().__init__(form)
         self._scanner: CallScanner | None = None
 
-    def add(self, character: str) -> Iterator[Part]:
+    def add(self, character: str) -> Iterator[AnswerPart]:
         """Take a character."""
         if self._scanner is None:
             if character != "{":
@@ -49,7 +49,7 @@ class ObjectCalls(Calls):
             self._scanner = CallScanner(self.form.name, self.form.arguments)
         scanner, known = self._scanner, self._scanner.tool
         for kind, text in scanner.add(character):
-            yield Part("call" if kind == "call" else "arguments", text, self.count)
+            yield AnswerPart("call" if kind == "call" else "arguments", text, self.count)
         if scanner.ended:
             self._scanner = None
             if known is not None or scanner.tool is not None:
@@ -66,10 +66,10 @@ class NamedCalls(Calls):
         """What comes before the arguments; None between calls."""
         self._scan: ValueScanner | None = None
 
-    def add(self, character: str) -> Iterator[Part]:
+    def add(self, character: str) -> Iterator[AnswerPart]:
         """Take a character."""
         if self._scan is not None:
-            yield Part("arguments", character, self.count)
+            yield AnswerPart("arguments", character, self.count)
             if self._scan.add(character):
                 self._scan, self._name = None, None if self._before else ""
                 self.count += 1
@@ -77,10 +77,12 @@ class NamedCalls(Calls):
             if self._before is not None and self._before.add(character)[1] is not None:
                 self._name = ""
         elif character == "{":
-            yield Part("call", self._name.replace(self.form.separator.strip(), "").split("\n")[0].strip(), self.count)
+            yield AnswerPart(
+                "call", self._name.replace(self.form.separator.strip(), "").split("\n")[0].strip(), self.count
+            )
             self._scan = ValueScanner()
             self._scan.add(character)
-            yield Part("arguments", character, self.count)
+            yield AnswerPart("arguments", character, self.count)
         else:
             self._name += character
 
@@ -92,21 +94,21 @@ class PythonicCalls(Calls):
         super().__init__(form)
         self._text = ""
 
-    def add(self, character: str) -> Iterator[Part]:
+    def add(self, character: str) -> Iterator[AnswerPart]:
         """Take a character."""
         if len(self._text) < LONGEST:
             self._text += character
         return iter(())
 
-    def rest(self) -> Iterator[Part]:
+    def rest(self) -> Iterator[AnswerPart]:
         """Read the list."""
         calls = read_calls(self._text.removesuffix(self.form.end) if self.form.end else self._text)
         for name, arguments in calls or ():
-            yield Part("call", name, self.count)
-            yield Part("arguments", arguments, self.count)
+            yield AnswerPart("call", name, self.count)
+            yield AnswerPart("arguments", arguments, self.count)
             self.count += 1
         if calls is None:
-            yield Part("content", self._text)
+            yield AnswerPart("content", self._text)
 
 
 KINDS: dict[str, type[Calls]] = {
@@ -134,14 +136,14 @@ class CallReader:
         """An answer that may be a bare call, until it is known."""
         self._blanks = ""
         """Blanks before what may be a marker: they are not part of the text then."""
-        self._parts: list[Part] = []
+        self._parts: list[AnswerPart] = []
 
     @property
     def called(self) -> bool:
         """Whether a tool was called."""
         return self._calls is not None and self._calls.count > 0
 
-    def add(self, piece: str) -> list[Part]:
+    def add(self, piece: str) -> list[AnswerPart]:
         """Take a piece; return what is certain of it."""
         if self._calls is not None:
             return self._call(piece)
@@ -160,34 +162,34 @@ class CallReader:
                 return self._call(piece, held=True)
             self._bare = False
         if self._markers is None:
-            return [Part("content", piece)] if piece else []
+            return [AnswerPart("content", piece)] if piece else []
         before, marker, after = self._markers.add(piece)
         before = self._blanks + before
         text = before.rstrip()
         self._blanks = before[len(text) :]
-        parts = [Part("content", text)] if text else []
+        parts = [AnswerPart("content", text)] if text else []
         if marker is not None:
             self._blanks = ""
             self._begin()
             parts += self._call(after)
         return parts
 
-    def rest(self) -> list[Part]:
+    def rest(self) -> list[AnswerPart]:
         """Return what was held back."""
         if self._calls is None:
             text = (self._held or "") + self._blanks + (self._markers.rest() if self._markers else "")
-            return [Part("content", text)] if text else []
+            return [AnswerPart("content", text)] if text else []
         parts = [*self._parts, *self._calls.rest()]
         if self._held is not None and not self._is_known(parts):
             self._calls = None
-            return [Part("content", self._held)]
+            return [AnswerPart("content", self._held)]
         self._parts = []
         return parts
 
     def _begin(self) -> None:
         self._calls = KINDS[self._form.calls](self._form)
 
-    def _call(self, text: str, *, held: bool = False) -> list[Part]:
+    def _call(self, text: str, *, held: bool = False) -> list[AnswerPart]:
         """Give text to the calls; a bare one is held until it names a tool."""
         assert self._calls is not None
         if self._held is not None and not held:
@@ -199,24 +201,24 @@ class CallReader:
                 self._held = None
             elif any(part.kind == "call" for part in self._parts) or len(self._held) > LONGEST:
                 text, self._held, self._calls, self._parts, self._bare = self._held, None, None, [], False
-                return [Part("content", text)]
+                return [AnswerPart("content", text)]
             else:
                 return []
         parts, self._parts = _joined(self._parts), []
         return parts
 
-    def _is_known(self, parts: list[Part]) -> bool:
+    def _is_known(self, parts: list[AnswerPart]) -> bool:
         names = [part.text for part in parts if part.kind == "call"]
         return bool(names) and self._tools.issuperset(names)
 
 
-def _joined(parts: list[Part]) -> list[Part]:
+def _joined(parts: list[AnswerPart]) -> list[AnswerPart]:
     """Put neighbours of a kind together."""
-    made: list[Part] = []
+    made: list[AnswerPart] = []
     for part in parts:
         last = made[-1] if made else None
         if last is not None and part.kind != "call" and (last.kind, last.call) == (part.kind, part.call):
-            made[-1] = Part(part.kind, last.text + part.text, part.call)
+            made[-1] = AnswerPart(part.kind, last.text + part.text, part.call)
         else:
             made.append(part)
     return made

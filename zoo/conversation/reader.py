@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from zoo.conversation.calls import CallReader
-from zoo.conversation.parts import Part
+from zoo.conversation.parts import AnswerPart
 from zoo.conversation.thinking import ThoughtSplitter
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ class AnswerReader:
         """Whether a tool was called."""
         return self._calls is not None and self._calls.called
 
-    def add(self, piece: str) -> list[Part]:
+    def add(self, piece: str) -> list[AnswerPart]:
         """Take a piece; return what is certain of it."""
-        return self._read(self._thoughts.add(piece) if self._thoughts is not None else [Part("content", piece)])
+        return self._read(self._thoughts.add(piece) if self._thoughts is not None else [AnswerPart("content", piece)])
 
-    def rest(self) -> list[Part]:
+    def rest(self) -> list[AnswerPart]:
         """Return what was held back, at the end."""
         parts = self._read(self._thoughts.rest()) if self._thoughts is not None else []
         return parts + (self._calls.rest() if self._calls is not None else [])
 
-    def _read(self, parts: list[Part]) -> list[Part]:
+    def _read(self, parts: list[AnswerPart]) -> list[AnswerPart]:
         if self._calls is None:
             return [part for part in parts if part.text]
-        read: list[Part] = []
+        read: list[AnswerPart] = []
         for part in parts:
             read += self._calls.add(part.text) if part.kind == "content" else [part]
         return read

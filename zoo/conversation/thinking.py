@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.conversation.parts import HeldBack, Part
+from zoo.conversation.parts import AnswerPart, HeldBack
 
 if TYPE_CHECKING:
     from zoo.declarations.conversation import Thinking
@@ -29,7 +29,7 @@ class ThoughtSplitter:
         self._trim = True
         """Blanks that follow a marker say nothing."""
 
-    def add(self, piece: str) -> list[Part]:
+    def add(self, piece: str) -> list[AnswerPart]:
         """Take a piece; return what is certain of it."""
         if not self._sure:
             self._begun += piece
@@ -48,17 +48,17 @@ class ThoughtSplitter:
             parts += self._text("content", after)
         return parts
 
-    def rest(self) -> list[Part]:
+    def rest(self) -> list[AnswerPart]:
         """Return what was held back."""
         if not self._sure:
             self._sure = True
-            return [Part("content", self._begun)] if self._begun else []
+            return [AnswerPart("content", self._begun)] if self._begun else []
         return self._text("reasoning", self._end.rest()) if self._inside else []
 
-    def _text(self, kind: str, text: str) -> list[Part]:
+    def _text(self, kind: str, text: str) -> list[AnswerPart]:
         if self._trim:
             text = text.lstrip()
         if not text:
             return []
         self._trim = False
-        return [Part("reasoning" if kind == "reasoning" else "content", text)]
+        return [AnswerPart("reasoning" if kind == "reasoning" else "content", text)]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from zoo.datasets.streams import Stream, damage
+from zoo.datasets.streams import TextStream, damage
 from zoo.errors import ZooError
 
 MAX_ROW = 16 * 2**20
@@ -20,7 +20,7 @@ _PIECE = 2**18
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DatasetRow:
     """A row and where it stands."""
 
     value: Any
@@ -33,7 +33,7 @@ class Row:
         return ZooError(f"{self.file}, line {self.line}: {what}")
 
 
-def rows(stream: Stream, *, header: bool = True) -> Iterator[Row]:
+def rows(stream: TextStream, *, header: bool = True) -> Iterator[DatasetRow]:
     """Read the rows of a stream by what its name ends in.
 
     Args:
@@ -51,7 +51,7 @@ def rows(stream: Stream, *, header: bool = True) -> Iterator[Row]:
             yield from _text(stream)
 
 
-def _lines(stream: Stream) -> Iterator[tuple[int, str]]:
+def _lines(stream: TextStream) -> Iterator[tuple[int, str]]:
     """Numbered lines of UTF-8 text, each with its end."""
     number = 0
     while raw := stream.file.readline(MAX_ROW + 1):
@@ -67,7 +67,7 @@ def _lines(stream: Stream) -> Iterator[tuple[int, str]]:
         yield number, text
 
 
-def _text(stream: Stream) -> Iterator[Row]:
+def _text(stream: TextStream) -> Iterator[DatasetRow]:
     """Pieces of plain text that end with a line."""
     piece: list[str] = []
     size, first = 0, 1
@@ -77,13 +77,13 @@ def _text(stream: Stream) -> Iterator[Row]:
         piece.append(line)
         size += len(line)
         if size >= _PIECE // 16:
-            yield Row("".join(piece), stream.name, first)
+            yield DatasetRow("".join(piece), stream.name, first)
             piece, size = [], 0
     if piece:
-        yield Row("".join(piece), stream.name, first)
+        yield DatasetRow("".join(piece), stream.name, first)
 
 
-def _json(stream: Stream) -> Iterator[Row]:
+def _json(stream: TextStream) -> Iterator[DatasetRow]:
     """The elements of a list, or values one after the other (JSON lines)."""
     head = _first(stream.file)
     if head == b"[" and stream.kind == ".json":
@@ -97,7 +97,7 @@ def _json(stream: Stream) -> Iterator[Row]:
     for number, line in _lines(stream):
         if line.strip():
             blank = 0
-            yield Row(_parse(line, stream.name, number), stream.name, number)
+            yield DatasetRow(_parse(line, stream.name, number), stream.name, number)
             continue
         blank += 1
         if blank > MAX_BLANK:
@@ -121,7 +121,7 @@ def _first(file: IO[bytes]) -> bytes:
 class _Text:
     """Text that is read as far as needed, and the line of its beginning."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: TextStream) -> None:
         self._file = io.TextIOWrapper(stream.file, "utf-8-sig", newline="")
         self._name = stream.name
         self.text = ""
@@ -156,14 +156,14 @@ class _Text:
         self._file.detach()
 
 
-def _list(stream: Stream) -> Iterator[Row]:
+def _list(stream: TextStream) -> Iterator[DatasetRow]:
     text = _Text(stream)
     text.skip()
     text.at += 1
     yield from _values(stream, text, listed=True)
 
 
-def _values(stream: Stream, text: _Text, *, listed: bool) -> Iterator[Row]:
+def _values(stream: TextStream, text: _Text, *, listed: bool) -> Iterator[DatasetRow]:
     """Decode value after value from text that is read piece by piece."""
     decoder = json.JSONDecoder()
     first = True
@@ -187,14 +187,14 @@ def _values(stream: Stream, text: _Text, *, listed: bool) -> Iterator[Row]:
                     raise ZooError(f"{stream.name}, line {text.line}: is truncated; the list does not end")
                 return
             value, end = _decode(decoder, stream, text)
-            yield Row(value, stream.name, text.line)
+            yield DatasetRow(value, stream.name, text.line)
             text.line += text.text.count("\n", text.at, end)
             text.at, first = end, False
     finally:
         text.detach()
 
 
-def _decode(decoder: json.JSONDecoder, stream: Stream, text: _Text) -> tuple[Any, int]:
+def _decode(decoder: json.JSONDecoder, stream: TextStream, text: _Text) -> tuple[Any, int]:
     while True:
         try:
             value, end = decoder.raw_decode(text.text, text.at)
@@ -214,7 +214,7 @@ def _decode(decoder: json.JSONDecoder, stream: Stream, text: _Text) -> tuple[Any
         text.more()
 
 
-def _csv(stream: Stream, header: bool) -> Iterator[Row]:
+def _csv(stream: TextStream, header: bool) -> Iterator[DatasetRow]:
     """Rows of a CSV: by the names of the first row, or as lists."""
     reader = csv.reader((line for _, line in _lines(stream)), strict=True)
     names: list[str] | None = None
@@ -226,12 +226,12 @@ def _csv(stream: Stream, header: bool) -> Iterator[Row]:
                 names = [field.strip() for field in fields]
                 continue
             if names is None:
-                yield Row(fields, stream.name, reader.line_num)
+                yield DatasetRow(fields, stream.name, reader.line_num)
                 continue
             if len(fields) != len(names):
                 raise ZooError(
                     f"{stream.name}, line {reader.line_num}: has {len(fields)} fields, the header names {len(names)}"
                 )
-            yield Row(dict(zip(names, fields, strict=True)), stream.name, reader.line_num)
+            yield DatasetRow(dict(zip(names, fields, strict=True)), stream.name, reader.line_num)
     except csv.Error as error:
         raise ZooError(f"{stream.name}, line {reader.line_num}: is no CSV ({error})") from None

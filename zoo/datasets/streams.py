@@ -30,7 +30,7 @@ BOMB_FREE = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class TextStream:
     """An opened file of a dataset."""
 
     name: str
@@ -40,7 +40,7 @@ class Stream:
     file: IO[bytes]
 
 
-def open_streams(path: Path) -> Iterator[Stream]:
+def open_streams(path: Path) -> Iterator[TextStream]:
     """Open a file, or each member of a zip in the order of names; each is closed when the next is asked for.
 
     Raises:
@@ -65,9 +65,9 @@ def open_streams(path: Path) -> Iterator[Stream]:
                 raise ZooError(f"{name}: is not gzip, though its name says so")
             raw.seek(0)
             with gzip.GzipFile(fileobj=raw) as opened:
-                yield Stream(name, Path(path.stem).suffix.lower(), io.BufferedReader(_Bounded(opened, raw, name)))
+                yield TextStream(name, Path(path.stem).suffix.lower(), io.BufferedReader(_Bounded(opened, raw, name)))
         else:
-            yield Stream(name, suffix, raw)
+            yield TextStream(name, suffix, raw)
 
 
 class _Bounded(io.RawIOBase):
@@ -105,7 +105,7 @@ def damage(name: str) -> Iterator[None]:
         raise ZooError(f"{name}: {error.strerror or error}") from None
 
 
-def _members(path: Path) -> Iterator[Stream]:
+def _members(path: Path) -> Iterator[TextStream]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
@@ -124,7 +124,7 @@ def _members(path: Path) -> Iterator[Stream]:
                     raise ZooError(f"{name}: cannot be unpacked ({error})") from None
                 # zipfile hands out no more than the entry states, and checks it.
                 with opened:
-                    yield Stream(name, Path(entry.filename).suffix.lower(), opened)
+                    yield TextStream(name, Path(entry.filename).suffix.lower(), opened)
 
 
 def check_entries(archive: str, entries: list[zipfile.ZipInfo]) -> None:

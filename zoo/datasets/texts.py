@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.datasets.rows import Row, rows
-from zoo.datasets.streams import Stream, open_streams
+from zoo.datasets.rows import DatasetRow, rows
+from zoo.datasets.streams import TextStream, open_streams
 from zoo.errors import ZooError, unknown
 
-Reader = Callable[[Row], str]
+Reader = Callable[[DatasetRow], str]
 
 
 def read_texts(paths: Sequence[Path], form: str | None = None) -> Iterator[str]:
@@ -26,7 +26,7 @@ def read_texts(paths: Sequence[Path], form: str | None = None) -> Iterator[str]:
         yield (FORMATS[form] if form is not None else any_text)(row)
 
 
-def read_rows(paths: Sequence[Path], form: str | None = None) -> Iterator[Row]:
+def read_rows(paths: Sequence[Path], form: str | None = None) -> Iterator[DatasetRow]:
     """Read the rows of a dataset's files; what a row holds is not looked at yet."""
     if form is not None and form not in FORMATS:
         raise unknown("dataset format", form, FORMATS)
@@ -45,7 +45,7 @@ def read_rows(paths: Sequence[Path], form: str | None = None) -> Iterator[Row]:
 _DATA = (".csv", ".json", ".jsonl", ".ndjson", ".txt")
 
 
-def _skipped(stream: Stream, path: Path, form: str | None) -> bool:
+def _skipped(stream: TextStream, path: Path, form: str | None) -> bool:
     """Tell whether a member of an archive is no data: a licence, a picture, an operating system's own file."""
     if path.suffix.lower() != ".zip":
         return False
@@ -55,7 +55,7 @@ def _skipped(stream: Stream, path: Path, form: str | None) -> bool:
     return form == "ceval" and ("/test/" in stream.name or stream.kind != ".csv")
 
 
-def _field(row: Row, name: str, *, empty: bool = False) -> str:
+def _field(row: DatasetRow, name: str, *, empty: bool = False) -> str:
     value = row.value.get(name) if isinstance(row.value, dict) else None
     if not isinstance(value, str):
         raise row.wrong(f"wanted a text as {name!r}, found {_shown(row.value, name)}")
@@ -72,11 +72,11 @@ def _shown(value: Any, name: str) -> str:
     return f"the fields {', '.join(map(str, list(value)[:8]))}" if value else "no field"
 
 
-def _text_jsonl(row: Row) -> str:
+def _text_jsonl(row: DatasetRow) -> str:
     return _field(row, "text", empty=True) + "\n"
 
 
-def _alpaca(row: Row) -> str:
+def _alpaca(row: DatasetRow) -> str:
     parts = [_field(row, "instruction")]
     if row.value.get("input") is not None:
         parts.append(_field(row, "input", empty=True))
@@ -84,7 +84,7 @@ def _alpaca(row: Row) -> str:
     return "\n".join(part for part in parts if part) + "\n\n"
 
 
-def conversation(row: Row) -> list[tuple[str, str]]:
+def conversation(row: DatasetRow) -> list[tuple[str, str]]:
     """The turns of a ShareGPT row: (who, what).
 
     Raises:
@@ -101,14 +101,14 @@ def conversation(row: Row) -> list[tuple[str, str]]:
     return found
 
 
-def _sharegpt(row: Row) -> str:
+def _sharegpt(row: DatasetRow) -> str:
     return "".join(f"{value}\n" for _, value in conversation(row)) + "\n"
 
 
 _CHOICES = ("A", "B", "C", "D")
 
 
-def _ceval(row: Row) -> str:
+def _ceval(row: DatasetRow) -> str:
     question = _field(row, "question")
     options = [f"{choice}. {_field(row, choice, empty=True)}" for choice in _CHOICES]
     answer = _field(row, "answer")
@@ -118,7 +118,7 @@ def _ceval(row: Row) -> str:
     return "\n".join([question, *options, f"答案：{answer}", *([explanation] if explanation else [])]) + "\n\n"
 
 
-def _opencompass(row: Row) -> str:
+def _opencompass(row: DatasetRow) -> str:
     if isinstance(row.value, list):
         return "\n".join(str(item) for item in row.value) + "\n\n"
     if isinstance(row.value, dict):
@@ -128,7 +128,7 @@ def _opencompass(row: Row) -> str:
     raise row.wrong(f"wanted an object, found a {type(row.value).__name__}")
 
 
-def any_text(row: Row) -> str:
+def any_text(row: DatasetRow) -> str:
     """The text of a row of a file that nobody declared: plain text, or one of the known kinds of objects."""
     if isinstance(row.value, str):
         return row.value if row.value.endswith("\n") else row.value + "\n"

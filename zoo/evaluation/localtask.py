@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, ValidationError
 from zoo.declarations.base import Name, Value, digest
 from zoo.errors import ZooError
 from zoo.evaluation.datafiles import DataFiles, find
-from zoo.evaluation.rows import Row, read_lines, read_rows
+from zoo.evaluation.rows import TaskRow, read_lines, read_rows
 from zoo.yamlfile import explain
 
 BLOCK = "zoo"
@@ -49,7 +49,7 @@ class LocalData:
     """The rows of one task, by split."""
 
     subject: str | None = None
-    splits: dict[str, list[Row]] = field(default_factory=dict)
+    splits: dict[str, list[TaskRow]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -122,7 +122,7 @@ def _read(name: str, block: LocalFiles, data: DataFiles, splits: Sequence[str], 
     return read
 
 
-def _labelled(name: str, data: DataFiles, path: str, labels: str, rows: list[Row]) -> list[Row]:
+def _labelled(name: str, data: DataFiles, path: str, labels: str, rows: list[TaskRow]) -> list[TaskRow]:
     found = find(data, [labels])
     if not found:
         raise _missing(name, data, [labels])
@@ -130,12 +130,12 @@ def _labelled(name: str, data: DataFiles, path: str, labels: str, rows: list[Row
     if len(values) != len(rows):
         raise ZooError(f"task {name}: {found[0]} has {len(values)} labels for the {len(rows)} rows of {path}")
     return [
-        Row({**row.values, "label": int(value) if value.removeprefix("-").isdecimal() else value}, row.where)
+        TaskRow({**row.values, "label": int(value) if value.removeprefix("-").isdecimal() else value}, row.where)
         for row, value in zip(rows, values, strict=True)
     ]
 
 
-def _checked(block: LocalFiles, row: Row, subject: str | None) -> Row:
+def _checked(block: LocalFiles, row: TaskRow, subject: str | None) -> TaskRow:
     values = {block.rename.get(key, key): value for key, value in row.values.items()}
     for column in block.required:
         if values.get(column) is None:
@@ -149,7 +149,7 @@ def _checked(block: LocalFiles, row: Row, subject: str | None) -> Row:
             raise ZooError(f"{row.where}: the answer {str(answer)[:40]!r} is none of {known}")
     if subject is not None:
         values["subject"] = subject.replace("_", " ")
-    return Row(values, row.where)
+    return TaskRow(values, row.where)
 
 
 def _missing(name: str, data: DataFiles, patterns: Sequence[str]) -> ZooError:

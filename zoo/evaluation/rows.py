@@ -14,7 +14,7 @@ from zoo.errors import ZooError
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TaskRow:
     """One row."""
 
     values: dict[str, Any]
@@ -22,7 +22,7 @@ class Row:
     """``file:line``."""
 
 
-def read_rows(path: str, raw: bytes, columns: Sequence[str] = ()) -> list[Row]:
+def read_rows(path: str, raw: bytes, columns: Sequence[str] = ()) -> list[TaskRow]:
     """Read a file's rows by the end of its name.
 
     Args:
@@ -39,7 +39,7 @@ def read_rows(path: str, raw: bytes, columns: Sequence[str] = ()) -> list[Row]:
     kind = PurePosixPath(path).suffix
     if kind == ".jsonl":
         return [
-            Row(_object(line, f"{path}:{number}"), f"{path}:{number}")
+            TaskRow(_object(line, f"{path}:{number}"), f"{path}:{number}")
             for number, line in enumerate(text.split("\n"), 1)
             if line.strip()
         ]
@@ -47,7 +47,7 @@ def read_rows(path: str, raw: bytes, columns: Sequence[str] = ()) -> list[Row]:
         return _json(path, text)
     if kind in (".csv", ".tsv"):
         return _csv(path, text, columns, "\t" if kind == ".tsv" else ",")
-    return [Row({"text": text}, path)]
+    return [TaskRow({"text": text}, path)]
 
 
 def read_lines(path: str, raw: bytes) -> list[str]:
@@ -68,13 +68,13 @@ def _object(text: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _json(path: str, text: str) -> list[Row]:
+def _json(path: str, text: str) -> list[TaskRow]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         # Files of JSON lines are called .json too.
         return [
-            Row(_object(line, f"{path}:{number}"), f"{path}:{number}")
+            TaskRow(_object(line, f"{path}:{number}"), f"{path}:{number}")
             for number, line in enumerate(text.split("\n"), 1)
             if line.strip()
         ]
@@ -82,12 +82,12 @@ def _json(path: str, text: str) -> list[Row]:
         value = [value]
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ZooError(f"{path}: rows are a JSON list of objects")
-    return [Row(one, f"{path}: row {number}") for number, one in enumerate(value, 1)]
+    return [TaskRow(one, f"{path}: row {number}") for number, one in enumerate(value, 1)]
 
 
-def _csv(path: str, text: str, columns: Sequence[str], delimiter: str) -> list[Row]:
+def _csv(path: str, text: str, columns: Sequence[str], delimiter: str) -> list[TaskRow]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    rows: list[Row] = []
+    rows: list[TaskRow] = []
     titles = list(columns)
     try:
         while True:
@@ -102,6 +102,6 @@ def _csv(path: str, text: str, columns: Sequence[str], delimiter: str) -> list[R
                 continue
             if len(cells) != len(titles):
                 raise ZooError(f"{path}:{number}: {len(cells)} columns instead of {len(titles)}")
-            rows.append(Row(dict(zip(titles, cells, strict=True)), f"{path}:{number}"))
+            rows.append(TaskRow(dict(zip(titles, cells, strict=True)), f"{path}:{number}"))
     except csv.Error as error:
         raise ZooError(f"{path}:{reader.line_num}: not CSV: {error}") from None

@@ -14,7 +14,7 @@ from zoo.declarations.base import digest
 from zoo.errors import ZooError, unknown
 from zoo.evaluation.datafiles import DataFiles, FolderFiles
 from zoo.evaluation.localtask import BLOCK, LocalData, plain_files, read_block, read_local
-from zoo.evaluation.rows import Row, read_rows
+from zoo.evaluation.rows import TaskRow, read_rows
 
 Scoring = Literal["likelihood", "generation"]
 Registered = Mapping[str, str | Path | Mapping[str, Any]]
@@ -161,7 +161,7 @@ class _Given:
         return datasets.DatasetDict(made)
 
 
-def _odd_row(rows: Sequence[Row]) -> str | None:
+def _odd_row(rows: Sequence[TaskRow]) -> str | None:
     """Find the first row that has a value of another kind than the rows before it."""
     kinds: dict[str, type] = {}
     for row in rows:

@@ -52,7 +52,7 @@ class Progress:
     seconds: float
 
 
-class Stream:
+class WeightStream:
     """One pass over the weights that are still to do."""
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from zoo.server.errors import ApiError, invalid
-from zoo.server.schemas import Part
+from zoo.server.schemas import RequestPart
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -30,7 +30,7 @@ LINGER = 1.0
 """Seconds in which the rest of a refused body is thrown away, so that its sender gets to read why."""
 GZIP = b"\x1f\x8b"
 """How compressed bodies begin, and no JSON does."""
-Asked = TypeVar("Asked", bound=Part)
+Asked = TypeVar("Asked", bound=RequestPart)
 
 
 class Arriving:
@@ -58,7 +58,7 @@ class Arriving:
         self.bytes += size
 
 
-def describe_body(kind: type[Part]) -> dict[str, Any]:
+def describe_body(kind: type[RequestPart]) -> dict[str, Any]:
     """Describe a body to OpenAPI; it is read by hand, within limits."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
 

@@ -12,7 +12,7 @@ from zoo.server.turn import Turn, call_id
 
 if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
-    from zoo.conversation.parts import Part
+    from zoo.conversation.parts import AnswerPart
     from zoo.conversation.reader import AnswerReader
     from zoo.engine.generation import Generation
     from zoo.engine.logprobs import TokenLogprob
@@ -109,7 +109,7 @@ def read_message(turn: Turn, text: str) -> dict[str, Any]:
     return message
 
 
-def write_part(part: Part) -> dict[str, Any]:
+def write_part(part: AnswerPart) -> dict[str, Any]:
     """Write a piece of an answer as a delta."""
     if part.kind == "content":
         return {"content": part.text}

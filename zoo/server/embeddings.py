@@ -24,7 +24,7 @@ from zoo.embedding.engine import ranked
 from zoo.errors import ZooError
 from zoo.server.body import describe_body, read_body
 from zoo.server.errors import ApiError
-from zoo.server.schemas import Part
+from zoo.server.schemas import RequestPart
 
 if TYPE_CHECKING:
     from zoo.embedding.tokens import TextTokens
@@ -38,7 +38,7 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 router = APIRouter()
 
 
-class EmbeddingsRequest(Part):
+class EmbeddingsRequest(RequestPart):
     """``POST /v1/embeddings``."""
 
     ignored = frozenset({"user", "metadata", "normalized"})
@@ -66,7 +66,7 @@ class EmbeddingsRequest(Part):
         _check_count(len(self.texts), "input")
 
 
-class RerankRequest(Part):
+class RerankRequest(RequestPart):
     """``POST /v1/rerank``."""
 
     ignored = frozenset({"max_chunks_per_doc", "priority", "return_embeddings"})

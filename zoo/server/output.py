@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.server.turn import call_id
 
 if TYPE_CHECKING:
-    from zoo.conversation.parts import Part
+    from zoo.conversation.parts import AnswerPart
 
 Event = tuple[str, dict[str, Any]]
 """An event's type, and its fields."""
@@ -29,7 +29,7 @@ class OutputItems:
         self._call = -1
         self._open = False
 
-    def add(self, part: Part) -> list[Event]:
+    def add(self, part: AnswerPart) -> list[Event]:
         """Take a part; return the events that tell of it."""
         if part.kind == "call":
             events = [*self._end()]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, ValidationError
 
 from zoo.server.errors import ApiError, invalid
-from zoo.server.schemas import MAX_TOKENS, ChatRequest, Part
+from zoo.server.schemas import MAX_TOKENS, ChatRequest, RequestPart
 
 NOTHING: dict[str, tuple[Any, ...]] = {
     "previous_response_id": (None,), "conversation": (None,), "prompt": (None,), "background": (None, False),
@@ -24,7 +24,7 @@ BOOKS = frozenset(
 Item = dict[str, Any]
 
 
-class ResponsesRequest(Part):
+class ResponsesRequest(RequestPart):
     """``POST /v1/responses``."""
 
     neutral = NOTHING

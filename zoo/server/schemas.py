@@ -59,7 +59,7 @@ Stop = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 
 
-class Part(BaseModel):
+class RequestPart(BaseModel):
     """What bodies have in common: strict types, finite numbers, no field that nobody knows."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True, extra="allow", hide_input_in_errors=True)
@@ -83,11 +83,11 @@ class Part(BaseModel):
             raise ApiError(400, message, code="unknown_parameter", param=name[:100])
 
 
-class StreamOptions(Part):
+class StreamOptions(RequestPart):
     include_usage: bool = False
 
 
-class Body(Part):
+class Body(RequestPart):
     """Fields of both kinds of completions."""
 
     neutral = NEUTRAL

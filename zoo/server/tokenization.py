@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationError
 
 from zoo.server.errors import ApiError, invalid
-from zoo.server.schemas import ChatRequest, Part, TokenId
+from zoo.server.schemas import ChatRequest, RequestPart, TokenId
 from zoo.server.turn import Turn
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MANY = 2**62
 """Tokens: however many there are."""
 
 
-class TokenizeRequest(Part):
+class TokenizeRequest(RequestPart):
     """``POST /tokenize``: a prompt, or the messages of a conversation."""
 
     model: str | None = None
@@ -57,7 +57,7 @@ class TokenizeRequest(Part):
         return body
 
 
-class DetokenizeRequest(Part):
+class DetokenizeRequest(RequestPart):
     """``POST /detokenize``."""
 
     model: str | None = None

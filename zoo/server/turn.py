@@ -19,7 +19,7 @@ from zoo.server.tools import Offer
 if TYPE_CHECKING:
     from zoo.contracts import ServedEngine
     from zoo.contracts.constraint import Constraint
-    from zoo.conversation.parts import Part
+    from zoo.conversation.parts import AnswerPart
     from zoo.declarations.conversation import Thinking
     from zoo.server.pool import Running
     from zoo.server.schemas import ChatRequest
@@ -122,7 +122,7 @@ class Turn:
         """Make what takes one answer apart."""
         return AnswerReader(self._manners.thinking, self._opened, self._manners.tools, self._offer.names)
 
-    def kept(self, parts: list[Part]) -> list[Part]:
+    def kept(self, parts: list[AnswerPart]) -> list[AnswerPart]:
         """Leave out calls after the first, where one is all that was asked for."""
         if self._body.parallel_tool_calls is not False:
             return parts

@@ -29,7 +29,7 @@ from zoo.package.publish import clear_up, existing, publish, recover, standing, 
 from zoo.package.running import run_memory
 from zoo.package.signals import Signals, listening
 from zoo.package.staging import Staging, make_staging
-from zoo.package.stream import Progress, Stream
+from zoo.package.stream import Progress, WeightStream
 from zoo.smoothing.checkpoint import smoothed
 from zoo.sources.content import differing, known_digests, remember, settle
 from zoo.sources.named import beneath, seen_over
@@ -228,7 +228,7 @@ def _write_data(
                 layout, seen, data, staging.new, journal, resumed.done, work.signals, work.calibration, work.device
             ).run(work.progress)
         else:
-            stream = Stream(layout, seen, data, journal, resumed.done, work.signals)
+            stream = WeightStream(layout, seen, data, journal, resumed.done, work.signals)
             with steady_products(layout.recipe):
                 stream.run(work.threads, work.progress)
         inputs = recording.digests()

@@ -43,7 +43,7 @@ class Cell(Value):
     """What a reader of this figure should know."""
 
 
-class Row(Value):
+class ReportRow(Value):
     """One figure under one set of conditions: what stands in a row can be compared."""
 
     kind: ReportKind
@@ -71,7 +71,7 @@ class Table(Value):
 
     model: str
     builds: tuple[Build, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def make_table(registry: Registry, model: str) -> Table:
 
 def tabulate(model: str, found: Sequence[Report]) -> Table:
     """Lay reports out as a table; of several of one build under the same conditions the latest counts."""
-    rows: dict[tuple[ReportKind, str, str, str], Row] = {}
+    rows: dict[tuple[ReportKind, str, str, str], ReportRow] = {}
     for kind in KINDS:
         for report in _counting(kind, [report for report in found if report.kind == kind]):
             for figure in _FIGURES[kind](report):
@@ -126,7 +126,7 @@ def tabulate(model: str, found: Sequence[Report]) -> Table:
                 key = (kind, figure.what, shared, figure.metric)
                 cell = Cell(value=figure.value, stderr=figure.stderr, measured_at=report.measured_at, note=figure.note)
                 cells = {**(rows[key].cells if key in rows else {}), report.recipe_hash: cell}
-                rows[key] = Row(
+                rows[key] = ReportRow(
                     kind=kind, what=figure.what, conditions=figure.conditions, conditions_hash=shared,
                     metric=figure.metric, cells=cells,
                 )  # fmt: skip
@@ -204,7 +204,7 @@ def _builds(found: Sequence[Report]) -> tuple[Build, ...]:
     )  # fmt: skip
 
 
-def _told_apart(rows: Sequence[Row]) -> Iterator[Row]:
+def _told_apart(rows: Sequence[ReportRow]) -> Iterator[ReportRow]:
     """Add the beginning of their hash to conditions that read alike and are not."""
     hashes: dict[tuple[str, str, str], set[str]] = {}
     for row in rows:

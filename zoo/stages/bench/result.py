@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.bench.measure import Row, Skipped
+from zoo.bench.measure import BenchRow, Skipped
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Bench:
     """The package's name, or the model's at a server."""
     settings: dict[str, Any]
     """What was asked for: two measurements that share it can be compared."""
-    rows: list[Row]
+    rows: list[BenchRow]
     """Figures, one a workload."""
     skipped: list[Skipped]
     load_s: float | None = None
@@ -51,7 +51,7 @@ class Bench:
         }
 
 
-def require_rows(rows: Sequence[Row], skipped: Sequence[Skipped]) -> None:
+def require_rows(rows: Sequence[BenchRow], skipped: Sequence[Skipped]) -> None:
     """Refuse a measurement of nothing.
 
     Raises:
