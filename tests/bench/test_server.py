@@ -254,7 +254,7 @@ def test_servers_of_something_else(body, said) -> None:
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://example.org", "http://", "http://[::1", "http://a:99999"])
 def test_what_is_no_address(url) -> None:
-    assert "is no address of a server" in refused("--url", url)
+    assert "is not an address of a server" in refused("--url", url)
 
 
 @pytest.mark.parametrize(

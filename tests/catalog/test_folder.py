@@ -22,7 +22,7 @@ def test_an_earlier_catalog_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["notes.txt", "index.html"])
 def test_something_else_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ZooError, match="holds something that is not a catalog"):
+    with pytest.raises(ZooError, match="is not empty and not a catalog"):
         publish_site(tmp_path, {"index.html": b"x"})
     assert (tmp_path / name).read_text() == "mine"
 

@@ -132,7 +132,7 @@ def test_memory_is_what_a_plan_predicts(tmp_path: Path) -> None:
     [
         (True, False, "Commercial use is allowed"),
         (False, False, "Commercial use is not allowed"),
-        (None, True, "Nobody has stated whether commercial use is allowed"),
+        (None, True, "It is not stated whether commercial use is allowed"),
     ],
 )
 def test_the_licence_is_said_plainly(make, install_plugin, family_yaml, allowed, gated, said) -> None:

@@ -137,7 +137,7 @@ def test_a_port_in_use(package) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["--host", "no.such.host.invalid"], 2, "is no address of this machine"),
+        (["--host", "no.such.host.invalid"], 2, "is not an address of this machine"),
         (["--host", "203.0.113.7", "--port", "0"], 2, "cannot listen at 203.0.113.7"),
         (["--port", "70000"], 2, "--port"),
         (["--slots", "0"], 2, "--slots"),

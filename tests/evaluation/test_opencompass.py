@@ -101,7 +101,7 @@ def test_perplexity_of_any_text(fp32: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_of_another_layout(fp32: Path, tmp_path: Path) -> None:
-    with pytest.raises(ZooError, match="there is no such folder"):
+    with pytest.raises(ZooError, match="no such folder"):
         run(fp32, tmp_path / "nowhere", "oc_piqa")
     (tmp_path / "other" / "things").mkdir(parents=True)
     (tmp_path / "other" / "things" / "file.txt").write_text("x")

@@ -176,7 +176,7 @@ def test_a_field_that_nobody_knows_offers_the_nearest(served) -> None:
 
 def test_an_unlike_field_is_told_where_the_known_ones_are(served) -> None:
     error = error_of(complete(served, frobnicate=5))
-    assert error["message"] == "unknown parameter 'frobnicate'; /openapi.json lists those that there are"
+    assert error["message"] == "unknown parameter 'frobnicate'; /openapi.json lists the known ones"
 
 
 @pytest.mark.parametrize("prompt", [3, {"text": "a"}, [1, "a"], [[]]])

@@ -106,7 +106,7 @@ def test_a_socket_in_the_file_system(package, tmp_path) -> None:
             connection.connect(str(path))
             connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n")
             assert b'"zoo-tiny"' in read_all(connection)
-        with pytest.raises(ZooError, match="another server listens there"):
+        with pytest.raises(ZooError, match="another server is listening there"):
             bind_path(path)
     finally:
         stop(process)
@@ -120,7 +120,7 @@ def test_what_lies_at_the_path_of_a_socket(tmp_path) -> None:
     close(bind_path(left), left)  # one that a server left behind is replaced
     assert not left.exists()
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="something else"):
+    with pytest.raises(UsageError, match="not a socket"):
         bind_path(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
     with pytest.raises(UsageError, match="No such file"):

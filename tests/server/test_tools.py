@@ -191,7 +191,7 @@ def wanting(parameters: dict[str, Any]) -> dict[str, Any]:
     [
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", ""),
         ({"tools": [WEATHER] * 500}, "tools", "at most 128"),
-        ({"tools": [WEATHER, WEATHER]}, "tools", "two tools are named 'weather'"),
+        ({"tools": [WEATHER, WEATHER]}, "tools", "two tools have the name 'weather'"),
         ({"tools": [NOW], "tool_choice": {"type": "function", "function": {"name": "weather"}}}, "tool_choice",
          "the tools: now"),
         ({"tools": [wanting({"not": {}})], "tool_choice": "required"}, "tools", "'not' is not supported"),
@@ -209,5 +209,5 @@ def test_what_cannot_be_offered_is_named(real, fields, param, said) -> None:
 
 
 def test_a_model_without_tools_says_so(client) -> None:
-    with pytest.raises(openai.BadRequestError, match="this model takes no tools"):
+    with pytest.raises(openai.BadRequestError, match="this model does not support tools"):
         ask(client, model="zoo-tiny", tools=[WEATHER])

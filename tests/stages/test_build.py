@@ -129,7 +129,7 @@ def test_force_replaces_a_package_and_nothing_else(tmp_path):
     mine.mkdir()
     (mine / "thesis.txt").write_text("x")
     for force in (True, False):
-        with pytest.raises(ZooError, match="holds something that is not a package"):
+        with pytest.raises(ZooError, match="is not empty and not a package"):
             build(other, opened, mine, registry(), force=force)
     (mine / "zoo.json").write_text("{}")
     with pytest.raises(ZooError, match="holds no valid package"):

@@ -232,7 +232,7 @@ def base_url(text: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise UsageError(f"--url {text}: is no address of a server; it begins with http:// or https://")
+        raise UsageError(f"--url {text}: is not an address of a server; it begins with http:// or https://")
     path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat")
     return f"{parts.scheme}://{parts.netloc}{path if path.endswith('/v1') else path + '/v1'}"
 

@@ -64,7 +64,7 @@ def check_replaceable(output: Path) -> None:
     if not output.exists() and not output.is_symlink():
         return
     if output.is_symlink() or not output.is_dir():
-        raise ZooError(f"{output}: is there and is not a folder; choose another -o")
+        raise ZooError(f"{output}: exists and is not a folder; choose another -o")
     with guarded(output):
         if is_empty(output):
             return
@@ -88,7 +88,7 @@ class CatalogContents:
         except (OSError, ValueError):
             lines = []
         if not lines or lines[0] != _FIRST_LINE:
-            raise ZooError(f"{folder}: holds something that is not a catalog; choose another -o")
+            raise ZooError(f"{folder}: is not empty and not a catalog; choose another -o")
         return frozenset(lines[1:]) | {MARKER}
 
 

@@ -43,9 +43,9 @@ def plain(value: Any) -> str:
 
 def use_of(licence: Licence) -> tuple[str, str]:
     """Say what a licence allows, in a word for the table and in a sentence."""
-    gate = " The hub hands the files out only after its terms were accepted." if licence.gated else ""
+    gate = " The hub gives access to the files after its terms are accepted." if licence.gated else ""
     if licence.commercial_use is True:
         return "commercial", f"Commercial use is allowed; read the terms.{gate}"
     if licence.commercial_use is False:
         return "non-commercial", f"Commercial use is not allowed.{gate}"
-    return "unstated", f"Nobody has stated whether commercial use is allowed; read the licence.{gate}"
+    return "unstated", f"It is not stated whether commercial use is allowed; read the licence.{gate}"

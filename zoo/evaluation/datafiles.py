@@ -126,7 +126,7 @@ def open_data(path: Path) -> DataFiles:
         return ArchiveFiles(path)
     if path.is_file():
         return SingleFile(path)
-    raise ZooError(f"--data {path}: there is no such folder or file")
+    raise ZooError(f"--data {path}: no such folder or file")
 
 
 def find(data: DataFiles, patterns: Sequence[str]) -> list[str]:

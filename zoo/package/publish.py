@@ -53,12 +53,12 @@ def existing(output: Path, recipe_hash: str, *, force: bool) -> Manifest | None:
     if not os.path.lexists(output):
         return None
     if not output.is_dir() or output.is_symlink():
-        raise ZooError(f"{output}: is there and is not a folder; choose another -o")
+        raise ZooError(f"{output}: exists and is not a folder; choose another -o")
     with guarded(output):
         if is_empty(output):
             return None
     if not (output / MANIFEST).exists():
-        raise ZooError(f"{output}: holds something that is not a package; choose another -o")
+        raise ZooError(f"{output}: is not empty and not a package; choose another -o")
     try:
         manifest = read_manifest(output)
     except ZooError as error:

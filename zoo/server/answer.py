@@ -101,7 +101,7 @@ class Answer(Response):
         admission = service.pool.admissions[model.name]
         most = min(service.settings.max_choices, admission.limit)
         if count > most:
-            message = f"{count} answers are asked for (prompts times n); a request may ask for at most {most}"
+            message = f"{count} answers requested (prompts times n); at most {most} are allowed"
             raise ApiError(400, message, code="invalid_value", param="n")
         admission.enter(count)
         places = Places(admission, count)
@@ -230,11 +230,11 @@ class Answer(Response):
         if ticket is None:
             return
         if isinstance(ticket.error, ConstraintError):
-            message = f"the answer could not be brought into the form that was asked for: {ticket.error}"
+            message = f"the answer could not be made to fit the requested format: {ticket.error}"
             raise ApiError(400, message, code="invalid_structure")
         if ticket.error is not None:
             self._service.log.error(ticket.error, model=self._model)
-            raise ApiError(500, "the model failed to answer; the server's log says why", code="engine_error")
+            raise ApiError(500, "the model failed to answer; see the server's log", code="engine_error")
         if ticket.generation.finish_reason == "interrupt":
             raise ApiError(503, "the answer was stopped: the server is shutting down", code="shutting_down")
 

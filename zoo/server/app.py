@@ -91,7 +91,7 @@ class HeadAsGet:
 async def _http_error(request: Request, error: Exception) -> Response:
     """Write the framework's own errors in the shape of all others."""
     assert isinstance(error, HTTPException)
-    messages = {404: "there is nothing at this address", 405: "this address does not take this method"}
+    messages = {404: "not found: this server has no such path", 405: "method not allowed for this path"}
     made = ApiError(error.status_code, messages.get(error.status_code, str(error.detail)[:200]))
     return JSONResponse(made.body(), made.status, headers=dict(error.headers or {}))
 

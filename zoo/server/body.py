@@ -53,7 +53,7 @@ class Arriving:
         """
         if self.bytes + size > self.limit:
             raise ApiError(
-                429, "too much is being received; try again later", code="rate_limit_exceeded", retry_after=2
+                429, "too many bytes are being received; try again later", code="rate_limit_exceeded", retry_after=2
             )
         self.bytes += size
 
@@ -84,7 +84,7 @@ async def _parse_off_loop(raw: bytes, request: Request, kind: type[Asked], arriv
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity") or raw.startswith(GZIP):
         name = "gzip" if raw.startswith(GZIP) else coding[:40]
-        message = f"the body is compressed ({name}); send it as it is, without Content-Encoding"
+        message = f"the body is compressed ({name}); send it uncompressed"
         raise ApiError(415, message, code="unsupported_encoding")
     if len(raw) <= SMALL:
         return parse(raw, kind)
@@ -153,9 +153,9 @@ async def _read(request: Request, settings: ServerSettings, arriving: Arriving) 
             raise ApiError(413, f"the body is larger than {limit} bytes", code="body_too_large")
         complete = True
     except TimeoutError:
-        raise ApiError(408, f"the body did not come within {settings.receive_timeout:g} s", code="timeout") from None
+        raise ApiError(408, f"the body did not arrive within {settings.receive_timeout:g} s", code="timeout") from None
     except ClientDisconnect:
-        raise ApiError(400, "the client left before its body was complete", code="disconnected") from None
+        raise ApiError(400, "the client disconnected before its body was complete", code="disconnected") from None
     finally:
         if not complete:
             arriving.bytes -= held

@@ -33,7 +33,7 @@ class Completion(ChoiceDialect):
         self._echoes: list[str] = []
         self._offsets: dict[int, Offsets] = {}
         if not self._prompts:
-            raise ApiError(400, "prompt: an empty list asks for nothing", code="invalid_value", param="prompt")
+            raise ApiError(400, "prompt: the list is empty", code="invalid_value", param="prompt")
 
     @property
     def prompts(self) -> int:

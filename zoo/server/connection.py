@@ -75,7 +75,7 @@ class Connection(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
-        error = ApiError(400, "this is no HTTP request", code="invalid_http")
+        error = ApiError(400, "not an HTTP request", code="invalid_http")
         headers = [*error.headers(), (b"connection", b"close")]
         events = (
             h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),

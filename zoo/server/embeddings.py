@@ -61,7 +61,7 @@ class EmbeddingsRequest(RequestPart):
         """Refuse what is not one text or a list of them."""
         super().check()
         if isinstance(self.input, list) and self.input and not all(isinstance(text, str) for text in self.input):
-            message = "input must be texts; token ids of another tokenizer would mean other words here"
+            message = "input must be texts; token ids of another tokenizer mean other words here"
             raise ApiError(400, f"{message} (LangChain: check_embedding_ctx_length=False)", param="input")
         _check_count(len(self.texts), "input")
 

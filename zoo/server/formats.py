@@ -90,7 +90,7 @@ def choose_structure(given: dict[str, Any], outputs: StructuredOutputs | None) -
         asked += [("structured_outputs", Structure(kind, value)) for kind, value in within if value is not None]
     if len(asked) > 1:
         names = " and ".join(dict.fromkeys(name for name, _ in asked))
-        message = f"an answer has one form, and {names} ask for several"
+        message = f"{names} cannot be used together"
         raise ApiError(400, message, code="invalid_value", param=asked[1][0])
     return asked[0] if asked else None
 

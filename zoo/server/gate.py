@@ -67,7 +67,7 @@ class Gate:
                 record["outcome"] = "error"
                 if status:
                     raise Broken from None  # the connection ends: what was sent is no whole answer
-                await send_error(numbered, ApiError(500, "something went wrong here; the server's log says what"))
+                await send_error(numbered, ApiError(500, "internal error; see the server's log"))
         finally:
             # The route as it was declared: what a client makes up is neither logged nor counted by name.
             route = getattr(scope.get("route"), "path", scope["path"] if scope["path"] in COMPLETIONS else "other")
@@ -97,7 +97,7 @@ class Gate:
             raise ApiError(401, "no API key: send Authorization: Bearer KEY", code="missing_api_key")
         # Digests are of one length, so that the comparison tells nothing of the key, not even that.
         if not hmac.compare_digest(hashlib.sha256(given.strip()).digest(), self._key):
-            raise ApiError(401, "the API key is not the right one", code="invalid_api_key")
+            raise ApiError(401, "wrong API key", code="invalid_api_key")
 
     def _check_busy(self, scope: Any) -> None:
         if scope["path"] in COMPLETIONS:

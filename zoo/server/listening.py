@@ -32,7 +32,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"--host {host!r} is no address of this machine: {error}") from None
+        raise UsageError(f"--host {host!r} is not an address of this machine: {error}") from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -54,17 +54,17 @@ def bind_path(path: Path) -> socket.socket:
     """Listen at a socket in the file system; one that a server left behind is replaced.
 
     Raises:
-        ZooError: another server listens there, or something else is there.
+        ZooError: another server is listening there, or something else is there.
     """
     if not hasattr(socket, "AF_UNIX"):
         raise UsageError("--uds: this system has no such sockets; give --host and --port")
     if path.exists() or path.is_symlink():
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise UsageError(f"--uds {path}: there is something else at this path")
+            raise UsageError(f"--uds {path}: the path exists and is not a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other, contextlib.suppress(ConnectionRefusedError):
             other.settimeout(1)
             other.connect(str(path))
-            raise ZooError(f"--uds {path}: another server listens there")
+            raise ZooError(f"--uds {path}: another server is listening there")
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

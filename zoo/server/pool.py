@@ -177,7 +177,7 @@ class ModelPool:
                 self.running[name] = Running(model, engine, scheduler, needed, text)
             except (ZooError, OSError, MemoryError) as error:
                 self._log.event("load_failed", model=name, error=type(error).__name__, message=self._private(error))
-                message = f"the model {name!r} cannot be loaded now; the server's log says why"
+                message = f"the model {name!r} cannot be loaded; see the server's log"
                 raise ApiError(503, message, code="model_unavailable", param="model") from None
             finally:
                 if name not in self.running:

@@ -79,7 +79,7 @@ def run_server(
             address, keyed = url(listener, settings), settings.api_key is not None
             log.event("listening", url=address, models=[model.name for model in models], key=keyed)
             if not keyed and not is_loopback(listener):
-                log.event("open_to_others", message="whoever reaches this address may use it; set ZOO_API_KEY")
+                log.event("open_to_others", message="anyone who can connect may use it; set ZOO_API_KEY")
             announce(address)
 
         server.on_started = listening

@@ -54,7 +54,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "min_tokens": (None, 0),
 }
 """Fields that are not supported → values that ask for nothing."""
-HINT = "/openapi.json lists those that there are"
+HINT = "/openapi.json lists the known ones"
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 
@@ -128,7 +128,7 @@ class Body(RequestPart):
         """Refuse fields that mean nothing here, or contradict each other."""
         super().check()
         if self.max_tokens == 0 and not self.may_be_empty:
-            message = "max_tokens: 0 asks for an answer without tokens; give 1 or more"
+            message = "max_tokens must be 1 or more"
             raise ApiError(400, message, code="invalid_value", param="max_tokens")
         self.biases()
         self.structure()
@@ -191,7 +191,7 @@ class CompletionRequest(Body):
             return check(value)
         except ValidationError:
             raise ValueError(
-                "it is a text, a list of texts, a list of token ids, or a list of such lists, none of them empty"
+                "it must be a text, a list of texts, a list of token ids, or a list of such lists, and not empty"
             ) from None
 
     def prompts(self) -> list[str | list[int]]:

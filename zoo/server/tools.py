@@ -79,7 +79,7 @@ class Offer:
         names = [tool.function.name for tool in self._tools]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ApiError(400, f"two tools are named {twice!r}", code="invalid_value", param="tools")
+            raise ApiError(400, f"two tools have the name {twice!r}", code="invalid_value", param="tools")
         name = choice.function.name if isinstance(choice, ChosenTool) else None
         if name is not None and name not in names:
             known = ", ".join(names[:10]) or "none"

@@ -55,8 +55,8 @@ class Turn:
         engine, manners = running.engine, running.model.manners
         if self._offer.is_open and manners.tools is None:
             message = (
-                "this model takes no tools: its chat template says nothing of them, or no family declares how it "
-                "writes calls; leave tools out, or set tool_choice to none"
+                "this model does not support tools: its chat template has none, or no family declares how it writes "
+                "calls; leave tools out, or set tool_choice to none"
             )
             raise ApiError(400, message, code="unsupported_parameter", param="tools")
         self._manners = Manners(tools=manners.tools if self._offer.is_open else None, thinking=manners.thinking)

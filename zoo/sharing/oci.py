@@ -52,12 +52,12 @@ class OciRemote:
     def __init__(self, location: str, *, plain_http: bool = False) -> None:
         found = _LOCATION.fullmatch(location)
         if found is None:
-            raise UsageError(f"{location!r} is not a place in a registry; write oci://host/repository:tag")
+            raise UsageError(f"{location!r} is not a registry address; write oci://host/repository:tag")
         try:
             import oras.container
             import oras.provider
         except ImportError:
-            raise UsageError("registries are spoken to by oras; pip install 'model-zoo-framework[share]'") from None
+            raise UsageError("registries need the package oras; pip install 'model-zoo-framework[share]'") from None
         self.location = location
         host, reference = found["host"], found["digest"] or f":{found['tag'] or 'latest'}"
         insecure = plain_http or _LOCAL.fullmatch(host) is not None
@@ -99,7 +99,7 @@ class OciRemote:
     def push(self, uploads: Sequence[Upload], manifest: Manifest, step: Step | None = None) -> str:
         """Send the layers that the registry lacks, then the configuration, then the manifest that names them."""
         if self._expected is not None:
-            raise UsageError(f"{self.location}: a digest names what is there already; push to a tag")
+            raise UsageError(f"{self.location}: cannot push to a digest; push to a tag")
         self._call(self._log_in)
         layers = []
         for done, upload in enumerate(uploads):
@@ -147,7 +147,7 @@ class OciRemote:
         if len(raw) > MAX_MANIFEST:
             raise ZooError(f"{self.location}: its manifest is larger than {MAX_MANIFEST} bytes")
         if self._expected not in (None, f"sha256:{hashlib.sha256(raw).hexdigest()}"):
-            raise ZooError(f"{self.location}: the registry answers with another manifest than the digest names")
+            raise ZooError(f"{self.location}: the registry returned a manifest that does not match the digest")
         try:
             document = json.loads(raw)
         except (ValueError, RecursionError):
@@ -185,14 +185,14 @@ class OciRemote:
         except ZooError:
             raise
         except requests.exceptions.SSLError as error:
-            raise ZooError(f"{self.location}: no TLS there ({str(error)[:120]}); --plain-http speaks without") from None
+            raise ZooError(f"{self.location}: no TLS there ({str(error)[:120]}); --plain-http turns TLS off") from None
         except requests.exceptions.RequestException as error:
             kind = type(error).__name__
             raise ZooError(f"{self.location}: {self.place.host} cannot be reached ({kind}); try again") from None
         except (ValueError, KeyError, OSError) as error:
             text = " ".join(str(error).split())[:200]
             if "authent" in text:
-                text = "it wants credentials, or others; `docker login` stores them"
+                text = "it needs other credentials; `docker login` stores them"
             raise ZooError(f"{self.location}: {text}") from None
 
     def _check(self, answer: Any, what: str) -> None:
@@ -202,8 +202,8 @@ class OciRemote:
         if status in (401, 403):
             raise self._refused(status)
         if status == 404:
-            raise ZooError(f"{self.location}: there is no such package (404)")
-        raise ZooError(f"{self.location}: {self.place.host} does not take or give {what} ({status})")
+            raise ZooError(f"{self.location}: no such package (404)")
+        raise ZooError(f"{self.location}: {self.place.host} does not support {what} ({status})")
 
     def _refused(self, status: int) -> ZooError:
         return ZooError(f"{self.location}: refused ({status}); `docker login {self._host}` stores credentials")

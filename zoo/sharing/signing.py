@@ -86,12 +86,12 @@ def check(folder: Path, signature: Path, keys: list[Path], location: str) -> Pat
             return key
         except Exception as error:  # whatever a stranger's signature makes the library raise
             said = " ".join(str(error).split())[:200]
-    raise ZooError(f"{location}: not signed by {' or '.join(map(str, keys))}: {said or 'the signature is another'}")
+    raise ZooError(f"{location}: not signed by {' or '.join(map(str, keys))}: {said or 'the signature does not match'}")
 
 
 def _require(key: Path) -> None:
     if not key.is_file():
-        raise UsageError(f"{key}: there is no such key")
+        raise UsageError(f"{key}: no such key")
 
 
 def _library() -> Any:
@@ -99,6 +99,6 @@ def _library() -> Any:
         import model_signing
     except ImportError:
         raise UsageError(
-            "signatures are made and checked by model-signing; pip install 'model-zoo-framework[share]'"
+            "signatures need the package model-signing; pip install 'model-zoo-framework[share]'"
         ) from None
     return model_signing

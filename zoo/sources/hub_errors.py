@@ -122,7 +122,7 @@ def explain(error: Exception, place: Place) -> ZooError:
         return ZooError(f"{name}: {host} did not answer in time; try again{elsewhere}")
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
         if place.kind == "address":
-            return ZooError(f"{name}: {place.endpoint[:200]!r} is no address of the web")
+            return ZooError(f"{name}: {place.endpoint[:200]!r} is not a web address")
         return UsageError(f"HF_ENDPOINT must be an address such as https://hf-mirror.com, not {host!r}")
     if isinstance(error, httpx2.TransportError):
         return ZooError(

@@ -26,7 +26,7 @@ def load(raw: bytes, where: str) -> Any:
     except BaseException as error:  # bare exceptions, and panics, which are not even those
         said = " ".join(str(error).split())[:200]
         raise ZooError(
-            f"{where}: the tokenizers library cannot read it: {said}; fetch it again or save it anew"
+            f"{where}: the tokenizers library cannot read it: {said}; fetch it again or save it again"
         ) from None
 
 

@@ -63,6 +63,6 @@ def choose_template(templates: Mapping[str, str], where: str, *, tools: bool = F
     if templates:
         names = ", ".join(sorted(templates))
         raise ZooError(
-            f"{where} has chat templates for {names} alone and no default one; it takes no plain conversation"
+            f"{where} has chat templates for {names} only and no default; it cannot render a plain conversation"
         )
     raise ZooError(f"{where} has no chat template: it is a base model; leave --chat out")

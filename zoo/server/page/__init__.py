@@ -61,7 +61,7 @@ async def page(request: Request) -> Response:
 async def file(request: Request, name: str) -> Response:
     """Send a file of the page."""
     if name not in TYPES:
-        raise ApiError(404, "there is nothing at this address")
+        raise ApiError(404, "not found: this server has no such path")
     return _file(name)
 
 
