@@ -113,7 +113,7 @@ def test_where_steps_are_slow_a_prompt_takes_short_ones(engine, monkeypatch) -> 
     def slow(slots, rows, **options):
         steps.append(max(len(row.ids) for row in rows))
         if steps[-1] > 1:
-            time.sleep(0.008 * steps[-1])
+            time.sleep(0.02 * steps[-1])
         return step(slots, rows, **options)
 
     monkeypatch.setattr(engine.session, "step", slow)
@@ -125,8 +125,39 @@ def test_where_steps_are_slow_a_prompt_takes_short_ones(engine, monkeypatch) -> 
         first.result(60)
         joined[0].result(60)
     chunks = [size for size in steps[1:] if size > 1]
-    assert set(chunks[1:-1]) == {16}  # 8 ms a token and more leave fewer than 32 in a fifth of a second
+    assert set(chunks[1:-1]) == {8}  # at 20 ms a token and more, the fewest
     assert sum(chunks) >= 400
+
+
+def test_answers_and_prompts_share_steps(engine, monkeypatch) -> None:
+    """A step brings every answer on and computes prompts beside them, several of them where they are short."""
+    steps: list[dict[int, int]] = []
+    step = engine.session.step
+
+    def watched(slots, rows, **options):
+        steps.append({row.slot: len(row.ids) for row in rows})
+        return step(slots, rows, **options)
+
+    monkeypatch.setattr(engine.session, "step", watched)
+    monkeypatch.setattr("zoo.engine.scheduler.STALL_SECONDS", 60.0)
+    short = prompts(3, seed=4, shortest=20, longest=21)
+    joined: list[Ticket] = []
+
+    def join(piece: Piece) -> None:
+        if not joined:
+            joined.extend(scheduler.submit(prompt, Limits(4)) for prompt in short)
+
+    with Scheduler(engine, slots=4, prefix_cache_bytes=0) as scheduler:
+        first = scheduler.submit(prompts(1)[0], Limits(20), on_piece=join)
+        first.result(60)
+        tickets = [first, *joined]
+        texts = [ticket.result(60).token_ids for ticket in tickets]
+    mixed = [tokens for tokens in steps if max(tokens.values()) > 1 and len(tokens) > 1]
+    assert mixed[0] == {0: 1, 1: 20, 2: 20, 3: 20}
+    assert len(steps) == 1 + 19
+    for ticket, ids in zip(tickets, texts, strict=True):
+        alone = engine.generate(ticket.generation.prompt_ids, max_new_tokens=len(ids), ignore_eos=True)
+        assert alone.token_ids == ids
 
 
 class Held:

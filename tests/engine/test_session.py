@@ -180,6 +180,20 @@ def test_a_graph_that_is_none_is_refused(package, tmp_path) -> None:
         Session(folder)
 
 
+def test_a_graph_of_an_older_zoo_is_to_be_built_again(package, tmp_path) -> None:
+    import onnx
+
+    model = onnx.load(str(package[0] / "batch.onnx"), load_external_data=False)
+    (places,) = (value for value in model.graph.input if value.name == "token_places")
+    places.name = "something_else"
+    for node in model.graph.node:
+        node.input[:] = ["something_else" if name == "token_places" else name for name in node.input]
+    folder = shutil.copytree(package[0], tmp_path / "package")
+    (folder / "batch.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ZooError, match=r"package: its batch\.onnx is that of an older zoo; build it again"):
+        Session(folder)
+
+
 def test_a_graph_that_is_no_decoder_is_refused(package, tmp_path) -> None:
     from onnx import TensorProto, helper
 

@@ -130,14 +130,16 @@ def ragged(program: Program, weights: dict[str, np.ndarray], folder: Path, ids: 
     logits = np.zeros((*ids.shape, VOCAB), np.float32)
     for plan in ((5, 2), (1, 6), (0, 1), (ids.shape[1], ids.shape[1])):
         counts = np.minimum(plan, ids.shape[1] - done)
-        tokens = np.zeros((2, counts.max()), np.int64)
-        for row in range(2):
-            tokens[row, : counts[row]] = ids[row, done[row] : done[row] + counts[row]]
-        wanted = [row * counts.max() + at for row in range(2) for at in range(counts[row])]
+        tokens = [ids[row, done[row] : done[row] + counts[row]] for row in range(2)]
+        places = [(row, at) for row in range(2) for at in range(counts[row])]
+        spread = np.zeros((2, counts.max(), 2), np.int64)
+        for token, where in enumerate(places):
+            spread[where] = 0, token
         lengths = done + counts
         found = package.step(
-            input_ids=tokens, sequence_lengths=(lengths - 1).astype(np.int32), query_lengths=counts.astype(np.int32),
-            longest_sequence=np.array(lengths.max(), np.int32), logit_rows=np.array(wanted, np.int64),
+            input_ids=np.concatenate(tokens)[None], spread_tokens=spread, token_places=np.array([places], np.int64),
+            sequence_lengths=(lengths - 1).astype(np.int32), query_lengths=counts.astype(np.int32),
+            longest_sequence=np.array(lengths.max(), np.int32), logit_rows=np.arange(len(places)),
         )[0]  # fmt: skip
         at = 0
         for row in range(2):

@@ -15,7 +15,10 @@ from zoo.engine.cache import Slots, aligned
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-INPUTS = frozenset({"input_ids", "sequence_lengths", "query_lengths", "longest_sequence", "logit_rows"})
+INPUTS = frozenset(
+    {"input_ids", "spread_tokens", "token_places", "sequence_lengths", "query_lengths", "longest_sequence",
+     "logit_rows"}
+)  # fmt: skip
 """What the graph is fed besides the KV cache."""
 
 
@@ -47,8 +50,8 @@ class Binding:
         self._binding.bind_cpu_input("sequence_lengths", self._lengths)
         self._binding.bind_cpu_input("query_lengths", self._queries)
         self._binding.bind_cpu_input("longest_sequence", self._longest)
-        self._ids = np.zeros((count, 0), np.int64)
-        self._one = np.zeros((count, 1), np.int64)
+        self._counts: list[int] = []
+        self._ids = np.zeros((1, 0), np.int64)
         self._rows = np.zeros(0, np.int64)
         self._logits = np.zeros((1, 0, vocab_size), np.float32)
 
@@ -63,23 +66,39 @@ class Binding:
         Returns:
             float32 (sum of ``keeps``, vocab), slot by slot; the next step over this range overwrites them.
         """
-        width = max(map(len, news))
-        if width != self._ids.shape[1]:
-            self._ids = self._one if width == 1 else np.zeros((len(news), width), np.int64)
-            self._binding.bind_cpu_input("input_ids", self._ids)
+        counts = [len(ids) for ids in news]
+        if counts != self._counts:
+            self._lay_out(counts)
+        self._ids[0] = [token for ids in news for token in ids]
         wanted: list[int] = []
-        for row, (ids, keep) in enumerate(zip(news, keeps, strict=True)):
-            past, count = len(self._slots.tokens[self._first + row]), len(ids)
-            self._ids[row, :count] = ids
+        stop = 0
+        for row, (count, keep) in enumerate(zip(counts, keeps, strict=True)):
+            stop += count
             # A slot that never held anything rests as if it held one token: the kernel wants one at least.
-            self._lengths[row] = max(past + count, 1) - 1
-            self._queries[row] = count
-            wanted += range(row * width + count - keep, row * width + count)
+            self._lengths[row] = max(len(self._slots.tokens[self._first + row]) + count, 1) - 1
+            wanted += range(stop - keep, stop)
         self._longest[...] = int(self._lengths.max()) + 1
         total = len(wanted)
         self._want(wanted or [0])
         self._session.run_with_iobinding(self._binding, options)
         return self._logits[0, :total]
+
+    def _lay_out(self, counts: list[int]) -> None:
+        """Say where the tokens lie, for so many of each slot."""
+        self._counts, tokens = counts, sum(counts)
+        self._queries[:] = counts
+        self._ids = np.zeros((1, tokens), np.int64)
+        self._spread = np.zeros((len(counts), max(counts), 2), np.int64)
+        self._places = np.zeros((1, tokens, 2), np.int64)
+        start = 0
+        for row, count in enumerate(counts):
+            self._spread[row, :count, 1] = np.arange(start, start + count)
+            self._places[0, start : start + count, 0] = row
+            self._places[0, start : start + count, 1] = np.arange(count)
+            start += count
+        self._binding.bind_cpu_input("input_ids", self._ids)
+        self._binding.bind_cpu_input("spread_tokens", self._spread)
+        self._binding.bind_cpu_input("token_places", self._places)
 
     def _want(self, wanted: list[int]) -> None:
         if len(wanted) != len(self._rows):

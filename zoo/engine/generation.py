@@ -299,8 +299,8 @@ def run_request(
         while not request.finished:
             yield from pieces
             started = time.perf_counter()
-            found = decode(session, cache.slots, {cache.slot: request}, guesses=MOST, draft=draft)
-            pieces, error = found[cache.slot]
+            decoded = decode(session, cache.slots, {cache.slot: request}, guesses=MOST, draft=draft)
+            pieces, error = decoded.answers[cache.slot]
             if error is not None:
                 raise error
             timings.decode_tokens += len(pieces)

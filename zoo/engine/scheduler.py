@@ -1,8 +1,8 @@
 """Continuous batching: many requests over one session, joining and leaving between steps.
 
-A thread of its own runs the steps. Each round starts waiting requests where slots are free, computes one chunk of one
-prompt, and brings every answer under way on by a step. Prompts and answers take turns, so that a long prompt holds
-nobody up for longer than its next chunk.
+A thread of its own runs the steps. Each round starts waiting requests where slots are free, and brings every answer
+under way on by a step, which computes a part of the prompts that wait as well: weights are read once for all of them,
+and a long prompt holds nobody up for longer than such a step takes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zoo.engine.machine import free_memory
 from zoo.engine.prefixes import PrefixCache
 from zoo.engine.sampling import Sampling
 from zoo.engine.seat import SchedulerStats, Seat
-from zoo.engine.session import Row
+from zoo.engine.session import MAX_CHUNK, Row
 from zoo.engine.steps import compute
 from zoo.engine.ticket import Ticket
 from zoo.errors import ZooError
@@ -32,12 +32,10 @@ if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
     from zoo.engine.engine import OrtEngine
 
-STALL_SECONDS = 0.2
-"""How long a step of a prompt may take where answers wait for their next token. Half of it saves the slowest tokens a
-third of their wait and costs a tenth of the throughput; whole prompts of 128 tokens give 7 % more, and waits of 0.7 s
-(1.1B int8, 8 streams, 2 cores)."""
-CHUNKS = (16, 128)
-"""The fewest and the most tokens of a prompt in such a step; fewer cost as much as 16."""
+STALL_SECONDS = 0.13
+"""How long a step that computes a part of a prompt may take where answers wait for their next token."""
+SHARED = (8, 128)
+"""The fewest and the most tokens of prompts in such a step."""
 WIDEST = 16
 """Tokens of a decode step, guesses included; past that a step costs more than it brings."""
 CACHE_SHARE = 0.5
@@ -209,8 +207,7 @@ class Scheduler:
             while self._wait_for_work():
                 self._leave()
                 self._join()
-                self._prefill()
-                self._decode()
+                self._advance()
         except Exception as problem:  # a defect of ours: nobody may wait for ever
             error = problem
         with self._condition:
@@ -266,40 +263,53 @@ class Scheduler:
             ticket.generation.timings.prefill_tokens = len(prompt) - ticket.cached_tokens
             self._count(prompt_tokens=len(prompt), cached_tokens=ticket.cached_tokens)
 
-    def _prefill(self) -> None:
-        """Compute the next chunk of the prompt that came first."""
+    def _advance(self) -> None:
+        """Bring every answer on by a step, and with it the prompts that came first."""
+        answering = [seat for seat in self._seats.values() if seat.decoding]
         filling = [seat for seat in self._seats.values() if not seat.decoding]
-        if not filling:
-            return
-        seat = min(filling, key=lambda one: one.ticket.started or 0.0)
-        if seat.request.prompt_logprobs is not None:
-            self._score(seat, seat.request.prompt_logprobs)
-            return
-        done = len(self._slots.tokens[seat.slot])
-        step = self._session.chunk(done)
-        if len(filling) < len(self._seats):
-            step = min(step, self._short_chunk())
-        ids = seat.prompt[done : done + step]
-        try:
-            timings = seat.ticket.generation.timings
-            timings.rowwise = self._session.takes_rowwise(len(seat.prompt))
-            started = time.perf_counter()
-            logits = self._session.step(self._slots, [Row(seat.slot, ids)], rowwise=timings.rowwise)[0]
-            if len(ids) >= CHUNKS[0]:
-                self._token_seconds = (time.perf_counter() - started) / len(ids)
-            self._count(steps=1)
-            if done + len(ids) < len(seat.prompt):
-                return
-            self._prefixes.keep(self._slots, seat.slot)
-            self._begin(seat, logits[0])
-        except ZooError as error:
-            self._free(seat, "failed", error)
+        filling.sort(key=lambda seat: seat.ticket.started or 0.0)
+        if filling and (top := filling[0].request.prompt_logprobs) is not None:
+            self._score(filling[0], top)
+            filling = []
+        parts = self._parts(filling, len(answering))
+        if parts and answering and (self._takes_rowwise(parts[0][0]) or not self._share(parts, len(answering))):
+            self._step([], parts)
+            parts = []
+        if answering or parts:
+            self._step(answering, parts)
 
-    def _short_chunk(self) -> int:
-        """Return how many tokens of a prompt a step takes while answers wait, by the speed of the last such step."""
-        fewest, most = CHUNKS
-        tokens = int(STALL_SECONDS / self._token_seconds) if self._token_seconds else most
-        return min(most, max(fewest, tokens // fewest * fewest))
+    def _parts(self, filling: list[Seat], answering: int) -> list[tuple[Seat, list[int]]]:
+        """Choose what a step computes of prompts: of the first, and of the next ones as long as there is room."""
+        parts: list[tuple[Seat, list[int]]] = []
+        room = self._short_step(answering) if answering else MAX_CHUNK
+        for seat in filling:
+            done = len(self._slots.tokens[seat.slot])
+            part = seat, seat.prompt[done : done + min(room, self._session.chunk(done))]
+            if parts and (
+                seat.request.prompt_logprobs is not None
+                or any(self._takes_rowwise(one) for one in (seat, parts[0][0]))
+                or not self._share([*parts, part])
+            ):
+                break
+            parts.append(part)
+            room -= len(part[1])
+            if not room:
+                break
+        return parts
+
+    def _share(self, parts: list[tuple[Seat, list[int]]], answering: int = 0) -> bool:
+        """Tell whether parts of prompts go into one step, with so many answers."""
+        past = max(map(len, self._slots.tokens))
+        return self._session.share(answering + len(parts), max(len(ids) for _, ids in parts), past)
+
+    def _takes_rowwise(self, seat: Seat) -> bool:
+        return self._session.takes_rowwise(len(seat.prompt))
+
+    def _short_step(self, answering: int) -> int:
+        """Return how many tokens of prompts a step takes beside answers, by the speed of the last such step."""
+        fewest, most = SHARED
+        tokens = int(STALL_SECONDS / self._token_seconds) - answering if self._token_seconds else most
+        return min(most, max(fewest, tokens // 4 * 4))
 
     def _score(self, seat: Seat, top: int) -> None:
         """Compute the next chunk of a prompt whose log probabilities are wanted, as an evaluation computes it."""
@@ -325,46 +335,43 @@ class Scheduler:
         seat.ticket.generation.timings.prefill_s = now - seat.ticket.submitted
         self._hand_out(seat, [piece], now)
 
-    def _decode(self) -> None:
-        """Bring every answer on by a step."""
-        seats = [seat for seat in self._seats.values() if seat.decoding]
-        if not seats:
-            return
-        seats = self._close_ranks(seats)
-        running = {seat.slot: seat.request for seat in seats}
+    def _step(self, answering: list[Seat], parts: list[tuple[Seat, list[int]]]) -> None:
+        """Compute one step of answers and parts of prompts."""
+        seats = [*answering, *(seat for seat, _ in parts)]
+        started = time.perf_counter()
         try:
-            most = max(0, WIDEST // len(seats) - 1)
-            found = decode(self._session, self._slots, running, guesses=most, draft=self._draft)
+            decoded = decode(
+                self._session, self._slots, {seat.slot: seat.request for seat in answering},
+                prompts=[Row(seat.slot, ids) for seat, ids in parts],
+                guesses=max(0, WIDEST // len(answering) - 1) if answering else 0,
+                rowwise=bool(parts) and not answering and self._takes_rowwise(parts[0][0]),
+                draft=self._draft,
+            )  # fmt: skip
         except ZooError as error:
             for seat in seats:
                 self._free(seat, "failed", error)
             return
         now = time.perf_counter()
         self._count(steps=1)
-        for seat in seats:
-            pieces, problem = found[seat.slot]
+        computed = sum(len(ids) for _, ids in parts)
+        if parts and (answering or not self._token_seconds):
+            self._token_seconds = (now - started) / (computed + len(answering))
+        for seat, _ in parts:
+            seat.ticket.generation.timings.rowwise = self._takes_rowwise(seat)
+            if len(self._slots.tokens[seat.slot]) < len(seat.prompt):
+                continue
+            self._prefixes.keep(self._slots, seat.slot)
+            try:
+                self._begin(seat, decoded.prompts[seat.slot])
+            except ZooError as error:
+                self._free(seat, "failed", error)
+        for seat in answering:
+            pieces, problem = decoded.answers[seat.slot]
             if problem is not None:
                 self._free(seat, "failed", problem)
                 continue
             self._count(guessed_tokens=max(0, len(pieces) - 1))
             self._hand_out(seat, pieces, now)
-
-    def _close_ranks(self, seats: list[Seat]) -> list[Seat]:
-        """Move answers into lower slots that are free, so that a step computes no slot that rests.
-
-        A resting slot costs a step as much as one that works; moving one costs about a step, once.
-        """
-        while True:
-            last = max(seats, key=lambda seat: seat.slot)
-            free = next((one for one in range(last.slot) if one not in self._seats), None)
-            if free is None or not any(seat.slot < free for seat in seats):
-                return sorted(seats, key=lambda seat: seat.slot)
-            self._slots.copy(last.slot, free, len(self._slots.tokens[last.slot]))
-            self._slots.keep(last.slot, 0)
-            with self._condition:
-                del self._seats[last.slot]
-                last.slot = free
-                self._seats[free] = last
 
     def _hand_out(self, seat: Seat, pieces: list[Piece], now: float) -> None:
         timings = seat.ticket.generation.timings

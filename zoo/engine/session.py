@@ -96,6 +96,8 @@ class Session:
         outputs = {one.name: one for one in self._session.get_outputs()}
         past = [name for name in inputs if name.startswith(PAST)]
         present = [PRESENT + name.removeprefix(PAST) for name in past]
+        if past and "query_lengths" in inputs and not set(inputs) >= INPUTS:
+            raise ZooError(f"{self.name}: its {GRAPH} is that of an older zoo; build it again")
         if not past or not set(inputs) >= INPUTS or not {"logits", *present} <= set(outputs):
             raise ZooError(f"{self.name}: its graph has no logits or no KV cache; it is no decoder")
         self.vocab_size = int(outputs["logits"].shape[-1])
@@ -242,6 +244,15 @@ class Session:
         while step > MIN_CHUNK and self._heads * step * (past + step) * 4 > SCORES_BYTES:
             step //= 2
         return step
+
+    def share(self, sequences: int, tokens: int, past: int) -> bool:
+        """Tell whether a step may bring so many sequences on, one of them by ``tokens``, the longest after ``past``.
+
+        Attention lays every sequence out as wide as the one that brings most: its scores grow by that, and padding
+        needs room within the context.
+        """
+        length = past + tokens
+        return length <= self.context and 4 * self._heads * sequences * tokens * length <= SCORES_BYTES
 
 
 def session_options(threads: int) -> Any:

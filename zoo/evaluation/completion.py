@@ -54,7 +54,7 @@ def complete(engine: OrtEngine, requests: Sequence[Prompt], batch: int = BATCH) 
                 running[slot] = index, _begin(engine, slots, slot, last, requests[index])
         alive = {slot: request for slot, (_, request) in running.items() if not request.finished}
         if alive:
-            for _, error in decode(session, slots, alive, even=True).values():
+            for _, error in decode(session, slots, alive, even=True).answers.values():
                 if error is not None:
                     raise error
         for slot in [one for one, (_, request) in running.items() if request.finished]:

@@ -152,11 +152,14 @@ def _one_sequence(length: int) -> dict[str, NDArray[Any]]:
     """What the engine's graph is told of one whole sequence, all of whose logits are wanted."""
     import numpy as np
 
+    tokens = np.arange(length, dtype=np.int64)
     return {
         "sequence_lengths": np.array([length - 1], np.int32),
         "query_lengths": np.array([length], np.int32),
         "longest_sequence": np.array(length, np.int32),
-        "logit_rows": np.arange(length, dtype=np.int64),
+        "spread_tokens": np.stack([np.zeros(length, np.int64), tokens], -1)[None],
+        "token_places": np.stack([np.zeros(length, np.int64), tokens], -1)[None],
+        "logit_rows": tokens,
     }
 
 

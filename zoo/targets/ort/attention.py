@@ -33,7 +33,10 @@ def attention(emission: Emission, step: Step, op: Attention) -> str:
     apart = emission.once.get(("apart", qkv), ("", ""))
     if op.rotary is not None and _is_odd(op):
         qkv, *apart = _turned(emission, step, op, op.rotary)
-    given = dict(enumerate([qkv, *apart]))
+    spread = [
+        value and emission.inputs.spread(f"{name}/spread_{index}", value) for index, value in enumerate([qkv, *apart])
+    ]
+    given = dict(enumerate(spread))
     turns = op.rotary if op.rotary is not None and not _is_odd(op) else None
     if turns is not None:
         given |= enumerate(_tables(emission, turns, op.head_dim), _TABLES)
@@ -60,7 +63,7 @@ def attention(emission: Emission, step: Step, op: Attention) -> str:
         more["softcap"] = op.softcap
     if op.smooth:
         more["smooth_softmax"] = 1
-    return graph.node(
+    mixed = graph.node(
         f"{MS}::GroupQueryAttention",
         [given.get(index, "") for index in range(max(given) + 1)],
         f"{name}/GroupQueryAttention",
@@ -72,6 +75,7 @@ def attention(emission: Emission, step: Step, op: Attention) -> str:
         rotary_interleaved=int(turns is not None and turns.interleaved),
         **more,
     )
+    return emission.inputs.packed(f"{name}/packed", mixed)
 
 
 def _tables(emission: Emission, rotary: Rotary, head_dim: int, lanes: int = LANES) -> list[str]:
@@ -127,7 +131,7 @@ def _distances(emission: Emission, slopes: tuple[float, ...]) -> str:
         column = graph.constant(f"{name}/slopes", np.array(slopes)[None, :, None, None], np.float32)
         row = graph.node("Mul", [column, steps], f"{name}/row")
         first = graph.constant(f"{name}/first", [0], np.int64)
-        queries = graph.node("Unsqueeze", [graph.length("input_ids"), first], f"{name}/queries")
+        queries = graph.node("Unsqueeze", [emission.inputs.queries(), first], f"{name}/queries")
         ones = [graph.constant(f"{name}/{key}", [1], np.int64) for key in ("batch", "heads", "every")]
         shape = graph.node("Concat", [*ones[:2], queries, ones[2]], f"{name}/shape", axis=0)
         bias = emission.once["slopes", slopes] = graph.node("Expand", [row, shape], name)

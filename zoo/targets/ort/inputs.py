@@ -16,6 +16,8 @@ SEQUENCE_LENGTHS = "sequence_lengths"
 QUERY_LENGTHS = "query_lengths"
 LONGEST = "longest_sequence"
 LOGIT_ROWS = "logit_rows"
+SPREAD_TOKENS = "spread_tokens"
+TOKEN_PLACES = "token_places"
 QUERY_SEQLENS = 16
 """Which input of GroupQueryAttention ``query_seqlens`` is."""
 
@@ -40,7 +42,19 @@ class StepInputs(Protocol):
         ...
 
     def positions(self, name: str, context: int) -> str:
-        """The position of each token in its sequence, int64 (batch, sequence); that of padding means nothing."""
+        """The position of each token in its sequence, int64 like the ids; that of padding means nothing."""
+        ...
+
+    def queries(self) -> str:
+        """How many tokens attention computes of every sequence, padding included, an int64 scalar."""
+        ...
+
+    def spread(self, name: str, x: str) -> str:
+        """Lay tokens out sequence by sequence, as attention reads them: like the ids → (batch, queries, width)."""
+        ...
+
+    def packed(self, name: str, x: str) -> str:
+        """Undo ``spread``."""
         ...
 
     def wanted(self, name: str, x: str) -> str:
@@ -52,15 +66,34 @@ class StepInputs(Protocol):
         ...
 
 
-class MaskInputs:
-    """The inputs by onnxruntime-genai's names: ids (batch, sequence) and a mask of ones over all that there is."""
+class Rectangular:
+    """Ids that lie sequence by sequence from the start, (batch, sequence)."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
+
+    def queries(self) -> str:
+        """How long ``input_ids`` is."""
+        return self._graph.length("input_ids")
+
+    def spread(self, name: str, x: str) -> str:
+        """Nothing to do."""
+        return x
+
+    def packed(self, name: str, x: str) -> str:
+        """Nothing to do."""
+        return x
+
+
+class MaskInputs(Rectangular):
+    """The inputs by onnxruntime-genai's names: ids (batch, sequence) and a mask of ones over all that there is."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
         self._lengths: tuple[str, str] | None = None
         self._kept: tuple[str, str, str] | None = None
         self._positions: str | None = None
-        graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
         graph.input("attention_mask", "int64", ["batch_size", "total_sequence_length"])
 
     def sequence_lengths(self) -> tuple[str, str]:
@@ -92,7 +125,7 @@ class MaskInputs:
             before = graph.node("Sub", [own, tokens], f"{name}/before")
             zero = graph.constant(f"{name}/zero", 0, np.int64)
             start = graph.node("Max", [before, zero], f"{name}/start")
-            self._positions = count_on(graph, name, start, context)
+            self._positions = count_on(graph, name, start, self.queries(), context)
         return self._positions
 
     def wanted(self, name: str, x: str) -> str:
@@ -113,16 +146,20 @@ class MaskInputs:
 class RaggedInputs:
     """The engine's own inputs: sequences of any lengths, each with any number of new tokens, in one step.
 
-    Row b of ``input_ids`` holds ``query_lengths[b]`` tokens, then padding; the sequence is ``sequence_lengths[b]`` + 1
-    tokens long after the step. 0 new tokens leave a sequence as it is. Logits are those of the positions that
-    ``logit_rows`` counts over the rows of ``input_ids``, one behind the other: (1, positions, vocab).
+    ``input_ids`` (1, tokens) holds the new tokens of all sequences one behind the other, so that no layer but attention
+    computes padding. Sequence b brings ``query_lengths[b]`` of them and is ``sequence_lengths[b]`` + 1 tokens long
+    after the step; 0 new tokens leave it as it is. Attention reads (batch, queries, width): ``spread_tokens`` (batch,
+    queries, 2) says [0, token] of every place, any token for padding, and ``token_places`` (1, tokens, 2) says
+    [sequence, place] of every token. Logits are those of the tokens ``logit_rows``: (1, positions, vocab).
     """
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._longest: str | None = None
         self._positions: str | None = None
-        graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
+        graph.input("input_ids", "int64", [1, "tokens"])
+        graph.input(SPREAD_TOKENS, "int64", ["batch_size", "queries", 2])
+        graph.input(TOKEN_PLACES, "int64", [1, "tokens", 2])
         graph.input(SEQUENCE_LENGTHS, "int32", ["batch_size"])
         graph.input(QUERY_LENGTHS, "int32", ["batch_size"])
         graph.input(LONGEST, "int32", [])
@@ -152,29 +189,38 @@ class RaggedInputs:
             one = graph.constant(f"{name}/one", 1, np.int32)
             after = graph.node("Add", [SEQUENCE_LENGTHS, one], f"{name}/lengths")
             before = graph.node("Sub", [after, QUERY_LENGTHS], f"{name}/before")
-            self._positions = count_on(graph, name, graph.as_int(before, f"{name}/start"), context)
+            rows = count_on(graph, f"{name}/rows", graph.as_int(before, f"{name}/start"), self.queries(), context)
+            self._positions = self.packed(name, rows)
         return self._positions
 
+    def queries(self) -> str:
+        """As many as the sequence that brings most."""
+        return self._graph.length(SPREAD_TOKENS)
+
+    def spread(self, name: str, x: str) -> str:
+        """Gather by place."""
+        return self._graph.node("GatherND", [x, SPREAD_TOKENS], name)
+
+    def packed(self, name: str, x: str) -> str:
+        """Gather by token."""
+        return self._graph.node("GatherND", [x, TOKEN_PLACES], name)
+
     def wanted(self, name: str, x: str) -> str:
-        """Gather rows of all sequences' positions."""
-        graph = self._graph
-        flat = graph.constant("/model/last_positions/flat", [1, -1, 0], np.int64)
-        rows = graph.node("Reshape", [x, flat], f"{name}/Reshape")
-        return graph.node("Gather", [rows, LOGIT_ROWS], name, axis=1)
+        """Gather tokens."""
+        return self._graph.node("Gather", [x, LOGIT_ROWS], name, axis=1)
 
     def declare_logits(self, vocab_size: int) -> None:
         """Declare one row a position that was asked for."""
         self._graph.output("logits", "float32", [1, "positions", vocab_size], first=True)
 
 
-class TextInputs:
+class TextInputs(Rectangular):
     """The inputs of an encoder: ids (batch, sequence) and a mask of ones over what is not padding."""
 
     def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+        super().__init__(graph)
         self._lengths: tuple[str, str] | None = None
         self._positions: str | None = None
-        graph.input("input_ids", "int64", ["batch_size", "sequence_length"])
         graph.input("attention_mask", "int64", ["batch_size", "sequence_length"])
 
     def sequence_lengths(self) -> tuple[str, str]:
@@ -199,7 +245,7 @@ class TextInputs:
             graph = self._graph
             batch = graph.node("Shape", ["input_ids"], f"{name}/batch", end=1)
             start = graph.node("Expand", [graph.constant(f"{name}/zero", 0, np.int64), batch], f"{name}/start")
-            self._positions = count_on(graph, name, start, context)
+            self._positions = count_on(graph, name, start, self.queries(), context)
         return self._positions
 
     def wanted(self, name: str, x: str) -> str:
@@ -221,13 +267,13 @@ def count_mask(graph: Graph) -> tuple[str, str]:
     return graph.as_int(less, f"{name}/Cast", 32), graph.as_int(longest, f"{name}/length/Cast", 32)
 
 
-def count_on(graph: Graph, name: str, start: str, context: int) -> str:
-    """Positions of a step's tokens from each sequence's start, int64 (batch,) → (batch, sequence).
+def count_on(graph: Graph, name: str, start: str, tokens: str, context: int) -> str:
+    """Positions of so many tokens from each sequence's start, int64 (batch,) → (batch, tokens).
 
     Those of padding stay inside the context, since tables are looked up by them too.
     """
     zero, one = (graph.constant(f"{name}/from_{value}", value, np.int64) for value in (0, 1))
-    steps = graph.node("Range", [zero, graph.length("input_ids"), one], f"{name}/steps")
+    steps = graph.node("Range", [zero, tokens, one], f"{name}/steps")
     column = graph.node("Unsqueeze", [start, graph.constant(f"{name}/axis_1", [1], np.int64)], f"{name}/column")
     counted = graph.node("Add", [column, steps], f"{name}/counted")
     return graph.node("Min", [counted, graph.constant(f"{name}/last", context - 1, np.int64)], name)

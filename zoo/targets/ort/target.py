@@ -32,7 +32,7 @@ class OrtTarget:
     Options: ClassVar[type[OrtOptions]] = OrtOptions
     precisions: ClassVar[Mapping[Precision, str]] = {"int8": "rtn", "int4": "rtn", "fp16": "float", "fp32": "float"}
     operations: ClassVar[Mapping[str, frozenset[str]] | None] = OPERATIONS
-    emitter_version: ClassVar[int] = 2
+    emitter_version: ClassVar[int] = 3
     needs_weights: ClassVar[bool] = True
     engines: ClassVar[Mapping[str, str]] = {OWN_ENGINE: "zoo.embedding:OwnEngine"}
     head_multiple: ClassVar[int] = 16
