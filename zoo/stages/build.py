@@ -16,6 +16,7 @@ from zoo.calibration.execute import check_device, choose_device
 from zoo.contracts import Checkpoint
 from zoo.declarations.manifest import FileRecord, Manifest
 from zoo.declarations.recipe import Recipe
+from zoo.engine.machine import give_back_memory
 from zoo.errors import ZooError
 from zoo.package.account import account
 from zoo.package.companions import companion_files
@@ -37,6 +38,7 @@ from zoo.sources.recording import Recording
 from zoo.stages.choices import needs_calibration
 from zoo.stages.plan import default_threads
 from zoo.stages.smoothing import steady_products
+from zoo.tokenizer.resolve import forget_tokenizers
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ def build(
     companions, warnings = companion_files(recipe, checkpoint)
     for line in warnings:
         warn(line)
+    forget_tokenizers()
+    give_back_memory()
     with locked(output), listening() as signals:
         unfinished = recover(output)
         if _already_built(output, recipe, checkpoint, force=force):  # another process finished it meanwhile

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from zoo import Scheme, Tile
 
 SIZE = 32
+LAYOUTS = {
+    "Q8_0": [("scale", "<f2"), ("levels", "V32")],
+    "Q4_0": [("scale", "<f2"), ("levels", "V16")],
+    "Q4_1": [("scale", "<f2"), ("minimum", "<f2"), ("levels", "V16")],
+}
+"""Type → a block's parts, by NumPy's names of types."""
 FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -56,16 +62,16 @@ class Blocks(Encoding):
             return
         import numpy as np
 
-        blocks = out[""].reshape(*tile.scales.shape, -1)
-        blocks[..., :2] = tile.scales.astype("<f2")[..., None].view(np.uint8)
-        if scheme.bits == 8:
-            np.bitwise_xor(tile.levels, 0x80, out=blocks[..., 2:])
-            return
+        blocks = out[""].view(LAYOUTS[kind_of(scheme)])
+        blocks["scale"] = tile.scales
         if tile.zero_points is not None:
-            lowest = -tile.scales * tile.zero_points
-            blocks[..., 2:4] = lowest.astype("<f2")[..., None].view(np.uint8)
-        halves = tile.levels[..., : SIZE // 2], tile.levels[..., SIZE // 2 :]
-        blocks[..., -SIZE // 2 :] = halves[0] | halves[1] << 4
+            blocks["minimum"] = -tile.scales * tile.zero_points
+        levels = tile.levels
+        if scheme.bits == 8:
+            np.bitwise_xor(levels, 0x80, out=levels)
+        else:
+            levels = levels[..., : SIZE // 2] | levels[..., SIZE // 2 :] << 4
+        blocks["levels"] = levels.view(blocks.dtype["levels"])[..., 0]
 
     def decode(self, scheme: Scheme, arrays: Mapping[str, NDArray[Any]], tile: Tile) -> None:
         """Read each block's scale, zero point and levels."""
@@ -73,15 +79,14 @@ class Blocks(Encoding):
             return
         import numpy as np
 
-        blocks = arrays[""].reshape(*tile.scales.shape, -1)
-        tile.scales[...] = np.ascontiguousarray(blocks[..., :2]).view("<f2")[..., 0]
+        blocks = np.ascontiguousarray(arrays[""]).view(LAYOUTS[kind_of(scheme)])
+        tile.scales[...] = blocks["scale"]
+        stored = np.ascontiguousarray(blocks["levels"])[..., None].view(np.uint8)
         if scheme.bits == 8:
-            np.bitwise_xor(blocks[..., 2:], 0x80, out=tile.levels)
+            np.bitwise_xor(stored, 0x80, out=tile.levels)
             return
         if tile.zero_points is not None:
-            lowest = np.ascontiguousarray(blocks[..., 2:4]).view("<f2")[..., 0].astype(np.float32)
             safe = np.where(tile.scales > 0, tile.scales, np.float32(1))
-            tile.zero_points[...] = np.clip(np.rint(-lowest / safe), 0, 15)
-        stored = blocks[..., -SIZE // 2 :]
+            tile.zero_points[...] = np.clip(np.rint(-blocks["minimum"] / safe), 0, 15)
         tile.levels[..., : SIZE // 2] = stored & 15
         tile.levels[..., SIZE // 2 :] = stored >> 4

@@ -47,8 +47,6 @@ class Ggml:
         """Round the slab's rows."""
         import numpy as np
 
-        # The largest number below a half: with a half itself, rounding of the sum would carry what is just below one.
-        half = np.nextafter(np.float32(0.5), np.float32(0)).view(np.uint32)
         for tile in out.tiles(slab.tile_rows):
             if not isinstance(tile, BlockTile):
                 rows = {"float32": slab.float32, "float16": slab.float16}.get(tile.values.dtype.name, slab.bfloat16)
@@ -56,11 +54,16 @@ class Ggml:
                 continue
             np.divide(slab.absmax(tile.start, tile.stop, SIZE), np.float32(127), out=tile.scales)
             inverse = np.divide(np.float32(1), tile.scales, out=np.zeros_like(tile.scales), where=tile.scales != 0)
-            blocks = slab.float32(tile.start, tile.stop).reshape(tile.levels.shape)
-            np.multiply(blocks, inverse[..., None], out=blocks)
-            # A half with the sign of each value; numpy's copysign takes four times as long.
-            signed = np.bitwise_and(blocks.view(np.uint32), np.uint32(1 << 31))
-            np.bitwise_or(signed, half, out=signed)
-            np.add(blocks, signed.view(np.float32), out=blocks)
-            np.copyto(tile.levels.view(np.int8), blocks, casting="unsafe")
-            np.bitwise_xor(tile.levels, 0x80, out=tile.levels)
+            values = slab.float32(tile.start, tile.stop)
+            # One factor a value: numpy takes twice as long for rows of 32 with a factor each.
+            values *= np.repeat(inverse.reshape(-1), SIZE).reshape(values.shape)
+            values += values
+            # Cut off, twice the value is a number of halves, t. It is rounded, halves away from zero, by (t + 1) >> 1
+            # where it is positive and by t >> 1 where it is negative, exactly.
+            halves = values.astype(np.int16)
+            negative = values.reshape(-1).view(np.int16)[: halves.size].reshape(halves.shape)
+            np.right_shift(halves, 15, out=negative)
+            halves += 257
+            halves += negative
+            halves >>= 1
+            np.copyto(tile.levels.reshape(halves.shape), halves, casting="unsafe")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,17 @@ def pairs(package: Path, original: Path, *, permuted: bool = True) -> list[tuple
 
 
 def test_q8_0_is_the_converters_to_the_byte(llama, tmp_path):
-    for tensor, values in pairs(build(llama, tmp_path / "out", "int8"), llama):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    halves = shutil.copytree(llama, tmp_path / "halves")
+    weights = load_file(halves / "model.safetensors")
+    for name in ("model.layers.0.mlp.up_proj.weight", "model.layers.1.self_attn.q_proj.weight"):
+        values = torch.randint(-254, 255, weights[name].shape, generator=torch.Generator().manual_seed(5)) / 2
+        values[:, ::32] = 127  # the scale is 1, so every other value lies half way between two levels
+        weights[name] = values.bfloat16()
+    save_file(weights, halves / "model.safetensors", {"format": "pt"})
+    for tensor, values in pairs(build(halves, tmp_path / "out", "int8"), halves):
         kind = "F32" if values.ndim == 1 else "Q8_0"
         assert tensor.tensor_type.name == kind, tensor.name
         wanted = gguf.quants.quantize(values, tensor.tensor_type)
