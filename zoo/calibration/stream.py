@@ -172,14 +172,17 @@ class CalibratedStream:
     def _store(self, placed: Placed, activations: LayerActivations | None, matrix: NDArray[np.float32]) -> None:
         """Quantize a parameter, append its arrays, and put in ``matrix``, (rows, columns), what was stored."""
         parameter = placed.parameter
-        out = empty_arrays(placed, placed.rows)
+        out, encoding = empty_arrays(placed), self._layout.encoding
+        for array in placed.arrays:
+            if array.rows == "none":
+                encoding.fill(placed.scheme, array.array, out[array.array])
+        views = placed.by_rows(out)
         step = max(1, CHUNK // max(1, matrix.shape[1]))
         for start in range(0, placed.rows, step):
             self._check_signals()
             stop = min(start + step, placed.rows)
             slab = RawSlab(matrix[start:stop], "F32", parameter.name, self._scratch)
-            rows = {name: array[start:stop] for name, array in out.items()}
-            encoding = self._layout.encoding
+            rows = {name: array[start:stop] for name, array in views.items()}
             writer = ArrayWriter(encoding, placed.scheme, parameter.columns, rows, self._scratch)
             quantize(self._layout, placed, slab, writer, activations)
             read_back(encoding, placed.scheme, rows, matrix[start:stop], self._scratch)

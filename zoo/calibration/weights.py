@@ -36,9 +36,9 @@ def read_float32(parameter: Parameter, checkpoint: Checkpoint, scratch: Scratch)
     return out.reshape(parameter.shape)
 
 
-def empty_arrays(placed: Placed, rows: int) -> dict[str, NDArray[Any]]:
-    """Make room for some rows of each array of a stored parameter."""
-    return {array.array: np.empty((rows, *placed.row_shape(array)), held_as(array.dtype)) for array in placed.arrays}
+def empty_arrays(placed: Placed) -> dict[str, NDArray[Any]]:
+    """Make room for each array of a stored parameter."""
+    return {array.array: np.empty(array.shape, held_as(array.dtype)) for array in placed.arrays}
 
 
 def read_stored(
@@ -49,18 +49,18 @@ def read_stored(
     Args:
         read: fills an array with the bytes of a stored one.
     """
-    arrays = empty_arrays(placed, placed.rows)
+    arrays = empty_arrays(placed)
     for array in placed.arrays:
         read(array, arrays[array.array])
     out = np.empty((placed.rows, placed.parameter.columns), np.float32)
-    read_back(encoding, placed.scheme, arrays, out)
+    read_back(encoding, placed.scheme, placed.by_rows(arrays), out)
     return out.reshape(placed.parameter.shape)
 
 
 def read_package(layout: Layout, folder: Path, placed: Placed) -> NDArray[np.float32]:
     """Read a parameter of a finished package back as the float32 values that it stands for."""
-    path = folder / placed.streamed.file
-    size = next(section.size for section in layout.sections if section.file == placed.streamed.file)
+    path = folder / placed.arrays[0].file
+    size = next(section.size for section in layout.sections if section.file == path.name)
     header = path.stat().st_size - size
 
     def read(array: StoredArray, out: NDArray[Any]) -> None:

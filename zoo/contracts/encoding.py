@@ -57,15 +57,21 @@ class TileWriter(Protocol):
         ...
 
 
+RowAxis = Literal["first", "last", "none"]
+"""Where the rows of a weight lie in an array: its leading axes, one row behind the other; its last axis, so that a row
+is a column of the file, and all is held until the last is filled; or nowhere, since the scheme alone decides it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArrayLayout:
-    """One array of a stored weight. Its leading axes are the weight's rows, which lie one behind the other."""
+    """One array of a stored weight, and where the weight's rows lie in it."""
 
     dtype: str
     """NumPy's name, for example ``uint8``."""
     shape: tuple[int, ...]
     holds: Literal["values", "levels", "scales", "zero_points"] | None = None
     """The array of a tile that lies in it as it is: a quantizer writes it in place, and nothing is left to encode."""
+    rows: RowAxis = "first"
 
     @property
     def nbytes(self) -> int:
@@ -79,7 +85,8 @@ class Encoding(Protocol):
     """
 
     def arrays(self, scheme: Scheme, shape: tuple[int, ...]) -> dict[str, ArrayLayout]:
-        """Lay out the arrays of a weight of this shape; the first, the largest, is written a slab at a time.
+        """Lay out the arrays of a weight of this shape; the first, the largest, is written a slab at a time where its
+        rows come first.
 
         Raises:
             ZooError: the target cannot store such a scheme.
@@ -92,8 +99,14 @@ class Encoding(Protocol):
         The tile is not looked at again, so its arrays may serve as room to work in. Called from several threads.
 
         Args:
-            out: array name → (rows, ...).
+            out: array name → (rows, ...), those that lie last too; arrays without rows are left out.
         """
+        return
+
+    def fill(self, scheme: Scheme, name: str, out: NDArray[Any]) -> None:
+        """Fill a whole array that has no rows."""
+        return
 
     def decode(self, scheme: Scheme, arrays: Mapping[str, NDArray[Any]], tile: Tile) -> None:
         """Fill a tile from rows of the arrays: the inverse of ``encode``."""
+        return

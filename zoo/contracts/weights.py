@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from zoo.contracts.encoding import RowAxis
+
 
 def flat_shape(shape: tuple[int, ...]) -> tuple[int, int]:
     """See a tensor as (rows, columns): a row runs along the last axis, a vector's rows are its single values."""
@@ -173,3 +175,4 @@ class StoredArray:
     nbytes: int
     file: str
     """The data file, by its name in the package."""
+    rows: RowAxis = "first"

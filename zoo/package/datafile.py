@@ -75,7 +75,9 @@ class DataFiles:
         self._state = resumed.state if resumed else hashlib.sha256(sections[0].header)
         self._at = resumed.done if resumed else 0
         self._pushed = self._at
-        self._pending: dict[int, tuple[Any, int, Callable[[], None]]] = {}
+        self._pending: dict[int, tuple[int, Any, int, Callable[[], None]]] = {}
+        self._turn = 0
+        """The number of the piece that is hashed next."""
         self._lock = threading.Lock()
         self._hashing = False
         self._files: list[int] = []
@@ -122,33 +124,29 @@ class DataFiles:
                     raise OSError(errno.EIO, "became shorter while it was written", str(section.path))
                 done += got
 
-    def hash(self, offset: int, data: Any, after: Callable[[], None]) -> None:
-        """Hand over a piece that is written; ``after`` is called once it is hashed, in order.
+    def hash(self, number: int, offset: int, data: Any, after: Callable[[], None]) -> None:
+        """Hand over a written piece, an empty one too; ``after`` is called once it is hashed, in the order of numbers.
 
         The next piece begins where this one ends, or after padding, which is hashed as zeros.
         """
         with self._lock:
-            self._pending[offset] = (data, memoryview(data).nbytes, after)
+            self._pending[number] = (offset, data, memoryview(data).nbytes, after)
 
-    def advance(self, following: Callable[[], int | None]) -> None:
-        """Hash every piece that is next in order, unless another thread is at it.
-
-        Args:
-            following: says at which offset the next piece begins, or None at the end.
-        """
+    def advance(self) -> None:
+        """Hash every piece that is next in order, unless another thread is at it."""
         while True:
             with self._lock:
                 if self._hashing:
                     return
-                offset = following()
-                if offset is None or offset not in self._pending:
+                if self._turn not in self._pending:
                     return
-                data, size, after = self._pending.pop(offset)
+                offset, data, size, after = self._pending.pop(self._turn)
                 self._hashing = True
             try:
                 self.pad(offset)
                 self._state.update(data)
                 self._at = offset + size
+                self._turn += 1
                 after()
                 if self._at - self._pushed >= _PUSH:
                     section = self._sections[self._now]

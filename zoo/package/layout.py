@@ -29,6 +29,8 @@ from zoo.errors import ZooError
 from zoo.operations import Embedding, Program, record, with_lookup_scales
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from zoo.registry import Registry
 
 NO_FILES: Mapping[str, bytes] = MappingProxyType({})
@@ -59,14 +61,19 @@ class Placed:
         return self.parameter.rows
 
     @property
-    def streamed(self) -> StoredArray:
-        """The array that is written slab by slab; the others are small and written whole."""
-        return self.arrays[0]
+    def streamed(self) -> StoredArray | None:
+        """The array that is written slab by slab; None where rows do not follow each other in it."""
+        return self.arrays[0] if self.arrays[0].rows == "first" else None
+
+    @property
+    def held(self) -> tuple[StoredArray, ...]:
+        """The arrays that are written whole: small ones, and those whose rows do not follow each other."""
+        return self.arrays[1:] if self.streamed else self.arrays
 
     @property
     def row_bytes(self) -> int:
         """What a row of the streamed array takes."""
-        return self.streamed.nbytes // max(1, self.rows)
+        return self.streamed.nbytes // max(1, self.rows) if self.streamed else 0
 
     def offset(self, array: StoredArray) -> int:
         """Where an array begins in the run of all sections."""
@@ -79,7 +86,17 @@ class Placed:
 
     def row_shape(self, array: StoredArray) -> tuple[int, ...]:
         """What one row of the weight has in an array."""
-        return array.shape[max(1, len(self.parameter.shape) - 1) :]
+        return array.shape[:-1] if array.rows == "last" else array.shape[max(1, len(self.parameter.shape) - 1) :]
+
+    def by_rows(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """See whole arrays as (rows, ...), by name; those without rows are left out."""
+        views = {}
+        for array in self.arrays:
+            if array.array in arrays and array.rows != "none":
+                whole = arrays[array.array]
+                last = array.rows == "last"
+                views[array.array] = whole.T if last else whole.reshape(self.rows, *self.row_shape(array))
+        return views
 
 
 @dataclass(frozen=True)
@@ -116,7 +133,7 @@ class Layout:
         """The data files, in writing order."""
         sizes: dict[str, tuple[int, int]] = {}
         for placed in self.placed:
-            sizes[placed.streamed.file] = (placed.start, placed.stop - placed.start)
+            sizes[placed.arrays[0].file] = (placed.start, placed.stop - placed.start)
         return tuple(Section(file, start, size) for file, (start, size) in sizes.items())
 
     @property
@@ -225,7 +242,7 @@ def arrange(
         before = grouped.get(name)
         if array.offset < at or (before and (next(reversed(grouped)) != name or before[0].file != array.file)):
             raise ZooError(f"target {recipe.target.name!r} places {name} out of order; it is defective")
-        if array.shape[: max(1, len(rows) - 1)] != rows[: max(1, len(rows) - 1)]:
+        if not _lies_by_rows(array, rows):
             raise ZooError(
                 f"target {recipe.target.name!r} stores {array.array} of {name} as {list(array.shape)}, "
                 f"not row by row of {list(rows)}; it is defective"
@@ -242,6 +259,14 @@ def arrange(
         Placed(arrays[0].parameter, schemes[name], tuple(arrays), starts[arrays[0].file])
         for name, arrays in grouped.items()
     )
+
+
+def _lies_by_rows(array: StoredArray, shape: tuple[int, ...]) -> bool:
+    """Tell whether the rows of a weight of this shape lie in an array where it says."""
+    if array.rows == "first":
+        axes = max(1, len(shape) - 1)
+        return array.shape[:axes] == shape[:axes]
+    return array.rows == "none" or (len(shape) == len(array.shape) == 2 and array.shape[1] == shape[0])
 
 
 def taken_over(recipe: Recipe, parameter: Parameter) -> BlockScheme | None:
@@ -286,7 +311,7 @@ def make_quantizer(recipe: Recipe, registry: Registry) -> Quantizer:
     name = recipe.quantizer.name
     kind: Any = registry.quantizer(name)
     if recipe.precision not in kind.precisions:
-        raise ZooError(f"quantizer {name!r} makes {', '.join(kind.precisions)}, not {recipe.precision}")
+        raise ZooError(f"quantizer {name!r} supports {', '.join(kind.precisions)}, not {recipe.precision}")
     try:
         options = kind.Options.model_validate(recipe.quantizer.options)
     except ValidationError as error:

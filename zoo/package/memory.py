@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from typing import NamedTuple
 
 from zoo.contracts import Checkpoint, CheckpointOver, TensorInfo
@@ -175,15 +174,16 @@ def bookkeeping(slabs: int, arrays: int) -> int:
 
 
 def _side_memory(layout: Layout, checkpoint: Checkpoint, ahead: int) -> int:
-    """Count what the small arrays take: all of one parameter's, and of the next one's what a few slabs have touched."""
+    """Count what arrays written whole take: one parameter's, and of the next one's what a few slabs touched."""
     whole = begun = 0
     for placed in layout.placed:
-        size = sum(array.nbytes for array in islice(placed.arrays, 1, None))
+        size = sum(array.nbytes for array in placed.held)
         slabs = (
             sum(1 for _ in slab_jobs(placed.parameter, checkpoint.tensors)) if size > whole or size > begun else ahead
         )
         whole = max(whole, size)
-        begun = max(begun, size * min(ahead, slabs) // slabs)
+        scattered = any(array.rows == "last" for array in placed.held)
+        begun = max(begun, size if scattered else size * min(ahead, slabs) // slabs)
     return whole + begun
 
 

@@ -158,39 +158,34 @@ class WeightStream:
                 self._buffers.put(None)
 
     def _side_arrays(self, placed: Placed) -> dict[str, Any]:
-        """The small arrays of a parameter, shared by all its slabs."""
+        """The arrays of a parameter that are written whole, shared by all its slabs."""
         name = placed.parameter.name
         if name not in self._sides:
-            self._sides[name] = {
-                array.array: _fresh((placed.rows, *placed.row_shape(array)), held_as(array.dtype))
-                for array in placed.arrays[1:]
+            sides = self._sides[name] = {
+                array.array: _fresh(array.shape, held_as(array.dtype)) for array in placed.held
             }
+            for array in placed.held:
+                if array.rows == "none":
+                    self._layout.encoding.fill(placed.scheme, array.array, sides[array.array])
         return self._sides[name]
 
     def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: SlabReader, scratch: Scratch) -> None:
         placed, job = self._jobs[index]
         rows = job.stop - job.start
-        streamed = placed.streamed
         flat = buffer[: rows * placed.row_bytes]
-        out = {name: array[job.start : job.stop] for name, array in sides.items()}
-        out[streamed.array] = flat.view(held_as(streamed.dtype)).reshape(rows, *placed.row_shape(streamed))
+        out = {name: array[job.start : job.stop] for name, array in placed.by_rows(sides).items()}
+        if streamed := placed.streamed:
+            out[streamed.array] = flat.view(held_as(streamed.dtype)).reshape(rows, *placed.row_shape(streamed))
         writer = ArrayWriter(self._layout.encoding, placed.scheme, placed.parameter.columns, out, scratch)
         if self._layout.takes_over(placed.parameter) and isinstance(placed.scheme, BlockScheme):
             take_over(self._checkpoint, job, writer)
         else:
             nonfinite = self._layout.recipe.allow_nonfinite and isinstance(placed.scheme, FloatScheme)
             quantize(self._layout, placed, reader.read(job, nonfinite=nonfinite), writer)
-        offset = placed.offset(streamed) + job.start * placed.row_bytes
+        offset = placed.offset(placed.arrays[0]) + job.start * placed.row_bytes
         self._data.write(offset, flat)
-        self._data.hash(offset, flat, lambda: self._finished(index, buffer))
-        self._data.advance(self._following)
-
-    def _following(self) -> int | None:
-        """Where the next slab in the file's order begins."""
-        if self._hashed >= len(self._jobs):
-            return None
-        placed, job = self._jobs[self._hashed]
-        return placed.offset(placed.streamed) + job.start * placed.row_bytes
+        self._data.hash(index, offset, flat, lambda: self._finished(index, buffer))
+        self._data.advance()
 
     def _finished(self, index: int, buffer: Any) -> None:
         """A slab is hashed: give its buffer back, and close its parameter if it was the last."""
@@ -201,7 +196,7 @@ class WeightStream:
         self._hashed = index + 1
         if index + 1 == len(self._jobs) or self._jobs[index + 1][0] is not placed:
             sides = self._sides.pop(placed.parameter.name)
-            for array in placed.arrays[1:]:
+            for array in placed.held:
                 self._data.append(placed.offset(array), sides[array.array])
             self._journal.mark(placed.stop, self._data.checksum)
 

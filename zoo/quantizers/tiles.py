@@ -79,8 +79,8 @@ class ArrayWriter:
         )
 
 
-class Neutral:
-    """Arrays that are the tiles' own (the ``Encoding`` protocol): for weights that are only looked at."""
+class Neutral(Encoding):
+    """Arrays that are the tiles' own: for weights that are only looked at."""
 
     def arrays(self, scheme: Scheme, shape: tuple[int, ...]) -> dict[str, ArrayLayout]:
         """Lay out what a tile of this shape holds."""
@@ -94,12 +94,6 @@ class Neutral:
         if not scheme.symmetric:
             layouts["zero_points"] = ArrayLayout("uint8", blocks, "zero_points")
         return layouts
-
-    def encode(self, scheme: Scheme, tile: Tile, out: Mapping[str, NDArray[Any]]) -> None:
-        """Leave everything in place."""
-
-    def decode(self, scheme: Scheme, arrays: Mapping[str, NDArray[Any]], tile: Tile) -> None:
-        """Leave everything in place."""
 
 
 NEUTRAL = Neutral()

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import reads_weights
+from zoo.contracts import block_scheme, reads_weights
 from zoo.declarations.architecture import Architecture
+from zoo.declarations.dtypes import BY_NAME
 from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
 from zoo.declarations.recipe import Precision, QuantizerChoice, Recipe, TargetChoice, TokenIds, WeightsPin
 from zoo.declarations.traits import Trait, fields_with
@@ -215,8 +216,9 @@ def stored_type(checkpoint: Checkpoint | None) -> str | None:
     if checkpoint is None or not checkpoint.tensors:
         return None
     sizes: Counter[str] = Counter()
-    for info in checkpoint.tensors.values():
-        sizes[info.dtype] += info.nbytes
+    for name, info in checkpoint.tensors.items():
+        blocks = block_scheme(checkpoint, name)  # floats of 32 bits here, of the type of their scales where they lie
+        sizes[BY_NAME[blocks.scale_type].code if blocks else info.dtype] += info.nbytes
     return "bfloat16" if sizes.most_common(1)[0][0] == "BF16" else "float16"
 
 

@@ -42,7 +42,7 @@ def adapted(parameter: Parameter, scheme: Scheme, options: VllmOptions) -> Schem
             f"target 'vllm': {name} would get zero points, and vLLM's kernels for {options.format} take symmetric "
             "levels everywhere; leave --quantizer-option symmetric=false out"
         )
-    columns, block = parameter.shape[1], scheme.block_size
+    (rows, columns), block = parameter.shape, scheme.block_size
     row = scheme.blocks(columns) == 1
     if options.format == "int-quantized" and (scheme.bits != 8 or not row):
         raise ZooError(
@@ -56,11 +56,15 @@ def adapted(parameter: Parameter, scheme: Scheme, options: VllmOptions) -> Schem
             f"target 'vllm': {name} would get groups of {block} columns, which vLLM has no kernels for; choose {fit}"
             "a whole row by --quantizer-option block_size=row"
         )
+    keep = f"keep it as floats: --quantizer-option {shown_keep(parameter)}"
+    if options.format == "gptq":
+        keep = "build --format pack-quantized"
+        if rows * scheme.bits % 32:
+            raise ZooError(f"target 'vllm': the {rows} zero points of {name} do not fill whole int32 words; {keep}")
     if columns * scheme.bits % 32 or (not row and columns % block):
         raise ZooError(
             f"target 'vllm': the {columns} columns of {name} do not fill whole "
-            f"{'int32 words' if row else f'groups of {block}'}; keep it as floats: --quantizer-option "
-            f"{shown_keep(parameter)}"
+            f"{'int32 words' if row else f'groups of {block}'}; {keep}"
         )
     split = name.removesuffix(".weight").endswith(SPLIT_INPUTS)
     if split and not row and columns // options.tp % block:
@@ -135,6 +139,13 @@ def _blocks(contents: PackageContents) -> Iterator[BlockScheme]:
 
 
 def _stated(groups: Mapping[str, list[str]], floats: list[str], options: VllmOptions) -> dict[str, Any]:
+    """State how levels are stored, by module where they differ.
+
+    Raises:
+        ZooError: they differ, and the format has one statement for all.
+    """
+    if options.format == "gptq":
+        return _one_statement(groups, floats)
     if options.format == "int-quantized":
         inputs: dict[str, Any] | None = {**_number(8), "strategy": "token", "dynamic": True}
     else:
@@ -154,6 +165,26 @@ def _stated(groups: Mapping[str, list[str]], floats: list[str], options: VllmOpt
         "config_groups": stated,
         "ignore": [*floats, *(() if "lm_head" in floats else ("lm_head",))],
         "kv_cache_scheme": None,
+    }
+
+
+def _one_statement(groups: Mapping[str, list[str]], floats: list[str]) -> dict[str, Any]:
+    other = [name for name in floats if name != "lm_head" and not f"{name}.weight".endswith(ROUTERS)]
+    if len(groups) > 1 or other:
+        first, second = [modules[0] for modules in (*groups.values(), other) if modules][:2]
+        raise ZooError(
+            f"target 'vllm': {first} and {second} would be stored differently, and gptq states one width and group for "
+            "all; build --format pack-quantized"
+        )
+    (weights,) = map(json.loads, groups)
+    return {
+        "quant_method": "gptq",
+        "bits": weights["num_bits"],
+        "group_size": weights["group_size"] or -1,
+        "desc_act": False,
+        "sym": True,
+        "lm_head": False,
+        "checkpoint_format": "gptq",
     }
 
 

@@ -38,9 +38,9 @@ class VllmOptions(BaseModel):
 
     weights: Literal["built", "original"] = "built"
     """Whether a build stores weights, or only the script that serves the original ones from where they are."""
-    format: Literal["pack-quantized", "int-quantized"] = "pack-quantized"
-    """How levels are stored: packed, for kernels that compute in 16 bits; or as int8 with a scale a row, for kernels
-    that quantize activations to 8 bits too (w8a8)."""
+    format: Literal["pack-quantized", "int-quantized", "gptq"] = "pack-quantized"
+    """How levels are stored: packed, for kernels that compute in 16 bits; as int8 with a scale a row, for kernels
+    that quantize activations to 8 bits too (w8a8); or as GPTQ's own tools store them, which older servers read."""
     shard_gb: Annotated[float, Field(gt=0, le=1000)] = 5.0
     """Gigabytes of a safetensors file, at most, unless one weight alone takes more."""
     tp: Annotated[int, Field(ge=1, le=1024)] = 1

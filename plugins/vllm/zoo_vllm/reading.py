@@ -1,4 +1,8 @@
-"""Packages as transformers and compressed-tensors read them: the weights, and an engine that gives logits."""
+"""Packages as transformers and compressed-tensors read them: the weights, and an engine that gives logits.
+
+GPTQ's layout is read here by torch, from what the format says, and transformers computes with that: what it would ask
+to read the layout (GPTQModel) wants a GPU to be of use.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +57,7 @@ def weights(folder: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
             with safe_open(folder / file, "pt") as opened:
                 state[kind] = opened.get_tensor(f"{module}.{kind}")
         try:
-            read = decompress(module, state) if "weight_scale" in state else state
+            read = decompress(module, state) if state.keys() & {"weight_scale", "qweight"} else state
         except Exception as error:  # whatever the library thinks of it
             raise ZooError(f"compressed-tensors refuses {module}: {one_line(str(error))[:300]}") from None
         for kind, value in read.items():
@@ -65,6 +69,8 @@ def _decompressor(stated: Mapping[str, Any] | None) -> Any:
     from compressed_tensors.compressors import BaseCompressor
     from compressed_tensors.quantization import QuantizationConfig
 
+    if stated is not None and stated["quant_method"] == "gptq":
+        return lambda module, state: _gptq(state, stated["bits"])
     config = None if stated is None else QuantizationConfig.model_validate(stated)
 
     def decompress(module: str, state: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +82,20 @@ def _decompressor(stated: Mapping[str, Any] | None) -> Any:
         return {**read, **({"bias": state["bias"]} if "bias" in state else {})}
 
     return decompress
+
+
+def _gptq(state: Mapping[str, Any], bits: int) -> dict[str, Any]:
+    """Compute a linear's weight, (outputs, inputs): ``scale * (level - zero point - 1)`` by each input's group.
+
+    Source: AutoGPTQ 0.7, ``nn_modules/qlinear/qlinear_cuda_old`` (``forward``).
+    """
+    import torch
+
+    shifts, group = torch.arange(0, 32, bits, dtype=torch.int32), state["g_idx"].long()
+    levels = (state["qweight"][:, None] >> shifts[:, None] & 2**bits - 1).flatten(0, 1)
+    zeros = (state["qzeros"][..., None] >> shifts & 2**bits - 1).flatten(1) + 1
+    weight = state["scales"].float()[group] * (levels - zeros[group])
+    return {"weight": weight.T.contiguous(), **({"bias": state["bias"]} if "bias" in state else {})}
 
 
 class Transformers(TextEngine):
@@ -96,12 +116,20 @@ class Transformers(TextEngine):
         super().__init__(package)
         require()
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoConfig, AutoModelForCausalLM
 
         arch, started = package.manifest.recipe.architecture, time.perf_counter()
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # bars of progress
-                self._model = AutoModelForCausalLM.from_pretrained(package.path, dtype=torch.float32)
+                config = AutoConfig.from_pretrained(package.path)
+                if getattr(config, "quantization_config", {}).get("quant_method") == "gptq":
+                    del config.quantization_config
+                    read = {name: torch.from_numpy(values) for name, values in weights(package.path)}
+                    with torch.device("meta"):
+                        made = type(AutoModelForCausalLM.from_config(config))
+                    self._model = made.from_pretrained(None, config=config, state_dict=read, dtype=torch.float32)
+                else:
+                    self._model = AutoModelForCausalLM.from_pretrained(package.path, dtype=torch.float32)
         except Exception as error:  # transformers' errors share no base
             raise ZooError(f"transformers refuses {package.path.name}: {one_line(str(error))[:300]}") from None
         if threads is not None:

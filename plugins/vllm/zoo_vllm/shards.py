@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import zoo
 from zoo import BlockScheme, Encoding, PackageContents, Parameter, Scheme, StoredArray
@@ -46,14 +47,13 @@ def place(
             files.append([])
             at = 0
         for name, layout in layouts.items():
-            files[-1].append(StoredArray(parameter, name, layout.dtype, layout.shape, at, layout.nbytes, ""))
+            array = StoredArray(parameter, name, layout.dtype, layout.shape, at, layout.nbytes, "", layout.rows)
+            files[-1].append(array)
             at += layout.nbytes
     count = len(files) + bool(packed(schemes, format))
     for number, arrays in enumerate(files, 1):
         for one in arrays:
-            yield StoredArray(
-                one.parameter, one.array, one.dtype, one.shape, one.offset, one.nbytes, _file(number, count)
-            )
+            yield replace(one, file=_file(number, count))
 
 
 def headers(contents: PackageContents) -> dict[str, bytes]:

@@ -58,15 +58,19 @@ def verify(package: Path, original: Path, code: int) -> str:
     return done.stdout
 
 
-def test_a_package_is_verified_by_another_reader_and_a_swapped_nibble_fails_it(built, original, tmp_path):
+@pytest.mark.parametrize(("format", "array"), [("pack-quantized", "weight_packed"), ("gptq", "qweight")])
+def test_a_package_is_verified_by_another_reader_and_a_swapped_nibble_fails_it(original, tmp_path, format, array):
     from safetensors import safe_open
 
-    package = built("int4", quantizer_options={"block_size": 32})
+    package = zoo.build(
+        original, "int4", output=tmp_path / "whole", target="vllm", quantizer_options={"block_size": 32},
+        target_options={"format": format},
+    ).path  # fmt: skip
     figures = stage.verify(host().registry, str(package), weights=str(original), quick=True).verdict.figures
     assert max(weight.share for weight in figures.weights) <= 1
     assert {weight.name for weight in figures.weights} >= {"model.embed_tokens.weight", "model.norm.weight"}
     spoiled = Path(shutil.copytree(package, tmp_path / "spoiled"))
-    name = "model.layers.1.mlp.up_proj.weight_packed"
+    name = f"model.layers.1.mlp.up_proj.{array}"
     file = json.loads((spoiled / "model.safetensors.index.json").read_text())["weight_map"][name]
     raw = bytearray((spoiled / file).read_bytes())
     with safe_open(package / file, "pt") as opened:

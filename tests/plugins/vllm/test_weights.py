@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ FORMS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("int4", {"block_size": 32}, {}),
     ("int8", {"block_size": "row"}, {}),
     ("int8", {"block_size": "row"}, {"format": "int-quantized"}),
+    ("int4", {"block_size": 64}, {"format": "gptq"}),
+    ("int8", {"block_size": "row"}, {"format": "gptq"}),
 ]
 
 
@@ -64,6 +67,8 @@ def tensors(folder: Path) -> dict[str, Any]:
 
 def foreign(folder: Path) -> dict[str, tuple[Any, Any]]:
     """Weights as compressed-tensors decompresses them, in float32, and the scale of each value: name → (both)."""
+    if "bits" in json.loads((folder / "config.json").read_text())["quantization_config"]:
+        return read_gptq(folder)
     pytest.importorskip("compressed_tensors")
     from compressed_tensors.compressors import BaseCompressor
     from compressed_tensors.quantization import QuantizationConfig
@@ -78,6 +83,29 @@ def foreign(folder: Path) -> dict[str, tuple[Any, Any]]:
         scale = state["weight_scale"] = state["weight_scale"].float()
         weight = compressor.decompress(state, scheme)["weight"].float()
         weights[f"{module}.weight"] = weight, scale.repeat_interleave(weight.shape[1] // scale.shape[1], 1)
+    return weights
+
+
+def read_gptq(folder: Path) -> dict[str, tuple[Any, Any]]:
+    """The same of GPTQ's layout, value by value as AutoGPTQ's packing says: the reader of this test alone."""
+    stated, read, weights = json.loads((folder / "config.json").read_text())["quantization_config"], tensors(folder), {}
+    assert stated["quant_method"] == "gptq"
+    assert not stated["desc_act"]
+    bits = stated["bits"]
+
+    def unpacked(words: Any, count: int) -> Any:  # along the last axis
+        at = torch.arange(count)
+        return (words.long() % 2**32)[..., at * bits // 32] // 2 ** (at * bits % 32) % 2**bits
+
+    for module in (name.removesuffix(".qweight") for name in read if name.endswith(".qweight")):
+        scales, group = read[f"{module}.scales"].float(), read[f"{module}.g_idx"].long()
+        columns, rows = len(group), scales.shape[1]
+        assert group.tolist() == [at // (columns // len(scales)) for at in range(columns)]
+        assert stated["group_size"] in (columns // len(scales), -1)
+        levels = unpacked(read[f"{module}.qweight"].T, columns)
+        zeros = unpacked(read[f"{module}.qzeros"], rows) + 1
+        scale = scales[group].T
+        weights[f"{module}.weight"] = scale * (levels - zeros[group].T), scale
     return weights
 
 
@@ -100,7 +128,7 @@ def test_a_foreign_reader_gets_the_nearest_levels(original, tmp_path, precision,
     rest = {name: value for name, value in tensors(package).items() if name in wanted}
     assert set(rest) | set(read) == set(wanted)
     assert all(torch.equal(value, wanted[name]) for name, value in rest.items() if name not in read)
-    assert {value.dtype for name, value in tensors(package).items() if name.endswith("_scale")} == {
+    assert {value.dtype for name, value in tensors(package).items() if name.endswith(("_scale", ".scales"))} == {
         wanted["model.norm.weight"].dtype
     }
     assert (package / "LICENSE").is_file()
@@ -137,9 +165,10 @@ def test_fp16_is_plain_safetensors_of_the_checkpoints_type(original, tmp_path):
     assert "quantization_config" not in json.loads((package / "config.json").read_text())
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_an_interrupted_build_ends_in_the_same_bytes(one, tmp_path, threads):
-    whole = build(one, tmp_path / "whole", "int4", shard_gb=5e-5)
+@pytest.mark.parametrize(("threads", "format"), [(1, "pack-quantized"), (3, "pack-quantized"), (2, "gptq")])
+def test_an_interrupted_build_ends_in_the_same_bytes(one, tmp_path, threads, format):
+    options = {"shard_gb": 5e-5, "format": format}
+    whole = build(one, tmp_path / "whole", "int4", **options)
     assert len(list(whole.glob("model-*.safetensors"))) > 3
 
     class Stopped(Exception):
@@ -151,21 +180,33 @@ def test_an_interrupted_build_ends_in_the_same_bytes(one, tmp_path, threads):
     with pytest.raises(Stopped):
         zoo.build(
             one, "int4", output=tmp_path / "again", target="vllm", threads=threads,
-            target_options={"shard_gb": 5e-5}, progress=stop,
+            target_options=options, progress=stop,
         )  # fmt: skip
-    again = build(one, tmp_path / "again", "int4", shard_gb=5e-5)
+    again = build(one, tmp_path / "again", "int4", **options)
     assert {path.name: path.read_bytes() for path in whole.iterdir() if path.name != "zoo.json"} == {
         path.name: path.read_bytes() for path in again.iterdir() if path.name != "zoo.json"
     }
 
 
+def test_the_source_of_gptq_takes_the_very_levels_over(original, tmp_path):
+    """Their own reader of this format sees the levels: built again from the package, it is the same bytes."""
+    package = build(original, tmp_path / "package", "int4", {"block_size": 32}, format="gptq")
+    shutil.copytree(package, tmp_path / "copy", ignore=shutil.ignore_patterns("zoo.json", "serve.sh"))
+    again = build(tmp_path / "copy", tmp_path / "again", "int4", {"block_size": 32}, format="gptq")
+    files = sorted(path.name for path in package.glob("model-*.safetensors"))
+    assert files
+    assert all((package / name).read_bytes() == (again / name).read_bytes() for name in files)
+    assert json.loads((again / "config.json").read_text()) == json.loads((package / "config.json").read_text())
+
+
+@pytest.mark.parametrize("format", ["pack-quantized", "gptq"])
 @pytest.mark.parametrize("quantizer", ["gptq", "awq"])
-def test_calibrated_levels_are_stored_alike(one, tmp_path, quantizer):
+def test_calibrated_levels_are_stored_alike(one, tmp_path, quantizer, format):
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time there was a small model. " * 200)
     package = zoo.build(
         one, "int4", output=tmp_path / "out", target="vllm", quantizer=quantizer, calibration=text, samples=2,
-        sequence_length=32,
+        sequence_length=32, target_options={"format": format},
     ).path  # fmt: skip
     nearest = foreign(build(one, tmp_path / "nearest"))
     read = foreign(package)
@@ -191,6 +232,8 @@ def test_calibrated_levels_are_stored_alike(one, tmp_path, quantizer):
         ("int8", {"block_size": 128}, {"tp": 4}, "cuts a group of 128; choose --block-size 32"),
         ("int8", {}, {"tp": 3}, "tp 3 does not divide the 4 attention heads"),
         ("int8", {"keep": {"*q_proj*": "fp16"}}, {}, "vLLM fuses .* which would be stored differently"),
+        ("int4", {"keep": {"*o_proj*": "int8"}}, {"format": "gptq"}, "o_proj would be stored differently.* one width"),
+        ("int4", {"keep": {"*o_proj*": "fp16"}}, {"format": "gptq"}, "o_proj would be stored differently.* one width"),
     ],
 )
 def test_what_vllm_has_no_kernel_for_is_named_with_what_would_fit(one, tmp_path, precision, quantizer, options, reason):

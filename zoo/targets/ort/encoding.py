@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import ArrayLayout, BlockTile, Tile
+from zoo.contracts import ArrayLayout, BlockTile, Encoding, Tile
 from zoo.declarations.scheme import FloatScheme, Scheme
 from zoo.errors import ZooError
 
@@ -25,8 +25,8 @@ BLOCKS = (16, 32, 64, 128, 256)
 """Sizes that the kernels take."""
 
 
-class MatMulNBits:
-    """MatMulNBits' layout (the ``Encoding`` protocol): 8-bit levels lie as they come, 4-bit ones are packed."""
+class MatMulNBits(Encoding):
+    """MatMulNBits' layout: 8-bit levels lie as they come, 4-bit ones are packed."""
 
     def arrays(self, scheme: Scheme, shape: tuple[int, ...]) -> dict[str, ArrayLayout]:
         """Lay out ``weight``, ``scales`` and, when asymmetric, ``zero_points``."""
