@@ -101,19 +101,29 @@ class ServerEngine(TextEngine):
         raise NotImplementedError
 
     def logits(self, token_ids: Sequence[int], positions: int | Literal["all"] = "all") -> NDArray[np.float32]:
-        """Compute log probabilities, which are logits less a constant of their row: one request a position."""
+        """Compute log probabilities, which are logits less a constant of their row: one request a position.
+
+        Writing and reading a row of 50,000 tokens takes either side some tenth of a second, longer than computing it
+        does, so the program writes one while the one before is read.
+        """
         ids = self._check_ids(token_ids)
         if len(ids) > min(self.longest_text, self.context_length):
             raise ZooError(f"the text has {len(ids)} tokens; the model takes at most {self.context_length}")
         count = len(ids) if positions == "all" else min(positions, len(ids))
         result = np.full((count, self.vocab_size), -np.inf, np.float32)
-        server = self.running()
-        for at in range(count):
-            try:
-                for token, logprob in self.row(ids[: len(ids) - count + 1 + at]):
-                    result[at, token] = logprob
-            except (KeyError, ValueError, TypeError, IndexError) as error:
-                raise server.misread(error) from None
+        server, pool = self.running(), ThreadPoolExecutor(2, "zoo-rows")
+
+        def fill(at: int) -> None:
+            for token, logprob in self.row(ids[: len(ids) - count + 1 + at]):
+                result[at, token] = logprob
+
+        try:
+            for _ in pool.map(fill, range(count)):
+                pass
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise server.misread(error) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
         return result
 
     def running(self) -> ServerProcess:
