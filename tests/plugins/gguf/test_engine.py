@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 import zoo
 from tests.checkpoints import make_checkpoint
-from tests.plugins.gguf.test_target import NUMBERS, llama_cpp
+from tests.plugins.gguf.llamacpp import continuation
+from tests.plugins.gguf.test_target import NUMBERS
 from zoo.cli import app
 from zoo.testing.checkpoint import write_tokenizer
 
@@ -53,7 +54,7 @@ def run(*args: object, code: int = 0) -> Any:
 
 def test_its_greedy_tokens_are_llama_cpps(engine, package):
     answer = engine.generate(PROMPT, max_new_tokens=12, ignore_eos=True)
-    assert answer.token_ids == llama_cpp(package / "model.gguf", PROMPT, "")[0]
+    assert answer.token_ids == continuation(package / "model.gguf", PROMPT, 12)
     assert answer.finish_reason == "length"
     assert engine.tokenizer.decode([*PROMPT, *answer.token_ids]).endswith(answer.text[1:])
     assert "xllamacpp" in engine.settings()["llama.cpp"] or "build" in engine.settings()["llama.cpp"]
