@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line; a plugin that fails under ``ZOO_STRICT_PLUGINS=1`` ends it in one line."""
+    if sys.argv[1:] == ["--version"]:  # the commands and the plugins have no say in it
+        from zoo import __version__
+
+        try:
+            os.write(1, f"zoo {__version__}\n".encode())
+        except OSError as error:
+            sys.exit(f"zoo: {error.strerror}")
+        return
     import gc
     import logging
 

@@ -101,6 +101,11 @@ def test_listing_imports_nothing_heavy(args) -> None:
 def test_python_dash_m_and_version() -> None:
     done = subprocess.run([sys.executable, "-m", "zoo", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()[0]) == (0, "zoo")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "zoo", "--version"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (1, "zoo: No space left on device\n")
 
 
 def test_a_package_is_shown_and_removed(tmp_path) -> None:
