@@ -133,10 +133,10 @@ class Selective(Protocol):
 
 @runtime_checkable
 class Rearranging(Protocol):
-    """What a target of the checkpoint's view offers beside ``Target`` whose runtime wants rows in another order."""
+    """What a target of the checkpoint's view offers beside ``Target`` whose runtime wants tensors cut otherwise."""
 
-    def rearranged(self, recipe: Recipe, parameter: Parameter) -> Parameter:
-        """Give a tensor the slices, all of that tensor, in whose order its rows are stored."""
+    def rearranged(self, recipe: Recipe, parameters: Sequence[Parameter]) -> Sequence[Parameter]:
+        """Give what is stored for the checkpoint's tensors: slices in another order, several tensors in one, parts."""
         ...
 
 

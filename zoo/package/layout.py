@@ -206,7 +206,7 @@ def lay_out(recipe: Recipe, registry: Registry) -> Layout:
         graph = _with_lookup_scales(graph, record(architecture, recipe.architecture, target.head_multiple))
     stored: Sequence[Parameter] = graph if target.view == "graph" else checkpoint_view(graph)
     if isinstance(target, Rearranging):
-        stored = [target.rearranged(recipe, parameter) for parameter in stored]
+        stored = target.rearranged(recipe, stored)
     placed = arrange(recipe, target, quantizer, stored)
     return Layout(recipe, architecture, quantizer, target, placed, graph)
 

@@ -6,11 +6,11 @@ found by its numbers, not its name: whatever computes as llama does is llama the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from zoo import Architecture, Parameter, RowSlice, ZooError, interleaved
+from zoo import Architecture, Parameter, RowSlice, ZooError, interleaved, stacked
 from zoo_gguf import encoders
 from zoo_gguf.architectures import ARCHITECTURES, NUMBERS, VARIANTS, GgufArchitecture
 
@@ -29,18 +29,22 @@ _SHAPE = frozenset(
     ]
 )
 """Numbers that every architecture of llama.cpp takes, or that say nothing about what is computed."""
-_FIELDS = dict.fromkeys(("layer_norm_eps", "layer_norm_epsilon"), "rms_norm_eps")
+_FIELDS = {"layer_norm_eps": "rms_norm_eps", "layer_norm_epsilon": "rms_norm_eps", "num_local_experts": "num_experts"}
 """Keys of ``config.json`` that are fields by another name."""
 _BIASES = ("attention_bias", "mlp_bias", "qkv_bias")
 _WINDOWS = ("sliding_window", "use_sliding_window", "layer_types")
 _GEMMA = {"norm_offset": 1.0, "scale_embedding": True, "hidden_act": "gelu_pytorch_tanh"}
 _CAPS = ("attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar")
+_ROUTED = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
 _LAYER_NORM = {"norm": "layer", "norm_bias": True}
 _GLM: dict[str, Any] = {"partial_rotary_factor": 0.5, "rotary_interleaved": True, "fused_gate_up": True}
 COMPUTED: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     "qwen3": ({"qk_norm": True}, ()),
     "qwen2": ({"qkv_bias": True}, ()),
-    "llama": ({}, _BIASES),
+    "qwen3moe": ({"qk_norm": True, "moe_block": "mlp"}, _ROUTED),
+    "llama": ({}, (*_BIASES, *_ROUTED, "moe_block", "expert_projections")),
+    "internlm2": ({"qkv_layout": "grouped"}, ("tensor_names",)),
+    "baichuan": ({"qkv_layout": "stacked"}, ("tensor_names", "normalized_head", "positions")),
     "gemma": (_GEMMA, ("gelu_approximate",)),
     "gemma2": ({**_GEMMA, "norm_placement": "around"}, (*_WINDOWS, *_CAPS)),
     "gemma3": ({**_GEMMA, "norm_placement": "around", "qk_norm": True}, (*_WINDOWS, *_CAPS, "rope_local_base_freq")),
@@ -101,6 +105,10 @@ def architecture_of(numbers: Architecture) -> str:
 def _in_order(name: str, numbers: Architecture) -> bool:
     """Tell whether layers differ as llama.cpp has them differ, and scores are scaled as it scales them."""
     known, layers = ARCHITECTURES[name], range(1, numbers.num_hidden_layers + 1)
+    if name == "llama" and numbers.num_experts and numbers.moe_block != "block_sparse_moe":
+        return False
+    if (numbers.positions == "alibi") != (known.alibi_at == len(layers)):
+        return False
     whole = [numbers.window(layer - 1) is None for layer in layers]
     if numbers.use_sliding_window:
         if not known.window_every or _WINDOWED_AT.get(name, len(layers)) != len(layers):
@@ -131,10 +139,17 @@ def tensor_name(parameter: Parameter, numbers: Architecture) -> str:
     names = {name: short for short, name in known.outside.items()}
     if parameter.layer is not None:
         at = f"{known.layers}.{parameter.layer}."
-        names = {f"{at}{name}": f"blk.{parameter.layer}.{short}" for short, name in known.layer.items()}
+        names = {f"{at}{name}": f"blk.{parameter.layer}.{short}" for short, name in _in_layer(known).items()}
     if stem not in names:
         raise ZooError(f"target 'gguf': llama.cpp has no name for the tensor {parameter.name!r}")
     return f"{names[stem]}.{kind}"
+
+
+def _in_layer(known: GgufArchitecture) -> dict[str, str]:
+    """List the tensors of a layer, and what each is called here: parts and experts by names of our own."""
+    together = {short: name.replace("{}", "*") for short, name in known.experts.items()}
+    apart = {part: f"{whole}.{part}" for whole, joined in known.joined.items() for part in joined.parts}
+    return {**known.layer, **together, **apart}
 
 
 def tensor_names(numbers: Architecture) -> dict[str, str]:
@@ -142,31 +157,65 @@ def tensor_names(numbers: Architecture) -> dict[str, str]:
     known = _known(numbers)
     stems = dict(known.outside)
     for index in range(numbers.num_hidden_layers):
-        stems |= {f"blk.{index}.{short}": f"{known.layers}.{index}.{name}" for short, name in known.layer.items()}
+        stems |= {f"blk.{index}.{short}": f"{known.layers}.{index}.{name}" for short, name in _in_layer(known).items()}
     return {f"{short}.{kind}": f"{name}.{kind}" for short, name in stems.items() for kind in ("weight", "bias")}
 
 
-def rearranged(parameter: Parameter, numbers: Architecture) -> Parameter:
-    """Order the rows of q and k as llama.cpp wants them, pairs that positions turn side by side, and shift norms."""
-    known = _known(numbers)
-    module = parameter.name.split(".")[-2]
-    if known.norm_offset and module.endswith("norm"):
-        slices = tuple(replace(each, offset=known.norm_offset) for each in parameter.slices)
-        return replace(parameter, slices=slices)
-    count = {"q_proj": numbers.num_attention_heads, "k_proj": numbers.num_key_value_heads}.get(module, 0)
-    if not count or not known.permuted:
-        return parameter
+def rearranged(parameters: Sequence[Parameter], numbers: Architecture) -> Iterator[Parameter]:
+    """Order the rows of q and k as llama.cpp wants them, pairs that positions turn side by side; shift norms; take what
+    it has apart out of one tensor, and put all experts of a layer in one.
+    """
+    known, heads, groups = _known(numbers), numbers.num_attention_heads, numbers.num_key_value_heads
+    experts: dict[str, list[Parameter]] = {}
+    for parameter in parameters:
+        if (whole := _of_all(parameter, known)) is not None:
+            experts.setdefault(whole, []).append(parameter)
+    for parameter in parameters:
+        stem, module = parameter.name.removesuffix(".weight"), parameter.name.split(".")[-2]
+        if (whole := _of_all(parameter, known)) is not None:
+            if each := experts.pop(whole, None):
+                slices = stacked(*(one.slices[0] for one in each))
+                yield replace(parameter, name=whole, slices=slices, experts=len(each))
+        elif joined := known.joined.get(stem.partition(f".{parameter.layer}.")[2]):
+            count = groups if joined.groups else 1
+            sizes, before = [heads // count, groups // count, groups // count], 0
+            for part, size in zip(joined.parts, sizes, strict=True):
+                firsts = [group * sum(sizes) + before + at for group in range(count) for at in range(size)]
+                slices = _heads(parameter, numbers, firsts, permuted=known.permuted and part != joined.parts[-1])
+                yield replace(parameter, name=f"{stem}.{part}.weight", slices=slices)
+                before += size
+        elif known.norm_offset and module.endswith("norm"):
+            yield replace(parameter, slices=tuple(replace(each, offset=known.norm_offset) for each in parameter.slices))
+        elif known.permuted and module in ("q_proj", "k_proj"):
+            every = range(heads if module == "q_proj" else groups)
+            yield replace(parameter, slices=_heads(parameter, numbers, every, permuted=True))
+        elif numbers.normalized_head and parameter.role == "lm_head":
+            yield replace(parameter, slices=tuple(replace(each, unit=True) for each in parameter.slices))
+        else:
+            yield parameter
+
+
+def _heads(
+    parameter: Parameter, numbers: Architecture, heads: Iterable[int], *, permuted: bool
+) -> tuple[RowSlice, ...]:
+    """Take heads of a tensor, by their places in it; the two halves of each row by row in turn where permuted."""
     (whole,) = parameter.slices
-    half = numbers.head_dim // 2
-    pairs: list[RowSlice] = []
-    for head in range(count):
-        first = 2 * half * head
-        halves = [
-            RowSlice(whole.tensor, whole.tensor_shape, rows=range(start, start + half))
-            for start in (first, first + half)
-        ]
-        pairs += interleaved(*halves, at=first)
-    return replace(parameter, slices=tuple(pairs))
+    size, slices = numbers.head_dim, list[RowSlice]()
+    for at, head in enumerate(heads):
+        step = size // 2 if permuted else size
+        parts = [replace(whole, rows=range(row, row + step)) for row in range(head * size, (head + 1) * size, step)]
+        slices += interleaved(*parts, at=at * size)
+    return tuple(slices)
+
+
+def _of_all(parameter: Parameter, known: GgufArchitecture) -> str | None:
+    """Name the tensor of all experts that an expert's is a part of, with a star for its number."""
+    for name in known.experts.values():
+        begin, _, end = f"{known.layers}.{parameter.layer}.{name}.weight".partition("{}")
+        number = parameter.name.removeprefix(begin).removesuffix(end)
+        if begin + number + end == parameter.name and number.isdecimal() and not name.endswith("norms.{}"):
+            return f"{begin}*{end}"
+    return None
 
 
 def numbers_of(numbers: Architecture) -> dict[str, Any]:
@@ -186,6 +235,6 @@ def numbers_of(numbers: Architecture) -> dict[str, Any]:
 
 def _known(numbers: Architecture) -> GgufArchitecture:
     name = architecture_of(numbers)
-    if name == "chatglm" and numbers.qkv_layout == "apart":
+    if (name == "chatglm" and numbers.qkv_layout == "apart") or (name == "llama" and numbers.num_experts):
         return VARIANTS[name][1]
     return ARCHITECTURES[name]

@@ -89,14 +89,12 @@ class Gguf:
         return self.encoding
 
     def adapt(self, recipe: Recipe, parameter: Parameter, scheme: Scheme) -> Scheme:
-        """Store vectors as float32, matrices that stay floats in the chosen type, scales as float16."""
-        if len(parameter.shape) > 2:
-            raise ZooError(f"target 'gguf': {parameter.name} holds several experts, which are not written")
+        """Store vectors and routers as float32, matrices that stay floats in the chosen type, scales as float16."""
         if encoders.is_encoder(recipe.architecture) and encoders.is_table(parameter):
             return FloatScheme(dtype="float32")
         if isinstance(scheme, FloatScheme):
             floats = GgufOptions.model_validate(recipe.target.options).floats
-            return FloatScheme(dtype="float32" if len(parameter.shape) == 1 else floats)
+            return FloatScheme(dtype="float32" if len(parameter.shape) == 1 or parameter.kind == "router" else floats)
         if (
             scheme.bits == 8 and recipe.precision == "int4"
         ):  # ggml has no such blocks; its symmetric ones lose as little
@@ -109,9 +107,9 @@ class Gguf:
             )
         return scheme.model_copy(update={"scale_type": "float16"})
 
-    def rearranged(self, recipe: Recipe, parameter: Parameter) -> Parameter:
-        """Order rows as llama.cpp wants them."""
-        return naming.rearranged(parameter, recipe.architecture)
+    def rearranged(self, recipe: Recipe, parameters: Sequence[Parameter]) -> list[Parameter]:
+        """Order rows as llama.cpp wants them, with q, k and v apart and experts together."""
+        return list(naming.rearranged(parameters, recipe.architecture))
 
     def place(
         self, recipe: Recipe, parameters: Sequence[Parameter], schemes: Mapping[str, Scheme]
