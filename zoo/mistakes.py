@@ -45,14 +45,14 @@ _LONGEST = 40
 
 def mistakes(error: ValidationError) -> list[Any]:
     """List what is wrong, without what only follows: a list is not too short because its entries are wrong."""
-    found = error.errors(include_url=False)
-    short = [mistake["loc"] for mistake in found if mistake["type"] == "too_short"]
+    problems = error.errors(include_url=False)
+    short = [mistake["loc"] for mistake in problems if mistake["type"] == "too_short"]
     following = [
         loc
         for loc in short
-        if any(len(problem["loc"]) > len(loc) and problem["loc"][: len(loc)] == loc for problem in found)
+        if any(len(problem["loc"]) > len(loc) and problem["loc"][: len(loc)] == loc for problem in problems)
     ]
-    kept = [mistake for mistake in found if mistake["type"] != "too_short" or mistake["loc"] not in following]
+    kept = [mistake for mistake in problems if mistake["type"] != "too_short" or mistake["loc"] not in following]
     return [{**mistake, "loc": _place(mistake)} for mistake in kept]
 
 

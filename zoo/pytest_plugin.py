@@ -38,9 +38,9 @@ def zoo_plugin(request: pytest.FixtureRequest) -> PluginRecord:
     from zoo.plugins import host
 
     name = request.module.PLUGIN
-    found = [record for record in host().records if record.name == name]
-    assert found, f"no plugin {name!r} is installed; install its folder with `pip install -e .`"
-    return found[0]
+    records = [record for record in host().records if record.name == name]
+    assert records, f"no plugin {name!r} is installed; install its folder with `pip install -e .`"
+    return records[0]
 
 
 @pytest.fixture(scope="module")

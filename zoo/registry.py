@@ -152,12 +152,12 @@ class DeclaredModel:
 
     def last(self, name: str) -> tuple[Any, str | None]:
         """Find the most particular statement of a field, with its origin; (None, None) where nobody states it."""
-        found: tuple[Any, str | None] = (None, None)
+        latest: tuple[Any, str | None] = (None, None)
         for origin, layer in self._layers:
             value = getattr(layer, name, None)
             if value is not None:
-                found = (value, origin)
-        return found
+                latest = (value, origin)
+        return latest
 
     def of_its_maker(self, name: str) -> tuple[Any, str | None]:
         """The same of what a family says about itself: a base of another family lends numbers, not words."""
@@ -279,11 +279,11 @@ class Registry:
         family, slash, model_name = name.partition("/")
         if slash:
             return self.families[family].model(model_name) if family in self.families else None
-        found = [model for family in self.families.values() if (model := family.model(name)) is not None]
-        if len(found) > 1:
-            names = " or ".join(model.full_name for model in found)
+        matches = [model for family in self.families.values() if (model := family.model(name)) is not None]
+        if len(matches) > 1:
+            names = " or ".join(model.full_name for model in matches)
             raise UsageError(f"several families declare a model {name!r}; say {names}")
-        return found[0] if found else None
+        return matches[0] if matches else None
 
     def model(self, name: str) -> DeclaredModel:
         """Find a declared model.
@@ -291,13 +291,13 @@ class Registry:
         Raises:
             UsageError: nobody declared it (the nearest names are offered), or several did.
         """
-        found = self.find(name)
-        if found is None:
+        declared = self.find(name)
+        if declared is None:
             names = [model.name for model in self.models()] + [
                 model.full_name for model in self.models() if "/" in name
             ]
             raise unknown("model", name, names, "`zoo list` shows them; a checkpoint folder or a hub id works too")
-        return found
+        return declared
 
     def claimant(self, model_type: str) -> DeclaredFamily | None:
         """Find the family that speaks for checkpoints of this ``model_type``."""

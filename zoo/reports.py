@@ -116,20 +116,22 @@ def reports(recipe_hash: str, kind: ReportKind | None = None, contents: str | No
         contents: leave out those on packages that are known to hold other files.
     """
     folder = reports_folder(recipe_hash)
-    found = []
+    loaded = []
     for path in sorted(folder.glob(f"{kind or '*'}-*.json")) if folder.is_dir() else ():
         with contextlib.suppress(OSError, ValidationError):
             if path.stat().st_size <= _MAX_REPORT:
-                found.append(Report.model_validate_json(path.read_bytes()))
-    ours = (report for report in found if contents is None or report.contents in (None, contents))
+                loaded.append(Report.model_validate_json(path.read_bytes()))
+    ours = (report for report in loaded if contents is None or report.contents in (None, contents))
     return sorted(ours, key=lambda report: report.measured_at)
 
 
 def recorded_reports() -> list[Report]:
     """List the reports on every build, by recipe hash, oldest first; those on weights yet to be built are left out."""
     folder = zoo_home() / "reports"
-    found = [report for entry in sorted(folder.iterdir()) for report in reports(entry.name)] if folder.is_dir() else []
-    return [report for report in found if report.kind != "sensitivity"]
+    recorded = (
+        [report for entry in sorted(folder.iterdir()) for report in reports(entry.name)] if folder.is_dir() else []
+    )
+    return [report for report in recorded if report.kind != "sensitivity"]
 
 
 def verification(recipe_hash: str, contents: str | None = None) -> Report | None:
@@ -176,8 +178,8 @@ def _cpu_name() -> str:
 def _versions(libraries: Iterable[str]) -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in libraries:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions

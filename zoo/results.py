@@ -44,16 +44,16 @@ def committed(family: DeclaredFamily) -> list[Report]:
     """List the reports that a family's plugin ships, oldest first; a file that is wrong is passed over."""
     if family.path is None or not (family.path.parent / FOLDER).is_dir():
         return []
-    found: list[Report] = []
+    shipped: list[Report] = []
     for path in sorted((family.path.parent / FOLDER).glob("*.yaml")):
         try:
             stated = read_results(path)
         except ZooError:
             continue  # `zoo validate` tells it
-        found += [
+        shipped += [
             report for report in stated.reports if report.family == family.family.name and report.model == path.stem
         ]
-    return sorted(found, key=lambda report: report.measured_at)
+    return sorted(shipped, key=lambda report: report.measured_at)
 
 
 def read_results(path: Path) -> Results:

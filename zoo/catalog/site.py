@@ -135,10 +135,10 @@ def _values(card: ModelCard) -> dict[str, dict[str, Fact]]:
 
 
 def _by_target(card: ModelCard) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
+    documents: dict[str, list[Any]] = {}
     for document in card.documents:
-        found.setdefault(document.target, []).append(document)
-    return found
+        documents.setdefault(document.target, []).append(document)
+    return documents
 
 
 def part_view(zoo: Zoo, part: PartCard) -> dict[str, Any]:

@@ -45,18 +45,20 @@ def doctor(
             raise UsageError("--next needs a MODEL, whose family's tests are tried")
         _try_newest(host().registry.model(model).declared_in.plugin, as_json=as_json)
         return
-    found = diagnose(host(), model, target, precision=precision, weights=weights)
+    diagnosis = diagnose(host(), model, target, precision=precision, weights=weights)
     if as_json:
-        print_json({"model": model, "target": target, "ok": found.ok, "findings": found.model_dump()["findings"]})
+        print_json(
+            {"model": model, "target": target, "ok": diagnosis.ok, "findings": diagnosis.model_dump()["findings"]}
+        )
     else:
         print_table(
             ["CHECK", "SUBJECT", "STATUS", "FOUND", "MEND"],
             [
                 (finding.check, finding.subject, finding.status, finding.found, finding.mend or "")
-                for finding in found.findings
+                for finding in diagnosis.findings
             ],
         )
-    if not found.ok:
+    if not diagnosis.ok:
         raise typer.Exit(1)
 
 

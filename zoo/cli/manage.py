@@ -47,8 +47,8 @@ def upgrade(
     if name is None:
         names = upgrade_all(host().records, index, say=print_notice)
     else:
-        found = next((record.distribution for record in host().records if record.name == name), None)
-        names = [found or name]
+        distribution = next((record.distribution for record in host().records if record.name == name), None)
+        names = [distribution or name]
         install(names[0], index, upgrade=True, say=print_notice)
     echo(f"upgraded {', '.join(names)}" if names else "no plugins are installed besides zoo's own")
 

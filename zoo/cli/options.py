@@ -90,15 +90,15 @@ class EngineCommand(TargetCommand):
 
 def chosen_target(args: Sequence[str], selector: str = "--target") -> str | None:
     """Return the value of ``--target``, or of another option, before anything else is parsed."""
-    found = None
+    chosen = None
     for index, one in enumerate(args):
         if one == "--":
             break
         if one == selector and index + 1 < len(args):
-            found = args[index + 1]
+            chosen = args[index + 1]
         elif one.startswith(f"{selector}="):
-            found = one.partition("=")[2]
-    return found
+            chosen = one.partition("=")[2]
+    return chosen
 
 
 def target_parameters(options: type[BaseModel], taken: set[str], panel: str) -> list[Any]:

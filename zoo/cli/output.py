@@ -100,11 +100,11 @@ def parse_bytes(text: str, option: str) -> int:
     Raises:
         UsageError: it is none, or not above 0.
     """
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
-    if found is None or (found[3] and not found[2]):
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if match is None or (match[3] and not match[2]):
         raise UsageError(f"{option} takes a size such as 12GB or 512MiB, not {text!r}")
-    base = 1024 if found[3] else 1000
-    size = int(float(found[1]) * base ** " kmgt".index(found[2] or " "))
+    base = 1024 if match[3] else 1000
+    size = int(float(match[1]) * base ** " kmgt".index(match[2] or " "))
     if size < 1:
         raise UsageError(f"{option} must be above 0, not {text!r}")
     return size

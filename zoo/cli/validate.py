@@ -19,13 +19,13 @@ def validate(
     from zoo.plugins import host
     from zoo.stages.validate import validate as judge
 
-    found = judge(host(), subjects)
+    judgement = judge(host(), subjects)
     if as_json:
-        print_json({"ok": found.ok, **found.model_dump(mode="json")})
+        print_json({"ok": judgement.ok, **judgement.model_dump(mode="json")})
     else:
-        for finding in found.findings:
+        for finding in judgement.findings:
             echo(str(finding))
-        counts = ", ".join(f"{found.count(kind)} {kind}s" for kind in ("error", "warning", "note"))
-        echo(f"{len(found.files)} declarations: {counts}", err=True)
-    if not found.ok:
+        counts = ", ".join(f"{judgement.count(kind)} {kind}s" for kind in ("error", "warning", "note"))
+        echo(f"{len(judgement.files)} declarations: {counts}", err=True)
+    if not judgement.ok:
         raise typer.Exit(1)

@@ -157,16 +157,16 @@ class GrammarWriter:
         """Write a text of which parts may be special tokens."""
         pieces, plain, at = [], "", 0
         while at < len(text):
-            found = next(((name, token) for name, token in self._special if text.startswith(name, at)), None)
-            if found is None:
+            special = next(((name, token) for name, token in self._special if text.startswith(name, at)), None)
+            if special is None:
                 plain += text[at]
                 at += 1
                 continue
             if plain:
                 pieces.append(quote(plain))
                 plain = ""
-            pieces.append(f"<[{found[1]}]>")
-            at += len(found[0])
+            pieces.append(f"<[{special[1]}]>")
+            at += len(special[0])
         if plain:
             pieces.append(quote(plain))
         return " ".join(pieces) or '""'

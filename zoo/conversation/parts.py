@@ -39,9 +39,9 @@ class HeldBack:
             Text before a marker that is certain; the marker, or None; what came after it.
         """
         text = self._held + piece
-        found = [(at, marker) for marker in self._markers if (at := text.find(marker)) >= 0]
-        if found:
-            at, marker = min(found)
+        hits = [(at, marker) for marker in self._markers if (at := text.find(marker)) >= 0]
+        if hits:
+            at, marker = min(hits)
             self._held = ""
             return text[:at], marker, text[at + len(marker) :]
         longest = max(map(len, self._markers)) - 1

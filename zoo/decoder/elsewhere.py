@@ -74,5 +74,5 @@ class Elsewhere:
             if module.endswith(fused):
                 parts = [module.removesuffix(fused) + part for part in apart]
         slices = [self._rows.get(f"{part}.{suffix}") for part in parts]
-        found = [replace(rows, at=0) for rows in slices if rows is not None]
-        return Parameter(name, "linear", stacked(*found)) if len(found) == len(parts) else None
+        placed = [replace(rows, at=0) for rows in slices if rows is not None]
+        return Parameter(name, "linear", stacked(*placed)) if len(placed) == len(parts) else None

@@ -17,10 +17,10 @@ _BUFFERS = ("*.attn.masked_bias", "*.self_attn.bias")
 
 def tensors(arch: Architecture) -> dict[str, tuple[int, ...]]:
     """Name every tensor that a checkpoint of these numbers holds, with its shape."""
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for parameter in parameters(arch, 1):
-        found |= {each.tensor: each.tensor_shape for each in parameter.slices}
-    return found
+        shapes |= {each.tensor: each.tensor_shape for each in parameter.slices}
+    return shapes
 
 
 def parameter_count(arch: Architecture) -> int:

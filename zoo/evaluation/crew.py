@@ -58,5 +58,5 @@ class Crew(Protocol):
 
 def do_job(scorer: Scorer, kind: Kind, requests: Sequence[Any]) -> list[Any]:
     """Answer a job's requests, in their order."""
-    found: dict[int, Any] = dict(getattr(scorer, kind)(requests))
-    return [found[index] for index in range(len(requests))]
+    answers: dict[int, Any] = dict(getattr(scorer, kind)(requests))
+    return [answers[index] for index in range(len(requests))]

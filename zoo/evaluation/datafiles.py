@@ -47,8 +47,8 @@ class FolderFiles:
 
     def match(self, pattern: str) -> Sequence[str]:
         """List the files of a pattern, sorted."""
-        found = (path for path in self._folder.glob(pattern) if path.is_file())
-        return sorted(path.relative_to(self._folder).as_posix() for path in found)
+        paths = (path for path in self._folder.glob(pattern) if path.is_file())
+        return sorted(path.relative_to(self._folder).as_posix() for path in paths)
 
     def tops(self) -> Sequence[str]:
         """List what lies at the top, sorted."""
@@ -133,7 +133,7 @@ def find(data: DataFiles, patterns: Sequence[str]) -> list[str]:
     """Find the files of the first pattern that any match."""
     for inner in INNER:
         for pattern in patterns:
-            found = data.match(inner + pattern)
-            if found:
-                return list(found)
+            paths = data.match(inner + pattern)
+            if paths:
+                return list(paths)
     return []

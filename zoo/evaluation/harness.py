@@ -71,7 +71,7 @@ def run_suite(model: Any, suite: Suite, *, limit: int | None, seed: int, chat: b
     np.random.seed(seed % 2**32)  # the harness draws from it
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            found: Any = evaluate(
+            results: Any = evaluate(
                 model, {"tasks": suite.tasks}, limit=limit, bootstrap_iters=_BOOTSTRAP, apply_chat_template=chat,
                 fewshot_as_multiturn=chat,
             )  # fmt: skip
@@ -79,8 +79,8 @@ def run_suite(model: Any, suite: Suite, *, limit: int | None, seed: int, chat: b
         raise
     except (ValueError, AssertionError, KeyError, TypeError) as error:
         raise ZooError(f"task {suite.name}: the harness stumbled: {' '.join(str(error).split())[:300]}") from error
-    samples = [sample for task in suite.tasks for sample in _samples(task, found["samples"][task])]
-    tasks = tuple(_score(task, found["results"][task]) for task in suite.tasks)
+    samples = [sample for task in suite.tasks for sample in _samples(task, results["samples"][task])]
+    tasks = tuple(_score(task, results["results"][task]) for task in suite.tasks)
     metrics = dict(tasks[0].metrics) if len(tasks) == 1 else _pooled(tasks, samples)
     docs = [sample.raw for sample in samples]
     return Outcome(

@@ -117,8 +117,8 @@ class EngineModel(TemplateLM):  # type: ignore[misc]  # the harness has no types
                     f"task {request.task_name}, document {request.doc_id}: an option of no tokens has no likelihood"
                 )
             pairs.append(self._fit(request, before, after))
-        found = self._answer("likelihood", pairs, "options")
-        return [(answer.logprob, answer.greedy) for answer in found]
+        answers = self._answer("likelihood", pairs, "options")
+        return [(answer.logprob, answer.greedy) for answer in answers]
 
     def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
         pairs = [Continuation(tuple(context), tuple(ids)) for _, context, ids in requests]

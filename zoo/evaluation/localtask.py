@@ -85,10 +85,10 @@ def read_local(name: str, block: LocalFiles, data: DataFiles, splits: Sequence[s
     if not any(SUBJECT in pattern for pattern in patterns):
         yield _read(name, block, data, splits, None)
         return
-    found = find(data, [pattern.replace(SUBJECT, "*") for pattern in patterns])
-    if not found:
+    files = find(data, [pattern.replace(SUBJECT, "*") for pattern in patterns])
+    if not files:
         raise _missing(name, data, patterns)
-    for path in found:
+    for path in files:
         yield _read(name, block, data, splits, _subject(path, patterns))
 
 
@@ -110,25 +110,25 @@ def _read(name: str, block: LocalFiles, data: DataFiles, splits: Sequence[str], 
     read = LocalData(subject)
     for split in splits:
         patterns = [pattern.replace(SUBJECT, subject or "") for pattern in _patterns(block, split)]
-        found = find(data, patterns)
-        if not found:
+        files = find(data, patterns)
+        if not files:
             raise _missing(name, data, patterns)
-        rows = [row for path in found for row in read_rows(path, data.read(path), block.columns)]
+        rows = [row for path in files for row in read_rows(path, data.read(path), block.columns)]
         if split in block.labels:
-            rows = _labelled(name, data, found[0], block.labels[split], rows)
+            rows = _labelled(name, data, files[0], block.labels[split], rows)
         if not rows:
-            raise ZooError(f"task {name}: {found[0]} holds no rows")
+            raise ZooError(f"task {name}: {files[0]} holds no rows")
         read.splits[split] = [_checked(block, row, subject) for row in rows]
     return read
 
 
 def _labelled(name: str, data: DataFiles, path: str, labels: str, rows: list[TaskRow]) -> list[TaskRow]:
-    found = find(data, [labels])
-    if not found:
+    files = find(data, [labels])
+    if not files:
         raise _missing(name, data, [labels])
-    values = read_lines(found[0], data.read(found[0]))
+    values = read_lines(files[0], data.read(files[0]))
     if len(values) != len(rows):
-        raise ZooError(f"task {name}: {found[0]} has {len(values)} labels for the {len(rows)} rows of {path}")
+        raise ZooError(f"task {name}: {files[0]} has {len(values)} labels for the {len(rows)} rows of {path}")
     return [
         TaskRow({**row.values, "label": int(value) if value.removeprefix("-").isdecimal() else value}, row.where)
         for row, value in zip(rows, values, strict=True)

@@ -42,10 +42,10 @@ class Prompting:
         self._special = special_tokens(folder, {"bos_token": self.tokenizer.token(bos)})
         self.eos_text = self._special.get("eos_token", "")
         named = [self.tokenizer.id_of(self._special.get(name, "")) for name in ("bos_token", "eos_token")]
-        found = [token_id for token_id in (*named, bos, *eos) if token_id is not None]
-        if not found:
+        token_ids = [token_id for token_id in (*named, bos, *eos) if token_id is not None]
+        if not token_ids:
             raise ZooError(f"{folder.name} has neither a token that begins a text nor one that ends it")
-        self.prefix_id = found[0]
+        self.prefix_id = token_ids[0]
         self.eos_id = next((token_id for token_id in (named[1], *eos) if token_id is not None), self.prefix_id)
         self._prefix_text = self.tokenizer.decode([self.prefix_id], skip_special=False)
 

@@ -56,8 +56,8 @@ def stored_packages() -> list[StoredPackage]:
     folder = packages_folder()
     if not folder.is_dir():
         return []
-    found = (read_labels(entry) for entry in sorted(folder.iterdir()) if not entry.name.startswith("."))
-    return [package for package in found if package is not None]
+    labels = (read_labels(entry) for entry in sorted(folder.iterdir()) if not entry.name.startswith("."))
+    return [package for package in labels if package is not None]
 
 
 def output_folder(recipe: Recipe) -> Path:

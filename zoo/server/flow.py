@@ -68,11 +68,11 @@ class Flow:
         while self._open:
             await self._event.wait()
             self._event.clear()
-            found: dict[int, Delta] = {}
+            by_choice: dict[int, Delta] = {}
             texts: dict[int, list[str]] = {}
             while self._pieces:
                 index, piece, ticket = self._pieces.popleft()
-                delta = found.setdefault(index, Delta(index))
+                delta = by_choice.setdefault(index, Delta(index))
                 if ticket is not None:
                     delta.ticket = ticket
                     self._open -= 1
@@ -81,6 +81,6 @@ class Flow:
                 if piece.logprob is not None:
                     delta.logprobs.append(piece.logprob)
             for index, parts in texts.items():
-                found[index].text = "".join(parts)
-            if found:
-                yield list(found.values())
+                by_choice[index].text = "".join(parts)
+            if by_choice:
+                yield list(by_choice.values())

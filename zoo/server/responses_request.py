@@ -48,8 +48,8 @@ class ResponsesRequest(RequestPart):
     @property
     def format(self) -> Item | None:
         """The form of the answer."""
-        found = (self.text or {}).get("format")
-        return found if isinstance(found, dict) else None
+        stated = (self.text or {}).get("format")
+        return stated if isinstance(stated, dict) else None
 
     @property
     def effort(self) -> Any:

@@ -50,8 +50,8 @@ class OciRemote:
     """A package in a registry."""
 
     def __init__(self, location: str, *, plain_http: bool = False) -> None:
-        found = _LOCATION.fullmatch(location)
-        if found is None:
+        match = _LOCATION.fullmatch(location)
+        if match is None:
             raise UsageError(f"{location!r} is not a registry address; write oci://host/repository:tag")
         try:
             import oras.container
@@ -59,19 +59,19 @@ class OciRemote:
         except ImportError:
             raise UsageError("registries need the package oras; pip install 'model-zoo-framework[share]'") from None
         self.location = location
-        host, reference = found["host"], found["digest"] or f":{found['tag'] or 'latest'}"
+        host, reference = match["host"], match["digest"] or f":{match['tag'] or 'latest'}"
         insecure = plain_http or _LOCAL.fullmatch(host) is not None
         self._registry = oras.provider.Registry(host, insecure=insecure)
         # Its own request sleeps for two minutes before it says that nobody answers.
         once = oras.provider.Registry.do_request.__wrapped__
         self._registry.do_request = once.__get__(self._registry)
         self._registry.session.request = partial(self._registry.session.request, timeout=TIMEOUT)
-        self._container = oras.container.Container(f"{found['repository']}{reference}", host)
+        self._container = oras.container.Container(f"{match['repository']}{reference}", host)
         self._container.registry = host  # a name without a dot is taken for a part of the repository
         self._base = f"{'http' if insecure else 'https'}://"
         self.place = Place(location, None, f"{self._base}{host}", "address")
         self._host = host
-        self._expected = found["digest"].removeprefix("@") if found["digest"] else None
+        self._expected = match["digest"].removeprefix("@") if match["digest"] else None
 
     def files(self) -> Mapping[str, Wanted]:
         """List the layers by the paths that they state."""

@@ -145,9 +145,9 @@ class Adapter:
             if info.dtype not in READABLE:
                 raise ZooError(f"{self.name}: tensor {tensor!r} is {info.dtype}; {', '.join(READABLE)} are read")
             module = tensor.removeprefix(_PREFIX)
-            if found := re.fullmatch(r"(.+)\.lora_(embedding_)?([AB])(\.weight)?", module):
-                if found[3] == "A":
-                    deltas[f"{found[1]}.weight"] = self._delta(tensor, found[1], embedding=found[2] is not None)
+            if match := re.fullmatch(r"(.+)\.lora_(embedding_)?([AB])(\.weight)?", module):
+                if match[3] == "A":
+                    deltas[f"{match[1]}.weight"] = self._delta(tensor, match[1], embedding=match[2] is not None)
                 continue
             if "lora_" in module:
                 raise ZooError(f"{self.name}: tensor {tensor!r} is of a kind of LoRA that is not merged")

@@ -137,8 +137,8 @@ def differing(checkpoint: Checkpoint, stated: Mapping[str, str]) -> str | None:
     checkpoint = beneath(checkpoint)
     if absent := sorted(stated.keys() - checkpoint.tensors.keys()):
         return absent[0]
-    found = tensor_digests(checkpoint, stated)
-    return next((name for name, one in stated.items() if found[name] != one), None)
+    digests = tensor_digests(checkpoint, stated)
+    return next((name for name, one in stated.items() if digests[name] != one), None)
 
 
 def _digest_of(checkpoint: Checkpoint, name: str) -> str:

@@ -25,13 +25,13 @@ _LONGEST_SIZE = 20
 
 def locate_dataset(dataset: Dataset) -> dict[str, Path] | None:
     """Find the files of a dataset on this machine, by their declared paths; None where one is missing; asks nobody."""
-    found = {}
+    paths = {}
     for file in dataset.files:
         folder = _own_folder(dataset) if file.url is not None else _snapshot(dataset)
         if folder is None or not (folder / file.path).is_file():
             return None
-        found[file.path] = folder / file.path
-    return found
+        paths[file.path] = folder / file.path
+    return paths
 
 
 def find_in_folder(dataset: Dataset, folder: Path) -> dict[str, Path]:
@@ -40,7 +40,7 @@ def find_in_folder(dataset: Dataset, folder: Path) -> dict[str, Path]:
     Raises:
         ZooError: one is not there, or not what is declared.
     """
-    found = {}
+    paths = {}
     for file in dataset.files:
         places = (folder / file.path, folder / Path(file.path).name, folder / dataset.name / file.path)
         there = next((place for place in places if place.is_file()), None)
@@ -48,8 +48,8 @@ def find_in_folder(dataset: Dataset, folder: Path) -> dict[str, Path]:
             raise ZooError(f"{folder}: holds no {file.path} of dataset {dataset.name}")
         if file.sha256 is not None and _sha256(there) != file.sha256:
             raise ZooError(f"{there}: its SHA-256 is not the one that dataset {dataset.name} declares")
-        found[file.path] = there
-    return found
+        paths[file.path] = there
+    return paths
 
 
 def bring_dataset(
@@ -74,13 +74,13 @@ def bring_dataset(
         ZooError: why a file did not come, and what to do.
     """
     if is_offline(offline):
-        found = locate_dataset(dataset)
-        if found is None:
+        located = locate_dataset(dataset)
+        if located is None:
             raise ZooError(
                 f"dataset {dataset.name} is not on this machine, and the network is off (--offline or HF_HUB_OFFLINE); "
                 f"run `zoo fetch --dataset {dataset.name}` with the network on"
             )
-        return found, 0
+        return located, 0
     arrived = 0
     files: dict[str, Path] = {}
     from_hub = [file for file in dataset.files if file.url is None]

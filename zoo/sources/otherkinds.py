@@ -36,7 +36,7 @@ def kind_of(folder: Path, names: list[str]) -> str | None:
     gguf = next((name for name in names if name.endswith(".gguf")), None)
     if gguf:
         return f"holds GGUF; name the file: {folder / gguf}"
-    saved = sorted((int(found[1]), name) for name in names if (found := _TRAINERS.fullmatch(name)))
+    saved = sorted((int(match[1]), name) for name in names if (match := _TRAINERS.fullmatch(name)))
     if saved:
         return f"is a trainer's folder with {len(saved)} of its checkpoints inside; name one, as {saved[-1][1]}"
     if "zero_to_fp32.py" in names or any(name.startswith("global_step") for name in names):

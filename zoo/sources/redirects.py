@@ -74,10 +74,10 @@ def _target(answer: Any, before: str) -> str:
 def is_public(host: str, port: int) -> bool:
     """Tell whether every address that a host name stands for is a public one; a name that stands for none is not."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return False
-    return bool(found) and all(_is_public_address(str(entry[4][0])) for entry in found)
+    return bool(addresses) and all(_is_public_address(str(entry[4][0])) for entry in addresses)
 
 
 def _is_public_address(text: str) -> bool:

@@ -98,10 +98,10 @@ def naming_hint(name: str, tensors: Mapping[str, Any]) -> str | None:
 def _candidates(name: str, tensors: Mapping[str, Any]) -> list[tuple[str, str]]:
     """List prefixes in place of which another stands: (what there is, what there should be)."""
     first, _, rest = name.partition(".")
-    found = []
+    candidates = []
     for tail, put in ((name, ""), (rest, f"{first}.")):
         if tail:
-            found += [
+            candidates += [
                 (other.removesuffix(tail), put) for other in tensors if other.endswith(f".{tail}") and other != name
             ]
-    return found
+    return candidates

@@ -116,8 +116,8 @@ def _metadata(raw: bytes, at: int, where: str) -> int:
     if flat is None:
         raise ZooError(f"{where}: {METADATA} must map text to text")
     if flat.end() - at <= MAX_METADATA:
-        found = parse_object(flat[0], f"{where}: {METADATA}")
-        if not all(isinstance(value, str) for value in found.values()):
+        metadata = parse_object(flat[0], f"{where}: {METADATA}")
+        if not all(isinstance(value, str) for value in metadata.values()):
             raise ZooError(f"{where}: {METADATA} must map text to text")
         return flat.end()
     end, inside = flat.end() - 1, _skip(raw, at + 1)
@@ -151,8 +151,8 @@ def _text(quoted: bytes, where: str) -> str:
 
 
 def _skip(raw: bytes, at: int) -> int:
-    found = _SPACE.match(raw, at)
-    return found.end() if found else at
+    spaces = _SPACE.match(raw, at)
+    return spaces.end() if spaces else at
 
 
 def _end(raw: bytes, at: int, where: str) -> None:

@@ -40,8 +40,8 @@ def choose(names: Collection[str]) -> str | None:
 
 def _first_shards(names: Collection[str], kind: str) -> list[str]:
     """Name the first shard of each set of which there is any."""
-    found = [shard for name in names if (shard := _SHARD.fullmatch(name)) and shard[4] == kind]
-    return sorted({f"{shard[1]}-00001-of-{shard[3]}.{kind}" for shard in found})
+    shards = [shard for name in names if (shard := _SHARD.fullmatch(name)) and shard[4] == kind]
+    return sorted({f"{shard[1]}-00001-of-{shard[3]}.{kind}" for shard in shards})
 
 
 def siblings(choice: str) -> list[str]:

@@ -94,6 +94,6 @@ def locate(registry: Registry, request: Request, name: str, data: Path | None) -
         located = find_in_folder(dataset, data)
     else:
         located = locate_dataset(dataset) or bring_dataset(dataset)[0]
-    found = [located[file.path] for file in dataset.files]
-    training = [path for path, file in zip(found, dataset.files, strict=True) if file.split in (None, "train")]
-    return training or found, dataset.format
+    paths = [located[file.path] for file in dataset.files]
+    training = [path for path, file in zip(paths, dataset.files, strict=True) if file.split in (None, "train")]
+    return training or paths, dataset.format

@@ -157,19 +157,19 @@ def mixed(
     recipe, checkpoint = resolved.recipe, resolved.checkpoint
     if checkpoint is None or not reads_weights(registry.target(request.target), recipe.target.options):
         raise UsageError(f"target {request.target!r} stores no weights, so --mixed does not apply")
-    found = _Candidates.find(registry, request, recipe)
-    costs = _measured(recipe, found.names)
+    candidates = _Candidates.find(registry, request, recipe)
+    costs = _measured(recipe, candidates.names)
     if costs is None:
         if planning or tokens is None:
             raise UsageError("--mixed auto measures weights, which --dry-run does not read; build once, then plan")
-        account(found.low, checkpoint)
-        costs = _measure(found, recipe, resolved, tokens, device, progress)
-    choice = choose_precisions(found, recipe.precision, costs, request.mixed_budget)
-    plain = found.plain.schemes
-    low, high = found.low.schemes, found.high.schemes
+        account(candidates.low, checkpoint)
+        costs = _measure(candidates, recipe, resolved, tokens, device, progress)
+    choice = choose_precisions(candidates, recipe.precision, costs, request.mixed_budget)
+    plain = candidates.plain.schemes
+    low, high = candidates.low.schemes, candidates.high.schemes
     keep: dict[str, Precision] = {}
     chosen = {weight.name: weight.precision for weight in choice.weights}
-    for name in found.names:
+    for name in candidates.names:
         if (high if chosen[name] == choice.high else low)[name] != plain[name]:
             keep[escape(name)] = chosen[name]
     recipe = with_keep(recipe, keep)

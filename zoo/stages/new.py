@@ -119,17 +119,17 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
 
 def _numbers(arch: Architecture, kind: str) -> dict[str, Any]:
     """Keep what shapes tensors and what is not the default."""
-    found = {"type": kind} if kind != "decoder" else {}
+    numbers = {"type": kind} if kind != "decoder" else {}
     implied, shaping = (fields_with(Architecture, trait) for trait in (Trait.IMPLIED, Trait.SHAPES))
     for name, field in Architecture.model_fields.items():
         value = getattr(arch, name)
         if name in ("type", "options") or name in implied or (name == "head_dim" and _derived(arch)):
             continue
         if field.is_required() or (name in shaping and value is not False) or value != field.default:
-            found[name] = value.model_dump(exclude_none=True) if hasattr(value, "model_dump") else value
+            numbers[name] = value.model_dump(exclude_none=True) if hasattr(value, "model_dump") else value
     for name in ("rms_norm_eps", "rope_theta"):
-        found.setdefault(name, getattr(arch, name))
-    return found | ({"options": arch.options} if arch.options else {})
+        numbers.setdefault(name, getattr(arch, name))
+    return numbers | ({"options": arch.options} if arch.options else {})
 
 
 def _derived(arch: Architecture) -> bool:

@@ -58,15 +58,15 @@ def prepare(package: Package, progress: Progress | None = None) -> Prepared:
         raise ZooError(f"{package.path.name} was built for target {target!r}, whose engine has nothing to prepare")
     if prepack.mode() == "never":
         raise UsageError("ZOO_PREPACK=never: what would be prepared would not be used; unset it first")
-    found = prepack.find(package) is not None
-    there = found and not rowwise.due(package)
+    already = prepack.find(package) is not None
+    there = already and not rowwise.due(package)
     prepack.make(package, progress)
     if progress is not None and rowwise.due(package):
         progress("trial of row-wise prompts", 0, 1)
     try:
         graph = make(package, run_trial)
     except ZooError:
-        if not found:
+        if not already:
             raise
         prepack.clear(package.manifest.recipe_hash)  # what an earlier call left cannot be opened, so it is made anew
         return prepare(package, progress)

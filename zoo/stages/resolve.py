@@ -252,13 +252,15 @@ def resolve_architecture(
             raise ZooError("there is neither a declaration nor a checkpoint to build from")
         return declared.architecture
     kind = declared.architecture.type if declared else _architecture_type(registry, checkpoint)
-    found = registry.architecture(kind).read_config(checkpoint.config, implied(registry, declared, checkpoint))
+    actual_architecture = registry.architecture(kind).read_config(
+        checkpoint.config, implied(registry, declared, checkpoint)
+    )
     if declared is None:
-        return found
+        return actual_architecture
     follows = fields_with(Architecture, Trait.IMPLIED)
     # Another computation is said before the numbers that come with it.
     for name, (_, origin) in sorted(declared.stated.items(), key=lambda one: (one[0] not in follows, one[0])):
-        value, actual = getattr(declared.architecture, name), getattr(found, name)
+        value, actual = getattr(declared.architecture, name), getattr(actual_architecture, name)
         if name == "type" or actual == value:
             continue
         if name in follows:
@@ -274,7 +276,7 @@ def resolve_architecture(
             "%s: %s declares %s %s; config.json of %s says %s, which is used",
             declared.name, origin, name, value, checkpoint.name, actual,
         )  # fmt: skip
-    return found
+    return actual_architecture
 
 
 def implied(registry: Registry, declared: DeclaredModel | None, checkpoint: Checkpoint) -> dict[str, Any]:

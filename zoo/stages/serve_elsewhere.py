@@ -42,14 +42,14 @@ class Elsewhere:
 
 def server_names(registry: Registry) -> list[str]:
     """Name the servers of original weights that plugins bring; a target that cannot be imported is passed over."""
-    found = []
+    names = []
     for name in registry.targets:
         try:
             if isinstance(registry.target(name), Serving):
-                found.append(name)
+                names.append(name)
         except ZooError:
             continue
-    return found
+    return names
 
 
 def serves_elsewhere(registry: Registry, name: str, model: str) -> bool:

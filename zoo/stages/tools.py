@@ -147,8 +147,8 @@ def _send(process: subprocess.Popen[bytes], number: int) -> None:
 
 def _read(folder: Path) -> list[dict[str, Any]]:
     try:
-        found = json.loads((folder / RECORD).read_bytes())
-        return [run for run in found if isinstance(run["argv"], list) and isinstance(run["exit_code"], int)]
+        runs = json.loads((folder / RECORD).read_bytes())
+        return [run for run in runs if isinstance(run["argv"], list) and isinstance(run["exit_code"], int)]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

@@ -143,7 +143,7 @@ def _reason(message: str) -> str:
     if not lines:
         return "it gives no reason"
     told = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), None)
-    where = next((found[1] for line in lines if (found := _PATTERN.search(line))), None)
+    where = next((match[1] for line in lines if (match := _PATTERN.search(line))), None)
     first = _PLACE.sub("", lines[0])
     reason = first if told is None else f"the expression '{where or (lines[1] if len(lines) > 1 else '')}': {told}"
     if keys := _KEYS.match(reason):

@@ -101,15 +101,15 @@ class Case:
         """Plan a build."""
         from zoo.stages.plan import plan
 
-        found = self.resolve(precision)
-        return plan(found.recipe, found.checkpoint, self.registry, self.folder / precision)
+        resolved = self.resolve(precision)
+        return plan(resolved.recipe, resolved.checkpoint, self.registry, self.folder / precision)
 
     def package(self, precision: str) -> Package:
         """Build a precision, or open what was built."""
         from zoo.stages.build import build
 
-        found = self.resolve(precision)
-        return build(found.recipe, found.checkpoint, self.folder / precision, self.registry, threads=1)
+        resolved = self.resolve(precision)
+        return build(resolved.recipe, resolved.checkpoint, self.folder / precision, self.registry, threads=1)
 
     def engine(self, precision: str) -> Any:
         """Open a package: a decoder's or an encoder's."""

@@ -72,14 +72,14 @@ def test_the_declaration_is_what_a_checkpoint_says(zoo_case: Case) -> None:
     """A checkpoint with the declared quirks reads back as the declaration, and holds every tensor that is read."""
     from zoo.stages.resolve import implied
 
-    found = zoo_case.resolve()
-    assert found.checkpoint is not None
-    assert found.recipe.architecture == zoo_case.arch
+    resolved = zoo_case.resolve()
+    assert resolved.checkpoint is not None
+    assert resolved.recipe.architecture == zoo_case.arch
     part = zoo_case.registry.architecture(zoo_case.arch.type)
-    unsaid = implied(zoo_case.registry, zoo_case.declared, found.checkpoint)
-    assert part.read_config(found.checkpoint.config, unsaid) == zoo_case.arch
+    unsaid = implied(zoo_case.registry, zoo_case.declared, resolved.checkpoint)
+    assert part.read_config(resolved.checkpoint.config, unsaid) == zoo_case.arch
     expected = part.tensors(zoo_case.arch)
-    held = {name: one.shape for name, one in found.checkpoint.tensors.items()}
+    held = {name: one.shape for name, one in resolved.checkpoint.tensors.items()}
     assert {name: held.get(name) for name in expected} == expected
     read = {each.tensor for parameter in part.parameters(zoo_case.arch) for each in parameter.slices}
     assert read == set(expected)
@@ -120,9 +120,9 @@ def test_the_engine_computes_what_the_reference_computes(zoo_case: Case) -> None
     if not _generates(engine):
         return
     prompt, steps = ids[:8], min(GREEDY_TOKENS, engine.context_length - 8)
-    found = engine.generate(prompt, max_new_tokens=steps, ignore_eos=True).token_ids
-    choices = _reference(zoo_case, prompt + found)[len(prompt) - 1 : -1].argmax(-1)
-    assert found == choices.tolist()
+    answer = engine.generate(prompt, max_new_tokens=steps, ignore_eos=True).token_ids
+    choices = _reference(zoo_case, prompt + answer)[len(prompt) - 1 : -1].argmax(-1)
+    assert answer == choices.tolist()
 
 
 def _generates(engine: Any) -> bool:
@@ -296,13 +296,13 @@ def test_every_target_takes_the_model(zoo_model: DeclaredModel, tmp_path: Path) 
         refused = []
         for precision in target.precisions:
             try:
-                found = resolve(registry, Request(zoo_model.full_name, precision, target=name), fetch=False)
+                resolved = resolve(registry, Request(zoo_model.full_name, precision, target=name), fetch=False)
             except ZooError as error:  # encoders, for one, are served as floats alone
                 refused.append(str(error))
                 continue
             if target.needs_weights:
                 continue
-            written = write_documents(found, tmp_path / f"{name}-{precision}", registry)
+            written = write_documents(resolved, tmp_path / f"{name}-{precision}", registry)
             assert len(written.package.manifest.files) > 0, f"{name} writes nothing"
             assert all(file.size > 0 for file in written.package.manifest.files.values())
         assert len(refused) < len(target.precisions), refused[0]

@@ -76,8 +76,8 @@ class Candidate:
     def logits(self, sequence: int, start: int, stop: int) -> NDArray[np.float32]:
         """The logits of positions ``start`` to ``stop`` after the last layer, (positions, vocab)."""
         values = {name: value[:, start:stop] for name, value in self._values[sequence].items()}
-        found: NDArray[np.float32] = self._run(self._opened_after(), (LOGITS,), values, stop - start)[LOGITS][0]
-        return found
+        logits: NDArray[np.float32] = self._run(self._opened_after(), (LOGITS,), values, stop - start)[LOGITS][0]
+        return logits
 
     def head(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the final norm and the head make of given hidden states: (length, hidden) → (length, vocab)."""
@@ -85,8 +85,8 @@ class Candidate:
 
         inputs = self._cut.boundary(self.num_layers - 1)
         values = dict.fromkeys(inputs, np.zeros_like(states[None])) | {inputs[0]: states[None]}
-        found: NDArray[np.float32] = self._run(self._opened_after(), (LOGITS,), values, len(states))[LOGITS][0]
-        return found
+        logits: NDArray[np.float32] = self._run(self._opened_after(), (LOGITS,), values, len(states))[LOGITS][0]
+        return logits
 
     def _opened_after(self) -> Any:
         if self._after is None:
@@ -136,10 +136,10 @@ class Candidate:
         if any(value.name == _KEEP for value in session.get_overridable_initializers()):
             feeds[_KEEP] = np.array([0], np.int64)
         try:
-            found = session.run(list(outputs), feeds)
+            outcome = session.run(list(outputs), feeds)
         except Exception as error:
             raise ZooError(f"{self._name}: ONNX Runtime fails: {_line(error)}") from None
-        return dict(zip(outputs, found, strict=True))
+        return dict(zip(outputs, outcome, strict=True))
 
 
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"

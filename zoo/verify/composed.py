@@ -59,8 +59,8 @@ class ComposedReference:
         if self._after is None:
             self._after = self._weights(self._segments.after)
         with self._executor.torch.inference_mode():
-            found = self._executor.run(self._segments.after, self._hidden[sequence][:, start:stop], self._after)
-        array: NDArray[np.float32] = found[0].numpy()
+            logits = self._executor.run(self._segments.after, self._hidden[sequence][:, start:stop], self._after)
+        array: NDArray[np.float32] = logits[0].numpy()
         return array
 
     def _advance(self, segment: Segment) -> None:

@@ -63,8 +63,8 @@ class CutGraph:
             if not upstream or node.op_type == "Shape":  # how many tokens there are says nothing of which
                 groups.append(None)
                 continue
-            found = _LAYER.search(node.name)
-            group = int(found[1]) if found else (-1 if max(upstream) < 0 else self._last)
+            match = _LAYER.search(node.name)
+            group = int(match[1]) if match else (-1 if max(upstream) < 0 else self._last)
             if group < max(upstream):
                 raise ZooError(f"{self._where}: node {node.name!r} reads from a later layer; it cannot be cut")
             groups.append(group)

@@ -27,8 +27,8 @@ def _likelihoods(logits: NDArray[np.float32], following: NDArray[np.int64]) -> N
 
     highest = logits.max(axis=-1)
     total = np.exp(logits - highest[:, None]).sum(axis=-1, dtype=np.float64)
-    found: NDArray[np.float64] = logits[np.arange(len(following)), following] - np.log(total) - highest
-    return found
+    likelihoods: NDArray[np.float64] = logits[np.arange(len(following)), following] - np.log(total) - highest
+    return likelihoods
 
 
 def relative_error(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> tuple[float, float]:

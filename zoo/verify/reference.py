@@ -238,8 +238,8 @@ class TransformersReference:
         hidden = self._of(sequence)
         with torch.inference_mode(), self._stubbed(lambda _given, *args, **kwargs: self._returned(hidden)):
             keep = torch.arange(start, stop)
-            found = self._model(inputs_embeds=hidden, use_cache=False, logits_to_keep=keep).logits
-        array: NDArray[np.float32] = found[0].float().numpy()
+            logits = self._model(inputs_embeds=hidden, use_cache=False, logits_to_keep=keep).logits
+        array: NDArray[np.float32] = logits[0].float().numpy()
         return array
 
     def _learn_result(self) -> None:

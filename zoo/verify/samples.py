@@ -73,8 +73,8 @@ def make_samples(
         # Every third one, so that languages, code and signs are all among them.
         prompts = prompts[:: -(-len(prompts) // QUICK_PROMPTS)]
     limit = min(context, QUICK_LENGTH if quick else LONG)
-    found = [Sample(prompt["name"], _array(encode(prompt["text"], True)[:limit])) for prompt in prompts]
-    return [sample for sample in found if len(sample.ids)] + _windows(encode, passage, context, quick=quick)
+    samples = [Sample(prompt["name"], _array(encode(prompt["text"], True)[:limit])) for prompt in prompts]
+    return [sample for sample in samples if len(sample.ids)] + _windows(encode, passage, context, quick=quick)
 
 
 def continue_prompts(samples: list[Sample], engine: Engine, context: int, *, quick: bool = False) -> list[Sample]:

@@ -67,8 +67,8 @@ def _answer(raw: bytes) -> bytes:
 @cache
 def _function(name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    return found
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return function
 
 
 def _read(size: int) -> bytes | None:

@@ -21,7 +21,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
     """Collect what is known of a model, as JSON. Reports are read anew, so that a new measurement shows at once."""
     manifest = model.manifest
     recipe = manifest.recipe
-    found = of_build(host().registry, manifest)
+    reports = of_build(host().registry, manifest)
     use, sentence = use_of(recipe.licence)
     return {
         "id": model.name,
@@ -50,9 +50,9 @@ def model_card(model: ServedModel) -> dict[str, Any]:
             "bytes": sum(record.size for record in manifest.files.values()),
             "recipe_hash": manifest.recipe_hash,
         },
-        "verification": _verification(report for report in found if report.kind == "verify"),
-        "accuracy": _accuracy(found),
-        "speed": _speed(found),
+        "verification": _verification(report for report in reports if report.kind == "verify"),
+        "accuracy": _accuracy(reports),
+        "speed": _speed(reports),
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
     }
 

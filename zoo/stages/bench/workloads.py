@@ -120,10 +120,10 @@ def _files(registry: Registry, ask: Ask) -> tuple[str, list[Path]]:
         return (dataset.name if dataset is not None else ask.data.name), [ask.data]
     dataset = dataset or registry.dataset(CONVERSATIONS)
     if ask.data is not None:
-        found = find_in_folder(dataset, ask.data)
+        paths = find_in_folder(dataset, ask.data)
     else:
-        found = locate_dataset(dataset) or bring_dataset(dataset)[0]
-    return dataset.name, list(found.values())
+        paths = locate_dataset(dataset) or bring_dataset(dataset)[0]
+    return dataset.name, list(paths.values())
 
 
 def _digest(prompts: Sequence[Prompt]) -> str:

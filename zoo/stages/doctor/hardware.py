@@ -47,20 +47,26 @@ def cpu() -> Iterator[Finding]:
     machine, flags = platform.machine().lower(), cpu_flags()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     needed, fast = _FEATURES.get(machine, ((), ()))
-    found = f"{machine}, {cores} cores"
+    described = f"{machine}, {cores} cores"
     if flags is None or not needed:
-        yield Finding(check="cpu", subject="features", status="note", found=f"{found}; its features are not known here")
+        yield Finding(
+            check="cpu", subject="features", status="note", found=f"{described}; its features are not known here"
+        )
         return
     lacking = [feature for feature in needed if feature not in flags]
     quick = [feature for feature in fast if feature in flags]
     if lacking:
         mend = "run on a CPU that has it; onnxruntime falls back to slow kernels here"
-        yield Finding(check="cpu", subject="features", status="warning", found=f"{found}, no {lacking[0]}", mend=mend)
+        yield Finding(
+            check="cpu", subject="features", status="warning", found=f"{described}, no {lacking[0]}", mend=mend
+        )
     elif not quick:
         mend = f"a CPU with {' or '.join(fast)} multiplies 8-bit weights several times as fast"
-        yield Finding(check="cpu", subject="features", status="note", found=f"{found}, {' '.join(needed)}", mend=mend)
+        yield Finding(
+            check="cpu", subject="features", status="note", found=f"{described}, {' '.join(needed)}", mend=mend
+        )
     else:
-        yield Finding(check="cpu", subject="features", status="ok", found=f"{found}, {' '.join((*needed, *quick))}")
+        yield Finding(check="cpu", subject="features", status="ok", found=f"{described}, {' '.join((*needed, *quick))}")
 
 
 def kernels(
@@ -93,7 +99,7 @@ def memory(plan: Plan, model: str) -> Iterator[Finding]:
         (f"run at {plan.run_context} tokens", plan.run_memory_bytes),
     ):
         status: Status = "missing" if needed > total else "warning" if needed > available else "ok"
-        found = f"needs {bytes_text(needed)}, {bytes_text(available)} of {bytes_text(total)} free"
+        described = f"needs {bytes_text(needed)}, {bytes_text(available)} of {bytes_text(total)} free"
         mend = None
         if status == "missing":
             smaller = (
@@ -102,7 +108,7 @@ def memory(plan: Plan, model: str) -> Iterator[Finding]:
             mend = f"{smaller}a machine with more memory"
         elif status == "warning":
             mend = "close other programs first"
-        yield Finding(check="memory", subject=subject, status=status, found=found, mend=mend)
+        yield Finding(check="memory", subject=subject, status=status, found=described, mend=mend)
 
 
 def disk(plan: Plan, cache: Path) -> Iterator[Finding]:
@@ -119,10 +125,10 @@ def disk(plan: Plan, cache: Path) -> Iterator[Finding]:
         taken[device] = taken.get(device, 0) + needed
         free = free_space(there)
         enough = taken[device] <= free
-        found = f"needs {bytes_text(taken[device])}, {bytes_text(free)} free"
+        described = f"needs {bytes_text(taken[device])}, {bytes_text(free)} free"
         more = bytes_text(taken[device] - free)
         mend = None if enough else f"free {more}, or set {variable} to a folder on another disk"
-        yield Finding(check="disk", subject=subject, status="ok" if enough else "missing", found=found, mend=mend)
+        yield Finding(check="disk", subject=subject, status="ok" if enough else "missing", found=described, mend=mend)
 
 
 def free_space(folder: Path) -> int:

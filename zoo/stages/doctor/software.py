@@ -145,21 +145,21 @@ def _tool(tool: Tool, target: str, *, needed: bool) -> Finding:
     purpose = f"{tool.purpose}, for the target {target}"
     bad = "missing" if needed else "note"
     if path is None:
-        found = f"not on the PATH; {purpose}"
+        described = f"not on the PATH; {purpose}"
         return Finding.model_validate(
-            {"check": "tool", "subject": tool.name, "status": bad, "found": found, "mend": tool.install}
+            {"check": "tool", "subject": tool.name, "status": bad, "found": described, "mend": tool.install}
         )
     if tool.minimum is None:
         return Finding(check="tool", subject=tool.name, status="ok", found=f"on the PATH; {purpose}")
     version, wanted = tool_version(path, tool), ".".join(map(str, tool.minimum))
     if version is None:
-        found = f"on the PATH, but prints no version; v{wanted} or newer is needed"
-        return Finding(check="tool", subject=tool.name, status="warning", found=found, mend=tool.install)
+        described = f"on the PATH, but prints no version; v{wanted} or newer is needed"
+        return Finding(check="tool", subject=tool.name, status="warning", found=described, mend=tool.install)
     shown = ".".join(map(str, version))
     if version < tool.minimum:
-        found = f"v{shown}; v{wanted} or newer is needed"
+        described = f"v{shown}; v{wanted} or newer is needed"
         return Finding.model_validate(
-            {"check": "tool", "subject": tool.name, "status": bad, "found": found, "mend": tool.install}
+            {"check": "tool", "subject": tool.name, "status": bad, "found": described, "mend": tool.install}
         )
     return Finding(check="tool", subject=tool.name, status="ok", found=f"v{shown}; {purpose}")
 
@@ -177,5 +177,5 @@ def tool_version(path: str, tool: Tool) -> tuple[int, ...] | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = _VERSION.search(f"{done.stdout}\n{done.stderr}")
-    return tuple(int(part) for part in found[0].split(".")) if found else None
+    match = _VERSION.search(f"{done.stdout}\n{done.stderr}")
+    return tuple(int(part) for part in match[0].split(".")) if match else None

@@ -18,8 +18,8 @@ def token() -> Iterator[Finding]:
     if get_token():
         yield Finding(check="hub", subject="token", status="ok", found="set")
     else:
-        found = "none; gated and private repositories stay closed"
-        yield Finding(check="hub", subject="token", status="note", found=found, mend="hf auth login")
+        described = "none; gated and private repositories stay closed"
+        yield Finding(check="hub", subject="token", status="note", found=described, mend="hf auth login")
 
 
 def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding]:
@@ -30,24 +30,24 @@ def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding
     """
     bad: Status = "missing" if needed else "note"
     if resolved.checkpoint is not None and resolved.source.folder is not None:
-        found = "on this machine" if resolved.checkpoint.tensors else "config.json only"
-        yield Finding(check="weights", subject=resolved.source.name, status="ok", found=found)
+        described = "on this machine" if resolved.checkpoint.tensors else "config.json only"
+        yield Finding(check="weights", subject=resolved.source.name, status="ok", found=described)
         return
     from zoo.sources import hub
     from zoo.sources.repository import inspect
 
     repository, revision = resolved.source.hub, resolved.source.revision
     if repository is None:
-        found, mend = (
+        described, mend = (
             "not on this machine, and no hub id is known",
             f"{command_line('zoo', 'build', model)} --weights DIR",
         )
-        yield Finding(check="weights", subject=resolved.source.name, status=bad, found=found, mend=mend)
+        yield Finding(check="weights", subject=resolved.source.name, status=bad, found=described, mend=mend)
         return
     fetch = command_line("zoo", "fetch", model)
     if hub.is_offline():
-        found, mend = "not on this machine, and the network is off", f"with the network on: {fetch}"
-        yield Finding(check="weights", subject=repository, status=bad, found=found, mend=mend)
+        described, mend = "not on this machine, and the network is off", f"with the network on: {fetch}"
+        yield Finding(check="weights", subject=repository, status=bad, found=described, mend=mend)
         return
     subject = resolved.subject.declared
     gated = subject is not None and subject.licence.gated
@@ -60,8 +60,8 @@ def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding
         yield Finding(check="hub", subject=repository, status=bad, found=str(error), mend=mend)
         return
     yield Finding(check="hub", subject=repository, status="ok", found=f"reachable, commit {remote.commit[:12]}")
-    found = "not on this machine; a build fetches them"
-    yield Finding(check="weights", subject=repository, status="note", found=found, mend=fetch)
+    described = "not on this machine; a build fetches them"
+    yield Finding(check="weights", subject=repository, status="note", found=described, mend=fetch)
 
 
 def cache_folder() -> Path:

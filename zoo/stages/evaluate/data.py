@@ -32,12 +32,12 @@ class DataSource:
             raise UsageError("this task measures your own text: name the file with --data FILE")
         if dataset not in self._opened:
             declared = self._registry.dataset(dataset)
-            found = locate_dataset(declared)
-            if found is None:
+            paths = locate_dataset(declared)
+            if paths is None:
                 raise ZooError(
                     f"the dataset {dataset} is not on this machine; fetch it with `zoo fetch --dataset {dataset}`, or "
                     "name the folder that holds it with --data DIR"
                 )
-            first = next(iter(found.values()))
-            self._opened[dataset] = open_data(first) if len(found) == 1 else FolderFiles(first.parent)
+            first = next(iter(paths.values()))
+            self._opened[dataset] = open_data(first) if len(paths) == 1 else FolderFiles(first.parent)
         return self._opened[dataset]

@@ -61,7 +61,7 @@ def _paths(
         path = Path(subject).expanduser()
         record = next((record for record in host.records if record.name == subject), None)
         if path.exists() or record is None:
-            found = [(file, path.is_file()) for file in yaml_files(path)]
+            paths = [(file, path.is_file()) for file in yaml_files(path)]
         else:
             page = Page(f"plugin {record.name}")
             if record.status != "loaded":
@@ -70,8 +70,8 @@ def _paths(
             families += [(page, declared) for declared in mine if declared.path is None]
             if page.findings or not all(declared.path for declared in mine):
                 pages.append(page)
-            found = [(declared.path, True) for declared in mine if declared.path is not None]
-        for file, named in found:
+            paths = [(declared.path, True) for declared in mine if declared.path is not None]
+        for file, named in paths:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
                 yield file, named

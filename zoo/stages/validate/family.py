@@ -49,17 +49,17 @@ Targets = dict[str, list[Build] | ZooError]
 
 def builds(registry: Registry) -> Targets:
     """Ask each installed target what it builds."""
-    found: Targets = {}
+    built: Targets = {}
     for name in registry.targets:
         try:
             target = registry.target(name)
-            found[name] = [
+            built[name] = [
                 Build(precision, choose_quantizer(registry, Request("", precision, target=name), precision))
                 for precision in map(check_precision, target.precisions)
             ]
         except ZooError as error:
-            found[name] = error
-    return found
+            built[name] = error
+    return built
 
 
 def check_family(page: Page, declared: DeclaredFamily, registry: Registry, targets: Targets) -> None:

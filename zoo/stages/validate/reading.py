@@ -67,12 +67,12 @@ def read(path: Path, *, named: bool) -> tuple[Page, Family | DatasetsFile | None
     try:
         return page, model.model_validate(document.data)
     except ValidationError as error:
-        found = mistakes(error)
-        for mistake in found[:MAX_PROBLEMS]:
+        problems = mistakes(error)
+        for mistake in problems[:MAX_PROBLEMS]:
             at = tuple(mistake["loc"])
             page.error(at, explain(mistake), _mend(model, at, mistake["type"]))
-        if len(found) > MAX_PROBLEMS:
-            page.error((), f"{len(found) - MAX_PROBLEMS} more mistakes are not listed", "mend these first")
+        if len(problems) > MAX_PROBLEMS:
+            page.error((), f"{len(problems) - MAX_PROBLEMS} more mistakes are not listed", "mend these first")
         return page, None
 
 
