@@ -22,7 +22,21 @@ CORE_COMMANDS = frozenset(
     [
         *("list", "show", "plugins", "fetch", "build", "verify", "run", "bench", "eval", "report"),
         *("serve", "doctor", "new", "validate", "catalog", "rm", "prepare", "embed", "rerank"),
-        *("lock", "sync", "ci", "push", "pull", "sbom", "install", "uninstall", "upgrade", "search", "alias", "gc"),
+        *(
+            "lock",
+            "sync",
+            "ci",
+            "push",
+            "pull",
+            "sbom",
+            "plan",
+            "install",
+            "uninstall",
+            "upgrade",
+            "search",
+            "alias",
+            "gc",
+        ),
     ]
 )
 """Commands that no plugin may take; a test compares them with the command line."""

@@ -87,8 +87,8 @@ def test_forms_by_the_names_of_vllm(client, extra, pattern) -> None:
         ({"guided_regex": "("}, "guided_regex", "unclosed group"),
         ({"guided_grammar": "start: absent"}, "guided_grammar", "unknown name"),
         ({"guided_choice": []}, "guided_choice", "1 to 1000 texts"),
-        ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice", "ask for several"),
-        ({"structured_outputs": {"regex": "a", "grammar": "b"}}, "structured_outputs", "ask for several"),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice", "cannot be used together"),
+        ({"structured_outputs": {"regex": "a", "grammar": "b"}}, "structured_outputs", "cannot be used together"),
         ({"structured_outputs": {"frob": 1}}, "structured_outputs.frob", ""),
     ],
 )
