@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from zoo.engine.session import Session
 
 _log = logging.getLogger("zoo")
-STEP_COST = ((1, 1.0), (2, 1.33), (4, 1.74), (8, 2.5), (16, 4.0))
-"""Tokens of a step → its time, in steps of one token (1.1B int8, 2 cores). Fixed, not measured as it runs: how far an
-answer is guessed ahead must not depend on what else the machine does, or equal requests would round differently."""
+Costs = tuple[tuple[int, float], ...]
+STEP_COST: Costs = ((1, 1.0), (2, 1.33), (4, 1.74), (8, 2.5), (16, 4.0))
+STEP_COST_4_BITS: Costs = ((1, 1.0), (2, 1.37), (4, 2.07), (8, 4.1), (16, 6.9))
+"""Tokens of a step → its time, in steps of one token (1.1B int8 and 7B int4, 2 cores). Fixed, not measured as it runs:
+how far an answer is guessed ahead must not depend on what else the machine does, or equal requests would round
+differently."""
+FEW_BITS = 6
+"""Bits a weight below which a model's steps cost as those of 4 bits."""
 DRAFT_COST = 1.3
 """A draft's step in steps of the model, over the ratio of their weights: small steps are less efficient."""
 WORTH = 1.03
@@ -41,10 +46,11 @@ class Pace:
 
     Args:
         cost: time of a draft's step, in steps of the model.
+        steps: what steps of several tokens cost.
     """
 
-    def __init__(self, cost: float) -> None:
-        self._cost = cost
+    def __init__(self, cost: float, steps: Costs = STEP_COST) -> None:
+        self._cost, self._steps = cost, steps
         self._right, self._wrong = 1.0, 0.5
         self._rest, self._resting = FIRST_REST, 0
 
@@ -67,13 +73,20 @@ class Pace:
     def _best(self, most: int, streams: int) -> int:
         """Find the number of tokens that makes answers fastest; 0 where none does."""
         right = self._right / (self._right + self._wrong)
-        alone, best, gain, expected = _step_cost(streams), 0, WORTH, 1.0
+        alone, best, gain, expected = self._of(streams), 0, WORTH, 1.0
         for count in range(1, most + 1):
             expected += right**count
-            faster = expected * alone / (count * self._cost * alone + _step_cost(streams * (count + 1)))
+            faster = expected * alone / (count * self._cost * alone + self._of(streams * (count + 1)))
             if faster > gain:
                 best, gain = count, faster
         return best
+
+    def _of(self, tokens: int) -> float:
+        """Return the time of a step of several tokens, in steps of one."""
+        for (fewer, low), (more, high) in pairwise(self._steps):
+            if tokens <= more:
+                return low + (high - low) * (tokens - fewer) / (more - fewer)
+        return self._steps[-1][1] * tokens / self._steps[-1][0]
 
 
 class Draft:
@@ -84,19 +97,21 @@ class Draft:
         slots: how many answers there are at most.
         cost: its weights, in those of the model.
         vocab_size: of the model.
+        bits: of a weight of the model.
     """
 
-    def __init__(self, session: Session, slots: int, cost: float, vocab_size: int) -> None:
+    def __init__(self, session: Session, slots: int, cost: float, vocab_size: int, bits: float) -> None:
         self._session = session
         self._slots = session.new_slots(slots)
         self._cost = DRAFT_COST * cost
+        self._steps = STEP_COST_4_BITS if bits < FEW_BITS else STEP_COST
         self._ids = min(vocab_size, session.vocab_size)
         self._seats: dict[Request, tuple[int, int]] = {}
         """Answer → its slot here, and how many tokens of its text the slot holds for sure."""
 
     def pace(self) -> Pace:
         """Make what an answer keeps of its guesses."""
-        return Pace(self._cost)
+        return Pace(self._cost, self._steps)
 
     def extend(self, news: Mapping[int, list[int]], running: Mapping[int, Request], most: int) -> None:
         """Add guesses to what answers bring to a step.
@@ -168,11 +183,3 @@ def _text(generation: Generation, start: int) -> list[int]:
     """Take prompt and answer from some token on."""
     prompt = generation.prompt_ids
     return prompt[start:] + generation.token_ids[max(0, start - len(prompt)) :]
-
-
-def _step_cost(tokens: int) -> float:
-    """Return the time of a step of several tokens, in steps of one."""
-    for (fewer, low), (more, high) in pairwise(STEP_COST):
-        if tokens <= more:
-            return low + (high - low) * (tokens - fewer) / (more - fewer)
-    return STEP_COST[-1][1] * tokens / STEP_COST[-1][0]

@@ -104,7 +104,7 @@ class OrtEngine(TextEngine):
         from zoo.engine.draft import Draft
 
         cost = held_by(self._smaller.package.manifest) / held_by(self.package.manifest)
-        return Draft(self._smaller.session, slots, cost, self.vocab_size)
+        return Draft(self._smaller.session, slots, cost, self.vocab_size, self.package.manifest.bits_per_weight)
 
     @property
     def token_bytes(self) -> int:
