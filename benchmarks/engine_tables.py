@@ -26,7 +26,7 @@ def best(figures: dict[str, Any], key: str) -> tuple[str, float] | None:
     return (name, found[name]) if name is not None else None
 
 
-HOW = {"zoo (block 128)": "in blocks of 128", "zoo (row-wise)": "row-wise"}
+HOW = {"zoo (block 128)": "in blocks of 128"}
 
 
 def ours(name: str) -> bool:
@@ -66,12 +66,11 @@ def solo(result: dict[str, Any], part: dict[str, Any]) -> list[str]:
         lines.append(f"- prefill of {prompt}: {against(part[prompt]['figures'], 'prefill_tok_s', 1)}")
     for prompt in prompts:
         lines.append(f"- decode after {prompt}: {against(part[prompt]['figures'], 'decode_tok_s', aims['decode'])}")
-    chosen = [name for name in names if name != "zoo (row-wise)"]
     figures = [part[prompt]["figures"] for prompt in prompts]
-    rowwise = [name for name in chosen if any(one.get(name, {}).get("rowwise", [0])[-1] for one in figures)]
+    rowwise = [name for name in names if any(one.get(name, {}).get("rowwise", [0])[-1] for one in figures)]
     if rowwise:
         names = ", ".join(rowwise)
-        lines.append(f"- prompts row-wise, as a trial on this machine chose (explanation/engine.md): {names}")
+        lines.append(f"- prompts row-wise, which is gone since then (explanation/engine.md): {names}")
     lines += memory(part, next(iter(prompts)))
     idle = {name: median(row, "others_cpu") or 0.0 for name, row in part[next(iter(prompts))]["figures"].items()}
     lines += [f"- {name} left {share:.0%} of the processors to others: it chose its own number of threads"

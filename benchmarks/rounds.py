@@ -90,7 +90,7 @@ def run_once(name: str, site: Site, package: Path, load: Load) -> dict[str, Any]
     row = backend.read(done.stdout, done.stderr)
     if not row.get("decode_tok_s"):
         raise RuntimeError("the run printed no figures")
-    figures = {key: row[key] for key in ("load_s", "prefill_tok_s", "decode_tok_s", "rowwise") if key in row}
+    figures = {key: row[key] for key in ("load_s", "prefill_tok_s", "decode_tok_s") if key in row}
     return figures | {"rss_mb": done.peak_rss / 1e6, "others_cpu": done.others}
 
 

@@ -36,7 +36,7 @@ How to read the tables: median (lowest–highest) over interleaved rounds; in bo
 - **load**: until the engine is ready. llama.cpp's figure ends with a first short decode.
 - **prefill, decode**: a prompt of random token ids up to and including the first new token; then the tokens after it.
   Under *Engine* each process generates once before what is timed, since some programs prepare themselves on the first
-  prompt (OpenVINO, whose range under *Run* shows it, and zoo where prompts go row-wise).
+  prompt (OpenVINO, whose range under *Run* shows it).
 - **KL, same top token, perplexity**: teacher-forced against the original weights in transformers, float32.
 """
 

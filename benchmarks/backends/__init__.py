@@ -5,10 +5,10 @@ from backends.genai import GENAI
 from backends.llama_cpp import LLAMA_CPP
 from backends.mobius import MOBIUS
 from backends.openvino import OPENVINO
-from backends.zoo import ZOO, ZOO_BLOCK_128, ZOO_ROWWISE
+from backends.zoo import ZOO, ZOO_BLOCK_128
 
 PEERS: dict[str, Backend] = {peer.name: peer for peer in (GENAI, LLAMA_CPP, OPENVINO, MOBIUS)}
-VARIANTS: dict[str, Backend] = {one.name: one for one in (ZOO_BLOCK_128, ZOO_ROWWISE)}
+VARIANTS: dict[str, Backend] = {one.name: one for one in (ZOO_BLOCK_128,)}
 BACKENDS: dict[str, Backend] = {ZOO.name: ZOO, **VARIANTS, **PEERS}
 
 __all__ = ["BACKENDS", "PEERS", "VARIANTS", "Backend", "Site"]

@@ -38,11 +38,3 @@ ZOO = Backend(
 
 ZOO_BLOCK_128 = replace(ZOO, name="zoo (block 128)", formats={"int4": "int4"}, build=build_block_128)
 """Fewer scales: less exact, and faster."""
-
-ZOO_ROWWISE = replace(
-    ZOO,
-    name="zoo (row-wise)",
-    formats={"int8": "int8, prompts row-wise"},
-    environment={"ZOO_PREPACK": "always", "ZOO_ROWWISE": "always"},
-)
-"""Long prompts by row-wise products, whatever a trial says of their exactness."""

@@ -41,5 +41,4 @@ for seed in range(repeats + 1):
     prefill.append(prompt / (times[0] - start))
     decode.append((new - 1) / (times[-1] - times[0]))
 rss = psutil.Process().memory_info().rss / 1e6
-print(json.dumps({"load_s": load, "prefill_tok_s": prefill[1:], "decode_tok_s": decode[1:], "rss_mb": rss,
-                  "rowwise": engine.session.takes_rowwise(prompt)}))  # fmt: skip
+print(json.dumps({"load_s": load, "prefill_tok_s": prefill[1:], "decode_tok_s": decode[1:], "rss_mb": rss}))

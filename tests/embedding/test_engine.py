@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.encoders import TEXTS, cosines, describe, hidden_states, make_encoder
+from tests.encoders import TEXTS, describe, hidden_states, make_encoder
 from zoo.embedding.batches import plan_batches
 from zoo.embedding.modules import read_modules
-from zoo.embedding.session import ROWWISE
 from zoo.errors import UsageError, ZooError
-from zoo.verify import encoder_trial
 
 pytest.importorskip("transformers")
 
@@ -192,26 +190,3 @@ def test_a_pooling_that_is_not_known_is_refused_before_anything_is_built(made: A
     with pytest.raises(ZooError, match="pooling 'pooling_mode_median_tokens' is not known"):
         zoo.build(folder, "fp32", output=tmp_path / "package")
     assert not (tmp_path / "package").exists()
-
-
-@pytest.mark.parametrize("won", [True, False])
-def test_long_texts_go_row_wise_where_a_trial_was_won(
-    won: bool, made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The speed of tiny products is chance, so it is given; how exact they are is measured."""
-    monkeypatch.setattr(encoder_trial, "_speedup", lambda *_: 2.0 if won else 0.5)
-    monkeypatch.setattr(encoder_trial, "SHARE", 10)
-    built = zoo.build(copied(made, tmp_path), "int8", output=tmp_path / "package", threads=1).path
-    plain = zoo.open(built, threads=1).embed(TEXTS).vectors
-    done = zoo.prepare(built)
-    assert done.rowwise is won
-    assert done.trial is not None
-    assert 0 < done.trial.kl_rowwise < 0.01
-    engine = zoo.open(built, threads=1)
-    vectors = engine.embed(TEXTS).vectors
-    long = np.array([len(one) >= ROWWISE for one in engine.prepare(TEXTS)])
-    assert engine.settings()["rowwise"] is won
-    assert set(long) == {True, False}
-    np.testing.assert_allclose(vectors[~long], plain[~long], atol=1e-6)
-    assert np.array_equal(vectors[long], plain[long]) is not won
-    assert cosines(vectors, plain).min() > 0.99

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 import zoo
 from tests.engine.made import make_package
 from zoo.cli import app
-from zoo.engine import rowwise
 from zoo.engine.prepack import find, opening, store
 from zoo.errors import UsageError, ZooError
 from zoo.package.running import opening_bytes
@@ -87,12 +86,10 @@ def test_zoo_prepare_says_what_it_made_and_what_it_takes(package) -> None:
     first = run()
     assert first.startswith(f"prepared {package.path.name}: ")
     assert str(store.entry(package)) in first
-    assert ("row-wise" in first) == (rowwise.recorded(package) is not None)
     assert run().startswith("already prepared")
     told = json.loads(run("--json"))
     assert told["bytes"] == store.size_of(store.entry(package)) > 0
     assert told["made"] is False
-    assert told["rowwise"] == (rowwise.find(package) is not None)
 
 
 def test_progress_names_every_product(package) -> None:
@@ -140,9 +137,6 @@ def test_a_command_that_runs_prepares_in_the_background_and_says_so(package, lar
     assert "ZOO_PREPACK=never" in line
     subprocess.run(command, check=True, timeout=300, env=dict(os.environ))
     assert find(package) is not None
-    found = rowwise.recorded(package)
-    assert found is not None
-    assert (rowwise.find(package) is not None) == found.won
     later(package, lines)
     assert not large
     assert len(lines) == 1
@@ -157,16 +151,6 @@ def test_zoo_run_says_so_on_stderr_and_only_there(package, large) -> None:
     )
     assert "prepared" not in result.stdout
     assert len(large) == 1
-
-
-def test_prepared_weights_have_their_trial_made(package, large) -> None:
-    from zoo.engine.prepack import make
-
-    make(package)
-    lines: list[str] = []
-    later(package, lines)
-    assert len(large) == 1
-    assert "row-wise products for long prompts are tried in the background" in lines[0]
 
 
 def test_what_is_larger_than_memory_is_mapped_by_what_runs_it(package, large, monkeypatch) -> None:

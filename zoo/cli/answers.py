@@ -103,7 +103,6 @@ def describe(generation: Generation) -> dict[str, Any]:
             "decode_tokens": timings.decode_tokens,
             "prefill_tokens_per_s": timings.prefill_tokens_per_s,
             "decode_tokens_per_s": timings.decode_tokens_per_s,
-            "rowwise": timings.rowwise,
             "guessed": timings.guessed,
             "guessed_right": timings.guessed_right,
         },
@@ -125,12 +124,11 @@ def timings_text(generation: Generation) -> str:
     """Format the timings of an answer."""
     timings = generation.timings
     cached = len(generation.prompt_ids) - timings.prefill_tokens
-    notes = [f"{cached} more from the cache"] * (cached > 0) + ["row-wise"] * timings.rowwise
     return "\n".join(
         (
             f"load     {timings.load_s:.2f} s",
             f"prefill  {timings.prefill_s:.2f} s, {timings.prefill_tokens} tokens, "
-            f"{timings.prefill_tokens_per_s:.1f} tokens/s" + (f" ({', '.join(notes)})" if notes else ""),
+            f"{timings.prefill_tokens_per_s:.1f} tokens/s" + (f" ({cached} more from the cache)" if cached else ""),
             f"decode   {timings.decode_s:.2f} s, {timings.decode_tokens} tokens, "
             f"{timings.decode_tokens_per_s:.1f} tokens/s ({generation.finish_reason or 'unfinished'})"
             + (f", {timings.guessed_right} of {timings.guessed} guesses right" if timings.guessed else ""),

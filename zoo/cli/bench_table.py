@@ -113,9 +113,6 @@ def _notes(done: Bench) -> Iterator[str]:
         yield f"load {done.load_s:.2f} s" + (
             f", peak RSS {bytes_text(done.peak_rss_bytes)}" if done.peak_rss_bytes else ""
         )
-    if done.rowwise is not None:
-        used = "row-wise" if done.settings.get("long_prompts") == "row-wise" else "as all other steps, not row-wise"
-        yield f"long prompts: {used} ({done.rowwise})"
     for row in done.rows:
         where = f"{row.label}: " if len(done.rows) > 1 else ""
         for reason, count in row.errors.items():

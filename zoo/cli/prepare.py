@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -19,7 +18,7 @@ def prepare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Prepare a package's weights for this machine: they are mapped when it is opened, and long prompts may be faster.
+    """Prepare a package's weights for this machine: they are mapped when it is opened.
 
     The files lie under $ZOO_HOME/prepacked, within the bytes of ZOO_PREPACKED_BYTES; `zoo rm` removes them with the
     package.
@@ -33,15 +32,12 @@ def prepare(
     with step_progress() as progress:
         done = prepare_weights(opened, progress)
     if as_json:
-        trial = None if done.trial is None else asdict(done.trial) | {"text": str(done.trial)}
         print_json(
             {
                 "package": str(opened.path),
                 "folder": str(done.folder),
                 "bytes": done.disk_bytes,
                 "made": done.made,
-                "rowwise": done.rowwise,
-                "trial": trial,
             }
         )
         return
@@ -49,5 +45,3 @@ def prepare(
         f"{'prepared' if done.made else 'already prepared'} {opened.path.name}: {bytes_text(done.disk_bytes)} in "
         f"{done.folder}"
     )
-    if done.trial is not None:
-        echo(f"long prompts: {'row-wise' if done.rowwise else 'not row-wise'} ({done.trial})")

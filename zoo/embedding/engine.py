@@ -16,7 +16,7 @@ from zoo.embedding.results import Embeddings, Ranked
 from zoo.embedding.session import LOGITS, TextSession
 from zoo.embedding.tokens import TextEncoder, TextTokens
 from zoo.engine.machine import give_back_memory
-from zoo.engine.rowwise.opening import open_graphs
+from zoo.engine.prepack import open_graph
 from zoo.engine.text import Tokenizer
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.chat_defaults import ChatDefaults
@@ -49,7 +49,7 @@ class EncoderEngine(Engine):
         self.name, self.package = OWN_ENGINE, package
         arch = package.manifest.recipe.architecture
         self.modules = read_modules(package.read, package.name)
-        self.session = open_graphs(package, lambda graph, other: TextSession(graph, package.name, threads, other))
+        self.session = open_graph(package, lambda graph: TextSession(graph, package.name, threads))
         self.load_seconds, self.vocab_size = self.session.load_seconds, arch.vocab_size
         self.context_length = min(self.modules.longest or 2**31, arch.context_length)
         self.tokenizer = Tokenizer(package.path) if "tokenizer.json" in package.manifest.files else None
@@ -81,8 +81,8 @@ class EncoderEngine(Engine):
         return opened
 
     def settings(self) -> Mapping[str, Any]:
-        """Tell with how many threads it computes, and whether texts go through the row-wise graph."""
-        return {"threads": self.session.threads, "rowwise": self.session.rowwise}
+        """Tell with how many threads it computes."""
+        return {"threads": self.session.threads}
 
     @property
     def longest_prompt(self) -> int:

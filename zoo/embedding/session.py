@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-ROWWISE = 8
-"""Tokens from which on a text goes through the row-wise graph; the vectors of shorter ones show its rounding most."""
 SLOW = "SkipLayerNormFusion"
 """What onnxruntime must leave alone: the fused kernel takes several times as long as the two that it replaces."""
 HIDDEN, LOGITS = "last_hidden_state", "logits"
@@ -35,15 +33,14 @@ class TextSession:
         width: values of the result's last axis.
     """
 
-    def __init__(self, graph: Path, name: str, threads: int | None = None, rowwise: Path | None = None) -> None:
-        """Load a graph, and the row-wise one beside it.
+    def __init__(self, graph: Path, name: str, threads: int | None = None) -> None:
+        """Load a graph.
 
         Raises:
             ZooError: onnxruntime cannot load it, or it is not an encoder.
         """
         self._name, self.threads, started = name, threads or usable_cores(), time.perf_counter()
         self._session = self._open(graph)
-        self._rowwise = None if rowwise is None else self._open(rowwise)
         self.load_seconds = time.perf_counter() - started
         self._inputs = {value.name for value in self._session.get_inputs()}
         outputs = {value.name: value for value in self._session.get_outputs()}
@@ -65,11 +62,6 @@ class TextSession:
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self._name}: onnxruntime cannot open it: {' '.join(str(error).split())[:300]}") from None
 
-    @property
-    def rowwise(self) -> bool:
-        """Whether there is a row-wise graph."""
-        return self._rowwise is not None
-
     def run(self, texts: Sequence[TextTokens], take: Callable[[NDArray[np.float32]], Any]) -> list[Any]:
         """Compute texts in batches of nearly one length.
 
@@ -84,18 +76,13 @@ class TextSession:
             ZooError: onnxruntime fails.
         """
         taken: list[Any] = [None] * len(texts)
-        long = [at for at, text in enumerate(texts) if self._rowwise is not None and len(text) >= ROWWISE]
-        apart = set(long)
-        short = [at for at in range(len(texts)) if at not in apart]
-        for session, places in ((self._rowwise, long), (self._session, short)):
-            for batch in plan_batches([len(texts[at]) for at in places]):
-                group = [places[index] for index in batch]
-                result = self._compute(session, [texts[at] for at in group])
-                for row, at in enumerate(group):
-                    taken[at] = take(result[row, : len(texts[at])] if self.result == HIDDEN else result[row])
+        for batch in plan_batches([len(text) for text in texts]):
+            result = self._compute([texts[at] for at in batch])
+            for row, at in enumerate(batch):
+                taken[at] = take(result[row, : len(texts[at])] if self.result == HIDDEN else result[row])
         return taken
 
-    def _compute(self, session: Any, batch: Sequence[TextTokens]) -> NDArray[np.float32]:
+    def _compute(self, batch: Sequence[TextTokens]) -> NDArray[np.float32]:
         shape = len(batch), max(map(len, batch))
         ids, mask, types = (np.zeros(shape, np.int64) for _ in range(3))
         for row, text in enumerate(batch):
@@ -104,7 +91,7 @@ class TextSession:
         given = {name: value for name, value in feeds.items() if name in self._inputs}
         try:
             with self._lock:
-                result: NDArray[np.float32] = session.run([self.result], given)[0]
+                result: NDArray[np.float32] = self._session.run([self.result], given)[0]
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self._name}: onnxruntime failed: {' '.join(str(error).split())[:300]}") from None
         return result

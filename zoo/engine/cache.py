@@ -51,7 +51,7 @@ class Slots:
         self.capacity = 0
         self.generation = 0
         self.buffers: list[NDArray[Any]] = []
-        self.bindings: dict[tuple[int, int, bool], Any] = {}
+        self.bindings: dict[tuple[int, int], Any] = {}
         """Kept by the session that runs over these slots."""
         self.reserve(min(capacity, context))
 

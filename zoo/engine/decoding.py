@@ -40,7 +40,6 @@ def decode(
     prompts: Sequence[Row] = (),
     guesses: int = 0,
     even: bool = False,
-    rowwise: bool = False,
     draft: Draft | None = None,
 ) -> Decoded:
     """Bring every answer on by a step.
@@ -51,7 +50,6 @@ def decode(
         guesses: tokens that one answer may guess at most, beside the one that it brings.
         even: compute an even number of tokens, by an idle slot beside or between them, so that kernels take the same
             path however many answers there are. Slots must reach one past the last answer.
-        rowwise: compute by the row-wise graph, where there is one.
         draft: guesses where the text itself gives no hint.
 
     Raises:
@@ -66,7 +64,7 @@ def decode(
         rows = _even(rows)
     begun = {row.slot for row in prompts}
     decoded = Decoded({}, {})
-    for row, logits in zip(rows, session.step(slots, rows, rowwise=rowwise), strict=True):
+    for row, logits in zip(rows, session.step(slots, rows), strict=True):
         if row.slot in begun:
             decoded.prompts[row.slot] = logits[-1]
             continue

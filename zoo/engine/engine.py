@@ -14,7 +14,7 @@ from zoo.engine.chat import Message
 from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
 from zoo.engine.machine import give_back_memory
 from zoo.engine.options import AnswerOptions, read_form, read_options
-from zoo.engine.rowwise.opening import open_graphs
+from zoo.engine.prepack import open_graph
 from zoo.engine.sampling import Sampling
 from zoo.engine.session import Session
 from zoo.engine.worded import TextEngine
@@ -35,7 +35,7 @@ class OrtEngine(TextEngine):
     def __init__(self, package: Package, threads: int | None = None) -> None:
         super().__init__(package)
         self.name = OWN_ENGINE
-        self.session = open_graphs(package, lambda graph, other: Session(package.path, threads, graph, other))
+        self.session = open_graph(package, lambda graph: Session(package.path, threads, graph))
         self.context_length = self.session.context
         self.vocab_size = self.session.vocab_size
         self.load_seconds = self.session.load_seconds
@@ -112,11 +112,8 @@ class OrtEngine(TextEngine):
         return self.session.token_bytes + (self._smaller.token_bytes if self._smaller is not None else 0)
 
     def settings(self) -> dict[str, Any]:
-        """Tell with how many threads it computes, and how long prompts are computed."""
-        return {
-            "threads": self.session.threads,
-            "long_prompts": "row-wise" if self.session.rowwise else "as others",
-        }
+        """Tell with how many threads it computes."""
+        return {"threads": self.session.threads}
 
     def queue(
         self,

@@ -55,8 +55,6 @@ class Timings:
     """Tokens of the prompt that were computed; the others came from the cache."""
     decode_tokens: int = 0
     """Steps after the first token."""
-    rowwise: bool = False
-    """The prompt was computed by the row-wise graph."""
     guessed: int = 0
     """Tokens that were guessed ahead, by prompt lookup or a draft model; ``guessed_right`` of them hold."""
     guessed_right: int = 0
@@ -292,8 +290,7 @@ def run_request(
     try:
         cache.reserve(min(cache.context, len(prompt) + min(request.room, AHEAD)))
         with on_interrupt(session.interrupt):
-            timings.rowwise = session.takes_rowwise(len(prompt))
-            logits = session.prefill(cache, prompt[len(cache) :], rowwise=timings.rowwise)
+            logits = session.prefill(cache, prompt[len(cache) :])
         pieces = [request.accept(logits[0])]
         timings.prefill_s = time.perf_counter() - started
         while not request.finished:

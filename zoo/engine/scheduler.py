@@ -272,7 +272,7 @@ class Scheduler:
             self._score(filling[0], top)
             filling = []
         parts = self._parts(filling, len(answering))
-        if parts and answering and (self._takes_rowwise(parts[0][0]) or not self._share(parts, len(answering))):
+        if parts and answering and not self._share(parts, len(answering)):
             self._step([], parts)
             parts = []
         if answering or parts:
@@ -285,11 +285,7 @@ class Scheduler:
         for seat in filling:
             done = len(self._slots.tokens[seat.slot])
             part = seat, seat.prompt[done : done + min(room, self._session.chunk(done))]
-            if parts and (
-                seat.request.prompt_logprobs is not None
-                or any(self._takes_rowwise(one) for one in (seat, parts[0][0]))
-                or not self._share([*parts, part])
-            ):
+            if parts and (seat.request.prompt_logprobs is not None or not self._share([*parts, part])):
                 break
             parts.append(part)
             room -= len(part[1])
@@ -301,9 +297,6 @@ class Scheduler:
         """Tell whether parts of prompts go into one step, with so many answers."""
         past = max(map(len, self._slots.tokens))
         return self._session.share(answering + len(parts), max(len(ids) for _, ids in parts), past)
-
-    def _takes_rowwise(self, seat: Seat) -> bool:
-        return self._session.takes_rowwise(len(seat.prompt))
 
     def _short_step(self, answering: int) -> int:
         """Return how many tokens of prompts a step takes beside answers, by the speed of the last such step."""
@@ -344,7 +337,6 @@ class Scheduler:
                 self._session, self._slots, {seat.slot: seat.request for seat in answering},
                 prompts=[Row(seat.slot, ids) for seat, ids in parts],
                 guesses=max(0, WIDEST // len(answering) - 1) if answering else 0,
-                rowwise=bool(parts) and not answering and self._takes_rowwise(parts[0][0]),
                 draft=self._draft,
             )  # fmt: skip
         except ZooError as error:
@@ -357,7 +349,6 @@ class Scheduler:
         if parts and (answering or not self._token_seconds):
             self._token_seconds = (now - started) / (computed + len(answering))
         for seat, _ in parts:
-            seat.ticket.generation.timings.rowwise = self._takes_rowwise(seat)
             if len(self._slots.tokens[seat.slot]) < len(seat.prompt):
                 continue
             self._prefixes.keep(self._slots, seat.slot)

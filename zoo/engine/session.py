@@ -6,7 +6,6 @@ any lengths on by any number of tokens each, and gives the logits of just those 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import threading
@@ -34,8 +33,6 @@ PAST, PRESENT = "past_key_values.", "present."
 MAX_CHUNK = 256
 """Tokens of a prompt that one step takes: from 128 on nothing gets faster, and activations only get larger."""
 MIN_CHUNK = 64
-LONG = 128
-"""Tokens from which on a prompt is long: it gains more by the row-wise graph than opening that takes, once."""
 SCORES_BYTES = 128 * 2**20
 """Bound on the attention scores of a step, float32 (heads, chunk, length)."""
 LOGITS_BYTES = 32 * 2**20
@@ -64,16 +61,13 @@ class Session:
         load_seconds: how long onnxruntime took to load it.
     """
 
-    def __init__(
-        self, folder: Path, threads: int | None = None, graph: Path | None = None, rowwise: Path | None = None
-    ) -> None:
+    def __init__(self, folder: Path, threads: int | None = None, graph: Path | None = None) -> None:
         """Load the graph of a package.
 
         Args:
             folder: the package.
             threads: workers of a step; by default the physical cores that this process may use.
             graph: the same graph over weights that were prepared, instead of the package's own.
-            rowwise: the graph for long prompts, opened when the first one comes.
 
         Raises:
             ZooError: onnxruntime cannot load it, or it is no decoder.
@@ -88,8 +82,6 @@ class Session:
         started = time.perf_counter()
         self._session = self._open(graph or folder / GRAPH)
         self.load_seconds = time.perf_counter() - started
-        self._rowwise_graph = rowwise
-        self._rowwise_session: Any = None
         self._run_options = ort.RunOptions()
         self._lock = threading.Lock()
         inputs = {one.name: one for one in self._session.get_inputs()}
@@ -117,15 +109,6 @@ class Session:
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self.name}: onnxruntime cannot open it: {_line(error)}") from None
 
-    @property
-    def rowwise(self) -> bool:
-        """Whether there is a row-wise graph."""
-        return self._rowwise_graph is not None
-
-    def takes_rowwise(self, prompt_tokens: int) -> bool:
-        """Tell whether a prompt goes through the row-wise graph: all of it or nothing, however it is cut into steps."""
-        return self.rowwise and prompt_tokens >= LONG
-
     def new_slots(self, count: int, tokens: int = 0) -> Slots:
         """Make empty caches for ``count`` sequences, with room for ``tokens`` in each; they grow up to the context."""
         return Slots(self._shape, self.context, count, max(1, tokens))
@@ -139,13 +122,12 @@ class Session:
         """Bytes that one token takes in a KV cache."""
         return self._shape.token_bytes
 
-    def step(self, slots: Slots, rows: Sequence[Row], *, rowwise: bool = False) -> list[NDArray[np.float32]]:
+    def step(self, slots: Slots, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """Bring sequences on, each by its own new tokens; those between them rest.
 
         Args:
             slots: where the sequences are.
             rows: what each brings, by slot in ascending order.
-            rowwise: compute by the row-wise graph, where there is one.
 
         Returns:
             For each row the logits of the last ``keep`` of its new positions, float32 (keep, vocab), as ``forward``
@@ -155,23 +137,21 @@ class Session:
             ZooError: a sequence would be longer than the context, memory is short, or onnxruntime fails.
         """
         with self._lock:
-            return self._step(slots, rows, rowwise)
+            return self._step(slots, rows)
 
-    def _step(self, slots: Slots, rows: Sequence[Row], rowwise: bool) -> list[NDArray[np.float32]]:
-        rowwise = rowwise and self._opens_rowwise()
+    def _step(self, slots: Slots, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         first, last = rows[0].slot, rows[-1].slot
         width = max(len(row.ids) for row in rows)
         reached = max(len(slots.tokens[row.slot]) + len(row.ids) for row in rows)
         padded = max(len(slots.tokens[slot]) for slot in range(first, last + 1)) + width
         if padded > self.context and len(rows) > 1:
             # Short rows are padded, and padding needs room too, which there is none of at the end of the context.
-            return [self._step(slots, [row], rowwise)[0].copy() for row in rows]
+            return [self._step(slots, [row])[0].copy() for row in rows]
         slots.reserve(reached if len(rows) == 1 else max(reached, padded))
-        binding: Binding | None = slots.bindings.get((first, last, rowwise))
+        binding: Binding | None = slots.bindings.get((first, last))
         if binding is None:
-            session = self._rowwise_session if rowwise else self._session
-            binding = Binding(session, slots, first, last - first + 1, self.vocab_size)
-            slots.bindings[first, last, rowwise] = binding
+            binding = Binding(self._session, slots, first, last - first + 1, self.vocab_size)
+            slots.bindings[first, last] = binding
         by_slot = {row.slot: row for row in rows}
         news = [by_slot[slot].ids if slot in by_slot else () for slot in range(first, last + 1)]
         keeps = [by_slot[slot].keep if slot in by_slot else 0 for slot in range(first, last + 1)]
@@ -186,29 +166,15 @@ class Session:
             at += row.keep
         return found
 
-    def _opens_rowwise(self) -> bool:
-        """Open the row-wise graph unless it is open; one that cannot be opened is none."""
-        if self._rowwise_graph is not None and self._rowwise_session is None:
-            try:
-                self._rowwise_session = self._open(self._rowwise_graph)
-            except ZooError as error:
-                _log.warning("%s; long prompts are computed as all other steps", error)
-                with contextlib.suppress(OSError):
-                    self._rowwise_graph.unlink()  # a cache that cannot be opened is none
-                self._rowwise_graph = None
-        return self._rowwise_session is not None
-
-    def forward(
-        self, cache: KVCache, ids: Sequence[int], keep: int = 1, *, rowwise: bool = False
-    ) -> NDArray[np.float32]:
+    def forward(self, cache: KVCache, ids: Sequence[int], keep: int = 1) -> NDArray[np.float32]:
         """Compute the next ``ids`` after what a cache holds, and append them to it.
 
         Returns:
             Logits of the last ``keep`` positions, float32 (keep, vocab); the next step over this cache overwrites them.
         """
-        return self.step(cache.slots, [Row(cache.slot, ids, keep)], rowwise=rowwise)[0]
+        return self.step(cache.slots, [Row(cache.slot, ids, keep)])[0]
 
-    def prefill(self, cache: KVCache, ids: Sequence[int], *, rowwise: bool = False) -> NDArray[np.float32]:
+    def prefill(self, cache: KVCache, ids: Sequence[int]) -> NDArray[np.float32]:
         """Compute a prompt in steps that bound memory; return logits of its last position, float32 (1, vocab)."""
         if not ids:
             raise ValueError("nothing to compute")
@@ -216,7 +182,7 @@ class Session:
         at = 0
         while True:
             step = self.chunk(len(cache))
-            logits = self.forward(cache, ids[at : at + step], rowwise=rowwise)
+            logits = self.forward(cache, ids[at : at + step])
             at += step
             if at >= len(ids):
                 return logits

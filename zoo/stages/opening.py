@@ -177,7 +177,9 @@ def _prepare(package: Package, preparing: Preparing, warn: Callable[[str], None]
         if (short := _only_mapped(package)) is not None:
             _prepare_to_map(package, short, warn, progress)
         elif is_due(package):
-            warn(f"{package.path.name}: {_what_is_due(package)} in the background; ZOO_PREPACK=never forbids it")
+            size = bytes_text(prepack.grows_to(package))
+            more = f"its weights are prepared ({size} of disk) in the background; ZOO_PREPACK=never forbids it"
+            warn(f"{package.path.name}: {more}")
             prepare_later(package)
 
 
@@ -199,11 +201,3 @@ def _prepare_to_map(package: Package, short: str, warn: Callable[[str], None], p
         prepare(package, progress)
     except ZooError as error:
         raise ZooError(f"{name}: opened, it {short}; and it cannot be mapped: {error}") from None
-
-
-def _what_is_due(package: Package) -> str:
-    from zoo.engine import prepack
-
-    if prepack.find(package) is not None:
-        return "row-wise products for long prompts are tried"
-    return f"its weights are prepared ({bytes_text(prepack.grows_to(package))} of disk)"

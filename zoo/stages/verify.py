@@ -90,7 +90,7 @@ def verify(
         require_reference()
         checkpoint, own = originals(registry, package, identify(registry, model), weights, adapters)
         return verify_encoder(registry, package, checkpoint, own, quick=quick, progress=progress)
-    candidate, rowwise = _candidates(registry, package)
+    candidate = _candidate(registry, package)
     require_reference()
     checkpoint, own = originals(registry, package, identify(registry, model), weights, adapters)
     tolerance, context = TOLERANCES[recipe.precision], recipe.architecture.max_position_embeddings
@@ -105,7 +105,7 @@ def verify(
             refusal = error
     part = registry.architecture(recipe.architecture.type)
     reference = find_reference(merged_by_peft(checkpoint), part, recipe.architecture)
-    figures = compare(reference, candidate, samples, tolerance.tie, progress, rowwise)
+    figures = compare(reference, candidate, samples, tolerance.tie, progress)
     figures = figures.model_copy(update={"weights": _read_back(registry, package, checkpoint)})
     verdict = judge(figures, tolerance)
     if refusal is not None and verdict.passed:
@@ -129,27 +129,22 @@ def verify(
     return Verification(verdict, report, keep_report(report))
 
 
-def _candidates(registry: Registry, package: Package) -> tuple[Candidate | EngineCandidate, Candidate | None]:
+def _candidate(registry: Registry, package: Package) -> Candidate | EngineCandidate:
     """Choose how a package is compared: its own graph layer by layer, or the logits of its target's engine.
-
-    Returns:
-        The package, and its graph for long prompts where it has one.
 
     Raises:
         ZooError: its engine cannot be opened, or gives no logits.
     """
-    from zoo.engine.rowwise import find
     from zoo.verify.candidate import Candidate
     from zoo.verify.engine_candidate import EngineCandidate
 
     target = registry.target(package.manifest.recipe.target.name)
     name = choose_engine(registry, package, target.verified_by if isinstance(target, ReadBack) else None)
     if name == OWN_ENGINE:
-        rowwise = find(package)
-        return Candidate(package.path), Candidate(rowwise.parent, rowwise.name) if rowwise is not None else None
+        return Candidate(package.path)
     engine = open_engine(registry, package.path, name=name)
     require(engine, "logits", "zoo verify")
-    return EngineCandidate(cast("LogitEngine", engine)), None
+    return EngineCandidate(cast("LogitEngine", engine))
 
 
 def _read_back(registry: Registry, package: Package, checkpoint: Checkpoint) -> tuple[WeightError, ...] | None:

@@ -13,7 +13,7 @@ from zoo.verify.candidate import Candidate
 from zoo.verify.engine_candidate import EngineCandidate
 from zoo.verify.metrics import Continuation, LogitFigures, TextFigures, relative_error, root_ratio
 from zoo.verify.references import Reference
-from zoo.verify.result import Figures, Greedy, Place, RowwiseFigures, finite
+from zoo.verify.result import Figures, Greedy, Place, finite
 from zoo.verify.samples import Sample
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def compare(
     samples: Sequence[Sample],
     tie: float,
     progress: Progress | None = None,
-    rowwise: Candidate | None = None,
 ) -> Figures:
     """Measure how far a package is from its reference.
 
@@ -47,7 +46,6 @@ def compare(
         samples: token sequences; both sides see the same ids at every position (teacher forcing).
         tie: see ``LogitFigures.add``.
         progress: called before each step.
-        rowwise: the package's graph for long prompts, where it has one.
 
     Raises:
         ZooError: the two sides have other numbers of layers, or one of them cannot run.
@@ -63,17 +61,12 @@ def compare(
     sequences = [sample.ids for sample in samples]
     reference.begin(sequences)
     candidate.begin(sequences)
-    if rowwise is not None:
-        rowwise.begin(sequences)
     places = _embedded(reference, layered, len(samples))
     for layer in range(reference.num_layers):
         say(f"layer {layer}", layer + 1, total)
         places += _step(reference, layered, layer, len(samples))
-        if rowwise is not None:
-            rowwise.step(layer, {})
     say("head", total - 1, total)
     logits, text, error, wanted = LogitFigures(), TextFigures(), 0.0, 0.0
-    other_logits, other_text = LogitFigures(), TextFigures()
     continued = []
     for index, sample in enumerate(samples):
         first = len(sample.ids) - sample.continued - 1  # the position before the first token of the package's own
@@ -86,9 +79,9 @@ def compare(
             if layered is None:  # other engines give logits less a constant of their row
                 right, found = (side - side.mean(1, keepdims=True) for side in (right, found))
             following = sample.ids[start + 1 : stop + 1] if sample.text else sample.ids[:0]
-            _add(logits, text, right, found, following, tie)
-            if rowwise is not None:
-                _add(other_logits, other_text, right, rowwise.logits(index, start, stop), following, tie)
+            logits.add(right, found, tie)
+            if len(following):
+                text.add(right[: len(following)], found[: len(following)], following)
             part = relative_error(found, right)
             error, wanted = error + part[0], wanted + part[1]
             if sample.continued and stop > first:
@@ -119,15 +112,6 @@ def compare(
             for prompt in continued
         )
         or None,
-        rowwise=RowwiseFigures(
-            top1_but_ties=other_logits.top1_but_ties,
-            kl_mean=finite(other_logits.kl_mean),
-            perplexity=finite(other_text.perplexity(other_text.package)),
-            perplexity_chance=finite(other_text.chance),
-            not_finite=other_logits.not_finite,
-        )
-        if rowwise is not None
-        else None,
     )
 
 
@@ -151,20 +135,6 @@ def _step(reference: Reference, candidate: Candidate | None, layer: int, sequenc
     own = _own(before, {index: reference.states(index)[:PROBE_LENGTH] for index in probed}, tried)
     carried = _carried(reference, candidate, sequences)
     return [Place(name=f"layer {layer}", carried=finite(carried), own=finite(own))]
-
-
-def _add(
-    logits: LogitFigures,
-    text: TextFigures,
-    right: NDArray[np.float32],
-    found: NDArray[np.float32],
-    following: NDArray[np.int64],
-    tie: float,
-) -> None:
-    """Take the logits of some positions, and the tokens that follow where they are of a text."""
-    logits.add(right, found, tie)
-    if len(following):
-        text.add(right[: len(following)], found[: len(following)], following)
 
 
 def _carried(reference: Reference, candidate: Candidate, sequences: int) -> float:

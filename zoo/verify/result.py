@@ -31,16 +31,6 @@ class Greedy(Value):
     """Nats by which the reference preferred its own token on the same prefix, at worst; 0 where all are equal."""
 
 
-class RowwiseFigures(Value):
-    """The same texts through the graph for long prompts, where this machine uses one; a number not finite is None."""
-
-    top1_but_ties: float
-    kl_mean: float | None
-    perplexity: float | None
-    perplexity_chance: float | None
-    not_finite: int
-
-
 class Figures(Value):
     """What was measured; a number that is not finite is None."""
 
@@ -64,8 +54,6 @@ class Figures(Value):
     """Empty where the package's engine gives logits and no hidden states."""
     greedy: tuple[Greedy, ...] | None = None
     """None where the package does not fit into memory whole, or its engine cannot run it."""
-    rowwise: RowwiseFigures | None = None
-    """None where long prompts are computed as everything else is."""
     weights: tuple[WeightError, ...] | None = None
     """As a program of another maker reads them; None where ours alone does, or where weights were rescaled."""
 
@@ -111,10 +99,6 @@ def judge(figures: Figures, tolerance: Tolerance) -> Verdict:
         )
     if figures.text_tokens:
         checks.append(_perplexity_check(figures, figures.perplexity_reference, tolerance))
-    if figures.rowwise is not None:
-        checks += _rowwise_checks(figures.rowwise, tolerance)
-        if figures.text_tokens:
-            checks.append(_perplexity_check(figures.rowwise, figures.perplexity_reference, tolerance, _ROWWISE))
     if figures.greedy:
         worst = max(prompt.worst for prompt in figures.greedy)
         checks.append(_check("worst greedy token, nats behind the reference's", worst, tolerance.greedy))
@@ -141,25 +125,11 @@ def _worst_own(figures: Figures) -> float | None:
     return max(values) if len(values) == len(figures.places) else None
 
 
-_ROWWISE = "row-wise: "
-
-
-def _rowwise_checks(figures: RowwiseFigures, tolerance: Tolerance) -> list[Check]:
-    """Hold the graph for long prompts against the same limits."""
-    return [
-        _check(f"{_ROWWISE}positions with logits that are not finite", float(figures.not_finite), 0.0),
-        _check(f"{_ROWWISE}mean KL, nats", figures.kl_mean, tolerance.kl_mean),
-        _check(f"{_ROWWISE}top-1 agreement, near ties aside", figures.top1_but_ties, tolerance.top1, at_least=True),
-    ]
-
-
-def _perplexity_check(
-    figures: Figures | RowwiseFigures, reference: float | None, tolerance: Tolerance, what: str = ""
-) -> Check:
+def _perplexity_check(figures: Figures, reference: float | None, tolerance: Tolerance) -> Check:
     change = abs(figures.perplexity / reference - 1) if figures.perplexity is not None and reference else None
     # On a short text a difference may be chance; what two standard errors can explain is no failure.
     limit = tolerance.perplexity + 2 * (figures.perplexity_chance or 0.0)
-    return _check(f"{what}perplexity, relative difference", change, limit)
+    return _check("perplexity, relative difference", change, limit)
 
 
 def _first_past(figures: Figures, limit: float) -> str | None:

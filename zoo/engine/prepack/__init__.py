@@ -7,7 +7,7 @@ cache, not part of the package, and take twice its room on disk.
 """
 
 from zoo.engine.prepack.making import can_prepare, grows_to, make
-from zoo.engine.prepack.opening import graph_to_open, is_large, mode, shortage
+from zoo.engine.prepack.opening import is_large, mode, open_graph, shortage
 from zoo.engine.prepack.store import clear, entry, find, limit, size_of
 
 __all__ = [
@@ -15,12 +15,12 @@ __all__ = [
     "clear",
     "entry",
     "find",
-    "graph_to_open",
     "grows_to",
     "is_large",
     "limit",
     "make",
     "mode",
+    "open_graph",
     "shortage",
     "size_of",
 ]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from zoo.engine.machine import free_memory
 from zoo.engine.prepack import store
 from zoo.engine.prepack.making import can_prepare, source
-from zoo.engine.prepack.store import find
-from zoo.errors import ZooError
+from zoo.engine.prepack.store import clear, find
+from zoo.errors import UsageError, ZooError
 from zoo.package.running import opening_bytes, stored_bytes
 
 if TYPE_CHECKING:
     from zoo.package.folder import Package
 
+Opened = TypeVar("Opened")
 WHEN = "ZOO_PREPACK"
 """Environment: ``auto`` lets commands that run packages prepare the weights of larger ones; ``always`` prepares the
 weights of whatever is opened, Python's calls included; ``never`` neither prepares them nor uses what was prepared."""
@@ -45,12 +47,29 @@ def shortage(package: Package) -> str | None:
     return f"takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
 
 
-def graph_to_open(package: Package) -> Path:
-    """Choose the graph: over prepared weights where there are some, else the package's own.
+def open_graph(package: Package, opened: Callable[[Path], Opened]) -> Opened:
+    """Open a package over prepared weights where there are some, else as it is.
+
+    Args:
+        opened: opens a graph.
 
     Raises:
-        ZooError: the package fits memory only if its weights were prepared, and they are not.
+        ZooError: neither can be opened, or the package fits memory only if its weights were prepared, and they are not.
     """
+    graph = _choose(package)
+    prepared = graph.parent != package.path
+    try:
+        return opened(graph)
+    except UsageError:
+        raise
+    except ZooError:
+        if not prepared:
+            raise
+        clear(package.manifest.recipe_hash)  # a cache that cannot be opened is none
+        return opened(_choose(package))
+
+
+def _choose(package: Package) -> Path:
     own, when = package.path / source(package), mode()
     if when == "never":
         return own

@@ -94,9 +94,7 @@ def bench_package(
     if ask.places is None:
         settings |= {"slots": RATE_SLOTS}
     peak = peak_rss_bytes() if opened.name == OWN_ENGINE else None  # another program's is not ours to tell
-    bench = Bench(
-        opened.package.path.name, settings, rows, [*skipped, *failed], opened.load_seconds, peak, _trial(opened)
-    )
+    bench = Bench(opened.package.path.name, settings, rows, [*skipped, *failed], opened.load_seconds, peak)
     report = make_report("bench", opened.package, settings, bench.measured, libraries=_LIBRARIES)
     return replace(bench, report=report, path=keep_report(report))
 
@@ -108,16 +106,6 @@ def _client(engine: Engine, slots: int, tokens: int) -> EngineClient | SingleCli
     if "batches" not in engine.abilities:
         return SingleClient(engine)
     return EngineClient(cast("Batching", engine), slots, tokens)
-
-
-def _trial(engine: Engine) -> str | None:
-    """Say how a trial of row-wise products for long prompts came out, where the engine makes one."""
-    if engine.name != OWN_ENGINE:
-        return None
-    from zoo.engine.rowwise import recorded
-
-    trial = recorded(engine.package)
-    return str(trial) if trial else None
 
 
 def peak_rss_bytes() -> int | None:

@@ -29,8 +29,6 @@ class Bench:
     """Seconds until the package was open; a server's is not seen."""
     peak_rss_bytes: int | None = None
     """The most memory that this process has had since it began; a server's is not seen."""
-    rowwise: str | None = None
-    """What a trial of row-wise products for long prompts found, in words; None where there was none."""
     report: Report | None = None
     """Absent for a server: nobody knows the recipe of what it serves."""
     path: Path | None = None
@@ -44,7 +42,6 @@ class Bench:
         return {
             "load_s": self.load_s,
             "peak_rss_bytes": self.peak_rss_bytes,
-            "rowwise": self.rowwise,
             "highest": {"label": best.label} | {name: getattr(best, name) for name in throughputs},
             "workloads": [row.model_dump(mode="json") for row in self.rows],
             "skipped": [workload.model_dump(mode="json") for workload in self.skipped],
