@@ -123,7 +123,7 @@ def test_the_card_of_the_chosen_model(talk: Talk) -> None:
     window = talk.window
     assert window.text("#card .name") == "zoo-tiny"
     shown = window.text("#card")
-    for words in ("not yet", "not measured here", "apache-2.0", "commercial use", "512 tokens", "int8"):
+    for words in ("passed", "zoo_tiny_choice", "apache-2.0", "commercial use", "512 tokens", "int8"):
         assert words in shown
     talk.choose("bee-base")
     assert window.text("#card .name") == "bee-base"

@@ -39,13 +39,15 @@ class Device(Value):
 class Devices(Value):
     """``devices.yaml``."""
 
+    target: str
+    """Whose packages are served on them."""
     devices: tuple[Device, ...]
 
 
 @cache
-def devices() -> tuple[Device, ...]:
-    """List the known devices."""
-    return Document(FILE).validate(Devices).devices
+def read_devices() -> Devices:
+    """Read the file."""
+    return Document(FILE).validate(Devices)
 
 
 def parse_devices(text: str) -> tuple[int, Device]:
@@ -60,7 +62,7 @@ def parse_devices(text: str) -> tuple[int, Device]:
     count = int(match[1] or 1)
     if not 1 <= count <= MOST:
         raise UsageError(f"--devices takes 1 to {MOST} devices, not {count}")
-    known = {one.name.lower(): one for one in devices()}
+    known = {one.name.lower(): one for one in read_devices().devices}
     if match[2].lower() not in known:
-        raise unknown("device", match[2], [one.name for one in devices()])
+        raise unknown("device", match[2], [one.name for one in known.values()])
     return count, known[match[2].lower()]

@@ -95,9 +95,12 @@ def _layers(groups: tuple[int, ...]) -> str:
 
 
 def _command(model: str, precision: str, split: Split) -> str:
-    """Write how a copy is built for vLLM."""
+    """Write how a copy is built for what serves on the devices."""
+    from zoo.catalog.devices import read_devices
     from zoo.terminal import command_line
 
     options = [f"--{name}={size}" for name, size in (("tp", split.tensor), ("pp", split.pipeline)) if size > 1]
-    built = command_line("zoo", "build", model, "-p", precision, "--target", "vllm", *options, "-o", "OUT")
+    built = command_line(
+        "zoo", "build", model, "-p", precision, "--target", read_devices().target, *options, "-o", "OUT"
+    )
     return built + (f", served {split.replicas} times" if split.replicas > 1 else "")
