@@ -156,7 +156,8 @@ async def load(url: str, model: str, prompts: list[list[list[int]]], new: int) -
         "stream": True, "stream_options": {"include_usage": True},
     }  # fmt: skip
 
-    async with httpx2.AsyncClient(base_url=url, timeout=300) as client:
+    limits = httpx2.Limits(max_keepalive_connections=0)  # a server may close a connection just when it is used again
+    async with httpx2.AsyncClient(base_url=url, timeout=300, limits=limits) as client:
 
         async def stream(mine: list[list[int]]) -> None:
             for prompt in mine:
