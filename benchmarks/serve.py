@@ -57,8 +57,8 @@ run of the same, with the bundled small model on 2026-11-24: 83,121 requests in 
 with the engine alone, none wrong, resident memory of the last quarter 1.021 times that of the first; and 44,359
 requests in 40 s, ten times what four slots carry: 3,193 answered, the rest rejected with 429 and `Retry-After`,
 memory at most 147 MB. Again for 8 minutes on 2026-11-28, with steps that answers and prompts share: 18,616 answers
-compared, 59 parted where two tokens were equally good (0.3 %; 0.1 % before), of which 6 were of one seed whose draw
-fell on a token of probability 2e-6; resident memory 1.011 times, no error, idle at the end.
+compared, 59 parted (0.3 %; 0.1 % before): those that were kept to be looked at where two tokens were equally good, and
+4 times in one seed's draw, which fell on a token of probability 2e-6; resident memory 1.011 times, no error.
 """
 
 
