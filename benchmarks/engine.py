@@ -120,7 +120,7 @@ def build(bench: Bench) -> None:
         part.rename(out)
     for name, _, out in wanted:
         if name in ("zoo", *VARIANTS):
-            bench.zoo("zoo_load.py", out, env=BACKENDS[name].environment)  # prepares its weights
+            bench.zoo("zoo_load.py", out)  # prepares its weights
 
 
 def step_bytes(bench: Bench) -> int:

@@ -55,9 +55,9 @@ def token_windows(checkpoint: Path, text: Path, windows: int, length: int) -> np
     return np.concatenate([np.full((count, 1), bos, np.int64), body], axis=1)
 
 
-def logits(command: list[str], out: Path, site: Site, more: dict[str, str] | None = None) -> fidelity.Logits:
+def logits(command: list[str], out: Path, site: Site) -> fidelity.Logits:
     """Run a command that writes logits to `out` and return them; raise RuntimeError where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, env={**environment(site), **(more or {})})
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(site))
     if done.returncode:
         raise RuntimeError(failure(done.stderr or done.stdout))
     return np.asarray(np.load(out), np.float32)
@@ -95,7 +95,7 @@ def main() -> None:
         try:
             built = build_once(name, site, checkpoint, package, args.precision)
             (work / "logits.npy").unlink(missing_ok=True)
-            got = logits(backend.logits(site, package, *files), work / "logits.npy", site, backend.environment)
+            got = logits(backend.logits(site, package, *files), work / "logits.npy", site)
             row = {**fidelity.fidelity(reference, got, tokens), "package_mb": built["package_mb"]}
         except (RuntimeError, OSError, ValueError) as error:
             missing[name] = str(error)

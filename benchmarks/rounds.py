@@ -84,7 +84,7 @@ def build_once(name: str, site: Site, checkpoint: Path, out: Path, precision: st
 def run_once(name: str, site: Site, package: Path, load: Load) -> dict[str, Any]:
     """Load a package in a process of its own and generate; raise RuntimeError where it fails."""
     backend = BACKENDS[name]
-    done = measure(backend.run(site, package, load), {**environment(site), **backend.environment})
+    done = measure(backend.run(site, package, load), environment(site))
     if done.code:
         raise RuntimeError(failure(done.stderr or done.stdout))
     row = backend.read(done.stdout, done.stderr)

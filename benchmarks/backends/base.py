@@ -45,7 +45,7 @@ class Backend:
 
     `formats` says in words what a precision becomes; one that is absent is not offered.  `remove` names distributions
     that pip brings along and that do not work beside torch's CPU build, `work` folders under `out` that the build
-    leaves behind and that are no part of the package.  `environment` is set where it runs.
+    leaves behind and that are no part of the package.
     """
 
     name: str
@@ -60,7 +60,6 @@ class Backend:
     prepare: Callable[[Site, dict[str, Any]], Path | None] | None = None
     read: Callable[[str, str], dict[str, Any]] = field(default=lambda out, err: last_json(out))
     work: tuple[str, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict)
     notes: str = ""
 
 

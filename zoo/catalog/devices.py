@@ -62,7 +62,7 @@ def parse_devices(text: str) -> tuple[int, Device]:
     count = int(match[1] or 1)
     if not 1 <= count <= MOST:
         raise UsageError(f"--devices takes 1 to {MOST} devices, not {count}")
-    known = {one.name.lower(): one for one in read_devices().devices}
+    known = {device.name.lower(): device for device in read_devices().devices}
     if match[2].lower() not in known:
-        raise unknown("device", match[2], [one.name for one in known.values()])
+        raise unknown("device", match[2], [device.name for device in known.values()])
     return count, known[match[2].lower()]

@@ -129,8 +129,8 @@ class Draft:
         }
         try:
             rows = [(*found, slot) for slot in wanted if (found := self._catch_up(running[slot])) is not None]
-            while rows := [one for one in rows if wanted[one[2]] and self._has_room(*one[:2])]:
-                rows.sort(key=lambda one: one[0])
+            while rows := [row for row in rows if wanted[row[2]] and self._has_room(*row[:2])]:
+                rows.sort(key=lambda row: row[0])
                 steps = self._session.step(self._slots, [Row(own, ids) for own, ids, _ in rows])
                 rows = [
                     (own, [int(logits[-1, : self._ids].argmax())], slot)

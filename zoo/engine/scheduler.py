@@ -330,7 +330,6 @@ class Scheduler:
 
     def _step(self, answering: list[Seat], parts: list[tuple[Seat, list[int]]]) -> None:
         """Compute one step of answers and parts of prompts."""
-        seats = [*answering, *(seat for seat, _ in parts)]
         started = time.perf_counter()
         try:
             decoded = decode(
@@ -340,14 +339,13 @@ class Scheduler:
                 draft=self._draft,
             )  # fmt: skip
         except ZooError as error:
-            for seat in seats:
+            for seat in (*answering, *(seat for seat, _ in parts)):
                 self._free(seat, "failed", error)
             return
         now = time.perf_counter()
         self._count(steps=1)
-        computed = sum(len(ids) for _, ids in parts)
         if parts and (answering or not self._token_seconds):
-            self._token_seconds = (now - started) / (computed + len(answering))
+            self._token_seconds = (now - started) / (len(answering) + sum(len(ids) for _, ids in parts))
         for seat, _ in parts:
             if len(self._slots.tokens[seat.slot]) < len(seat.prompt):
                 continue

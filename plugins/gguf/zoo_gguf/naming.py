@@ -174,7 +174,7 @@ def rearranged(parameters: Sequence[Parameter], numbers: Architecture) -> Iterat
         stem, module = parameter.name.removesuffix(".weight"), parameter.name.split(".")[-2]
         if (whole := _of_all(parameter, known)) is not None:
             if each := experts.pop(whole, None):
-                slices = stacked(*(one.slices[0] for one in each))
+                slices = stacked(*(expert.slices[0] for expert in each))
                 yield replace(parameter, name=whole, slices=slices, experts=len(each))
         elif joined := known.joined.get(stem.partition(f".{parameter.layer}.")[2]):
             count = groups if joined.groups else 1

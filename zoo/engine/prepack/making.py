@@ -105,7 +105,7 @@ def _prepare(graph: Path, folder: Path, progress: Progress | None) -> None:
             if progress is not None:
                 progress(node.name, done, len(nodes))
             weights = [external[name] for name in node.input[1:] if name in external]
-            product = one_product(model, node, weights, onnx.TensorProto.FLOAT)
+            product = one_product(model, node, weights)
             for name, entries in prepacked(product, node.name, source, Path(room), data).items():
                 prepared.setdefault(name, []).extend(entries)
         for name, tensor in external.items():
@@ -141,18 +141,18 @@ def locate(tensor: Any, file: str, offset: int, length: int, prepared: Sequence[
         tensor.external_data.add(key=key, value=value)
 
 
-def one_product(model: Any, node: Any, weights: Sequence[Any], dtype: int) -> bytes:
+def one_product(model: Any, node: Any, weights: Sequence[Any]) -> bytes:
     """Make a model of one node.
 
     Args:
         model: which the node is from.
         weights: the initializers that it reads.
-        dtype: of its first input.
     """
     from onnx import TensorProto, helper
 
-    value = helper.make_tensor_value_info(node.input[0], dtype, None)
-    result = helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
+    value, result = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (node.input[0], node.output[0])
+    )
     graph = helper.make_graph([node], "product", [value], [result], weights)
     made = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     return bytes(made.SerializeToString())
@@ -209,16 +209,10 @@ def prepacked(product: bytes, name: str, source: Path, room: Path, data: IO[byte
     return prepared
 
 
-def next_page(data: IO[bytes]) -> int:
-    """Move to the next page of a file; return where it begins."""
-    start = -(-data.tell() // PAGE) * PAGE
-    data.seek(start)
-    return start
-
-
 def copy(source: Path, offset: int, length: int, data: IO[bytes]) -> int:
     """Append a part of a file at the next page; return where it begins."""
-    start = next_page(data)
+    start = -(-data.tell() // PAGE) * PAGE
+    data.seek(start)
     with source.open("rb") as file:
         file.seek(offset)
         while length:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from zoo.engine.machine import free_memory
-from zoo.engine.prepack import store
 from zoo.engine.prepack.making import can_prepare, source
 from zoo.engine.prepack.store import clear, find
 from zoo.errors import UsageError, ZooError
@@ -26,12 +26,15 @@ SMALLEST = 2**28
 
 
 def mode() -> str:
-    """Read when weights are prepared.
+    """Read from the environment when weights are prepared: ``auto``, ``always`` or ``never``.
 
     Raises:
-        UsageError: the environment says something else.
+        UsageError: it says something else.
     """
-    return store.when(WHEN)
+    text = os.environ.get(WHEN, "auto")
+    if text not in ("auto", "always", "never"):
+        raise UsageError(f"{WHEN} is auto, always or never, not {text[:40]!r}")
+    return text
 
 
 def is_large(package: Package) -> bool:
@@ -65,7 +68,7 @@ def open_graph(package: Package, opened: Callable[[Path], Opened]) -> Opened:
     except ZooError:
         if not prepared:
             raise
-        clear(package.manifest.recipe_hash)  # a cache that cannot be opened is none
+        clear(package.manifest.recipe_hash)  # a cache that cannot be opened is of no use
         return opened(_choose(package))
 
 

@@ -29,18 +29,6 @@ STALE = 24 * 3600
 """Seconds after which what a killed process left half-made is removed."""
 
 
-def when(variable: str) -> str:
-    """Read from the environment when weights are prepared: ``auto``, ``always`` or ``never``.
-
-    Raises:
-        UsageError: it says something else.
-    """
-    text = os.environ.get(variable, "auto")
-    if text not in ("auto", "always", "never"):
-        raise UsageError(f"{variable} is auto, always or never, not {text[:40]!r}")
-    return text
-
-
 def folder() -> Path:
     """Find the folder of all prepared weights."""
     return zoo_home() / "prepacked"
