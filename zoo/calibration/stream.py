@@ -173,9 +173,7 @@ class CalibratedStream:
         """Quantize a parameter, append its arrays, and put in ``matrix``, (rows, columns), what was stored."""
         parameter = placed.parameter
         out, encoding = empty_arrays(placed), self._layout.encoding
-        for array in placed.arrays:
-            if array.rows == "none":
-                encoding.fill(placed.scheme, array.array, out[array.array])
+        self._layout.fill(placed, out)
         views = placed.by_rows(out)
         step = max(1, CHUNK // max(1, matrix.shape[1]))
         for start in range(0, placed.rows, step):

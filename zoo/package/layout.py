@@ -120,6 +120,12 @@ class Layout:
         """How weights lie in arrays."""
         return self.target.encoding_for(self.recipe) if isinstance(self.target, Adapting) else self.target.encoding
 
+    def fill(self, placed: Placed, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Fill the arrays of a weight that have no rows."""
+        for array in placed.arrays:
+            if array.rows == "none":
+                self.encoding.fill(placed.scheme, array.array, arrays[array.array])
+
     @property
     def arrays(self) -> list[StoredArray]:
         return [array for placed in self.placed for array in placed.arrays]

@@ -164,9 +164,7 @@ class WeightStream:
             sides = self._sides[name] = {
                 array.array: _fresh(array.shape, held_as(array.dtype)) for array in placed.held
             }
-            for array in placed.held:
-                if array.rows == "none":
-                    self._layout.encoding.fill(placed.scheme, array.array, sides[array.array])
+            self._layout.fill(placed, sides)
         return self._sides[name]
 
     def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: SlabReader, scratch: Scratch) -> None:
