@@ -13,7 +13,7 @@ Raw = bytes | mmap.mmap
 
 
 class Malformed(ValueError):
-    """Bytes that are no protobuf message."""
+    """Bytes that are not a protobuf message."""
 
 
 def fields(raw: Raw, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:

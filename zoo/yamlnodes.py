@@ -140,7 +140,7 @@ def scalar(node: yaml.ScalarNode) -> Any:
     Numbers of base 60 and dates, which YAML 1.1 knows and nobody means, are text.
 
     Raises:
-        ValueError: it is none of these; the message says why.
+        ValueError: it is not one of these; the message says why.
     """
     text = node.value
     kind = node.tag.removeprefix(_TAG)

@@ -240,9 +240,9 @@ def test_nobody_listens() -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ((404, "text/html", "<h1>Not here</h1>"), "this is no OpenAI-compatible server"),
+        ((404, "text/html", "<h1>Not here</h1>"), "this is not an OpenAI-compatible server"),
         ((200, "text/html", "<h1>Welcome</h1>"), "answers with text/html, not with a stream"),
-        ((200, "text/event-stream", "data: {nonsense}\n\n"), "the stream holds what is no JSON: {nonsense}"),
+        ((200, "text/event-stream", "data: {nonsense}\n\n"), "the stream holds what is not JSON: {nonsense}"),
         ((200, "text/event-stream", ""), "the stream ended before the answer did"),
         ((500, "application/json", '{"error": {"message": "oh"}}'), "the server failed: 500 oh"),
     ],

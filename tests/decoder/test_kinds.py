@@ -151,6 +151,6 @@ def test_what_no_claim_speaks_of_is_refused(tmp_path: Path) -> None:
     for key, value in (("attn_logit_softcapping", 50.0), ("partial_rotary_factor", 0.5), ("logits_scaling", 8.0),
                        ("no_rope_layers", [1, 0]), ("use_parallel_residual", True)):  # fmt: skip
         edit_config(tmp_path / "checkpoint", **{key: value})
-        with pytest.raises(ZooError, match=f"config.json: {key} .* is not computed by this decoder"):
+        with pytest.raises(ZooError, match=f"config.json: {key} .* is not supported by this decoder"):
             pipeline.pin(host().registry, Request(str(tmp_path / "checkpoint"), "int8"))
         edit_config(tmp_path / "checkpoint", **{key: None})

@@ -195,7 +195,7 @@ def test_a_model_type_without_windows_refuses_one(tmp_path: Path) -> None:
     """Where nobody claims the type, and in types that know no windows, a window is no window that is computed."""
     make_of_type(tmp_path / "checkpoint", "llama")
     edit_config(tmp_path / "checkpoint", sliding_window=16)
-    with pytest.raises(ZooError, match="sliding_window 16 is not computed"):
+    with pytest.raises(ZooError, match="sliding_window 16 is not supported"):
         zoo.build(str(tmp_path / "checkpoint"), "fp32", output=tmp_path / "package")
 
 

@@ -83,7 +83,7 @@ def linked() -> zipfile.ZipInfo:
 @attack("d01_data_bombs.py", "zoo eval --data: an archive with a bomb, links, or paths that lead out")
 @pytest.mark.parametrize(
     ("entry", "raw", "match"),
-    [("SuperGLUE/BoolQ/val.jsonl", b" " * 8 * 2**20, "that is no dataset"), ("../../x.jsonl", b"x", "leads outside"),
+    [("SuperGLUE/BoolQ/val.jsonl", b" " * 8 * 2**20, "that is not a dataset"), ("../../x.jsonl", b"x", "leads outside"),
      ("/etc/x.jsonl", b"x", "leads outside"), ("a/../../x", b"x", "leads outside"), ("C:/x", b"x", "leads outside"),
      (linked(), b"/etc/passwd", "is a link")],
 )  # fmt: skip

@@ -39,16 +39,16 @@ def test_all_obstacles_at_once(tmp_path: Path, monkeypatch, caplog) -> None:
         "tensor 'model.layers.*.self_attn.q_norm.weight' of shape [16] is unused (2 such)",
     ]
     assert (tmp_path / "made" / "pyproject.toml").is_file()
-    # Fields that are not computed do not hide one another, nor the tensors.
+    # Fields that are not supported do not hide one another, nor the tensors.
     caplog.clear()
     odd = {**config, "hidden_act": "weird", "rope_scaling": {"rope_type": "odd", "factor": 2.0}}
     (folder / "config.json").write_text(json.dumps(odd))
     done = CliRunner().invoke(app, ["new", "odd2", "--from", str(folder), "-o", "other"])
     assert done.exit_code == 1
-    assert "hidden_act 'weird' is not computed" in done.stderr
+    assert "hidden_act 'weird' is not supported" in done.stderr
     told = [record.getMessage() for record in caplog.records]
     assert (told[0], len(told)) == (
-        "odd: config.json: rope_scaling: rope_type 'odd' is not computed by this decoder",
+        "odd: config.json: rope_scaling: rope_type 'odd' is not supported by this decoder",
         5,
     )
     assert not (tmp_path / "other").exists()

@@ -187,7 +187,7 @@ class HttpClient:
             raise ZooError("the stream ended before the answer did")
         timeline.finished = time.perf_counter()
         if not timeline.token_times and answer.completion_tokens:
-            timeline.token_times.append(first)  # tokens that are no text, all of them
+            timeline.token_times.append(first)  # tokens that are not text, all of them
         return answer
 
     def _refused(self, response: httpx2.Response) -> ZooError:
@@ -200,7 +200,7 @@ class HttpClient:
             return ZooError(f"{self.url}: {said}; give the right --api-key")
         if response.status_code == 404:
             named = f"the model {self.model!r} is unknown there, or " if self.model else ""
-            return ZooError(f"{self.url}/completions: {said}; {named}this is no OpenAI-compatible server")
+            return ZooError(f"{self.url}/completions: {said}; {named}this is not an OpenAI-compatible server")
         return ZooError(f"the server failed: {said}")
 
     def _failure(self, error: Exception) -> ZooError:
@@ -250,7 +250,7 @@ async def _events(response: httpx2.Response) -> AsyncIterator[dict[str, Any] | N
         try:
             event = json.loads(value)
         except ValueError:
-            raise ZooError(f"the stream holds what is no JSON: {value[:60]}") from None
+            raise ZooError(f"the stream holds what is not JSON: {value[:60]}") from None
         if isinstance(event, dict):
             yield event
 

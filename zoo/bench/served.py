@@ -51,7 +51,7 @@ async def require_ids(client: HttpClient, ids: list[int]) -> None:
     """Make sure that the server takes prompts of token ids.
 
     Raises:
-        ZooError: it does not, or these are none of its ids.
+        ZooError: it does not, or these are not its ids.
     """
     try:
         await client.ask(Prompt(ids, len(ids), 1))

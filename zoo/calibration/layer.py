@@ -65,7 +65,7 @@ class Layer:
             self._shown.pop(group, None)
 
     def check(self) -> None:
-        """Refuse statistics that are no numbers.
+        """Refuse statistics that are not numbers.
 
         Raises:
             ZooError: naming the linear whose inputs they are.

@@ -135,7 +135,7 @@ def read_values(options: type[BaseModel], values: dict[str, Any]) -> dict[str, A
     """Convert command line values to fields of the options model, unchecked.
 
     Raises:
-        UsageError: two flags of one field, or text that is no JSON where a field needs it.
+        UsageError: two flags of one field, or text that is not JSON where a field needs it.
     """
     result: dict[str, Any] = {}
     for name, field in options.model_fields.items():
@@ -158,7 +158,7 @@ def _read(name: str, field: FieldInfo, value: Any) -> Any:
             return json.loads(value)
         except ValueError:
             raise UsageError(f"--{name.replace('_', '-')} takes JSON, for example '{{\"key\": 1}}'") from None
-    # A choice of numbers is no choice of texts to pydantic.
+    # A choice of numbers is not a choice of texts to pydantic.
     return next((choice for choice in _choices(field) if str(choice) == value), value)
 
 

@@ -1,4 +1,4 @@
-"""Draw the progress of builds and downloads on stderr; nothing where stderr is no terminal."""
+"""Draw the progress of builds and downloads on stderr; nothing where stderr is not a terminal."""
 
 from __future__ import annotations
 

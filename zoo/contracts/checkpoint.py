@@ -185,5 +185,5 @@ def stored_type(checkpoint: Checkpoint, name: str) -> str | None:
 
 
 def block_scheme(checkpoint: Checkpoint, name: str) -> BlockScheme | None:
-    """Say how a checkpoint stores the rows of a tensor; None where they are no blocks."""
+    """Say how a checkpoint stores the rows of a tensor; None where they are not blocks."""
     return checkpoint.block_scheme(name) if isinstance(checkpoint, StoresBlocks) else None

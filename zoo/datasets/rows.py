@@ -13,7 +13,7 @@ from zoo.datasets.streams import TextStream, damage
 from zoo.errors import ZooError
 
 MAX_ROW = 16 * 2**20
-"""Bytes of a row; a longer one is no row."""
+"""Bytes of a row; a longer one is not read."""
 MAX_BLANK = 100_000
 """Empty lines in a row."""
 _PIECE = 2**18
@@ -61,9 +61,9 @@ def _lines(stream: TextStream) -> Iterator[tuple[int, str]]:
         try:
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
-            raise ZooError(f"{stream.name}, line {number}: is no UTF-8 text") from None
+            raise ZooError(f"{stream.name}, line {number}: is not UTF-8") from None
         if "\0" in text:
-            raise ZooError(f"{stream.name}, line {number}: holds zero bytes; it is no text")
+            raise ZooError(f"{stream.name}, line {number}: holds zero bytes; it is not text")
         yield number, text
 
 
@@ -101,7 +101,7 @@ def _json(stream: TextStream) -> Iterator[DatasetRow]:
             continue
         blank += 1
         if blank > MAX_BLANK:
-            raise ZooError(f"{stream.name}, line {number}: {MAX_BLANK:,} empty lines come before; that is no dataset")
+            raise ZooError(f"{stream.name}, line {number}: {MAX_BLANK:,} empty lines before it; not a dataset")
 
 
 def _parse(text: str, name: str, line: int) -> Any:
@@ -109,11 +109,11 @@ def _parse(text: str, name: str, line: int) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        raise ZooError(f"{name}, line {line}: is no JSON ({what})") from None
+        raise ZooError(f"{name}, line {line}: is not JSON ({what})") from None
 
 
 def _first(file: IO[bytes]) -> bytes:
-    """Look at the first byte that is no space or byte order mark, without moving on."""
+    """Look at the first byte that is not white space or byte order mark, without moving on."""
     peeked: bytes = file.peek(4096)  # type: ignore[attr-defined]
     return peeked.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
@@ -134,12 +134,12 @@ class _Text:
         try:
             piece = self._file.read(_PIECE)
         except UnicodeDecodeError:
-            raise ZooError(f"{self._name}, after line {self.line}: is no UTF-8 text") from None
+            raise ZooError(f"{self._name}, after line {self.line}: is not UTF-8") from None
         self.ended = not piece
         self.text, self.at = self.text[self.at :] + piece, 0
 
     def skip(self, also: str = "") -> str:
-        """Move to the next character that is no space; return it, or nothing at the end."""
+        """Move to the next character that is not white space; return it, or nothing at the end."""
         while True:
             while self.at < len(self.text):
                 char = self.text[self.at]
@@ -172,11 +172,11 @@ def _values(stream: TextStream, text: _Text, *, listed: bool) -> Iterator[Datase
             char = text.skip()
             if listed and char == ",":
                 if first:
-                    raise ZooError(f"{stream.name}, line {text.line}: is no JSON (a comma before any value)")
+                    raise ZooError(f"{stream.name}, line {text.line}: is not JSON (a comma before any value)")
                 text.at += 1
                 char = text.skip()
             elif listed and char not in ("]", "") and not first:
-                raise ZooError(f"{stream.name}, line {text.line}: is no JSON (a comma is missing)")
+                raise ZooError(f"{stream.name}, line {text.line}: is not JSON (a comma is missing)")
             if listed and char == "]":
                 text.at += 1
                 if text.skip():
@@ -207,7 +207,8 @@ def _decode(decoder: json.JSONDecoder, stream: TextStream, text: _Text) -> tuple
             # A mistake well before the end of what was read is one; near it, the rest of the value may be missing.
             if text.ended or (error.pos < len(text.text) - 16 and not error.msg.startswith("Unterminated")):
                 line = text.line + text.text.count("\n", text.at, error.pos)
-                what = "is truncated" if text.ended and error.pos >= len(text.text) - 1 else f"is no JSON ({error.msg})"
+                truncated = text.ended and error.pos >= len(text.text) - 1
+                what = "is truncated" if truncated else f"is not JSON ({error.msg})"
                 raise ZooError(f"{stream.name}, line {line}: {what}") from None
         if len(text.text) - text.at > MAX_ROW:
             raise ZooError(f"{stream.name}, line {text.line}: a value is longer than {MAX_ROW:,} characters")
@@ -234,4 +235,4 @@ def _csv(stream: TextStream, header: bool) -> Iterator[DatasetRow]:
                 )
             yield DatasetRow(dict(zip(names, fields, strict=True)), stream.name, reader.line_num)
     except csv.Error as error:
-        raise ZooError(f"{stream.name}, line {reader.line_num}: is no CSV ({error})") from None
+        raise ZooError(f"{stream.name}, line {reader.line_num}: is not CSV ({error})") from None

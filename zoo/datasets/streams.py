@@ -25,7 +25,7 @@ MAX_ARCHIVE = 16 * 2**30
 """Bytes that a whole archive may unpack to."""
 MAX_MEMBERS = 200_000
 BOMB_RATIO = 200
-"""A member that grows by more than this, past ``BOMB_FREE`` bytes, is no text."""
+"""A member that grows by more than this, past ``BOMB_FREE`` bytes, is not text."""
 BOMB_FREE = 16 * 2**20
 
 
@@ -52,7 +52,7 @@ def open_streams(path: Path) -> Iterator[TextStream]:
     except OSError as error:
         raise ZooError(f"{path}: {error.strerror}") from None
     if not path.is_file():
-        raise ZooError(f"{path}: is no file")
+        raise ZooError(f"{path}: not a file")
     if size == 0:
         raise ZooError(f"{path}: is empty")
     if suffix == ".zip":
@@ -87,7 +87,7 @@ class _Bounded(io.RawIOBase):
         packed = max(1, self._packed.tell())
         if self._size > MAX_MEMBER or (self._size > BOMB_FREE and self._size > BOMB_RATIO * packed):
             raise ZooError(
-                f"{self._name}: unpacks to {self._size:,} bytes and more from {packed:,}; that is no dataset"
+                f"{self._name}: unpacks to {self._size:,} bytes and more from {packed:,}; that is not a dataset"
             )
         return len(raw)
 
@@ -152,5 +152,5 @@ def check_entries(archive: str, entries: list[zipfile.ZipInfo]) -> None:
         if entry.file_size > MAX_MEMBER or total > MAX_ARCHIVE or grown:
             raise ZooError(
                 f"{archive}: entry {name!r} would unpack to {entry.file_size:,} bytes from {entry.compress_size:,}, "
-                f"{total:,} in all; that is no dataset"
+                f"{total:,} in all; that is not a dataset"
             )

@@ -46,7 +46,7 @@ _DATA = (".csv", ".json", ".jsonl", ".ndjson", ".txt")
 
 
 def _skipped(stream: TextStream, path: Path, form: str | None) -> bool:
-    """Tell whether a member of an archive is no data: a licence, a picture, an operating system's own file."""
+    """Tell whether a member of an archive is not data: a licence, a picture, an operating system's own file."""
     if path.suffix.lower() != ".zip":
         return False
     if stream.kind not in _DATA or "__MACOSX/" in stream.name or "/." in stream.name:
@@ -96,7 +96,7 @@ def conversation(row: DatasetRow) -> list[tuple[str, str]]:
     found = []
     for turn in turns:
         if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("from", "value")):
-            raise row.wrong("a turn of 'conversations' is no object with the texts 'from' and 'value'")
+            raise row.wrong("a turn of 'conversations' is not an object with the texts 'from' and 'value'")
         found.append((turn["from"], turn["value"]))
     return found
 

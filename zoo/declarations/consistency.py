@@ -27,7 +27,7 @@ def check_latent(arch: Architecture) -> None:
             f"{arch.head_dim}"
         )
     if arch.attention_bias or arch.qkv_bias or arch.qk_norm:
-        raise ValueError("biases and norms of heads are not computed with kv_lora_rank")
+        raise ValueError("biases and norms of heads are not supported with kv_lora_rank")
 
 
 def check_experts(arch: Architecture) -> None:
@@ -41,7 +41,7 @@ def check_experts(arch: Architecture) -> None:
     if arch.num_experts_per_tok > arch.num_experts:
         raise ValueError(f"num_experts_per_tok {arch.num_experts_per_tok} of num_experts {arch.num_experts}")
     if arch.hidden_act != "silu":
-        raise ValueError(f"experts of hidden_act {arch.hidden_act!r} are not computed")
+        raise ValueError(f"experts of hidden_act {arch.hidden_act!r} are not supported")
     if arch.num_experts * arch.num_hidden_layers > MOST_EXPERTS:
         raise ValueError(f"num_experts {arch.num_experts} in {arch.num_hidden_layers} layers are too many")
     each, rest = divmod(arch.num_experts, arch.n_group)

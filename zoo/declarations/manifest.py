@@ -21,7 +21,7 @@ class FileRecord(Value):
 
 
 class Manifest(Value):
-    """The last file that a build writes; a folder without it is no package."""
+    """The last file that a build writes; a folder without it is not a package."""
 
     format_version: Literal[1, 2] = 2
     recipe: Recipe

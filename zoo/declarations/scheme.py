@@ -22,8 +22,8 @@ class BlockScheme(Value):
     """A matrix whose rows are cut into blocks of columns that share a scale.
 
     A value is ``scale * (level - zero_point)``, with levels from 0 to ``2 ** bits - 1``. With ``symmetric``, every zero
-    point is ``2 ** (bits - 1)``; otherwise each block has its own. A row whose length is no multiple of the block ends
-    in a block that is filled up with zeros.
+    point is ``2 ** (bits - 1)``; otherwise each block has its own. A row whose length is not a multiple of the block
+    ends in a block that is filled up with zeros.
     """
 
     kind: Literal["block"] = "block"

@@ -120,7 +120,7 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
     activation = config.get("hidden_act", "silu")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ZooError(
-            f"config.json: hidden_act {_shown(activation)} is not computed; known: {', '.join(sorted(ACTIVATIONS))}"
+            f"config.json: hidden_act {_shown(activation)} is not supported; known: {', '.join(sorted(ACTIVATIONS))}"
         )
     numbers |= {name: config[name] for name in _IMPLIED if name in config}
     approximate = numbers.get("gelu_approximate") == "tanh"
@@ -172,7 +172,7 @@ def _refuse(config: Mapping[str, Any], implied: Mapping[str, Any]) -> None:
         value = config.get(name)
         if value is None or value is False or _is_one_of(value, trivial):
             continue
-        raise ZooError(f"config.json: {name} {_shown(value)} is not computed by this decoder")
+        raise ZooError(f"config.json: {name} {_shown(value)} is not supported by this decoder")
     if config.get("auto_map"):
         log.warning("config.json names code of its own (auto_map); a checkpoint's code is never run")
     known = _SILENT | _TRIVIAL.keys()
@@ -193,7 +193,7 @@ def _contradicted(config: Mapping[str, Any], implied: Mapping[str, Any], unsaid:
     for name in sorted(unsaid & config.keys()):
         usual = implied.get(name, Architecture.model_fields[name].default)
         if config[name] is not None and config[name] != usual:
-            raise ZooError(f"config.json: {name} {_shown(config[name])} is not computed by this decoder")
+            raise ZooError(f"config.json: {name} {_shown(config[name])} is not supported by this decoder")
 
 
 def _rope(config: Mapping[str, Any], implied: Mapping[str, Any], context: int) -> dict[str, Any]:
@@ -212,14 +212,14 @@ def _rope(config: Mapping[str, Any], implied: Mapping[str, Any], context: int) -
         return _by_layer(config, implied, stated, where, context)
     kind = stated.get("rope_type", stated.get("type")) or "default"
     if kind != "default" and kind not in _ROPE_TYPES:
-        raise ZooError(f"config.json: {where}: rope_type {_shown(kind)} is not computed by this decoder")
+        raise ZooError(f"config.json: {where}: rope_type {_shown(kind)} is not supported by this decoder")
     unknown = sorted(str(name) for name in stated.keys() - _ROPE_KEYS if stated[name] is not None)
     if unknown:
-        raise ZooError(f"config.json: {where}: {_shortened(unknown[0])} is not computed by this decoder")
+        raise ZooError(f"config.json: {where}: {_shortened(unknown[0])} is not supported by this decoder")
     numbers: dict[str, Any] = {"rope_theta": _number(stated, "rope_theta", theta, where)}
     if stated.get("partial_rotary_factor") not in (None, 1):
         if "partial_rotary_factor" not in implied:
-            raise ZooError(f"config.json: {where}: partial_rotary_factor is not computed by this decoder")
+            raise ZooError(f"config.json: {where}: partial_rotary_factor is not supported by this decoder")
         numbers["partial_rotary_factor"] = stated["partial_rotary_factor"]
     if kind != "default":
         numbers["rope_scaling"] = _scaling(config, stated, kind, where, context)
@@ -231,11 +231,11 @@ def _by_layer(
 ) -> dict[str, Any]:
     """Read parameters that are stated by type of layer: those of sliding windows may have a base of their own."""
     if "rope_local_base_freq" not in implied or stated.keys() != {"full_attention", "sliding_attention"}:
-        raise ZooError(f"config.json: {where} by type of layer is not computed by this decoder")
+        raise ZooError(f"config.json: {where} by type of layer is not supported by this decoder")
     whole, local = ({**config, where: stated[kind]} for kind in ("full_attention", "sliding_attention"))
     other = _rope(local, {}, context)
     if "rope_scaling" in other:
-        raise ZooError(f"config.json: {where}: scaling in layers with a sliding window is not computed by this decoder")
+        raise ZooError(f"config.json: {where}: scaling in layers with a sliding window is not supported")
     return _rope(whole, implied, context) | {"rope_local_base_freq": other["rope_theta"]}
 
 
@@ -268,7 +268,7 @@ def _scaling(
     if kind == "llama3" and fields["low_freq_factor"] >= fields["high_freq_factor"]:
         raise ZooError(f"config.json: {where}: low_freq_factor must be below high_freq_factor")
     if fields["factor"] * max(context, fields.get("original_max_position_embeddings", 0)) >= 2**31:
-        raise ZooError(f"config.json: {where}: factor {_shown(fields['factor'])} makes no sensible context")
+        raise ZooError(f"config.json: {where}: factor {_shown(fields['factor'])} gives no usable context")
     return fields
 
 

@@ -88,7 +88,7 @@ class _Layer:
             x = self._linear("attn/qkv_proj", x, "attn.qkv_proj")
         if arch.qk_norm:
             if arch.norm == "layer" and size != arch.head_dim:
-                raise ZooError(f"a LayerNorm of heads of {arch.head_dim} is not computed where kernels want {size}")
+                raise ZooError(f"a LayerNorm of heads of {arch.head_dim} is not supported where kernels want {size}")
             # A norm over a padded head divides by the padded size. Its epsilon is made smaller to match, and the factor
             # that is left, the same for q and k, goes into the scale of the scores.
             scale *= arch.head_dim / size

@@ -39,7 +39,7 @@ def angles(arch: Architecture, padded: int) -> Angles:
         try:
             frequencies, magnitude = _yarn(arch, scaling, base)
         except (ZeroDivisionError, ValueError, OverflowError):
-            raise ZooError(f"config.json: rope_theta {arch.rope_theta:g} and its rope_scaling make no angles") from None
+            raise ZooError(f"config.json: rope_theta {arch.rope_theta:g} and its rope_scaling give no angles") from None
     else:
         frequencies = _bands(arch, scaling, base)
     if not (np.isfinite(frequencies).all() and math.isfinite(magnitude)):

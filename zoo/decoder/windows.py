@@ -24,7 +24,7 @@ def windows(config: Mapping[str, Any], implied: Mapping[str, Any], layers: int, 
         implied: what it leaves unsaid; a type that implies nothing about windows computes none.
 
     Raises:
-        ZooError: a key is not what it must be, or speaks of a window that is not computed.
+        ZooError: a key is not what it must be, or speaks of a window that is not supported.
     """
     size, used = config.get("sliding_window"), config.get("use_sliding_window", True)
     if not isinstance(used, bool | None):
@@ -39,7 +39,7 @@ def windows(config: Mapping[str, Any], implied: Mapping[str, Any], layers: int, 
             raise ZooError(f"config.json: layer_types {_SLIDING!r} needs a sliding_window")
         return fields
     if not implied.keys() & set(fields_with(Architecture, Trait.WINDOW)):
-        raise ZooError(f"config.json: sliding_window {size} is not computed for this model_type")
+        raise ZooError(f"config.json: sliding_window {size} is not supported for this model_type")
     if kinds is None:
         first = config.get("max_window_layers", None if implied.get("use_sliding_window") is False else 0)
         if isinstance(first, bool) or not isinstance(first, int) or first < 0:
@@ -60,7 +60,7 @@ def _kinds(config: Mapping[str, Any], layers: int) -> list[str] | None:
     kinds: list[Any] = list(stated) if isinstance(stated, list | tuple) else [stated]
     for kind in kinds:
         if kind not in (_FULL, _SLIDING):
-            raise ZooError(f"config.json: layer_types {kind!r:.40} is not computed by this decoder")
+            raise ZooError(f"config.json: layer_types {kind!r:.40} is not supported by this decoder")
     if len(kinds) != layers:
         raise ZooError(f"config.json: layer_types lists {len(kinds)} layers of {layers}")
     return kinds

@@ -74,7 +74,7 @@ class EncoderEngine(Engine):
             threads: workers; by default the physical cores that this process may use.
 
         Raises:
-            ZooError: a file says what is not computed, or onnxruntime cannot load the graph.
+            ZooError: a file asks for what is not supported, or onnxruntime cannot load the graph.
         """
         opened = cls(package, threads)
         give_back_memory()
@@ -255,5 +255,5 @@ def _sigmoid(config: Mapping[str, Any], labels: int) -> bool:
         return labels == 1
     name = str(stated).rsplit(".", 1)[-1]
     if name not in _ACTIVATIONS:
-        raise ZooError(f"config.json: activation {name[:60]!r} of a classifier is not computed; known: {_ACTIVATIONS}")
+        raise ZooError(f"config.json: activation {name[:60]!r} of a classifier is not supported; known: {_ACTIVATIONS}")
     return _ACTIVATIONS[name]

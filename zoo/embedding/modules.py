@@ -61,7 +61,7 @@ def read_modules(read: Read, where: str) -> Modules:
         where: for messages.
 
     Raises:
-        ZooError: a file is not what it must be, or states something that is not computed; the message names it.
+        ZooError: a file is not what it must be, or states something that is not supported; the message names it.
     """
     kinds = _kinds(read, where)
     length = _object(read, LENGTH, where)
@@ -98,7 +98,7 @@ def _kinds(read: Read, where: str) -> list[str]:
     known = ("Transformer", "Pooling", "Normalize")
     for kind, one in zip(kinds, listed, strict=True):
         if kind not in known:
-            raise ZooError(f"{where}/{MODULES}: module {kind[:60]!r} is not computed; known are {', '.join(known)}")
+            raise ZooError(f"{where}/{MODULES}: module {kind[:60]!r} is not supported; known are {', '.join(known)}")
         if kind == "Pooling" and one.get("path") != POOLING.partition("/")[0]:
             raise ZooError(f"{where}/{MODULES}: the pooling is not in {POOLING}, the only place where it is read")
     return kinds

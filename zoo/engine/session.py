@@ -70,7 +70,7 @@ class Session:
             graph: the same graph over weights that were prepared, instead of the package's own.
 
         Raises:
-            ZooError: onnxruntime cannot load it, or it is no decoder.
+            ZooError: onnxruntime cannot load it, or it is not a decoder.
         """
         import onnxruntime as ort
 
@@ -91,7 +91,7 @@ class Session:
         if past and "query_lengths" in inputs and not set(inputs) >= INPUTS:
             raise ZooError(f"{self.name}: its {GRAPH} is that of an older zoo; build it again")
         if not past or not set(inputs) >= INPUTS or not {"logits", *present} <= set(outputs):
-            raise ZooError(f"{self.name}: its graph has no logits or no KV cache; it is no decoder")
+            raise ZooError(f"{self.name}: its graph has no logits or no KV cache; it is not a decoder")
         self.vocab_size = int(outputs["logits"].shape[-1])
         self._shape = CacheShape(
             inputs=tuple(past),

@@ -27,7 +27,7 @@ def check_text(text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UsageError(f"the prompt is no valid text: character {error.start} is half of a pair") from None
+        raise UsageError(f"the prompt is not valid text: character {error.start} is half of a pair") from None
 
 
 class Tokenizer:
@@ -88,7 +88,7 @@ class Tokenizer:
         return None if token_id is None else self._library.id_to_token(token_id)
 
     def id_of(self, token: str) -> int | None:
-        """Find a token's id; None for what is no token."""
+        """Find a token's id; None for what is not a token."""
         index: int | None = self._library.token_to_id(token)
         return index
 

@@ -78,7 +78,7 @@ def run_suite(model: Any, suite: Suite, *, limit: int | None, seed: int, chat: b
     except (ZooError, KeyboardInterrupt):
         raise
     except (ValueError, AssertionError, KeyError, TypeError) as error:
-        raise ZooError(f"task {suite.name}: the harness stumbled: {' '.join(str(error).split())[:300]}") from error
+        raise ZooError(f"task {suite.name}: the harness failed: {' '.join(str(error).split())[:300]}") from error
     samples = [sample for task in suite.tasks for sample in _samples(task, results["samples"][task])]
     tasks = tuple(_score(task, results["results"][task]) for task in suite.tasks)
     metrics = dict(tasks[0].metrics) if len(tasks) == 1 else _pooled(tasks, samples)

@@ -144,7 +144,7 @@ def rate(blocks: Iterable[NDArray[np.float32]], ids: Sequence[int]) -> Likelihoo
     """Sum up the log-probabilities of ids, one row of logits each.
 
     Raises:
-        ZooError: a logit is no finite number.
+        ZooError: a logit is not finite.
     """
     total, greedy, at = 0.0, True, 0
     for logits in blocks:
@@ -153,7 +153,7 @@ def rate(blocks: Iterable[NDArray[np.float32]], ids: Sequence[int]) -> Likelihoo
         best = logits.argmax(axis=-1)
         peak = logits[rows, best]
         if not np.isfinite(peak).all():
-            raise ZooError("the model computed logits that are no numbers; verify the package: zoo verify")
+            raise ZooError("the model computed logits that are not numbers; verify the package: zoo verify")
         # Natural log of the softmax: less the peak, so that nothing overflows.
         norm = np.log(np.exp(logits - peak[:, None]).sum(axis=-1, dtype=np.float64))
         total += float((logits[rows, wanted].astype(np.float64) - peak - norm).sum())

@@ -146,7 +146,7 @@ def _checked(block: LocalFiles, row: TaskRow, subject: str | None) -> TaskRow:
             raise ZooError(f"{row.where}: a row without an answer ({block.answer!r} is empty or missing)")
         if block.answers and answer not in block.answers:
             known = ", ".join(map(str, block.answers))
-            raise ZooError(f"{row.where}: the answer {str(answer)[:40]!r} is none of {known}")
+            raise ZooError(f"{row.where}: the answer {str(answer)[:40]!r} is not one of {known}")
     if subject is not None:
         values["subject"] = subject.replace("_", " ")
     return TaskRow(values, row.where)
@@ -160,7 +160,7 @@ def _missing(name: str, data: DataFiles, patterns: Sequence[str]) -> ZooError:
 
 
 def plain_files(config: Mapping[str, Any]) -> dict[str, list[str]] | None:
-    """Read which local files a harness task names through ``dataset_path: json`` or ``csv``; None where it is no such.
+    """Read which local files a harness task names through ``dataset_path: json`` or ``csv``; None where it names none.
 
     Returns:
         Split → paths, relative to the task's YAML.

@@ -53,7 +53,7 @@ class Program:
 
     @cached_property
     def _widths(self) -> list[int]:
-        """The widths of all results, step by step: a chain of a thousand steps is no chain of calls."""
+        """The widths of all results, step by step: a chain of a thousand steps does not become a chain of calls."""
         widths: list[int] = []
         for step in self.steps:
             widths.append(step.operation.width(lambda value: widths[value.number]))

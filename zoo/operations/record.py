@@ -120,7 +120,7 @@ class GraphOps:
         """Add any operation, one of a plugin's own too.
 
         Raises:
-            ZooError: another operation of its kind has this name, or an input is no result of this computation.
+            ZooError: another operation of its kind has this name, or an input is not a result of this computation.
         """
         prefix = "/model/" if self._layer is None else f"/model/layers.{self._layer}/"
         full = name if name.startswith("/") else prefix + name
@@ -142,7 +142,7 @@ def record(architecture: ArchitecturePart, arch: Architecture, head_multiple: in
     """Let an architecture compose its computation, once.
 
     Raises:
-        ZooError: it composes something that is no computation.
+        ZooError: it composes something that is not a computation.
     """
     ops = GraphOps()
     architecture.forward(arch, ops, head_multiple)

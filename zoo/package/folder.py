@@ -95,7 +95,7 @@ def read_manifest_bytes(folder: Path) -> bytes:
     descriptor, stamp = open_regular(folder / MANIFEST, where)
     with os.fdopen(descriptor, "rb") as file:
         if stamp[2] > MAX_MANIFEST:
-            raise ZooError(f"{where}: larger than {MAX_MANIFEST} bytes, which no manifest is")
+            raise ZooError(f"{where}: larger than {MAX_MANIFEST} bytes, too large for a manifest")
         try:
             return file.read(MAX_MANIFEST)
         except OSError as error:
@@ -227,7 +227,7 @@ def read_record(path: Path, name: str, record: FileRecord, limit: int = MAX_GRAP
     """
     where = f"{path.name}/{name}"
     if record.size > limit:
-        raise ZooError(f"{where}: larger than {limit} bytes, which no such file is")
+        raise ZooError(f"{where}: larger than {limit} bytes, too large for such a file")
     descriptor, stamp = open_regular(path / name, where)
     with os.fdopen(descriptor, "rb") as file:
         if stamp[2] != record.size:

@@ -310,7 +310,7 @@ def make_quantizer(recipe: Recipe, registry: Registry) -> Quantizer:
     """Make the recipe's quantizer with its options.
 
     Raises:
-        ZooError: it does not offer the precision, or an option is none of its own.
+        ZooError: it does not offer the precision, or an option is not one of its own.
     """
     from pydantic import ValidationError
 

@@ -71,7 +71,7 @@ class Connection(H11Protocol):
             self._stop_head()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, in the shape of every error here."""
+        """Refuse what is not HTTP, in the shape of every error here."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return

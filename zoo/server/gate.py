@@ -66,7 +66,7 @@ class Gate:
                 self._log.error(error, id=request_id)
                 record["outcome"] = "error"
                 if status:
-                    raise Broken from None  # the connection ends: what was sent is no whole answer
+                    raise Broken from None  # the connection ends: what was sent is not a whole answer
                 await send_error(numbered, ApiError(500, "internal error; see the server's log"))
         finally:
             # The route as it was declared: what a client makes up is neither logged nor counted by name.
@@ -116,7 +116,7 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]*))(?::[0-9]*)?")
 
 
 def _host_name(header: bytes) -> str:
-    """Take the port off a Host header; what is not one stays as it is, and is no name of this machine."""
+    """Take the port off a Host header; what is not one stays as it is, and is not a name of this machine."""
     text = header.decode("latin-1").strip().lower()
     match = _HOST.fullmatch(text)
     return text if match is None else match[1] or match[2]

@@ -19,7 +19,7 @@ from typing import IO, Any
 WAITING = 4096
 """Lines that wait to be written at most."""
 BURST, RATE = 1000, 200
-"""Lines of one kind of event that are written at once, and then a second: a flood of clients is no flood of lines."""
+"""Lines of one kind of event that are written at once, and then a second, however many clients cause them."""
 
 
 class Log:

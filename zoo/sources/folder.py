@@ -202,7 +202,7 @@ def open_folder(path: Path, *, hub: bool = False) -> FolderCheckpoint:
     """Open a checkpoint folder, reading its headers and nothing else; see ``FolderCheckpoint``.
 
     Raises:
-        ZooError: the folder is no checkpoint, or its files contradict each other; the message names the file.
+        ZooError: the folder is not a checkpoint, or its files contradict each other; the message names the file.
     """
     if not path.is_dir():
         raise ZooError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")

@@ -74,7 +74,7 @@ def check_id(repository: str) -> None:
         UsageError: it is none.
     """
     if not _HUB_ID.match(repository) or len(repository) > 192 or "--" in repository or ".." in repository:
-        raise UsageError(f"{repository[:200]!r} is no hub id; a hub id is organisation/name")
+        raise UsageError(f"{repository[:200]!r} is not a hub id; a hub id is organisation/name")
 
 
 def check_revision(revision: str) -> None:
@@ -84,7 +84,7 @@ def check_revision(revision: str) -> None:
         UsageError: it is none.
     """
     if not _REVISION.match(revision) or len(revision) > 255 or ".." in revision:
-        raise UsageError(f"{revision[:200]!r} is no revision; give a branch, a tag or a commit")
+        raise UsageError(f"{revision[:200]!r} is not a revision; give a branch, a tag or a commit")
 
 
 def storage_folder(repository: str, kind: str = "model") -> Path:
@@ -184,7 +184,7 @@ def bring_companions(remote: Repository, progress: Callable[[Arrival], None] | N
     if CONFIG not in remote.files and gguf is not None:
         raise ZooError(f"{remote.place.repository} holds GGUF files; name one: {remote.place.repository}:{gguf}")
     if CONFIG not in remote.files:
-        raise ZooError(f"{remote.place.repository} holds no {CONFIG}, so it is no model that can be built")
+        raise ZooError(f"{remote.place.repository} holds no {CONFIG}, so it cannot be built")
     if choose(remote.files) is None:
         raise ZooError(f"{remote.place.repository}: {absence(remote.files)}")
     return remote.pull(companion_names(remote.files), progress=progress)

@@ -112,7 +112,7 @@ def explain(error: Exception, place: Place) -> ZooError:
 
     name, host, elsewhere = place.repository, place.host, place.elsewhere
     if isinstance(error, errors.HFValidationError):
-        return UsageError(f"{name!r} is no hub id; a hub id is organisation/name")
+        return UsageError(f"{name!r} is not a hub id; a hub id is organisation/name")
     if isinstance(error, errors.OfflineModeIsEnabled):
         return ZooError(f"{name}: not on this machine, and the network is off (HF_HUB_OFFLINE)")
     status = _status(error)
@@ -129,7 +129,7 @@ def explain(error: Exception, place: Place) -> ZooError:
             f"{name}: {host} cannot be reached ({_first_line(error)}); check the network{elsewhere}, or "
             "give --offline to use what is on this machine"
         )
-    return ZooError(f"{name}: {host} answered what no hub does ({_first_line(error)}); is HF_ENDPOINT right?")
+    return ZooError(f"{name}: {host} gave an answer that is not a hub's ({_first_line(error)}); is HF_ENDPOINT right?")
 
 
 def _explain_status(error: Exception, status: int, place: Place) -> ZooError:

@@ -171,7 +171,7 @@ class RangeReader:
             hf_raise_for_status(response)
             if not continues(response, start):
                 raise ZooError(
-                    f"{self._place.repository}: {self._place.host} hands out no parts of files, so headers alone "
+                    f"{self._place.repository}: {self._place.host} does not serve ranges of files, so headers alone "
                     "cannot be read; run `zoo fetch` first"
                 )
             body = b""

@@ -30,7 +30,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def parse_object(raw: bytes, where: str, *, duplicates: bool = False) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def parse_object(raw: bytes, where: str, *, duplicates: bool = False) -> dict[st
     except ValueError as error:
         raise ZooError(f"{where}: not JSON: {str(error).splitlines()[0][:200]}") from None
     if _HALF.search(raw) and not _is_text(value):
-        raise ZooError(f"{where}: holds an escaped half of a character (\\ud800 to \\udfff), which is no text")
+        raise ZooError(f"{where}: holds an escaped half of a character (\\ud800 to \\udfff), which is not text")
     if not isinstance(value, dict):
         raise ZooError(f"{where}: holds a JSON {type(value).__name__}, not an object")
     return value
@@ -89,7 +89,7 @@ def read_bytes(path: Path, limit: int, where: str | None = None) -> bytes:
         raise ZooError(f"{where}: {error.strerror or error}") from None
     refuse_pointer(raw, where)
     if len(raw) > limit:
-        raise ZooError(f"{where}: larger than {limit} bytes, which no such file is")
+        raise ZooError(f"{where}: larger than {limit} bytes, too large for such a file")
     return raw
 
 

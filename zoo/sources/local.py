@@ -38,7 +38,7 @@ class BinFolder:
 
 
 def weights_choice(location: str) -> str | None:
-    """Name the file of a folder that its weights begin with; None where it is no checkpoint."""
+    """Name the file of a folder that its weights begin with; None where it is not a checkpoint."""
     folder = Path(location).expanduser()
     try:
         names = os.listdir(folder)

@@ -50,7 +50,7 @@ def kind_of(folder: Path, names: list[str]) -> str | None:
 
 
 def _base_of(folder: Path) -> str:
-    """Name the base of an adapter, where that is no path."""
+    """Name the base of an adapter, where that is not a path."""
     try:
         config: dict[str, Any] = read_object(folder / ADAPTER, MAX_CONFIG)
     except ZooError:

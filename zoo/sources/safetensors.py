@@ -49,17 +49,17 @@ def read_header(reader: ByteReader, label: str) -> Header:
     refuse_pointer(reader.read_at(0, 64), label)
     prefix = reader.read_at(0, 8)
     if len(prefix) < 8:
-        raise ZooError(f"{label}: {size} bytes are no safetensors file; fetch it again")
+        raise ZooError(f"{label}: {size} bytes are not a safetensors file; fetch it again")
     length = int.from_bytes(prefix, "little")
     if length > MAX_HEADER:
-        raise ZooError(f"{label}: header of {length} bytes, more than the format's {MAX_HEADER}; no safetensors file")
+        raise ZooError(f"{label}: header of {length} bytes, more than the format allows; not a safetensors file")
     if 8 + length > size:
         raise ZooError(f"{label}: header of {length} bytes in a file of {size}; truncated, fetch it again")
     raw = reader.read_at(8, length)
     if len(raw) < length:
         raise ZooError(f"{label}: header ends after {len(raw)} of {length} bytes; truncated, fetch it again")
     if raw[:1] != b"{":
-        raise ZooError(f"{label}: the header does not begin with '{{'; no safetensors file")
+        raise ZooError(f"{label}: the header does not begin with '{{'; not a safetensors file")
     begin, body = 8 + length, size - 8 - length
     tensors: dict[str, TensorInfo] = {}
     offsets: dict[str, int] = {}

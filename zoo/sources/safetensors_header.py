@@ -143,7 +143,7 @@ def _text(quoted: bytes, where: str) -> str:
         name.encode()
     except UnicodeEncodeError:
         raise ZooError(
-            f"{where}: holds an escaped half of a character (\\ud800 to \\udfff), which is no text"
+            f"{where}: holds an escaped half of a character (\\ud800 to \\udfff), which is not text"
         ) from None
     except ValueError as error:
         raise ZooError(f"{where}: not JSON: {str(error)[:200]}") from None

@@ -56,9 +56,9 @@ def read_model(raw: bytes, where: str) -> Pieces:
             elif number == 3 and kind == BYTES:
                 _normalizer(raw, begin, end, result)
     except (Malformed, UnicodeDecodeError) as error:
-        raise ZooError(f"{where}: no sentencepiece model: {error}") from None
+        raise ZooError(f"{where}: not a sentencepiece model: {error}") from None
     if not result.pieces:
-        raise ZooError(f"{where}: no sentencepiece model: it holds no pieces")
+        raise ZooError(f"{where}: not a sentencepiece model: it holds no pieces")
     return result
 
 
@@ -125,14 +125,14 @@ def convert(raw: bytes, settings: Mapping[str, Any], added: Mapping[str, Any], w
         where: the file's name in messages.
 
     Raises:
-        ZooError: the file is no sentencepiece model, or of a kind that has no counterpart.
+        ZooError: the file is not a sentencepiece model, or of a kind that has no counterpart.
     """
     model = read_model(raw, where)
     if model.kind not in (_UNIGRAM, _BPE) or model.whitespace_suffix:
         kind = "with spaces as suffixes" if model.whitespace_suffix else _TYPES.get(model.kind, str(model.kind))
         raise ZooError(f"{where}: a sentencepiece model {kind} has no tokenizer.json; bring one")
     if not 0 <= model.unk_id < len(model.pieces):
-        raise ZooError(f"{where}: its unknown token, id {model.unk_id}, is none of its {len(model.pieces)} pieces")
+        raise ZooError(f"{where}: its unknown token, id {model.unk_id}, is not one of its {len(model.pieces)} pieces")
     tokens = _added_tokens(model, settings, added)
     document = {
         "version": "1.0",

@@ -103,7 +103,7 @@ def read_header(reader: ByteReader, label: str, *, offsets: bool = True) -> Head
 
 
 def _check_kind(reader: ByteReader, label: str) -> None:
-    """Tell what it is if it is no zip archive."""
+    """Tell what it is if it is not a zip archive."""
     if reader.size == 0:
         raise ZooError(f"{label}: empty; fetch it again")
     head = reader.read_at(0, 64)
@@ -115,7 +115,7 @@ def _check_kind(reader: ByteReader, label: str) -> None:
             f"{label}: written in PyTorch's format from before 1.6, which cannot be read in place; if you trust it, "
             f"convert it: {_command(label, '')}"
         )
-    raise ZooError(f"{label}: no PyTorch file (it begins with {head[:4].hex(' ')}); fetch it again")
+    raise ZooError(f"{label}: not a PyTorch file (it begins with {head[:4].hex(' ')}); fetch it again")
 
 
 def _members(archive: zipfile.ZipFile, label: str) -> dict[str, zipfile.ZipInfo]:
@@ -123,7 +123,7 @@ def _members(archive: zipfile.ZipFile, label: str) -> dict[str, zipfile.ZipInfo]
     infos = archive.infolist()
     roots = [info.filename.removesuffix("data.pkl") for info in infos if info.filename.split("/")[-1] == "data.pkl"]
     if len(roots) != 1 or roots[0].count("/") > 1:
-        raise ZooError(f"{label}: no file that torch.save wrote (it holds {len(roots)} data.pkl); fetch it again")
+        raise ZooError(f"{label}: not a file that torch.save wrote (it holds {len(roots)} data.pkl); fetch it again")
     root = roots[0]
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
@@ -161,7 +161,7 @@ def _tensors(value: object, label: str) -> dict[str, Tensor]:
             )
     for name, tensor in value.items():
         if not isinstance(name, str):
-            raise ZooError(f"{label}: holds something named {name}, which is no text; save the state dict alone")
+            raise ZooError(f"{label}: holds something named {name}, which is not text; save the state dict alone")
         if not isinstance(tensor, Tensor):
             kind = type(tensor).__name__.lower()
             raise ZooError(f"{label}: {name[:200]!r} is a {kind}, not a tensor; save the state dict of the model alone")

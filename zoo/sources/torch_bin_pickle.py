@@ -112,7 +112,7 @@ class _Machine:
         return self._bad(f"more than {MAX_STEPS} steps")
 
     def _bad(self, what: str) -> Any:
-        raise ZooError(f"{self.where}: no plain list of tensors ({what}); it is damaged or not a file of weights")
+        raise ZooError(f"{self.where}: not a plain list of tensors ({what}); it is damaged or not a file of weights")
 
     def take(self, size: int) -> bytes:
         if size < 0 or self.at + size > len(self.raw):
@@ -140,7 +140,7 @@ class _Machine:
 
     def name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            self._bad("a name that is no text")
+            self._bad("a name that is not text")
         known = NAMES.get((module, name))
         if known is None:
             raise ZooError(
@@ -152,7 +152,7 @@ class _Machine:
     def call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Name) or not isinstance(arguments, tuple):
-            self._bad("a call of something that is no function")
+            self._bad("a call of something that is not a function")
         if function.kind == "dict" and not arguments:
             self.stack.append({})
         elif function.kind == "_rebuild_tensor_v2" and len(arguments) in (6, 7):
@@ -167,7 +167,7 @@ class _Machine:
     def tensor(self, arguments: tuple[Any, ...], dtype: Any) -> Tensor:
         storage, offset, shape, strides = arguments[:4]
         if dtype is not None and not (isinstance(dtype, _Name) and dtype.kind == "dtype"):
-            self._bad("a tensor whose type is no type")
+            self._bad("a tensor whose type is not one of torch's")
         if not isinstance(storage, Storage) or not _count(offset) or not _sizes(shape) or not _sizes(strides):
             self._bad("a tensor without storage, offset, shape and strides")
         if len(shape) != len(strides):
@@ -177,7 +177,7 @@ class _Machine:
     def storage(self) -> None:
         fields = self.stack.pop()
         if not isinstance(fields, tuple) or len(fields) != 5 or not all(isinstance(fields[i], str) for i in (0, 2, 3)):
-            self._bad("a persistent id that is no storage")
+            self._bad("a persistent id that is not a storage")
         tag, kind, key, _, numel = fields
         if tag != "storage" or not isinstance(kind, _Name) or kind.kind != "storage" or not _count(numel):
             self._bad("a storage without type and size")
@@ -186,7 +186,7 @@ class _Machine:
     def put(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
-            self._bad("items of something that is no dict")
+            self._bad("items of something that is not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             # A nested tuple could take exponential time to hash.
             if type(key) not in (str, int):
@@ -197,14 +197,14 @@ class _Machine:
 
     def extend(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            self._bad("an element of something that is no list")
+            self._bad("an element of something that is not a list")
         self.stack[-1].extend(items)
 
     def build(self) -> None:
         # The attributes of a state dict (its `_metadata`) carry no weights.
         self.stack.pop()
         if type(self.stack[-1]) is not dict:
-            self._bad("attributes of something that is no dict")
+            self._bad("attributes of something that is not a dict")
 
     def get(self, index: int) -> None:
         self.stack.append(self.memo[index])

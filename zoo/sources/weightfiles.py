@@ -45,7 +45,7 @@ def _first_shards(names: Collection[str], kind: str) -> list[str]:
 
 
 def siblings(choice: str) -> list[str]:
-    """Name the files of weights of a choice that is no index: itself, or the whole set of a first shard."""
+    """Name the files of weights of a choice that is not an index: itself, or the whole set of a first shard."""
     shard = _SHARD.fullmatch(choice)
     if shard is None:
         return [choice]
@@ -66,7 +66,7 @@ def shards(index: Mapping[str, Any], choice: str) -> dict[str, set[str]]:
     """Map the files that an index names to the tensors they should hold.
 
     Raises:
-        ZooError: the index is no index, or names a file outside the checkpoint.
+        ZooError: the index is not one, or names a file outside the checkpoint.
     """
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
@@ -88,7 +88,7 @@ def check_name(name: str, where: str = "") -> None:
     """
     pure = Path(name)
     if not name or "\0" in name or pure.is_absolute() or ".." in pure.parts or re.match(r"^[A-Za-z]:|.*\\", name):
-        raise ZooError(f"{where}{name[:200]!r} is no name of a file inside the folder")
+        raise ZooError(f"{where}{name[:200]!r} is not the name of a file inside the folder")
 
 
 def read_headers(

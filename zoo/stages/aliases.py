@@ -32,7 +32,7 @@ def set_alias(registry: Registry, name: str, model: str) -> None:
     """Give a model a name of the user's own.
 
     Raises:
-        UsageError: the name is a model's already or is not one, or there is no such model.
+        UsageError: the name is a declared model's or is not valid, or there is no such model.
     """
     from zoo.stages.subject import identify
 

@@ -80,7 +80,7 @@ def fetch_weights(
         raise UsageError(f"{subject.label} is a package already; there is nothing to fetch for it")
     declared = subject.declared
     location = locate_weights(registry, subject, None, revision)
-    assert location is not None  # a subject that is no package has its weights somewhere
+    assert location is not None  # a subject that is not a package has its weights somewhere
     licence = declared.licence if declared is not None else None
     adapter = declared.model.adapter if declared is not None else None
     if adapter is not None:

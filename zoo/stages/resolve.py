@@ -90,7 +90,7 @@ def resolve(
         raise UsageError(f"target {request.target!r} builds {', '.join(target.precisions)}, not {precision}")
     subject = identify(registry, request.model)
     location = locate_weights(registry, subject, request.weights, request.revision)
-    assert location is not None  # a subject that is no package has its weights somewhere
+    assert location is not None  # a subject that is not a package has its weights somewhere
     stated = subject.declared.target_options(request.target) if subject.declared is not None else {}
     reads = reads_weights(target, {**stated, **request.target_options})
     required = reads and (fetch or headers_only) and not declared_only
@@ -301,7 +301,7 @@ def _architecture_type(registry: Registry, checkpoint: Checkpoint) -> str:
         return kind
     from zoo.embedding.modules import read_modules
 
-    read_modules(checkpoint.companion, checkpoint.name)  # refuses what is not computed before anything is built
+    read_modules(checkpoint.companion, checkpoint.name)  # refuses what is not supported before anything is built
     # A decoder with sentence-transformers' list of modules beside it embeds.
     return "embedder" if kind == "decoder" else kind
 

@@ -24,7 +24,7 @@ class Subject:
     """Its name in messages and packages; of a folder just its own name."""
     package: Path | None = None
     location: str | None = None
-    """What a source opens, where MODEL is no declared name: a folder, a file, a hub id."""
+    """What a source opens, where MODEL is not a declared name: a folder, a file, a hub id."""
     declared: DeclaredModel | None = None
 
     @property

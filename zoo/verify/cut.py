@@ -26,7 +26,7 @@ class CutGraph:
         path: ``model.onnx``.
 
     Raises:
-        ZooError: the file is no ONNX model, or its nodes do not name the layers.
+        ZooError: the file is not an ONNX model, or its nodes do not name the layers.
     """
 
     def __init__(self, path: Path) -> None:

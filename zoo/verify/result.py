@@ -49,7 +49,7 @@ class Figures(Value):
     perplexity_chance: float | None
     """Standard error of the relative difference of the two."""
     not_finite: int
-    """Positions at which the package gave a logit that is no finite number."""
+    """Positions at which the package gave a logit that is not finite."""
     places: tuple[Place, ...]
     """Empty where the package's engine gives logits and no hidden states."""
     greedy: tuple[Greedy, ...] | None = None
@@ -80,7 +80,7 @@ class Verdict(Value):
 
 
 def finite(value: float) -> float | None:
-    """The value, or None where it is no finite number."""
+    """The value, or None where it is not finite."""
     return value if math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""Read the ``config.json`` of an encoder, and refuse by name what is not computed.
+"""Read the ``config.json`` of an encoder, and refuse by name what is not supported.
 
 Keys and defaults: transformers, ``configuration_bert.py``, ``configuration_roberta.py``.
 """
@@ -68,11 +68,11 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
     for name, trivial in _TRIVIAL.items():
         value = config.get(name)
         if value not in (None, False) and value not in trivial:
-            raise ZooError(f"config.json: {name} {repr(value)[:60]} is not computed by this encoder")
+            raise ZooError(f"config.json: {name} {repr(value)[:60]} is not supported by this encoder")
     activation = config.get("hidden_act", "gelu")
     if activation not in ACTIVATIONS:
         known = ", ".join(sorted(ACTIVATIONS))
-        raise ZooError(f"config.json: hidden_act {repr(activation)[:60]} is not computed; known: {known}")
+        raise ZooError(f"config.json: hidden_act {repr(activation)[:60]} is not supported; known: {known}")
     options: dict[str, Any] = {**implied.get("options", {}), "labels": _labels(config)}
     options["type_vocab_size"] = _whole(config, "type_vocab_size", 2)
     positions = _whole(config, "max_position_embeddings", 512)
@@ -97,7 +97,7 @@ def _labels(config: Mapping[str, Any]) -> int:
     classes = config.get("architectures") or []
     name = str(classes[0]) if isinstance(classes, list) and classes else ""
     if name.endswith(_OTHER_HEADS):
-        raise ZooError(f"config.json: architectures names {name[:60]}, whose head is not computed by this encoder")
+        raise ZooError(f"config.json: architectures names {name[:60]}, whose head is not supported by this encoder")
     if not name.endswith(_CLASSIFIER):
         return 0
     labels = config.get("id2label")

@@ -97,8 +97,8 @@ def architecture_of(numbers: Architecture) -> str:
             return name
     odd = sorted(departs - {"qkv_bias", "qk_norm", *_BIASES}) or sorted(departs)
     raise ZooError(
-        f"an architecture beside llama.cpp's {', '.join(sorted(COMPUTED))}, since this model's {', '.join(odd)} "
-        "is computed by none of them"
+        f"an architecture that llama.cpp has: none of {', '.join(sorted(COMPUTED))} computes this model's "
+        f"{', '.join(odd)}"
     )
 
 

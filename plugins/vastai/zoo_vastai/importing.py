@@ -174,7 +174,7 @@ def _broken(file: CompileFile, architecture: Architecture) -> Iterator[str]:
     if file.align_qkv and not wanted:
         yield f"align_qkv is set, but {heads} KV heads are divisible by tp {file.tp}, so there is nothing to align"
     if file.precision not in PRECISIONS:
-        yield f"dtype {file.precision} is none of {', '.join(PRECISIONS)}"
+        yield f"dtype {file.precision} is not one of {', '.join(PRECISIONS)}"
     kind = (file.data["frontend"].get("quantize") or {}).get("type")
     if file.precision == "int8" and kind != "w8a16_gptq":
         yield f"dtype int8 means weights quantized by w8a16_gptq, but frontend.quantize.type is {kind}"

@@ -92,11 +92,11 @@ def read_file(path: Path, label: str) -> CompileFile:
         label: what findings call it.
 
     Raises:
-        ZooError: it is no YAML, or no compile file; the message names the line.
+        ZooError: it is not YAML, or not a compile file; the message names the line.
     """
     document = YamlDocument(path)
     if not isinstance(document.data, dict) or not {"frontend", "backend"} <= document.data.keys():
-        raise ZooError(f"{path}: no compile file: it holds no frontend and backend")
+        raise ZooError(f"{path}: not a compile file: it holds no frontend and backend")
     file = document.validate(_File)
     kwargs = file.frontend.model_kwargs
     tp = kwargs.get("tp", 1)
@@ -124,7 +124,7 @@ def read_file(path: Path, label: str) -> CompileFile:
                 dataset=file.dataset.name, samples=file.dataset.nsamples, sequence_length=file.dataset.seqlen
             )
         except ValidationError:
-            raise ZooError(str(document.problem(("dataset", "name"), f"{file.dataset.name!r} is no name"))) from None
+            raise ZooError(str(document.problem(("dataset", "name"), f"{file.dataset.name!r} is not a name"))) from None
     return CompileFile(
         path=path,
         label=label,

@@ -29,7 +29,7 @@ def broken(architecture: Architecture, tp: int, shapes: Sequence[int]) -> Iterat
         if shape % STEP:
             below, above = shape // STEP * STEP, -(-shape // STEP) * STEP
             near = f"{below} or {above}" if below else f"{above}"
-            yield f"shape {shape} is no multiple of {STEP}, in which the hardware computes; take {near}"
+            yield f"shape {shape} is not a multiple of {STEP}, in which the hardware computes; take {near}"
         elif shape > context:
             yield (
                 f"shape {shape} is longer than the context of {context} tokens (max_position_embeddings), "

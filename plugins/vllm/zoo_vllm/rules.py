@@ -26,7 +26,7 @@ def broken_tensor_parallel(architecture: Architecture, tp: int) -> Iterator[str]
     if groups >= tp and groups % tp:
         yield f"tp {tp} does not divide the {groups} KV heads, which are dealt out whole to the GPUs"
     elif groups < tp and tp % groups:
-        yield f"tp {tp} is no multiple of the {groups} KV heads, each of which is copied to equally many GPUs"
+        yield f"tp {tp} is not a multiple of the {groups} KV heads, each of which is copied to equally many GPUs"
     width = architecture.intermediate_size
     if width % tp:
         yield f"tp {tp} does not divide the intermediate size {width}, whose columns are split evenly"

@@ -10,7 +10,7 @@ import pytest
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("llama2-7b", ["--shapes", "1000,2048"], "shape 1000 is no multiple of 16"),
+        ("llama2-7b", ["--shapes", "1000,2048"], "shape 1000 is not a multiple of 16"),
         ("llama2-7b", ["--shapes", "1024,2050"], "take 2048 or 2064"),
         ("llama-33b", ["--shapes", "1024,4096"], "shape 4096 is longer than the context of 2048"),
         ("llama-33b", ["--tp", "8"], "tp 8 does not divide the 52 attention heads"),
