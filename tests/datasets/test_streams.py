@@ -123,7 +123,7 @@ def test_not_what_the_name_says(tmp_path, name, content, what):
 def test_no_file(tmp_path):
     with pytest.raises(ZooError, match="No such file"):
         read(tmp_path / "none.txt")
-    with pytest.raises(ZooError, match="is no file"):
+    with pytest.raises(ZooError, match="not a file"):
         read(tmp_path)
 
 
