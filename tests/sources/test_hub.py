@@ -459,7 +459,7 @@ def test_a_hub_id_that_is_none(name: str) -> None:
 
 @pytest.mark.parametrize("revision", ["", "../main", "a b", "-x", "a..b", "x" * 300])
 def test_a_revision_that_is_none(revision: str) -> None:
-    with pytest.raises(UsageError, match="is no revision"):
+    with pytest.raises(UsageError, match="is not a revision"):
         fetch(NAME, revision)
 
 

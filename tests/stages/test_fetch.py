@@ -156,7 +156,7 @@ def test_offline_takes_what_is_here(
         (["exampel-1b"], "did you mean example-1b"),
         (["--dataset", "storys"], "did you mean stories"),
         (["example-1b", "--dataset", "nothing-like-it"], "unknown dataset"),
-        (["example-1b", "--revision", "../x"], "is no revision"),
+        (["example-1b", "--revision", "../x"], "is not a revision"),
     ],
 )
 def test_wrong_usage(declare: Callable[..., None], server: HubServer, arguments: list[str], said: str) -> None:
