@@ -139,5 +139,5 @@ def test_labels_that_are_no_numbers_are_named(label: str, fp32: Path, data: Path
     shutil.copytree(data, tmp_path / "data")
     labels = tmp_path / "data" / "piqa/dev-labels.lst"
     labels.write_text("\n".join([label, *labels.read_text().splitlines()[1:]]))
-    with pytest.raises(ZooError, match=f"dev.jsonl:1: the answer '{label}' is none of 0, 1"):
+    with pytest.raises(ZooError, match=f"dev.jsonl:1: the answer '{label}' is not one of 0, 1"):
         run(fp32, tmp_path, "oc_piqa")

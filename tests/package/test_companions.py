@@ -161,5 +161,5 @@ def test_fewer_tokens_than_the_model_are_fine(folder):
 
 def test_a_bare_sentencepiece_model_that_is_none(folder):
     (folder / "tokenizer.model").write_bytes(b"\xff\xfe nonsense")
-    with pytest.raises(ZooError, match=r"ck/tokenizer\.model: no sentencepiece model"):
+    with pytest.raises(ZooError, match=r"ck/tokenizer\.model: not a sentencepiece model"):
         collect(folder)

@@ -231,7 +231,7 @@ def test_a_tensor_in_two_shards(tmp_path):
         ("config.json", b"[]", "not an object"),
         ("config.json", b"{", "not JSON"),
         ("config.json", b'{"a": 1, "a": 2}', "twice"),
-        ("config.json", b'{"a": NaN}', "NaN is no JSON number"),
+        ("config.json", b'{"a": NaN}', "NaN is not a JSON number"),
         ("config.json", b"\xff", "not UTF-8"),
         ("config.json", b" " * (17 * 2**20), "larger than"),
         (INDEX, b"{}", "weight_map must map"),
