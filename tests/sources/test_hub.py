@@ -371,7 +371,7 @@ def test_hostile_names_stay_inside(server: HubServer, tmp_path: Path, weights: b
     index = json.dumps({"weight_map": {"a": "../../../evil.safetensors"}}).encode()
     files = {**COMPANIONS, "model.safetensors.index.json": index, "../../../evil.safetensors": weights}
     server.add(NAME, files=files)
-    with pytest.raises(ZooError, match="no name of a file inside"):
+    with pytest.raises(ZooError, match="not the name of a file inside"):
         fetch(NAME)
     server.add(NAME, files={**COMPANIONS, "model.safetensors": weights}, commit="../../evil")
     assert "names no commit" in refusal()

@@ -478,7 +478,7 @@ def test_files_that_are_no_archives(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for raw, said in (
         (b"", "empty"),
-        (b"hello", "no PyTorch file"),
+        (b"hello", "not a PyTorch file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (b"PK\x03\x04", "truncated or damaged"),
     ):
