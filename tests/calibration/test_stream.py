@@ -107,9 +107,9 @@ def test_the_next_layer_sees_what_was_stored(tmp_path, monkeypatch):
     seen = {}
     original = CalibratedStream._advance
 
-    def advance(self, index, segment, weights):
+    def advance(self, index, segment, weights, mixture):
         seen[index] = {name: one.copy() for name, one in weights.items()}
-        return original(self, index, segment, weights)
+        return original(self, index, segment, weights, mixture)
 
     monkeypatch.setattr(CalibratedStream, "_advance", advance)
     resolved = prepare(tmp_path / "m")
@@ -175,10 +175,10 @@ def test_signals_end_it_between_two_steps(tmp_path, monkeypatch):
     resolved = prepare(tmp_path / "m")
     original = CalibratedStream._advance
 
-    def advance(self, index, segment, weights):
+    def advance(self, index, segment, weights, mixture):
         if index == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, index, segment, weights)
+        return original(self, index, segment, weights, mixture)
 
     with monkeypatch.context() as patch:
         patch.setattr(CalibratedStream, "_advance", advance)

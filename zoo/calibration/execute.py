@@ -9,13 +9,15 @@ from typing import Any
 from zoo.calibration.program import Segment
 from zoo.contracts import Parameter
 from zoo.errors import UsageError, ZooError
-from zoo.operations import Linear, Operation, TokenIds
+from zoo.operations import Experts, Linear, Operation, TokenIds
 from zoo.operations.compute import TorchRun
 
 Observe = Callable[[Parameter, Any], None]
 """Told of each linear's weight and of its input, (tokens, in_features)."""
 Watch = Callable[[Operation, Any, Any], None]
 """Told of each operation that has a weight, of its first input and of its output."""
+Mix = Callable[[Experts, TorchRun], Any]
+"""Makes the result of experts in their stead, (batch, tokens, hidden)."""
 
 
 def wait_asleep() -> None:
@@ -85,6 +87,7 @@ class Executor:
         observe: Observe | None = None,
         until: set[str] | None = None,
         watch: Watch | None = None,
+        mix: Mix | None = None,
     ) -> Any:
         """Send values through a segment.
 
@@ -94,9 +97,10 @@ class Executor:
             observe: told of the inputs of linears.
             until: names of linears to observe; nothing after the last of them is computed.
             watch: told of what operations with a weight read and make.
+            mix: makes what experts would, or None, and nothing after them is computed.
 
         Returns:
-            What leaves, or None with ``until``.
+            What leaves, or None where it ended before.
         """
         run = TorchRun(self.torch, {segment.entry: state}, weights, self._kept)
         left = set(until) if until is not None else None
@@ -113,7 +117,10 @@ class Executor:
                     left.discard(operation.weight.name)
                     if not left:
                         return None
-            result = operation.compute(run)
+            instead = mix if isinstance(operation, Experts) else None
+            result = instead(operation, run) if instead is not None else operation.compute(run)
+            if result is None:
+                return None
             if watch is not None and operation.weights:
                 watch(operation, run.values[operation.inputs[0]], result)
             run.values[step.output] = result

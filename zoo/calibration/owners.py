@@ -6,26 +6,30 @@ tensors stores rows of one or several of them, without what the graph did to the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.contracts import LayerActivations, Parameter, RowSlice
-from zoo.package.layout import Layout
-from zoo.sources.rows import positions
+from zoo.sources.rows import positions, scattered
 
 Weights = Mapping[str, NDArray[np.float32]]
 
 
 class Owners:
-    """The weights of the computation by the parameters that are stored."""
+    """The weights of the computation by the parameters that are stored.
 
-    def __init__(self, layout: Layout) -> None:
-        self._whole = layout.target.view == "graph"
-        self._graph = {parameter.name: parameter for parameter in layout.graph}
+    Args:
+        graph: the weights of the computation.
+        whole: they are what is stored; without, the checkpoint's tensors are.
+    """
+
+    def __init__(self, graph: Sequence[Parameter], *, whole: bool) -> None:
+        self._whole = whole
+        self._graph = {parameter.name: parameter for parameter in graph}
         self._slices: dict[str, list[tuple[Parameter, RowSlice]]] = {}
-        for parameter in layout.graph if not self._whole else ():
+        for parameter in graph if not whole else ():
             for each in parameter.slices:
                 self._slices.setdefault(each.tensor, []).append((parameter, each))
 
@@ -33,33 +37,38 @@ class Owners:
         """List the weights that a stored parameter has rows of, in the order of use."""
         if self._whole:
             return [self._graph[stored.name]]
-        return list({owner.name: owner for owner, _ in self._slices[stored.name]}.values())
+        return list({owner.name: owner for owner, _ in self._parts(stored)}.values())
+
+    def _parts(self, stored: Parameter) -> list[tuple[Parameter, RowSlice]]:
+        """List the weights that the tensors of a stored parameter have rows in, and which rows."""
+        return [part for each in stored.slices for part in self._slices[each.tensor]]
 
     def take(self, stored: Parameter, weights: Weights) -> NDArray[np.float32]:
         """The values of a stored parameter as the weights are now, (rows, columns); those themselves if it is one."""
         if self._whole:
             return weights[stored.name].reshape(stored.rows, -1)
         values = np.empty((stored.rows, stored.columns), np.float32)
-        for owner, each in self._slices[stored.name]:
-            values[_rows(each)] = _part(weights[owner.name], owner, each)
+        first, order = _order(stored)
+        for owner, each in self._parts(stored):
+            rows = _rows(each) - first
+            values[rows] = _part(weights[owner.name], owner, each)
             if each.offset or each.scale != 1:
-                values[_rows(each)] = (values[_rows(each)] - np.float32(each.offset)) / np.float32(each.scale)
-        order = _order(stored)
+                values[rows] = (values[rows] - np.float32(each.offset)) / np.float32(each.scale)
         return values if order is None else values[order]
 
     def exact(self, stored: Parameter) -> bool:
         """Tell whether ``take`` gives back, to the bit, what the checkpoint holds."""
-        return self._whole or all(each.same_values for _, each in self._slices[stored.name])
+        return self._whole or all(each.same_values for _, each in self._parts(stored))
 
     def give(self, stored: Parameter, values: NDArray[np.float32], weights: Weights) -> None:
         """Put what was stored back into the weights; nothing is left to do where it was changed in place."""
         if self._whole:
             return
-        order = _order(stored)
+        first, order = _order(stored)
         if order is not None:
             values = values[np.argsort(order)]
-        for owner, each in self._slices[stored.name]:
-            rows = values[_rows(each)]
+        for owner, each in self._parts(stored):
+            rows = values[_rows(each) - first]
             if each.offset or each.scale != 1:
                 rows = rows * np.float32(each.scale) + np.float32(each.offset)
             matrix = weights[owner.name].reshape(owner.rows, -1)
@@ -83,14 +92,18 @@ def _part(weight: NDArray[np.float32], owner: Parameter, each: RowSlice) -> NDAr
     return found
 
 
-def _order(stored: Parameter) -> NDArray[np.intp] | None:
-    """The tensor's row that lies in each of a stored parameter's; None where they lie in their order."""
-    if len(stored.slices) == 1 and stored.slices[0].rows is None:
-        return None
+def _order(stored: Parameter) -> tuple[int, NDArray[np.intp] | None]:
+    """The first row of its tensor that a stored parameter has, and which of those from there on lies in each of its
+    rows; None where they lie in their order.
+    """
+    rows = stored.slices[0].rows
+    if len(stored.slices) == 1 and not scattered(stored.slices[0]):
+        return (0 if rows is None else rows[0]), None
     order = np.empty(stored.rows, np.intp)
     for each in stored.slices:
         order[_places(each)] = _rows(each)
-    return order
+    first = int(order.min())
+    return first, order - first
 
 
 def _rows(each: RowSlice) -> NDArray[np.intp]:

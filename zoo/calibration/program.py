@@ -30,18 +30,30 @@ class Segment:
 
     @property
     def groups(self) -> list[tuple[Parameter, ...]]:
-        """The linears that read one value each time, in the order of use; each group shares its inputs' statistics.
-
-        Experts read what their router reads: the statistics of all tokens stand for those that reach each of them,
-        which may be few. What they bring down is seen by no one else and has no group.
-        """
+        """The linears that read one value each time, in the order of use; each group shares its inputs' statistics."""
         groups: dict[Value, list[Parameter]] = {}
         for step in self.steps:
             if isinstance(step.operation, Linear):
                 groups.setdefault(step.operation.x, []).append(step.operation.weight)
-            elif isinstance(step.operation, Experts):
-                groups.setdefault(step.operation.x, []).append(step.operation.gate_up)
         return [tuple(group) for group in groups.values()]
+
+    @property
+    def experts(self) -> Experts | None:
+        """The mixture that tokens go through, one expert after the other; None where there is none.
+
+        Raises:
+            ZooError: more than one, or a linear that reads what it makes.
+        """
+        found, made = None, set[Value]()
+        for step in self.steps:
+            later = not made.isdisjoint(step.operation.inputs)
+            if isinstance(step.operation, Experts) and found is None:
+                found = step.operation
+            elif isinstance(step.operation, Experts) or (later and isinstance(step.operation, Linear)):
+                raise ZooError(f"{step.name}: calibration follows one mixture of experts a layer, after its linears")
+            if later or step.operation is found:
+                made.add(step.output)
+        return found
 
     def producer(self, value: Value) -> Step | None:
         """The step that makes a value, where it is of this segment."""

@@ -1,8 +1,9 @@
-"""A calibrated build: layer by layer, observe, quantize, append, and let the next layer see what was stored.
+"""A calibrated build: layer by layer, observe, quantize, write, and let the next layer see what was stored.
 
 In memory are one layer's weights in float32, the Hessians of its linears and a few samples; the hidden states of all
-samples lie in a file. A finished layer gets a line in the journal. A build that goes on computes the hidden states
-again from the stored weights of the finished layers, so that it ends in the bytes of an undisturbed one.
+samples lie in a file. Of a layer's experts, one is in memory at a time (``calibration/experts.py``). A finished layer
+gets a line in the journal. A build that goes on computes the hidden states again from the stored weights of the
+finished layers, so that it ends in the bytes of an undisturbed one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.calibration.execute import Executor
+from zoo.calibration.experts import Expert, ExpertActivations, Mixture
 from zoo.calibration.layer import Layer
 from zoo.calibration.owners import Owners, OwnersActivations
 from zoo.calibration.program import Segment, cut
@@ -24,6 +26,8 @@ from zoo.calibration.states import States
 from zoo.calibration.weights import empty_arrays, read_float32, read_stored
 from zoo.contracts import Checkpoint, Folding, LayerActivations, Parameter, StoredArray
 from zoo.errors import ZooError
+from zoo.operations import Experts
+from zoo.operations.compute import TorchRun
 from zoo.package.datafile import DataFiles
 from zoo.package.journal import Journal
 from zoo.package.layout import Layout, Placed
@@ -64,14 +68,18 @@ class CalibratedStream:
         self._done, self._signals, self._tokens = done, signals, tokens
         self._executor = Executor(device)
         self._program = cut(layout.program)
-        self._owners = Owners(layout)
+        self._owners = Owners(layout.graph, whole=layout.target.view == "graph")
         self._scratch = Scratch()
+        self._folder = folder
         self._states = States(folder, (*tokens.shape, layout.program.width(self._program.before.exit)))
         self._progress: Callable[[Progress], None] | None = None
         self._started = time.monotonic()
         self._sizes = {one.parameter.name: input_bytes(one.parameter, checkpoint.tensors) for one in layout.placed}
         self._resumed = sum(self._sizes[one.parameter.name] for one in layout.placed if one.stop <= done)
         self._bytes = self._resumed
+        self._few: list[tuple[int, int, int]] = []
+        """Experts that fewer tokens chose than their Hessians are of: (tokens, layer, expert)."""
+        self._least = 0
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> None:
         """Do every layer.
@@ -83,15 +91,34 @@ class CalibratedStream:
         try:
             for index, (placed, segment) in enumerate(self._steps()):
                 last = segment is self._program.after
-                if placed and placed[-1].stop <= self._done:
+                plain, of_experts = self._apart(segment, placed)
+                finished = bool(placed) and placed[-1].stop <= self._done
+                weights = self._stored(self._owners, plain) if finished else self._quantize(index, segment, plain)
+                mixture = None
+                try:
+                    if segment.experts is not None:
+                        mixture = self._mix(index, segment, of_experts, weights, finished=finished)
+                    if placed and not finished:
+                        self._finish(placed)
                     if not last:
-                        self._advance(index, segment, self._stored(placed))
-                    continue
-                weights = self._quantize(index, segment, placed)
-                if not last:
-                    self._advance(index, segment, weights)
+                        self._advance(index, segment, weights, mixture)
+                finally:
+                    if mixture is not None:
+                        mixture.close()
         finally:
             self._states.close()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the build is to say of experts that few tokens reached."""
+        if not self._few:
+            return ()
+        fewest, layer, expert = min(self._few)
+        return (
+            f"{len(self._few)} experts were chosen by fewer than {self._least} of {self._tokens.size} calibration "
+            f"tokens (expert {expert} of layer {layer} by {fewest}); they were calibrated with the tokens that came "
+            "nearest to choosing them as well",
+        )
 
     def _steps(self) -> Iterator[tuple[list[Placed], Segment]]:
         """Pair each segment with what it writes, in the file's order."""
@@ -112,7 +139,7 @@ class CalibratedStream:
         return zip(lists, segments, strict=True)
 
     def _quantize(self, index: int, segment: Segment, placed: Sequence[Placed]) -> dict[str, NDArray[np.float32]]:
-        """Quantize and append a segment's weights; return what they stand for now."""
+        """Quantize and write a segment's weights, but for experts; return what they stand for now."""
         quantizer = self._layout.quantizer
         owners = {owner.name: owner for one in placed for owner in self._owners.of(one.parameter)}
         weights = {name: read_float32(owner, self._checkpoint, self._scratch) for name, owner in owners.items()}
@@ -134,10 +161,7 @@ class CalibratedStream:
                 left[owner.name].add(one.parameter.name)
         for one in placed:
             mine = self._group_of(one, groups)
-            if folded or self._owners.exact(one.parameter):
-                values = self._owners.take(one.parameter, weights)
-            else:  # what was added to it in float32 cannot be taken away again
-                values = read_float32(one.parameter, self._checkpoint, self._scratch).reshape(one.rows, -1)
+            values = self._values(self._owners, one, weights, folded=folded)
             activations = None
             if mine:
                 if not layer.observed(mine[0]):
@@ -150,9 +174,81 @@ class CalibratedStream:
                 if not left[owner.name]:
                     layer.forget(owner)
             self._report(one.parameter, self._sizes[one.parameter.name])
-        if placed:
-            self._journal.mark(placed[-1].stop, self._data.checksum)
         return weights
+
+    def _values(
+        self, owners: Owners, one: Placed, weights: dict[str, NDArray[np.float32]], *, folded: bool = False
+    ) -> NDArray[np.float32]:
+        """The values of what is stored, (rows, columns); those of a weight itself where it is one."""
+        if folded or owners.exact(one.parameter):
+            return owners.take(one.parameter, weights)
+        # What was added to it in float32 cannot be taken away again.
+        return read_float32(one.parameter, self._checkpoint, self._scratch).reshape(one.rows, -1)
+
+    def _apart(self, segment: Segment, placed: Sequence[Placed]) -> tuple[list[Placed], list[Placed]]:
+        """Take what experts are made of from among what a segment writes: (the others, theirs)."""
+        names = {weight.name for weight in (segment.experts.weights[:2] if segment.experts is not None else ())}
+        found: tuple[list[Placed], list[Placed]] = [], []
+        for one in placed:
+            found[any(owner.name in names for owner in self._owners.of(one.parameter))].append(one)
+        return found
+
+    def _mix(
+        self,
+        index: int,
+        segment: Segment,
+        placed: Sequence[Placed],
+        weights: dict[str, NDArray[np.float32]],
+        *,
+        finished: bool,
+    ) -> Mixture:
+        """Send all samples through a segment's experts, each quantized first, or read back where all is finished."""
+        operation = segment.experts
+        assert operation is not None
+        mixture = Mixture(operation, placed, self._folder, self._states.shape, self._executor)
+        tensors = self._tensors(weights)
+        with self._executor.torch.no_grad():
+            for start, stop in self._batches():
+                self._executor.run(
+                    segment, self._enter(index, start, stop), tensors, mix=partial(mixture.record, start)
+                )
+            for number, expert in enumerate(mixture):
+                self._check_signals()
+                owners = Owners((expert.gate_up, expert.down), whole=self._layout.target.view == "graph")
+                if len(expert.tokens) < mixture.least:
+                    self._few.append((len(expert.tokens), index - 1, number))
+                    self._least = mixture.least
+                if finished:
+                    mixture.add(expert, self._stored(owners, expert.placed))
+                else:
+                    mixture.add(expert, self._quantize_expert(mixture, expert, owners))
+        return mixture
+
+    def _quantize_expert(self, mixture: Mixture, expert: Expert, owners: Owners) -> dict[str, NDArray[np.float32]]:
+        """Quantize and write what is stored of one expert; return what it stands for now."""
+        weights = {
+            one.name: read_float32(one, self._checkpoint, self._scratch) for one in (expert.gate_up, expert.down)
+        }
+        activations = {
+            owner.name: ExpertActivations(
+                self._executor.device, len(expert.shown),
+                partial(mixture.hessian, expert, owner, weights[expert.gate_up.name]),
+            )
+            for owner in (expert.gate_up, expert.down)
+        }  # fmt: skip
+        for one in expert.placed:
+            values = self._values(owners, one, weights)
+            self._store(one, activations[owners.of(one.parameter)[0].name], values)
+            owners.give(one.parameter, values, weights)
+            self._report(one.parameter, input_bytes(one.parameter, self._checkpoint.tensors))
+        return weights
+
+    def _finish(self, placed: Sequence[Placed]) -> None:
+        """Hash what was written of a segment, and mark it as done."""
+        for one in placed:
+            for array in one.arrays:
+                self._data.take(one.offset(array), array.nbytes)
+        self._journal.mark(placed[-1].stop, self._data.checksum)
 
     def _group_of(self, placed: Placed, groups: Sequence[Sequence[Parameter]]) -> Sequence[Parameter]:
         """Find the linears that share the inputs of what is stored; none where it is not a linear.
@@ -170,7 +266,7 @@ class CalibratedStream:
         return sharing[0] if sharing else ()
 
     def _store(self, placed: Placed, activations: LayerActivations | None, matrix: NDArray[np.float32]) -> None:
-        """Quantize a parameter, append its arrays, and put in ``matrix``, (rows, columns), what was stored."""
+        """Quantize a parameter, write its arrays, and put in ``matrix``, (rows, columns), what was stored."""
         parameter = placed.parameter
         out, encoding = empty_arrays(placed), self._layout.encoding
         self._layout.fill(placed, out)
@@ -189,20 +285,20 @@ class CalibratedStream:
                 f"{parameter.name}: quantizer {self._layout.recipe.quantizer.name!r} made NaN or infinite values"
             )
         for array in placed.arrays:
-            self._data.append(placed.offset(array), out[array.array])
+            self._data.write(placed.offset(array), out[array.array])
 
-    def _stored(self, placed: Sequence[Placed]) -> dict[str, NDArray[np.float32]]:
-        """Read a finished segment's weights back from the data files."""
+    def _stored(self, stored: Owners, placed: Sequence[Placed]) -> dict[str, NDArray[np.float32]]:
+        """Read finished weights back from the data files."""
 
         def read(one: Placed, array: StoredArray, out: NDArray[Any]) -> None:
             self._data.read(one.offset(array), out)
 
-        owners = {owner.name: owner for one in placed for owner in self._owners.of(one.parameter)}
+        owners = {owner.name: owner for one in placed for owner in stored.of(one.parameter)}
         weights = {name: np.zeros(owner.shape, np.float32) for name, owner in owners.items()}
         for one in placed:
-            stored = read_stored(self._layout.encoding, one, partial(read, one))
-            self._owners.take(one.parameter, weights)[...] = stored.reshape(one.rows, -1)
-            self._owners.give(one.parameter, stored.reshape(one.rows, -1), weights)
+            values = read_stored(self._layout.encoding, one, partial(read, one)).reshape(one.rows, -1)
+            stored.take(one.parameter, weights)[...] = values
+            stored.give(one.parameter, values, weights)
         return weights
 
     def _batches(self) -> Iterator[tuple[int, int]]:
@@ -233,17 +329,20 @@ class CalibratedStream:
         with self._executor.torch.no_grad():
             for start, stop in self._batches():
                 state = self._enter(index, start, stop)
-                self._executor.run(segment, state, tensors, layer.observe, names)
+                self._executor.run(segment, state, tensors, layer.observe, names, mix=_nothing)
                 self._report(wanted[0], 0)
         layer.tokens = self._tokens.size
         layer.check()
 
-    def _advance(self, index: int, segment: Segment, weights: dict[str, NDArray[np.float32]]) -> None:
-        """Send all samples through a finished segment."""
+    def _advance(
+        self, index: int, segment: Segment, weights: dict[str, NDArray[np.float32]], mixture: Mixture | None
+    ) -> None:
+        """Send all samples through a finished segment; what its experts make of them is there already."""
         tensors = self._tensors(weights)
         with self._executor.torch.no_grad():
             for start, stop in self._batches():
-                state = self._executor.run(segment, self._enter(index, start, stop), tensors)
+                mix = None if mixture is None else partial(mixture.result, start)
+                state = self._executor.run(segment, self._enter(index, start, stop), tensors, mix=mix)
                 self._states.write(start, state.cpu().numpy())
 
     def _check_signals(self) -> None:
@@ -271,3 +370,8 @@ class CalibratedStream:
                 seconds=seconds,
             )
         )
+
+
+def _nothing(operation: Experts, run: TorchRun) -> Any:
+    """Stand for what experts make, where nothing that is looked at depends on it (a ``Mix``)."""
+    return run.torch.zeros_like(run.value(operation.x))

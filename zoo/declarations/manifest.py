@@ -36,6 +36,8 @@ class Manifest(Value):
     inputs: dict[str, Blake3] = Field(default_factory=dict)
     """BLAKE3 of every tensor of the checkpoint, row after row as it stores them; empty in packages of format 1 and in
     those that hold no weights."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of how it was built, a line each."""
     versions: dict[str, str]
     """Versions of the tools that built it: recorded, not hashed."""
 

@@ -52,10 +52,14 @@ class Experts(Operation):
         }
         return frozenset(name for name, needed in used.items() if needed)
 
+    def likely(self, run: Reference) -> Any:
+        """The weight of every expert for each token, before any is chosen, (batch, sequence, experts)."""
+        scores = run.value(self.router)
+        return scores.sigmoid() if self.sigmoid else scores.softmax(-1)
+
     def route(self, run: Reference) -> tuple[Any, Any]:
         """Choose: the weights of each token's experts and which they are, both (batch, sequence, chosen)."""
-        scores = run.value(self.router)
-        likely = scores.sigmoid() if self.sigmoid else scores.softmax(-1)
+        likely = self.likely(run)
         choice = likely if self.bias is None else likely + run.weight(self.bias)
         if self.groups is not None:
             grouped = choice.unflatten(-1, (self.groups.count, -1))
@@ -66,6 +70,11 @@ class Experts(Operation):
         weights = likely.gather(-1, chosen)
         return weights / weights.sum(-1, keepdim=True) if self.normalized else weights, chosen
 
+    def raised(self, torch: Any, x: Any, gate_up: Any) -> Any:
+        """What an expert of this gate and way up brings down of tokens (n, hidden), (n, width)."""
+        gate, up = (x @ gate_up.T).unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.nn.functional.silu(gate) * up
+
     def compute(self, run: Reference) -> Any:
         torch, x = run.torch, run.value(self.x)
         gate_up, down = run.weight(self.gate_up), run.weight(self.down)
@@ -75,8 +84,6 @@ class Experts(Operation):
             places = (chosen == expert).nonzero(as_tuple=True)
             if not len(places[0]):
                 continue
-            tokens = x[places[:-1]]
-            gate, up = (tokens @ gate_up[expert].T).unflatten(-1, (-1, 2)).unbind(-1)
-            made = (torch.nn.functional.silu(gate) * up) @ down[expert].T
+            made = self.raised(torch, x[places[:-1]], gate_up[expert]) @ down[expert].T
             result.index_put_(places[:-1], made * weights[places][:, None], accumulate=True)
         return result

@@ -188,18 +188,27 @@ def _side_memory(layout: Layout, checkpoint: Checkpoint, ahead: int) -> int:
 
 
 def calibration_memory(layout: Layout) -> int:
-    """Predict what a calibrated build holds at once, bytes: a layer in float32, its Hessians or the factoring of the
-    widest one (itself, its factor and a quarter), the widest stored weight, and what is computed with.
+    """Predict what a calibrated build holds at once, bytes: a layer in float32, of its experts one, its Hessians or the
+    factoring of the widest one (itself, its factor and a quarter), the widest stored weight, and what is computed with.
     """
+    experts = [parameter for parameter in layout.graph if parameter.experts is not None]
+    inside = {each.tensor for parameter in experts for each in parameter.slices}
+    # Gate and way up, and the way down; as they were, and as they are stored.
+    expert = 2 * 2 * 4 * max((math.prod(parameter.shape[1:]) for parameter in experts), default=0)
     layers: dict[int | None, int] = {}
     hessians: dict[tuple[int | None, str], int] = {}
     widest = stored = 0
     for placed in layout.placed:
         parameter, size = placed.parameter, math.prod(placed.parameter.shape)
+        nbytes = sum(array.nbytes for array in placed.arrays)
+        if parameter.slices[0].tensor in inside:
+            stored = max(stored, nbytes // (parameter.experts or 1))
+            widest = max(widest, parameter.columns * parameter.columns * 4)
+            continue
         # Outside the layers one weight after the other is large: the embedding, or the head.
         key = parameter.layer
         layers[key] = layers.get(key, 0) + size * 4 if key is not None else max(layers.get(key, 0), size * 4)
-        stored = max(stored, sum(array.nbytes for array in placed.arrays))
+        stored = max(stored, nbytes)
         if parameter.kind == "linear":
             columns = parameter.shape[-1]
             hessians[parameter.layer, parameter.role] = columns * columns * 4
@@ -207,4 +216,4 @@ def calibration_memory(layout: Layout) -> int:
     together: dict[int | None, int] = {}
     for (layer, _), size in hessians.items():
         together[layer] = together.get(layer, 0) + size
-    return max(layers.values()) + max(9 * widest // 4, *together.values()) + stored + _TORCH
+    return max(layers.values()) + expert + max(9 * widest // 4, *together.values()) + stored + _TORCH

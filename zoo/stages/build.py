@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +106,8 @@ def build(
         staging = unfinished or make_staging(output)
         work = _Work(layout, staging, threads or default_threads(), signals, warn, progress, calibration, device)
         records, inputs = _write(work, checkpoint, companions)
+        for line in work.notes:
+            warn(line)
         manifest = Manifest(
             recipe=recipe,
             recipe_hash=recipe.hash,
@@ -114,6 +116,7 @@ def build(
             memory=run_memory(layout),
             files=dict(sorted(records.items())),
             inputs=inputs,
+            notes=tuple(work.notes),
             versions=_versions(),
         )
         write_manifest(staging.new, manifest)
@@ -160,6 +163,8 @@ class _Work:
     progress: Callable[[Progress], None] | None
     calibration: NDArray[np.int32] | None
     device: str
+    notes: list[str] = field(default_factory=list)
+    """What the manifest is to say."""
 
 
 def _write(
@@ -228,9 +233,11 @@ def _write_data(
             from zoo.calibration.stream import CalibratedStream
 
             assert work.calibration is not None
-            CalibratedStream(
+            calibrated = CalibratedStream(
                 layout, seen, data, staging.new, journal, resumed.done, work.signals, work.calibration, work.device
-            ).run(work.progress)
+            )
+            calibrated.run(work.progress)
+            work.notes.extend(calibrated.notes)
         else:
             stream = WeightStream(layout, seen, data, journal, resumed.done, work.signals)
             with steady_products(layout.recipe):
