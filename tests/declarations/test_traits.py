@@ -10,6 +10,7 @@ def test_what_shapes_tensors_is_said_at_the_fields():
     assert set(fields_with(Architecture, Trait.SHAPES)) == {
         "attention_bias", "first_k_dense_replace", "head_dim", "hidden_size", "intermediate_size", "kv_lora_rank",
         "mlp_bias", "moe_intermediate_size", "n_shared_experts", "num_attention_heads", "num_experts",
+        "shared_expert_intermediate_size",
         "num_hidden_layers", "num_key_value_heads", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim",
         "tie_word_embeddings", "v_head_dim", "vocab_size",
     }  # fmt: skip
@@ -17,6 +18,7 @@ def test_what_shapes_tensors_is_said_at_the_fields():
 
 def test_what_no_config_states():
     implied = {
+        "attention_sinks", "experts_bias", "experts_in_turn", "swiglu_offset",
         "config_names", "expert_projections", "fused_experts", "fused_gate_up", "gated_mlp", "gelu_approximate",
         "moe_block", "norm", "norm_bias", "norm_offset", "norm_placement", "normalized_head", "positions",
         "qk_norm", "qk_norm_over", "qkv_bias", "qkv_layout", "rope_layers", "rotary_interleaved",
@@ -29,6 +31,7 @@ def test_what_no_config_states():
         "n_group", "n_shared_experts", "no_rope_layer_interval", "no_rope_layers", "norm_topk_prob", "num_experts",
         "num_experts_per_tok", "partial_rotary_factor", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim",
         "query_pre_attn_scalar", "residual_multiplier", "rope_local_base_freq", "routed_scaling_factor",
+        "shared_expert_intermediate_size", "swiglu_alpha", "swiglu_limit",
         "scoring_func", "sliding_window_pattern", "topk_group", "topk_method", "use_parallel_residual",
         "v_head_dim",
     }  # fmt: skip
@@ -45,7 +48,7 @@ def test_null_is_a_value_only_where_the_type_says_so():
         "attention_multiplier", "attn_logit_softcapping", "final_logit_softcapping", "kv_lora_rank", "layer_types",
         "moe_intermediate_size", "n_shared_experts", "no_rope_layer_interval", "no_rope_layers", "num_experts",
         "q_lora_rank", "query_pre_attn_scalar", "rope_local_base_freq", "rope_scaling", "sliding_window",
-        "sliding_window_pattern", "verify_as",
+        "sliding_window_pattern", "verify_as", "shared_expert_intermediate_size", "swiglu_limit",
     }  # fmt: skip
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.checkpoints import SMALL, make_of_type
+from tests.checkpoints import SMALL, edit_config, make_of_type
 from tests.decoder.stepping import prompt
 from zoo.decoder import Decoder
 from zoo.errors import ZooError
 from zoo.plugins import host
+from zoo.stages import pipeline
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -26,6 +27,7 @@ VARIATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "mha-one-expert-a-token": ("mixtral", {**FEW, "num_experts_per_tok": 1, "num_key_value_heads": 4}),
     "mqa-all-experts": ("mixtral", {**FEW, "num_experts_per_tok": 6, "num_key_value_heads": 1}),
     "unnormalized": ("qwen3_moe", {**MANY, "norm_topk_prob": False}),
+    "shared": ("qwen2_moe", {**MANY, "head_dim": 16, "shared_expert_intermediate_size": 80}),
     "normalized": ("qwen3_moe", {**MANY, "norm_topk_prob": True, "tie_word_embeddings": True}),
 }
 
@@ -57,6 +59,54 @@ def test_it_computes_what_transformers_computes(name: str, tmp_path: Path, caplo
     generated = engine.generate(tokens[:5], max_new_tokens=200, ignore_eos=True).token_ids
     assert generated == greedy_of(model, tokens[:5], 200)
     assert not [record for record in caplog.records if "not known" in record.getMessage()]
+
+
+SINKS = {
+    "num_local_experts": 6, "num_experts_per_tok": 2, "hidden_size": 64, "intermediate_size": 96, "head_dim": 24,
+    "sliding_window": 9, "swiglu_limit": 1.5, "initializer_range": 0.3,
+}  # fmt: skip
+
+
+def make_mxfp4(folder: Path) -> Any:
+    """A random model with sinks, biases and clamped gates, its experts in MXFP4 as published; return it as it reads."""
+    from safetensors.torch import load_file, save_file
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    model = make_of_type(folder, "gpt_oss", **SINKS)
+    tensors, generator = load_file(folder / "model.safetensors"), torch.Generator().manual_seed(0)
+    state = model.state_dict()
+    for name in [name for name in tensors if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        count, columns, rows = tensors.pop(name).shape
+        blocks = torch.randint(0, 256, (count, rows, columns // 32, 16), generator=generator, dtype=torch.uint8)
+        scales = torch.randint(123, 126, blocks.shape[:-1], generator=generator, dtype=torch.uint8)
+        tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+        state[name] = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    edit_config(folder, quantization_config={"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]})
+    model.load_state_dict(state)
+    return model
+
+
+def test_sinks_biases_and_clamped_gates_from_mxfp4(tmp_path: Path, caplog: Any) -> None:
+    """Logits, 200 greedy tokens, blocks of 4 bits, and what zoo verify compares with."""
+    from zoo.stages.request import Request
+    from zoo.verify.references import all_logits, find_reference
+
+    caplog.set_level(logging.WARNING, "zoo")
+    model, tokens = make_mxfp4(tmp_path / "checkpoint"), prompt(100)
+    wanted = logits_of(model, tokens)
+    engine = zoo.open(zoo.build(str(tmp_path / "checkpoint"), "fp32", output=tmp_path / "fp32").path)
+    assert float(np.abs(engine.logits(tokens) - wanted).max()) <= 1e-3
+    generated = engine.generate(tokens[:5], max_new_tokens=200, ignore_eos=True).token_ids
+    assert generated == greedy_of(model, tokens[:5], 200)
+    assert not [record for record in caplog.records if "not known" in record.getMessage()]
+    pinned = pipeline.pin(host().registry, Request(str(tmp_path / "checkpoint"), "int4"))
+    reference = find_reference(pinned.resolved.checkpoint, Decoder(), pinned.recipe.architecture)
+    assert reference.name == "transformers"
+    np.testing.assert_allclose(all_logits(reference, tokens), wanted, atol=1e-3)
+    package = pipeline.build(host().registry, pinned, tmp_path / "int4", threads=1).package
+    off = np.sqrt(np.mean((zoo.open(package.path).logits(tokens) - wanted) ** 2, -1))
+    assert float(np.median(off) / wanted.std()) < 0.8
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])

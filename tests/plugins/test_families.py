@@ -19,7 +19,7 @@ from zoo.stages.tokens import resolve_tokens
 FAMILIES = (
     "llama3", "qwen", "mistral", "gemma", "yi", "deepseek-r1", "wizardlm", "openbuddy", "tigerbot", "skywork-or1",
     "internlm", "glm", "baichuan2", "phi", "aquila", "exaone4", "falcon", "granite", "mobillama", "olmo2", "smollm",
-    "stablelm", "mixtral", "mirothinker", "tongyi-deepresearch", "deepseek-v3",
+    "stablelm", "mixtral", "mirothinker", "gpt-oss", "tongyi-deepresearch", "deepseek-v3",
 )  # fmt: skip
 
 # How many weights the hub counts in each repository's safetensors.
@@ -54,6 +54,9 @@ TOTALS = {
     "qwen3-32b": 32_762_123_264,
     "qwen3-30b-a3b": 30_532_122_624,
     "qwen3-235b-a22b": 235_093_634_560,
+    "qwen1.5-moe-a2.7b": 14_315_784_192,
+    "gpt-oss-20b": 20_914_757_184,
+    "gpt-oss-120b": 116_829_156_672,
     "mixtral-8x7b-v0.1": 46_702_792_704,
     "mixtral-8x22b-v0.1": 140_620_634_112,
     "mixtral-8x22b-instruct-v0.1": 140_630_071_296,
@@ -179,6 +182,27 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "model_type": "baichuan", "num_attention_heads": 40, "num_hidden_layers": 40, "rms_norm_eps": 1e-06,
         "tie_word_embeddings": False, "vocab_size": 125696,
     },
+    "gpt-oss-120b": {
+        "attention_bias": True, "experts_per_token": 4, "head_dim": 64, "hidden_act": "silu", "hidden_size": 2880,
+        "initial_context_length": 4096, "intermediate_size": 2880,
+        "layer_types": ["sliding_attention", "full_attention"] * 18, "max_position_embeddings": 131072,
+        "model_type": "gpt_oss", "num_attention_heads": 64, "num_experts_per_tok": 4, "num_hidden_layers": 36,
+        "num_key_value_heads": 8, "num_local_experts": 128, "rms_norm_eps": 1e-05,
+        "rope_scaling": {
+            "beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096,
+            "rope_type": "yarn", "truncate": False,
+        },
+        "rope_theta": 150000, "router_aux_loss_coef": 0.9, "sliding_window": 128, "swiglu_limit": 7.0,
+        "tie_word_embeddings": False, "vocab_size": 201088,
+    },
+    "qwen2-57b-a14b": {
+        "decoder_sparse_step": 1, "hidden_act": "silu", "hidden_size": 3584, "intermediate_size": 18944,
+        "max_position_embeddings": 131072, "max_window_layers": 28, "model_type": "qwen2_moe",
+        "moe_intermediate_size": 2560, "norm_topk_prob": False, "num_attention_heads": 28, "num_experts": 64,
+        "num_experts_per_tok": 8, "num_hidden_layers": 28, "num_key_value_heads": 4, "rms_norm_eps": 1e-06,
+        "rope_theta": 1000000.0, "shared_expert_intermediate_size": 20480, "sliding_window": 131072,
+        "tie_word_embeddings": False, "use_sliding_window": False, "vocab_size": 151936,
+    },
     # Windows by a pattern, and one that no key speaks of.
     "gemma-3-1b-it": {
         "attn_logit_softcapping": None, "final_logit_softcapping": None, "head_dim": 256,
@@ -293,6 +317,8 @@ ACTIVE = {
     "qwen3-30b-a3b": 3.3,
     "qwen3-235b-a22b": 22,
     "deepseek-v3.1": 37,
+    "qwen1.5-moe-a2.7b": 2.7,
+    "qwen2-57b-a14b": 14,
 }
 
 

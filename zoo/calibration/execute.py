@@ -117,10 +117,12 @@ class Executor:
                     left.discard(operation.weight.name)
                     if not left:
                         return None
-            instead = mix if isinstance(operation, Experts) else None
-            result = instead(operation, run) if instead is not None else operation.compute(run)
-            if result is None:
-                return None
+            if mix is not None and isinstance(operation, Experts):
+                result = mix(operation, run)
+                if result is None:
+                    return None
+            else:
+                result = operation.compute(run)
             if watch is not None and operation.weights:
                 watch(operation, run.values[operation.inputs[0]], result)
             run.values[step.output] = result

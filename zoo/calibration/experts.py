@@ -31,6 +31,7 @@ BATCH = 2048
 class Expert:
     """One expert: its part of the weights, and the tokens that concern it, counted over all samples and growing."""
 
+    number: int
     gate_up: Parameter
     down: Parameter
     placed: tuple[Placed, ...]
@@ -62,13 +63,15 @@ class Mixture:
         self._operation, self._placed, self._executor = operation, placed, executor
         self._inputs = States(folder, shape, "calibration.experts")
         self._made = States(folder, shape, "calibration.mixed")
+        self._run: TorchRun | None = None
+        """The last that was recorded, which knows the weights that all experts have together."""
         self._routes: list[tuple[NDArray[np.float32], NDArray[np.int16]]] = []
         self._nearest: tuple[Any, Any] | None = None
         """How likely each expert is for the tokens it is likeliest for, and which they are, both (least, experts)."""
 
     def record(self, start: int, operation: Experts, run: TorchRun) -> None:
         """Keep what enters for the samples from ``start`` on, and where it goes (a ``Mix`` that computes nothing)."""
-        torch, x = run.torch, run.value(operation.x)
+        torch, x, self._run = run.torch, run.value(operation.x), run
         self._inputs.write(start, x.cpu().numpy())
         self._made.write(start, np.zeros(x.shape, np.float32))
         weights, chosen = (found.flatten(0, 1).cpu().numpy() for found in operation.route(run))
@@ -96,17 +99,18 @@ class Mixture:
                 nearest = self._nearest[1][:, number].cpu().numpy()
                 others = nearest[~np.isin(nearest, tokens)][: self.least - len(tokens)]
                 shown = np.sort(np.concatenate([tokens, others]))
-            yield Expert(gate_up, down, mine, tokens, weights[tokens, places], shown)
+            yield Expert(number, gate_up, down, mine, tokens, weights[tokens, places], shown)
 
     def add(self, expert: Expert, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Send an expert's tokens through its weights, and add up what it makes of them."""
-        torch, device = self._executor.torch, self._executor.device
+        assert self._run is not None
+        operation, torch, device = self._operation, self._executor.torch, self._executor.device
         tensors = {name: torch.from_numpy(values).to(device) for name, values in weights.items()}
         for start in range(0, len(expert.tokens), BATCH):
             tokens, shares = expert.tokens[start : start + BATCH], expert.shares[start : start + BATCH]
-            raised = self._operation.raised(torch, self._tensor(tokens), tensors[expert.gate_up.name])
-            made = (raised @ tensors[expert.down.name].T).cpu().numpy() * shares[:, None]
-            self._made.scatter(tokens, self._made.gather(tokens) + made)
+            raised = operation.raised(self._run, expert.number, self._tensor(tokens), tensors[expert.gate_up.name])
+            made = operation.brought_down(self._run, expert.number, raised, tensors[expert.down.name])
+            self._made.scatter(tokens, self._made.gather(tokens) + made.cpu().numpy() * shares[:, None])
 
     def result(self, start: int, operation: Experts, run: TorchRun) -> Any:
         """Give back what all experts made, for the samples from ``start`` on (a ``Mix``)."""
@@ -119,12 +123,13 @@ class Mixture:
         Raises:
             ZooError: it is NaN or overflows float32.
         """
+        assert self._run is not None
         torch, lower = self._executor.torch, parameter.name == expert.down.name
         raising = torch.from_numpy(gate_up).to(self._executor.device)
         hessian = torch.zeros((parameter.columns, parameter.columns), device=self._executor.device)
         for start in range(0, len(expert.shown), BATCH):
             x = self._tensor(expert.shown[start : start + BATCH])
-            x = self._operation.raised(torch, x, raising) if lower else x
+            x = self._operation.raised(self._run, expert.number, x, raising) if lower else x
             hessian.addmm_(x.T, x)
         if not bool(torch.isfinite(hessian.diagonal()).all()):
             raise ZooError(f"{parameter.name}: the inputs of an expert on the calibration samples overflow float32")
@@ -145,7 +150,8 @@ class ExpertActivations:
 
     def __init__(self, device: str, tokens: int, hessian: Callable[[], NDArray[np.float32]]) -> None:
         self.device, self.tokens = device, tokens
-        self._make, self._made = hessian, None
+        self._make = hessian
+        self._made: NDArray[np.float32] | None = None
 
     def hessian(self, parameter: Parameter) -> NDArray[np.float32]:
         """Σ x xᵀ over them, made when it is first asked for."""

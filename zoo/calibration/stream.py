@@ -212,11 +212,11 @@ class CalibratedStream:
                 self._executor.run(
                     segment, self._enter(index, start, stop), tensors, mix=partial(mixture.record, start)
                 )
-            for number, expert in enumerate(mixture):
+            for expert in mixture:
                 self._check_signals()
                 owners = Owners((expert.gate_up, expert.down), whole=self._layout.target.view == "graph")
                 if len(expert.tokens) < mixture.least:
-                    self._few.append((len(expert.tokens), index - 1, number))
+                    self._few.append((len(expert.tokens), index - 1, expert.number))
                     self._least = mixture.least
                 if finished:
                     mixture.add(expert, self._stored(owners, expert.placed))

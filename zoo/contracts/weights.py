@@ -132,6 +132,8 @@ class Parameter:
     """Columns of another weight that a kernel takes together with this one, in blocks of the same size."""
     derived: bool = False
     """The build makes its tensor; the checkpoint has none."""
+    transposed: bool = False
+    """Of what an architecture says of transformers' weights: each matrix has its axes swapped there."""
 
     @cached_property
     def rows(self) -> int:

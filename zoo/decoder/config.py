@@ -78,6 +78,7 @@ _SILENT = frozenset(
         "id2label", "label2id", "problem_type", "task_specific_params", "finetuning_task", "gradient_checkpointing",
         "multi_query", "multi_query_attention", "post_layer_norm", "rmsnorm", "original_rope", "bias_dropout_fusion",
         "apply_query_key_layer_scaling", "attention_softmax_in_fp32", "fp32_residual_connection",
+        "experts_per_token", "initial_context_length",
         "router_aux_loss_coef", "output_router_logits", "router_jitter_noise", "aux_loss_alpha", "seq_aux", "ep_size",
         "num_nextn_predict_layers", "qk_head_dim", "unsloth_version", "unsloth_fixed",
         "original_max_position_embeddings",

@@ -57,4 +57,6 @@ class Decoder:
 
         if arch.verify_as is not None:
             return Elsewhere(arch)
-        return FusedExperts() if arch.num_experts is not None and not arch.fused_experts else None
+        if arch.num_experts is not None and (arch.experts_in_turn or not arch.fused_experts):
+            return FusedExperts()
+        return None

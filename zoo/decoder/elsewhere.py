@@ -10,6 +10,7 @@ from typing import Any
 from zoo.contracts import Parameter, RowSlice, stacked
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.traits import Trait, fields_with
+from zoo.decoder import experts
 from zoo.decoder.weights import parameters
 
 _FUSED = {"self_attn.qkv_proj": [f"self_attn.{each}_proj" for each in "qkv"],
@@ -27,10 +28,12 @@ class FusedExperts:
         return config
 
     def transformers_weight(self, arch: Architecture, name: str) -> Parameter | None:
-        """Stack the experts' rows, each expert's gate before its way up; None of what is no expert's nor a router's."""
+        """Stack the experts' rows as they lie there; None of what is no expert's nor a router's."""
         match = _OF_EXPERTS.fullmatch(name)
         if match is None:
             return None
+        if arch.experts_in_turn:
+            return _in_turn(arch, match[1], match[3])
         block, (gate, up, down), width = f"{match[1]}{arch.moe_block}", arch.expert_projections, arch.expert_width
         hidden, count = arch.hidden_size, arch.num_experts or 0
         if match[2]:
@@ -43,6 +46,12 @@ class FusedExperts:
             for part, shape in parts
         ]
         return Parameter(name, "linear", stacked(*rows))
+
+
+def _in_turn(arch: Architecture, prefix: str, way: str | None) -> Parameter | None:
+    """The experts of a layer as they lie in one tensor, (experts, out, in); transformers holds (experts, in, out)."""
+    own = {parameter.role: parameter for parameter in experts.parameters(arch, int(prefix.split(".")[2]))}
+    return replace(own[f"mlp.experts.{way}"], transposed=True) if way else None
 
 
 class Elsewhere:

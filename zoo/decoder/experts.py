@@ -30,36 +30,48 @@ def parameters(arch: Architecture, layer: int) -> Iterator[Parameter]:
         name = f"{prefix}{role.removesuffix('.bias')}.{'bias' if kind == 'bias' else 'weight'}"
         return Parameter(name, kind, slices, layer, role, experts, beside)
 
-    yield parameter("mlp.router", "router", RowSlice(f"{block}.gate.weight", (count, hidden)))
+    names = arch.tensor_names
+    router = f"{prefix}{names['mlp.gate']}" if "mlp.gate" in names else f"{block}.gate"
+    yield parameter("mlp.router", "router", RowSlice(f"{router}.weight", (count, hidden)))
+    if arch.experts_bias:
+        yield parameter("mlp.router.bias", "bias", RowSlice(f"{router}.bias", (count,)))
+        for role, width_ in (("gate_up", 2 * width), ("down", hidden)):
+            bias = RowSlice(f"{block}.experts.{role}_proj_bias", (count, width_))
+            yield parameter(f"mlp.experts.{role}.bias", "bias", bias)
     if arch.topk_method == "noaux_tc":
         yield parameter("mlp.router.bias", "bias", RowSlice(f"{block}.gate.e_score_correction_bias", (count,)))
     if arch.fused_experts:
-        gate_up, down = _fused(block, count, width, hidden)
+        gate_up, down = _fused(arch, block, count, width, hidden)
     else:
         gate_up, down = _apart(arch, block, count, width, hidden)
     yield parameter("mlp.experts.gate_up", "linear", *gate_up, beside=width)
     yield parameter("mlp.experts.down", "linear", *down, beside=hidden)
-    if arch.n_shared_experts is not None:
-        wide = arch.n_shared_experts * width
+    wide, shared = (arch.n_shared_experts or 0) * width, f"{block}.shared_experts"
+    if arch.shared_expert_intermediate_size is not None:
+        wide, shared = arch.shared_expert_intermediate_size, f"{block}.shared_expert"
+        yield parameter("mlp.shared.score", "router", RowSlice(f"{shared}_gate.weight", (1, hidden)))
+    if wide:
         for name, shape in (
             ("gate_proj", (wide, hidden)), ("up_proj", (wide, hidden)), ("down_proj", (hidden, wide)),
         ):  # fmt: skip
-            yield parameter(f"mlp.shared.{name}", "linear", RowSlice(f"{block}.shared_experts.{name}.weight", shape))
+            yield parameter(f"mlp.shared.{name}", "linear", RowSlice(f"{shared}.{name}.weight", shape))
 
 
 Slices = tuple[RowSlice, ...]
 
 
-def _fused(block: str, count: int, width: int, hidden: int) -> tuple[Slices, Slices]:
+def _fused(arch: Architecture, block: str, count: int, width: int, hidden: int) -> tuple[Slices, Slices]:
     """Take the gate's and the up rows of each expert in turn from the tensor that holds all."""
-    shape = (count, 2 * width, hidden)
+    shape, down = (count, 2 * width, hidden), RowSlice(f"{block}.experts.down_proj", (count, hidden, width))
+    if arch.experts_in_turn:
+        return (RowSlice(f"{block}.{FUSED}", shape),), (down,)
     slices: list[RowSlice] = []
     for at in range(0, 2 * width * count, 2 * width):
         halves = (
             RowSlice(f"{block}.{FUSED}", shape, range(start, start + width)) for start in (at, at + width)
         )  # fmt: skip
         slices += interleaved(*halves, at=at)
-    return tuple(slices), (RowSlice(f"{block}.experts.down_proj", (count, hidden, width)),)
+    return tuple(slices), (down,)
 
 
 def _apart(arch: Architecture, block: str, count: int, width: int, hidden: int) -> tuple[Slices, Slices]:
@@ -80,17 +92,23 @@ def compose(arch: Architecture, ops: GraphOps, weights: Mapping[str, Parameter],
     groups = None
     if arch.topk_method != "greedy" and arch.n_group > 1:
         groups = ExpertGroups(arch.n_group, arch.topk_group, 2 if arch.topk_method == "noaux_tc" else 1)
+    bias, chosen_by = weights.get("mlp.router.bias"), arch.topk_method == "noaux_tc"
     mixed = ops.experts(
         "mlp/experts",
         x,
-        ops.linear("mlp/router", x, weights["mlp.router"]),
+        ops.linear("mlp/router", x, weights["mlp.router"], None if chosen_by else bias),
         weights["mlp.experts.gate_up"],
         weights["mlp.experts.down"],
         arch.num_experts_per_tok,
         normalized=arch.norm_topk_prob,
         sigmoid=arch.scoring_func == "sigmoid",
-        bias=weights.get("mlp.router.bias"),
+        bias=bias if chosen_by else None,
         groups=groups,
+        gate_up_bias=weights.get("mlp.experts.gate_up.bias"),
+        down_bias=weights.get("mlp.experts.down.bias"),
+        alpha=arch.swiglu_alpha,
+        offset=arch.swiglu_offset,
+        limit=arch.swiglu_limit,
     )
     if arch.routed_scaling_factor != 1:
         mixed = ops.scale("mlp/experts/scale", mixed, arch.routed_scaling_factor)
@@ -100,4 +118,10 @@ def compose(arch: Architecture, ops: GraphOps, weights: Mapping[str, Parameter],
     wide = ops.linear("mlp/shared/up_proj", x, weights["mlp.shared.up_proj"])
     gate = ops.activation("mlp/shared/act_fn", gate, arch.hidden_act)
     wide = ops.multiply("mlp/shared/Mul", gate, wide)
-    return ops.add("mlp/sum", mixed, ops.linear("mlp/shared/down_proj", wide, weights["mlp.shared.down_proj"]))
+    shared = ops.linear("mlp/shared/down_proj", wide, weights["mlp.shared.down_proj"])
+    if "mlp.shared.score" in weights:
+        score = ops.activation(
+            "mlp/shared/Sigmoid", ops.linear("mlp/shared/score", x, weights["mlp.shared.score"]), "sigmoid"
+        )
+        shared = ops.multiply("mlp/shared/weighed", shared, score)
+    return ops.add("mlp/sum", mixed, shared)

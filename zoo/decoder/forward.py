@@ -99,7 +99,7 @@ class _Layer:
             )  # fmt: skip
         return ops.attention(
             "attn", x, scale=scale, rotary=self._turns.of(self._index), window=arch.window(self._index),
-            softcap=arch.attn_logit_softcapping, slopes=slopes(arch), **heads,
+            softcap=arch.attn_logit_softcapping, slopes=slopes(arch), sinks=self._weights.get("attn.sinks"), **heads,
         )  # fmt: skip
 
     def _mlp(self, x: Value) -> Value:

@@ -89,6 +89,8 @@ class _Layer:
         if arch.qk_norm:
             for each, count, halves in qkv[:2]:
                 yield self._parameter(f"attn.{each}_norm", "norm", *self._head_norms(each, count, halves))
+        if arch.attention_sinks:
+            yield self._parameter("attn.sinks", "bias", RowSlice(f"{self._prefix}self_attn.sinks", (heads,)))
         output = self._rows(
             "self_attn.o_proj.weight", (arch.hidden_size, heads * size), pad_columns=self._pad(heads, False)
         )

@@ -21,7 +21,7 @@ class ExpertGroups:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Experts(Operation):
-    """Gated MLPs, silu(gate · x) · (up · x) brought down, of which each token takes the likeliest ``chosen``.
+    """Gated MLPs, swish(gate · x) · (up · x + offset) brought down, of which each token takes the likeliest ``chosen``.
 
     What they make is weighed by the softmax of the router's scores over all experts, or by their sigmoid; Shazeer et
     al., arXiv 1701.06538; DeepSeek-AI, arXiv 2412.19437, 2.1.2.
@@ -42,6 +42,15 @@ class Experts(Operation):
     bias: Parameter | None = None
     """(experts,): added to the weights where experts and groups are chosen, and nowhere else."""
     groups: ExpertGroups | None = None
+    gate_up_bias: Parameter | None = None
+    """(experts, 2 · width)"""
+    down_bias: Parameter | None = None
+    """(experts, hidden)"""
+    alpha: float = 1.0
+    """swish(g) is g · sigmoid(alpha · g)."""
+    offset: float = 0.0
+    limit: float | None = None
+    """The gate is at most so large, and the way up so far from 0."""
 
     def features(self) -> frozenset[str]:
         used = {
@@ -49,6 +58,8 @@ class Experts(Operation):
             "sigmoid": self.sigmoid,
             "biased choice": self.bias is not None,
             "groups": self.groups is not None,
+            "biases": self.gate_up_bias is not None or self.down_bias is not None,
+            "other gate": (self.alpha, self.offset, self.limit) != (1.0, 0.0, None),
         }
         return frozenset(name for name, needed in used.items() if needed)
 
@@ -70,10 +81,20 @@ class Experts(Operation):
         weights = likely.gather(-1, chosen)
         return weights / weights.sum(-1, keepdim=True) if self.normalized else weights, chosen
 
-    def raised(self, torch: Any, x: Any, gate_up: Any) -> Any:
+    def raised(self, run: Reference, expert: int, x: Any, gate_up: Any) -> Any:
         """What an expert of this gate and way up brings down of tokens (n, hidden), (n, width)."""
-        gate, up = (x @ gate_up.T).unflatten(-1, (-1, 2)).unbind(-1)
-        return torch.nn.functional.silu(gate) * up
+        both = x @ gate_up.T
+        if self.gate_up_bias is not None:
+            both = both + run.weight(self.gate_up_bias)[expert]
+        gate, up = both.unflatten(-1, (-1, 2)).unbind(-1)
+        if self.limit is not None:
+            gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
+        return gate * (self.alpha * gate).sigmoid() * (up + self.offset)
+
+    def brought_down(self, run: Reference, expert: int, raised: Any, down: Any) -> Any:
+        """What an expert makes of that, (n, hidden)."""
+        made = raised @ down.T
+        return made if self.down_bias is None else made + run.weight(self.down_bias)[expert]
 
     def compute(self, run: Reference) -> Any:
         torch, x = run.torch, run.value(self.x)
@@ -84,6 +105,7 @@ class Experts(Operation):
             places = (chosen == expert).nonzero(as_tuple=True)
             if not len(places[0]):
                 continue
-            made = self.raised(torch, x[places[:-1]], gate_up[expert]) @ down[expert].T
+            raised = self.raised(run, expert, x[places[:-1]], gate_up[expert])
+            made = self.brought_down(run, expert, raised, down[expert])
             result.index_put_(places[:-1], made * weights[places][:, None], accumulate=True)
         return result

@@ -323,7 +323,7 @@ class TransformersReference:
                 raise ZooError(
                     f"{self._checkpoint.name}: {rows_of.name} is {rows_of.shape}; transformers expects {shape}"
                 )
-            return own.reshape(shape)
+            return own.mT.contiguous() if rows_of.transposed else own.reshape(shape)
         info = self._checkpoint.tensors.get(stored := self._stored_name(name))
         if info is None:
             raise ZooError(f"{self._checkpoint.name}: transformers' {name!r} is not among its tensors")

@@ -58,6 +58,8 @@ class Vllm:
         rules.check("vllm", recipe.architecture, options)
         if options.weights == "original" and recipe.precision != "fp16":
             raise ZooError(f"vllm: original weights are served as they are, not as {recipe.precision}; say -p fp16")
+        if options.weights != "original" and recipe.architecture.experts_in_turn:
+            raise ZooError("vllm: takes these experts as they are published; say --target-option weights=original")
         if recipe.architecture.type == "encoder" and recipe.precision != "fp16":
             raise ZooError(f"vllm: an encoder is served as floats, not as {recipe.precision}; say -p fp16")
 

@@ -16,13 +16,6 @@ from zoo.operations import Experts, Step
 from zoo.targets.ort.emission import Emission, emits
 from zoo.targets.ort.graph import MS, Graph
 
-_SWIGLU: dict[str, Any] = {
-    "activation_type": "swiglu",
-    # Gate and up are interleaved; neither is clamped, nothing is added to up.
-    "swiglu_fusion": 1,
-    "activation_alpha": 1.0,
-    "activation_beta": 0.0,
-}
 _POINTS, _ROUTER_WEIGHTS = 11, 14
 """Which inputs of QMoE the zero points of gate and up, and ``router_weights`` are."""
 
@@ -34,11 +27,20 @@ def experts(emission: Emission, step: Step, op: Experts) -> str:
     count = op.gate_up.shape[0]
     rows = graph.constant(f"/model/experts/rows_{count}", [-1, count], np.int64)
     scores = graph.node("Reshape", [emission.value(op.router), rows], f"{name}/router")
-    numbers = {**_SWIGLU, "k": op.chosen, "normalize_routing_weights": int(op.normalized)}
+    numbers: dict[str, Any] = {
+        "activation_type": "swiglu",
+        "swiglu_fusion": 1,  # gate and up are interleaved
+        "activation_alpha": op.alpha,
+        "activation_beta": op.offset,
+        **({} if op.limit is None else {"swiglu_limit": op.limit}),
+        "k": op.chosen,
+        "normalize_routing_weights": int(op.normalized),
+    }
+    biases = ["" if bias is None else graph.floats(bias) for bias in (op.gate_up_bias, op.down_bias)]
     schemes = [emission.scheme(weight) for weight in (op.gate_up, op.down)]
     if all(isinstance(scheme, FloatScheme) for scheme in schemes):
-        weights = [graph.floats(op.gate_up), "", graph.floats(op.down)]
-        if not op.features() - {"unnormalized"}:
+        weights = [graph.floats(op.gate_up), biases[0], graph.floats(op.down), *biases[1:]][: 6 if biases[1] else 5]
+        if not op.features() & {"sigmoid", "biased choice", "groups"}:
             return graph.node(f"{MS}::MoE", [x, scores, *weights], f"{name}/MoE", **numbers)
         likely, choice = _choice(graph, name, scores, op)
         alone, total = _chosen_alone(graph, name, likely, choice, op)
@@ -57,7 +59,7 @@ def experts(emission: Emission, step: Step, op: Experts) -> str:
                 "another block size"
             )
     likely, choice = _choice(graph, name, scores, op)
-    given = [x, choice, *_stored(graph, up, scheme), "", *_stored(graph, down, scheme)]
+    given = [x, choice, *_stored(graph, up, scheme), biases[0], *_stored(graph, down, scheme), biases[1]]
     if not scheme.symmetric:
         given += [""] * (_POINTS - len(given)) + [graph.external(weight, "zero_points") for weight in (up, down)]
     given += [""] * (_ROUTER_WEIGHTS - len(given)) + [likely]

@@ -11,7 +11,7 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
     "positions": _PLAIN,
     "embedding": _PLAIN,
     "linear": _PLAIN,
-    "experts": frozenset({"unnormalized", "sigmoid", "biased choice", "groups"}),
+    "experts": frozenset({"unnormalized", "sigmoid", "biased choice", "groups", "biases", "other gate"}),
     "rms_norm": _PLAIN,
     "layer_norm": _PLAIN,
     "norm_heads": frozenset({"centered", "without weight", "weight a head", "together"}),
