@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.checkpoints import SMALL, make_of_type
+from tests.checkpoints import SMALL, edit_config, make_of_type
 from tests.decoder.stepping import prompt
 from tests.decoder.test_experts import greedy_of, logits_of
 from zoo.decoder import Decoder
@@ -91,6 +91,55 @@ def test_verification_fills_transformers_fused_experts(tmp_path: Path) -> None:
         reference = find_reference(resolved.checkpoint, part, arch)
         assert reference.name == "transformers"
         assert float(np.abs(all_logits(reference, tokens) - logits_of(model, tokens)).max()) <= 1e-3
+
+
+def in_fp8(folder: Path, plain: Path) -> None:
+    """Write a checkpoint's projections as FP8 in blocks of 128, and what they then stand for into ``plain``."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    stood = dict(tensors)
+    for name in [name for name in tensors if name.endswith("proj.weight") or ".kv_a_proj" in name]:
+        rows, columns = tensors[name].shape
+        most = torch.nn.functional.pad(tensors[name].abs(), (0, -columns % 128, 0, -rows % 128))
+        scales = most.unflatten(1, (-1, 128)).unflatten(0, (-1, 128)).amax((1, 3)) / 448
+        whole = scales.repeat_interleave(128, 0)[:rows].repeat_interleave(128, 1)[:, :columns]
+        tensors[name] = (tensors[name] / whole).to(torch.float8_e4m3fn)
+        tensors[f"{name}_scale_inv"], stood[name] = scales, tensors[name].float() * whole
+    plain.mkdir()
+    (plain / "config.json").write_bytes((folder / "config.json").read_bytes())
+    for where, state in ((folder, tensors), (plain, stood)):
+        save_file(state, where / "model.safetensors", metadata={"format": "pt"})
+    method = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
+    edit_config(folder, quantization_config=method)
+
+
+def test_fp8_in_blocks_from_plan_to_verification(tmp_path: Path) -> None:
+    """As V3 and R1 are published: plan, build, and what `zoo verify` compares with."""
+    import transformers
+
+    from zoo.stages.resolve import Request, resolve
+    from zoo.verify.references import all_logits, find_reference
+
+    folder, tokens = tmp_path / "fp8", prompt(60)
+    checkpoint(folder, "biased-sigmoids-in-groups")
+    in_fp8(folder, tmp_path / "plain")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "plain", dtype=torch.float32).eval()
+    wanted = logits_of(model, tokens)
+    plan = zoo.plan(str(folder), "int8")
+    package = zoo.build(str(folder), "int8", output=tmp_path / "int8")
+    assert plan.quantization is not None
+    assert "fp8" in plan.quantization.lower()
+    assert plan.writes[-1].offset + plan.writes[-1].nbytes == package.manifest.files["model.onnx.data"].size
+    engine = zoo.open(zoo.build(str(folder), "fp32", output=tmp_path / "fp32").path)
+    assert float(np.abs(engine.logits(tokens) - wanted).max()) <= 1e-3
+    registry = host().registry
+    resolved = resolve(registry, Request(str(folder), "int8"))
+    assert resolved.checkpoint is not None
+    part, arch = registry.architecture("decoder"), resolved.recipe.architecture
+    reference = find_reference(resolved.checkpoint, part, arch)
+    assert reference.name == "transformers"
+    assert float(np.abs(all_logits(reference, tokens) - wanted).max()) <= 1e-3
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

@@ -368,6 +368,9 @@ RENDERED = {
         "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHello<end_of_turn>\n"
         "<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n"
     ),
+    "chatglm2-6b": ("[gMASK]sop[Round 1]\n\n问：Hi\n\n答：Hello\n\n[Round 2]\n\n问：Bye\n\n答："),
+    "chatglm3-6b": "[gMASK]sop<|user|>\n Hi<|assistant|>\n Hello<|user|>\n Bye<|assistant|>",
+    "baichuan2-13b-chat": "<reserved_106>Hi<reserved_107>Hello<reserved_106>Bye<reserved_107>",
     "yi-34b-chat": (
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
         "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
