@@ -1,36 +1,54 @@
-"""Compare a package's next-token distributions with the reference's: KL divergence, top-1 agreement, perplexity."""
+"""Compare a package's next-token distributions with the reference's: KL divergence, top token, perplexity, answers."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-Logits = NDArray[np.float32]
-
-
-def log_softmax(logits: Logits) -> NDArray[np.float64]:
-    """Normalize the last axis in float64."""
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=-1, keepdims=True)
-    return np.asarray(wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True)))
+Windows = dict[str, list[int]]
+"""Kind of text → its windows, by number."""
 
 
-def perplexity(log_probs: NDArray[np.float64], tokens: NDArray[np.int64]) -> float:
-    """Return exp of the mean negative log-likelihood of each token given those before it in its window."""
-    own = np.take_along_axis(log_probs[:, :-1], tokens[:, 1:, None], axis=-1)
-    return float(np.exp(-own.mean()))
+def fidelity(reference: Path, package: Path, tokens: np.ndarray, kinds: Windows, answers: list[tuple[int, int]],
+             ) -> dict[str, Any]:  # fmt: skip
+    """Return a package's figures, by kind of text and over all texts.
 
+    KL is KL(reference || package) in nats, its mean over all positions; `perplexity` that of each window's tokens but
+    the first.  Windows of chat hold a prompt and the reference's answer, which stands at `answers` (start, stop): where
+    the package prefers another token first, its greedy answer departs.
 
-def fidelity(reference: Logits, package: Logits, tokens: NDArray[np.int64]) -> dict[str, float]:
-    """Return the figures of one package; arrays are [windows, length, vocab] and [windows, length].
-
-    KL is KL(reference || package) in nats; tokens that a package gives no probability at all count as 1e-30.
+    Args:
+        reference: logits [windows, length, vocab] as .npy; `package` too.
+        tokens: [windows, length].
     """
-    p, q = log_softmax(reference), log_softmax(package)
-    q = np.maximum(q, np.log(1e-30))
-    kl = (np.exp(p) * (p - q)).sum(axis=-1)
-    return {
-        "kl_mean": float(kl.mean()),
-        "kl_worst": float(kl.max()),
-        "top1": float((p.argmax(-1) == q.argmax(-1)).mean()),
-        "perplexity": perplexity(q, tokens),
-        "perplexity_reference": perplexity(p, tokens),
-    }
+    left, right = (np.load(path, mmap_mode="r") for path in (reference, package))
+    found: dict[str, Any] = {}
+    for kind, numbers in kinds.items():
+        rows = [_window(left[number], right[number], tokens[number]) for number in numbers]
+        kl, same, own, theirs = (np.concatenate([row[part] for row in rows]) for part in range(4))
+        found[kind] = {
+            "kl_mean": float(kl.mean()), "kl_worst": float(kl.max()), "top1": float(same.mean()),
+            "perplexity": float(np.exp(theirs.mean())), "perplexity_reference": float(np.exp(own.mean())),
+            "kl_windows": [float(row[0].mean()) for row in rows],
+        }  # fmt: skip
+    alike = []
+    for number, (start, stop) in enumerate(answers, len(tokens) - len(answers)):
+        chosen = right[number, start - 1 : stop - 1].argmax(-1) == tokens[number, start:stop]
+        alike.append(len(chosen) if chosen.all() else int(chosen.argmin()))
+    texts = list(found.values())
+    every = {key: float(np.mean([text[key] for text in texts])) for key in ("kl_mean", "top1")}
+    if answers:
+        every["greedy_tokens"] = float(np.mean(alike))
+        every["greedy_share"] = float(np.mean([n / (b - a) for n, (a, b) in zip(alike, answers, strict=True)]))
+    return {**every, "texts": found}
+
+
+def _window(reference: np.ndarray, package: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, ...]:
+    """KL and whether the top token is the same, of every position; -log likelihood of every token on both sides."""
+    p, q = (torch.from_numpy(np.array(side)).log_softmax(-1) for side in (reference, package))
+    q = q.clamp(min=float(np.log(1e-30)))
+    following = torch.from_numpy(tokens[1:].astype(np.int64))[:, None]
+    kl = (p.exp() * (p - q)).sum(-1, dtype=torch.float64)
+    own, theirs = (-side[:-1].gather(1, following)[:, 0].double() for side in (p, q))
+    return kl.numpy(), (p.argmax(-1) == q.argmax(-1)).numpy(), own.numpy(), theirs.numpy()

@@ -18,15 +18,6 @@ RUN = (
 )
 
 
-QUALITY = (
-    ("kl_mean", "mean KL, nats", "less"),
-    ("kl_worst", "worst KL, nats", "less"),
-    ("top1", "same top token", "more"),
-    ("perplexity", "perplexity", "less"),
-    ("package_mb", "package, MB", "less"),
-)
-
-
 def values(figures: dict[str, Any], key: str) -> list[float]:
     """Return the known values of a figure."""
     return [value for value in figures.get(key, []) if value is not None]
@@ -90,26 +81,6 @@ def versions_lines(versions: dict[str, dict[str, str]]) -> list[str]:
     """Write each program's versions as a list entry."""
     return [f"- {name}: " + ", ".join(f"{what} {text}" for what, text in found.items())
             for name, found in versions.items()]  # fmt: skip
-
-
-def quality(result: dict[str, Any]) -> list[str]:
-    """Return the Markdown of one result of quality.py; figures are exact, so there is no spread and no ratio."""
-    settings, rows = result["settings"], result["quality"]
-    title = (
-        f"Fidelity: {settings['model']}, {settings['precision']}, {settings['windows']} × {settings['length']} tokens"
-    )
-    heads = " | ".join(label for _, label, _ in QUALITY)
-    lines = [f"### {title}", "", f"| | {heads} |", "|---" * (len(QUALITY) + 1) + "|"]
-    for name in sorted(rows, key=lambda name: name != "zoo"):
-        row = {key: found[0] for key, found in rows[name].items()}
-        cells = [f"{row['kl_mean']:.2e}", f"{row['kl_worst']:.2e}", f"{row['top1']:.1%}", f"{row['perplexity']:.4f}",
-                 number(row["package_mb"])]  # fmt: skip
-        lines.append(f"| {name}: {result['formats'][name]} | " + " | ".join(cells) + " |")
-    if rows:
-        reference = next(iter(rows.values()))["perplexity_reference"][0]
-        lines += ["", f"- the original weights in float32 (transformers): perplexity {reference:.4f}"]
-    lines += [f"- {name}: not measured: {text}" for name, text in result["errors"]["quality"].items()]
-    return [*lines, ""]
 
 
 def comparison(result: dict[str, Any]) -> list[str]:

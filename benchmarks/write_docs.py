@@ -37,7 +37,8 @@ How to read the tables: median (lowest–highest) over interleaved rounds; in bo
 - **prefill, decode**: a prompt of random token ids up to and including the first new token; then the tokens after it.
   Under *Engine* each process generates once before what is timed, since some programs prepare themselves on the first
   prompt (OpenVINO, whose range under *Run* shows it).
-- **KL, same top token, perplexity**: teacher-forced against the original weights in transformers, float32.
+
+What packages lose of a trained model is in [accuracy.md](accuracy.md).
 """
 
 
@@ -72,7 +73,6 @@ def startup(result: dict[str, Any]) -> list[str]:
 
 RENDER = {
     "compare": tables.comparison,
-    "quality": tables.quality,
     "large_build": large,
     "startup": startup,
     "engine": engine_tables.engine,

@@ -1,8 +1,6 @@
 """llama.cpp, compiled from the sources that llama-cpp-python's source distribution carries."""
 
-import json
 import os
-import re
 import subprocess
 import tarfile
 from collections.abc import Sequence
@@ -11,7 +9,7 @@ from typing import Any
 
 from backends.base import RUNNERS, Backend, Load, Site
 
-TARGETS = ("llama-batched-bench", "llama-quantize", "llama-server")
+TARGETS = ("llama-batched-bench", "llama-imatrix", "llama-quantize", "llama-server")
 QUANTIZED = {"int8": "q8_0", "int4": "Q4_0", "fp32": "f32", "fp16": "f16"}
 
 
@@ -60,11 +58,9 @@ def build(site: Site, checkpoint: Path, out: Path, precision: str) -> list[list[
 
 
 def run(site: Site, package: Path, load: Load) -> list[str]:
-    """Measure a prompt and the tokens after it, so that decoding sees the same context as everyone else's."""
-    return [str(native(site) / "bin" / "llama-batched-bench"), "-m", str(package / "model.gguf"),
-            "-npp", str(load.prompt), "-ntg", str(load.new), "-npl", ",".join(["1"] * (load.repeats + 1)),
-            "-c", str(2 * (load.prompt + load.new)), "-t", str(load.threads), "-tb", str(load.threads),
-            "--output-format", "jsonl", "-lv", "4"]  # fmt: skip
+    """Measure a prompt and the tokens after it through the library's Python bindings."""
+    runner = [str(site.python), str(RUNNERS / "llama_python.py"), "run", str(native(site))]
+    return [*runner, str(package / "model.gguf"), *load.argv()]
 
 
 def streams(site: Site, package: Path, prompt: int, new: int, counts: Sequence[int], threads: int) -> list[str]:
@@ -76,27 +72,9 @@ def streams(site: Site, package: Path, prompt: int, new: int, counts: Sequence[i
 
 
 def logits(site: Site, package: Path, tokens: str, out: str) -> list[str]:
-    """Ask llama.cpp's server for the probabilities of all tokens."""
-    server = native(site) / "bin" / "llama-server"
-    return [
-        str(site.python),
-        str(RUNNERS / "logits_llama_cpp.py"),
-        str(server),
-        str(package / "model.gguf"),
-        tokens,
-        out,
-    ]
-
-
-def read(stdout: str, stderr: str) -> dict[str, Any]:
-    """Read the JSON lines but the first, and the load time among llama.cpp's timings; it ends with a short decode."""
-    rows = [json.loads(line) for line in (stdout + "\n" + stderr).splitlines() if line.startswith("{")]
-    found = re.search(r"load time =\s+([\d.]+) ms", stdout + stderr)
-    return {
-        "load_s": float(found.group(1)) / 1e3 if found else None,
-        "prefill_tok_s": [row["speed_pp"] for row in rows[1:]],
-        "decode_tok_s": [row["speed_tg"] for row in rows[1:]],
-    }
+    """Ask the library itself, through its Python bindings."""
+    runner = [str(site.python), str(RUNNERS / "llama_python.py"), "logits", str(native(site))]
+    return [*runner, str(package / "model.gguf"), tokens, out]
 
 
 LLAMA_CPP = Backend(
@@ -109,7 +87,6 @@ LLAMA_CPP = Backend(
     build=build,
     run=run,
     logits=logits,
-    read=read,
     work=("work",),
     notes="sources of llama-cpp-python's sdist, GGML_NATIVE=ON",
 )

@@ -12,5 +12,9 @@ import numpy as np
 import zoo
 
 package, tokens, out = sys.argv[1:4]
-engine = zoo.open(package)
-np.save(out, np.stack([engine.logits(ids.tolist()) for ids in np.load(tokens)]))
+engine, windows = zoo.open(package), np.load(tokens)
+made = None
+for number, ids in enumerate(windows):
+    logits = engine.logits(ids.tolist())
+    made = np.lib.format.open_memmap(out, "w+", np.float32, (len(windows), *logits.shape)) if made is None else made
+    made[number] = logits

@@ -46,7 +46,7 @@ def test_past_the_tolerance_is_exit_1_and_names_the_layer(package) -> None:
     assert "not verified; the first that diverges: layer 3" in result.stdout
     assert "FAILED" in result.stdout
     places = result.stdout[result.stdout.index("PLACE") :].splitlines()[1:]
-    assert [line.rsplit(maxsplit=2)[0].strip() for line in places][:2] == ["embedding", "layer 0"]
+    assert [line.rsplit(maxsplit=4)[0].strip() for line in places][:2] == ["embedding", "layer 0"]
 
 
 def test_files_alone_need_no_reference(package, monkeypatch) -> None:

@@ -24,6 +24,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 LAYERS = 4
+UP = "model.layers.2.mlp.up_proj.weight"
 
 
 @pytest.fixture
@@ -93,6 +94,7 @@ def test_the_report_holds_figures_tolerance_and_every_place(checkpoint) -> None:
         ("fp32", "lm_head.weight", lambda one: one[::-1], "head"),
         ("int8", "model.layers.1.mlp.down_proj.weight_scales", lambda one: one * np.float32(2), "layer 1"),
         ("int8", "model.layers.3.attn.qkv_proj.weight", lambda one: one[::-1], "layer 3"),
+        ("int4", UP, lambda one: (one << 4) | (one >> 4), UP),
     ],
 )
 def test_a_wrong_weight_is_caught_where_it_is(checkpoint, precision, array, change, place) -> None:
@@ -102,6 +104,28 @@ def test_a_wrong_weight_is_caught_where_it_is(checkpoint, precision, array, chan
     assert not done.verdict.passed
     assert done.verdict.diverging == place
     assert not is_verified(read_manifest(folder).recipe_hash)
+
+
+def test_one_swapped_pair_of_nibbles_is_caught(checkpoint) -> None:
+    def swap(levels):
+        low, high = levels & 15, levels >> 4
+        at = np.unravel_index(np.abs(low.astype(int) - high).argmax(), levels.shape)
+        levels[at] = (low[at] << 4) | high[at]
+        return levels
+
+    folder = build(checkpoint, "int4")
+    spoil(folder, UP, swap)
+    done = check(folder, checkpoint)
+    assert not done.verdict.passed
+    assert done.verdict.diverging == UP
+
+
+def test_a_loss_is_taken_apart_into_weights_and_activations(checkpoint) -> None:
+    done = check(build(checkpoint, "int4"), checkpoint)
+    loss, (first, *_) = done.verdict.figures.loss, done.verdict.figures.places[1:]
+    assert loss.weights > loss.activations > 0
+    assert first.weights > first.arithmetic > 0
+    assert first.own == pytest.approx((first.weights**2 + first.arithmetic**2) ** 0.5, rel=0.2)
 
 
 def test_a_package_that_is_not_finite_fails(checkpoint) -> None:

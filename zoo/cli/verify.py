@@ -85,18 +85,17 @@ def _print(done: Verification) -> None:
     echo()
     print_table(
         ["CHECK", "MEASURED", "LIMIT", ""],
-        [
-            (check.name, _value(check, check.value), _limit(check), "ok" if check.passed else "FAILED")
-            for check in verdict.checks
-        ],
+        [(check.name, _value(check, check.value), _limit(check), _status(check)) for check in verdict.checks],
         right=(1, 2),
     )
     echo()
     for line in _also(figures):
         echo(line)
+    _beside(done)
     echo(f"report: {done.path}")
     if verdict.passed:
-        echo("verified")
+        lossy = [check.name for check in verdict.checks if not check.passed]
+        echo(f"verified; sound, but it loses more than is usual: {'; '.join(lossy)}" if lossy else "verified")
         return
     echo()
     if verdict.diverging is None:
@@ -104,10 +103,37 @@ def _print(done: Verification) -> None:
     else:
         echo(f"not verified; the first that diverges: {verdict.diverging}")
     print_table(
-        ["PLACE", "ERROR SO FAR", "ITS OWN"],
-        [(place.name, _number(place.carried), _number(place.own)) for place in figures.places],
+        ["PLACE", "ERROR SO FAR", "ITS OWN", "OF ITS WEIGHTS", "OF ITS KERNELS"],
+        [
+            (
+                place.name,
+                *map(_number, (place.carried, place.own)),
+                *("-" if part is None else _number(part) for part in (place.weights, place.arithmetic)),
+            )
+            for place in figures.places
+        ],
+        right=(1, 2, 3, 4),
+    )
+
+
+def _beside(done: Verification) -> None:
+    """Show what others lose at the same precision."""
+    usual, figures = done.usual, done.verdict.figures
+    if not usual.packages:
+        return
+    echo()
+    echo(f"beside what was measured on {usual.model}, hidden size {usual.hidden_size}, over other texts:")
+    rows = [(one.name, _number(one.kl_mean), f"{one.top1:.1%}") for one in usual.packages]
+    print_table(
+        ["PACKAGE", "MEAN KL", "SAME TOKEN"],
+        [("this one", _number(figures.kl_mean), f"{figures.top1:.1%}"), *rows],
         right=(1, 2),
     )
+    echo()
+
+
+def _status(check: Check) -> str:
+    return "ok" if check.passed else "FAILED" if check.breaks else "lossy"
 
 
 def _also(figures: Figures) -> Iterator[str]:
@@ -123,6 +149,11 @@ def _also(figures: Figures) -> Iterator[str]:
     else:
         equal, tokens = sum(prompt.equal for prompt in figures.greedy), sum(prompt.tokens for prompt in figures.greedy)
         yield f"greedy tokens: {equal} of {tokens} equal up to the first other one of each prompt"
+    if (loss := figures.loss) is not None:
+        yield (
+            f"of a mean KL of {_number(loss.whole)} on {loss.positions} positions, rounded weights alone lose "
+            f"{_number(loss.weights)}, rounded activations on top {_number(loss.activations)}"
+        )
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from zoo.calibration.weights import read_package
 from zoo.contracts import OWN_ENGINE, Folding, ReadBack
 from zoo.contracts.engine import require
 from zoo.declarations.manifest import Manifest
@@ -16,7 +17,7 @@ from zoo.embedding import is_encoder
 from zoo.engine.machine import free_memory
 from zoo.errors import WeightsAbsent, ZooError
 from zoo.package.folder import Package, check_hashes, open_package, read_manifest
-from zoo.package.layout import lay_out
+from zoo.package.layout import Layout, lay_out
 from zoo.package.running import opening_bytes
 from zoo.registry import Registry
 from zoo.reports import keep_report, make_report, require_place
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from zoo.contracts import Checkpoint, LogitEngine
     from zoo.verify.candidate import Candidate
     from zoo.verify.compare import Progress
+    from zoo.verify.composed import ComposedReference
     from zoo.verify.engine_candidate import EngineCandidate
     from zoo.verify.result import Verdict
     from zoo.verify.samples import Sample
+    from zoo.verify.tolerances import UsualLosses
     from zoo.verify.weights import WeightError
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime")
@@ -49,6 +52,8 @@ class Verification:
     report: Report
     path: Path
     """Where the report is."""
+    usual: UsualLosses
+    """What packages of this precision lost of a trained model of about this width; of none where nothing is rounded."""
 
 
 def verify(
@@ -81,7 +86,7 @@ def verify(
     from zoo.verify.references import find_reference
     from zoo.verify.result import judge
     from zoo.verify.samples import make_samples
-    from zoo.verify.tolerances import TOLERANCES, of_engine
+    from zoo.verify.tolerances import of_engine, tolerance_of, usual_losses
 
     package = with_memory(registry, open_package(find_package(registry, model, precision)))
     recipe = package.manifest.recipe
@@ -93,9 +98,10 @@ def verify(
     candidate = _candidate(registry, package)
     require_reference()
     checkpoint, own = originals(registry, package, identify(registry, model), weights, adapters)
-    tolerance, context = TOLERANCES[recipe.precision], recipe.architecture.max_position_embeddings
+    width, context = recipe.architecture.hidden_size, recipe.architecture.max_position_embeddings
+    tolerance = tolerance_of(recipe.precision, width)
     if isinstance(candidate, EngineCandidate):
-        tolerance, context = of_engine(recipe.precision), min(context, candidate.engine.context_length)
+        tolerance, context = of_engine(recipe.precision, width), min(context, candidate.engine.context_length)
     samples = make_samples(package.path, recipe.architecture.vocab_size, context, quick=quick)
     refusal = None
     if fits(package):
@@ -105,13 +111,17 @@ def verify(
             refusal = error
     part = registry.architecture(recipe.architecture.type)
     reference = find_reference(merged_by_peft(checkpoint), part, recipe.architecture)
-    figures = compare(reference, candidate, samples, tolerance.tie, progress)
-    figures = figures.model_copy(update={"weights": _read_back(registry, package, checkpoint)})
+    layout = lay_out(recipe, registry)
+    levels = None if isinstance(candidate, EngineCandidate) else _levels(layout, package)
+    figures = compare(reference, candidate, samples, tolerance.tie, progress, levels)
+    figures = figures.model_copy(update={"weights": _read_back(layout, package, checkpoint)})
     verdict = judge(figures, tolerance)
     if refusal is not None and verdict.passed:
         raise refusal
     if isinstance(candidate, EngineCandidate):
         candidate.engine.close()
+    losses = usual_losses(width)
+    usual = losses.model_copy(update={"packages": losses.of(recipe.precision)})
     report = make_report(
         "verify",
         package,
@@ -121,12 +131,12 @@ def verify(
             "reference": reference.name,
             "tolerance": tolerance.model_dump(mode="json"),
         },
-        verdict.model_dump(mode="json", exclude={"passed"}),
+        {**verdict.model_dump(mode="json", exclude={"passed"}), "usual": usual.model_dump(mode="json")},
         passed=verdict.passed,
         own_weights=own,
         libraries=_LIBRARIES,
     )
-    return Verification(verdict, report, keep_report(report))
+    return Verification(verdict, report, keep_report(report), usual)
 
 
 def _candidate(registry: Registry, package: Package) -> Candidate | EngineCandidate:
@@ -147,19 +157,36 @@ def _candidate(registry: Registry, package: Package) -> Candidate | EngineCandid
     return EngineCandidate(cast("LogitEngine", engine))
 
 
-def _read_back(registry: Registry, package: Package, checkpoint: Checkpoint) -> tuple[WeightError, ...] | None:
-    """Compare the weights as another maker's code reads them, where the target says how and none was rescaled.
+def _levels(layout: Layout, package: Package) -> ComposedReference | None:
+    """Compute with a package's dequantized weights and float activations; None where that cannot be done by layers."""
+    from zoo.verify.composed import ComposedReference
+
+    placed = {each.parameter.name: each for each in layout.placed}
+    if layout.program is None:
+        return None
+    with contextlib.suppress(ZooError):
+        return ComposedReference(layout.program, lambda weight: read_package(layout, package.path, placed[weight.name]))
+    return None
+
+
+def _read_back(layout: Layout, package: Package, checkpoint: Checkpoint) -> tuple[WeightError, ...] | None:
+    """Compare the weights as they are read back, by another maker's code where the target says how.
+
+    Returns:
+        None where a calibrated quantizer rescaled them: nobody knows what they should be.
 
     Raises:
         ZooError: that code is not installed or refuses the package, or a weight is missing.
     """
+    from zoo.smoothing.checkpoint import smoothed
     from zoo.verify.weights import weight_errors
 
-    layout = lay_out(package.manifest.recipe, registry)
-    rescaled = package.manifest.recipe.smoothing is not None or isinstance(layout.quantizer, Folding)
-    if rescaled or not isinstance(layout.target, ReadBack):
+    if isinstance(layout.quantizer, Folding):
         return None
-    return weight_errors(layout, checkpoint, layout.target.read_back(package))
+    if isinstance(layout.target, ReadBack):
+        return weight_errors(layout, checkpoint, layout.target.read_back(package))
+    own = ((each.parameter.name, read_package(layout, package.path, each)) for each in layout.placed)
+    return weight_errors(layout, smoothed(layout, checkpoint), own)
 
 
 def original_weights(

@@ -5,7 +5,7 @@ An engine that gives logits alone has no layers to compare; it is held against t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zoo.errors import ZooError
@@ -13,18 +13,24 @@ from zoo.verify.candidate import Candidate
 from zoo.verify.engine_candidate import EngineCandidate
 from zoo.verify.metrics import Continuation, LogitFigures, TextFigures, relative_error, root_ratio
 from zoo.verify.references import Reference
-from zoo.verify.result import Figures, Greedy, Place, finite
+from zoo.verify.result import Figures, Greedy, Loss, Place, finite
 from zoo.verify.samples import Sample
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from zoo.verify.composed import ComposedReference
+
 PROBES = 4
 """Sequences on which each layer is also tried with the reference's input."""
 PROBE_LENGTH = 48
 SLICE = 128
 """Positions whose logits are held at a time."""
+ATTRIBUTED = 96
+"""Positions whose loss is taken apart, at most one slice."""
+APART = 2
+"""Sequences on which a layer's error is taken apart."""
 _QUIET = 1e-2
 """A layer that adds less than this share of the hidden states is measured against the share, not what it adds."""
 
@@ -38,6 +44,7 @@ def compare(
     samples: Sequence[Sample],
     tie: float,
     progress: Progress | None = None,
+    levels: ComposedReference | None = None,
 ) -> Figures:
     """Measure how far a package is from its reference.
 
@@ -46,6 +53,7 @@ def compare(
         samples: token sequences; both sides see the same ids at every position (teacher forcing).
         tie: see ``LogitFigures.add``.
         progress: called before each step.
+        levels: the package's dequantized weights with float activations, to take its errors apart.
 
     Raises:
         ZooError: the two sides have other numbers of layers, or one of them cannot run.
@@ -61,21 +69,26 @@ def compare(
     sequences = [sample.ids for sample in samples]
     reference.begin(sequences)
     candidate.begin(sequences)
+    apart = next((index for index, sample in enumerate(samples) if sample.text), 0)
+    if levels is not None:
+        levels.begin([sequences[apart][:ATTRIBUTED]])
     places = _embedded(reference, layered, len(samples))
     for layer in range(reference.num_layers):
         say(f"layer {layer}", layer + 1, total)
-        places += _step(reference, layered, layer, len(samples))
+        places += _step(reference, layered, layer, len(samples), levels)
     say("head", total - 1, total)
     logits, text, error, wanted = LogitFigures(), TextFigures(), 0.0, 0.0
-    continued = []
+    continued, loss = [], None
     for index, sample in enumerate(samples):
         first = len(sample.ids) - sample.continued - 1  # the position before the first token of the package's own
-        continuation = Continuation(sample.name)
+        continuation, own = Continuation(sample.name), Continuation(sample.name)
         for start in range(0, len(sample.ids), SLICE):
             stop = min(start + SLICE, len(sample.ids))
             right, found = reference.logits(index, start, stop), candidate.logits(index, start, stop)
             if right.shape != found.shape:
                 raise ZooError(f"the package gives logits {found.shape}, the reference {right.shape}")
+            if levels is not None and (index, start) == (apart, 0):
+                loss = _loss(right[:ATTRIBUTED], found[:ATTRIBUTED], levels)
             if layered is None:  # other engines give logits less a constant of their row
                 right, found = (side - side.mean(1, keepdims=True) for side in (right, found))
             following = sample.ids[start + 1 : stop + 1] if sample.text else sample.ids[:0]
@@ -87,12 +100,13 @@ def compare(
             if sample.continued and stop > first:
                 begin = max(first, start)
                 chosen = sample.ids[begin + 1 : stop + 1]
-                continuation.add(right[begin - start : begin - start + len(chosen)], chosen)
+                for side, logs in ((continuation, right), (own, found)):
+                    side.add(logs[begin - start : begin - start + len(chosen)], chosen)
         if sample.continued:
-            continued.append(continuation)
+            continued.append((continuation, own))
     if layered is not None:
-        own = _head(reference, layered, [len(sample.ids) for sample in samples[:PROBES]])
-        places.append(Place(name="head", carried=finite(root_ratio(error, wanted)), own=finite(own)))
+        errors = _head(reference, layered, [len(sample.ids) for sample in samples[:PROBES]], levels)
+        places.append(Place(name="head", carried=finite(root_ratio(error, wanted)), **errors))
     return Figures(
         positions=logits.positions,
         text_tokens=text.tokens,
@@ -108,11 +122,24 @@ def compare(
         not_finite=logits.not_finite,
         places=tuple(places),
         greedy=tuple(
-            Greedy(prompt=prompt.prompt, tokens=prompt.tokens, equal=prompt.equal, worst=prompt.worst)
-            for prompt in continued
+            Greedy(
+                prompt=prompt.prompt, tokens=prompt.tokens, equal=prompt.equal, worst=prompt.worst, own_worst=own.worst
+            )
+            for prompt, own in continued
         )
         or None,
+        loss=loss,
     )
+
+
+def _loss(right: NDArray[np.float32], found: NDArray[np.float32], levels: ComposedReference) -> Loss:
+    """Take the KL on the first positions of a sequence apart."""
+    between, parts = levels.logits(0, 0, len(right)), []
+    for wanted, made in ((right, found), (right, between), (between, found)):
+        parts.append(LogitFigures())
+        parts[-1].add(wanted, made, 0.0)
+    whole, weights, activations = (finite(part.kl_mean) for part in parts)
+    return Loss(positions=len(right), whole=whole, weights=weights, activations=activations)
 
 
 def _embedded(reference: Reference, candidate: Candidate | None, sequences: int) -> list[Place]:
@@ -123,7 +150,9 @@ def _embedded(reference: Reference, candidate: Candidate | None, sequences: int)
     return [Place(name="embedding", carried=carried, own=carried)]
 
 
-def _step(reference: Reference, candidate: Candidate | None, layer: int, sequences: int) -> list[Place]:
+def _step(
+    reference: Reference, candidate: Candidate | None, layer: int, sequences: int, levels: ComposedReference | None
+) -> list[Place]:
     """Send both sides through a layer, and the package also what the reference has before it."""
     if candidate is None:
         reference.step(layer)
@@ -131,10 +160,11 @@ def _step(reference: Reference, candidate: Candidate | None, layer: int, sequenc
     probed = range(min(PROBES, sequences))
     before = {index: reference.states(index)[:PROBE_LENGTH].copy() for index in probed}
     reference.step(layer)
-    tried = candidate.step(layer, before)
-    own = _own(before, {index: reference.states(index)[:PROBE_LENGTH] for index in probed}, tried)
-    carried = _carried(reference, candidate, sequences)
-    return [Place(name=f"layer {layer}", carried=finite(carried), own=finite(own))]
+    right = {index: reference.states(index)[:PROBE_LENGTH] for index in probed}
+    few = {index: before[index] for index in probed if index < APART}
+    between = levels.step(layer, few) if levels is not None else None
+    errors = _apart(right, candidate.step(layer, before), between, before)
+    return [Place(name=f"layer {layer}", carried=finite(_carried(reference, candidate, sequences)), **errors)]
 
 
 def _carried(reference: Reference, candidate: Candidate, sequences: int) -> float:
@@ -143,23 +173,38 @@ def _carried(reference: Reference, candidate: Candidate, sequences: int) -> floa
     return root_ratio(sum(error for error, _ in parts), sum(wanted for _, wanted in parts))
 
 
-def _own(
-    before: dict[int, NDArray[np.float32]], right: dict[int, NDArray[np.float32]], found: dict[int, NDArray[np.float32]]
-) -> float:
-    """Error of one layer on the same input, relative to what it adds."""
+States = Mapping[int, "NDArray[np.float32]"]
+
+
+def _apart(
+    right: States, found: States, between: States | None, before: States | None = None
+) -> dict[str, float | None]:
+    """Errors of one step on the same input: its own, and the parts that weights and kernels have in it."""
+    errors = {"own": finite(_own(before, right, found))}
+    if between is not None:
+        errors["weights"] = finite(_own(before, {index: right[index] for index in between}, between))
+        errors["arithmetic"] = finite(_own(before, between, found))
+    return errors
+
+
+def _own(before: States | None, right: States, found: States) -> float:
+    """Error of one step, relative to what it adds to what was before."""
     error = added = states = 0.0
     for index, wanted in right.items():
         part, state = relative_error(found[index], wanted)
         error, states = error + part, states + state
-        added += relative_error(before[index], wanted)[0]
+        added += state if before is None else relative_error(before[index], wanted)[0]
     return root_ratio(error, max(added, _QUIET**2 * states))
 
 
-def _head(reference: Reference, candidate: Candidate, lengths: Sequence[int]) -> float:
-    """Error of the final norm and the head on the reference's hidden states."""
-    error = wanted = 0.0
-    for index, length in enumerate(lengths):
-        stop = min(length, PROBE_LENGTH)
-        part = relative_error(candidate.head(reference.states(index)[:stop]), reference.logits(index, 0, stop))
-        error, wanted = error + part[0], wanted + part[1]
-    return root_ratio(error, wanted)
+def _head(
+    reference: Reference, candidate: Candidate, lengths: Sequence[int], levels: ComposedReference | None
+) -> dict[str, float | None]:
+    """Errors of the final norm and the head on the reference's hidden states."""
+    stops = {index: min(length, PROBE_LENGTH) for index, length in enumerate(lengths)}
+    states = {index: reference.states(index)[:stop] for index, stop in stops.items()}
+    return _apart(
+        {index: reference.logits(index, 0, stop) for index, stop in stops.items()},
+        {index: candidate.head(state) for index, state in states.items()},
+        {index: levels.head(states[index]) for index in states if index < APART} if levels is not None else None,
+    )

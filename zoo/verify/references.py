@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from zoo.calibration.weights import read_float32
 from zoo.contracts import ArchitecturePart, Checkpoint
 from zoo.declarations.architecture import Architecture
+from zoo.operations import record
+from zoo.quantizers.slab import Scratch
 from zoo.verify.reference import TransformersReference, knows, require_reference
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ class Reference(Protocol):
         """Embed token sequences, each (length,)."""
         ...
 
-    def step(self, layer: int) -> None:
+    def step(self, layer: int) -> object:
         """Send every sequence through the next layer."""
         ...
 
@@ -51,7 +54,8 @@ def find_reference(checkpoint: Checkpoint, part: ArchitecturePart, arch: Archite
         return TransformersReference(checkpoint, part, arch)
     from zoo.verify.composed import ComposedReference
 
-    return ComposedReference(checkpoint, part, arch)
+    scratch = Scratch()
+    return ComposedReference(record(part, arch), lambda weight: read_float32(weight, checkpoint, scratch))
 
 
 def all_logits(reference: Reference, ids: Sequence[int]) -> NDArray[np.float32]:

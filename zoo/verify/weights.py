@@ -1,4 +1,4 @@
-"""The weights of a package as a program of another maker reads them, each beside the original."""
+"""The weights of a package as they are read back, by our own code or by another maker's, each beside the original."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class WeightError(Value):
-    """How far a weight is from the original, as another program reads it."""
+    """How far a stored weight is from the original."""
 
     name: str
     error: float
@@ -44,7 +44,7 @@ def weight_errors(
 
     Args:
         layout: the package's.
-        checkpoint: the original weights.
+        checkpoint: the original weights, rescaled as the build rescaled them.
         read: name → (rows, columns), in the order of rows that the package stores.
 
     Raises:
@@ -60,27 +60,39 @@ def weight_errors(
         if wanted.size != values.size:
             raise ZooError(f"the weight {name} is read as {values.shape}; the original is {one.parameter.shape}")
         wanted = wanted.reshape(-1, wanted.shape[-1])
-        nearest = not layout.quantizer.needs_activations
-        errors.append(_error(name, wanted, values.reshape(wanted.shape), one.scheme, nearest=nearest))
+        nearest = None if layout.quantizer.needs_activations else layout.recipe.smoothing is None
+        errors.append(_error(name, wanted, values.reshape(wanted.shape), one.scheme, nearest))
     if placed:
         raise ZooError(f"the weight {min(placed)} is not in what another program reads of the package")
     return tuple(errors)
 
 
 def _error(
-    name: str, wanted: NDArray[np.float32], values: NDArray[np.float32], scheme: Scheme, *, nearest: bool
+    name: str, wanted: NDArray[np.float32], values: NDArray[np.float32], scheme: Scheme, nearest: bool | None
 ) -> WeightError:
+    """Compare one weight.
+
+    Args:
+        nearest: whether levels are the nearest ones; of rescaled channels (False) they may be off by two steps of a
+            scale, where sums in another order chose another one; None where they are chosen otherwise.
+    """
     import numpy as np
 
-    apart, size = np.abs(values - wanted), float(np.linalg.norm(wanted))
+    apart, size = values - wanted, float(np.linalg.norm(wanted))
+    error = float(np.linalg.norm(apart)) / max(size, 1e-30)
     block, bits = (scheme.block_size, scheme.bits) if scheme.kind == "block" else (1, 0)
     starts = np.arange(0, wanted.shape[1], block)
-    largest = np.maximum.reduceat(np.abs(wanted), starts, axis=1)
-    worst = np.maximum.reduceat(apart, starts, axis=1) / np.maximum(largest, 1e-4 * float(largest.max()) + 1e-30)
+    largest, off = (
+        np.maximum.reduceat(np.abs(side, out=side), starts, axis=1) if block > 1 else np.abs(side)
+        for side in (wanted, apart)
+    )
+    worst = off / np.maximum(largest, 1e-4 * float(largest.max()) + 1e-30)
     return WeightError(
         name=name,
-        error=float(np.linalg.norm(apart)) / max(size, 1e-30),
+        error=error,
         error_limit=min(0.5, 2.0 ** (4 - bits)) if bits else 2.0**-8,
         worst=float(worst.max(initial=0.0)),
-        worst_limit=(1.05 * 2.0 ** (1 - bits) if bits else 2.0**-6) if nearest else None,
+        worst_limit=(1.05 * 2.0 ** (1 - bits) if bits else 2.0**-6) + (0 if nearest else 2**0.125 - 1)
+        if nearest is not None
+        else None,
     )
