@@ -12,6 +12,7 @@ from zoo.plugins import host
 
 if TYPE_CHECKING:
     from zoo.contracts import Engine
+    from zoo.declarations.memory import KV
     from zoo.declarations.plan import Plan
     from zoo.package import Package
     from zoo.stages.bench import Bench
@@ -128,6 +129,7 @@ def open_package(
     engine: str | None = None,
     threads: int | None = None,
     draft: str | os.PathLike[str] | None = None,
+    kv: KV = "auto",
     prepare: bool = False,
 ) -> Engine:
     """Open a package, or the built package of a model, ready to generate.
@@ -141,6 +143,7 @@ def open_package(
         threads: workers; by default what the engine finds best, here the physical cores that this process may use.
         draft: a smaller model of the same tokenizer, or its package, that guesses ahead; ``auto`` for what the
             declaration names. Answers stay what they are.
+        kv: ``int8`` keeps keys and values in 8 bits, ``fp32`` and ``auto`` as they are.
         prepare: prepare its weights first, as ``zoo prepare`` does; they are kept under ``$ZOO_HOME/prepacked``.
     """
     from zoo.stages.opening import find_draft, open_engine
@@ -150,7 +153,7 @@ def open_package(
     folder = find_package(registry, os.fspath(model), precision)
     smaller = None if draft is None else find_draft(registry, folder, os.fspath(draft))
     preparing: Preparing = "now" if prepare else "never"
-    return open_engine(registry, folder, name=engine, threads=threads, draft=smaller, preparing=preparing)
+    return open_engine(registry, folder, name=engine, threads=threads, draft=smaller, kv=kv, preparing=preparing)
 
 
 def prepare(

@@ -26,6 +26,9 @@ DRAFT_HELP = (
     "A much smaller model with the same tokenizer that drafts tokens; answers do not change. auto: the model that the "
     "declaration names."
 )
+KV_HELP = (
+    "Keys and values in 8 bits: a quarter of their memory, faster after long texts, slightly other answers. auto: fp32."
+)
 
 
 class TargetCommand(TyperCommand):

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.answers import Answers, sampling_text
-from zoo.cli.options import DRAFT_HELP
+from zoo.cli.options import DRAFT_HELP, KV_HELP
 from zoo.cli.output import print_notice
 from zoo.cli.progress import step_progress
+from zoo.declarations.memory import KV
 from zoo.errors import UsageError, ZooError
 
 CHAT_DEFAULT = "Default: greedy; with --chat what generation_config.json says."
@@ -67,6 +68,7 @@ def run(
     draft: Annotated[
         str | None, typer.Option(metavar="MODEL|PACKAGE|auto", help=DRAFT_HELP, show_default=False)
     ] = None,
+    kv: Annotated[KV, typer.Option(help=KV_HELP)] = "auto",
     schema: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Answer in JSON that fits this JSON schema.", dir_okay=False)
     ] = None,
@@ -131,6 +133,7 @@ def run(
                 folder,
                 name=engine,
                 draft=smaller,
+                kv=kv,
                 preparing="later",
                 warn=print_notice,
                 progress=progress,

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.options import DRAFT_HELP, GIVEN
+from zoo.cli.options import DRAFT_HELP, GIVEN, KV_HELP
 from zoo.cli.output import parse_bytes
+from zoo.declarations.memory import KV
 from zoo.errors import UsageError
 
 SHARED = frozenset({"models", "host", "port", "api_key", "precision", "engine"})
@@ -89,6 +90,7 @@ def serve(
     draft: Annotated[
         str | None, typer.Option(metavar="MODEL|PACKAGE|auto", help=DRAFT_HELP, show_default=False)
     ] = None,
+    kv: Annotated[KV, typer.Option(help=KV_HELP)] = "auto",
     allow_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name that requests may use, such as a proxy's; may be repeated."),
@@ -180,7 +182,7 @@ def serve(
         source = ctx.get_parameter_source(name)
         if uds is not None and source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"--uds and --{name} cannot be used together")
-    served = served_models(registry, models, precision, engine, draft)
+    served = served_models(registry, models, precision, engine, draft, kv)
     settings = replace(settings, aliases=read_aliases(alias or (), models, served))
     from zoo.server.run import run_server
 

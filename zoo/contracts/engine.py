@@ -25,8 +25,8 @@ OWN_ENGINE = "ort"
 """The engine of this project, which opens what the target ``ort`` builds."""
 
 Ability = Literal[
-    "text", "chat", "batches", "logits", "steps", "logprobs", "lookup", "draft", "forms", "tools", "embeddings",
-    "scores",
+    "text", "chat", "batches", "logits", "steps", "logprobs", "lookup", "draft", "int8_kv", "forms", "tools",
+    "embeddings", "scores",
 ]  # fmt: skip
 """What an engine may be able to do.
 
@@ -36,6 +36,7 @@ Ability = Literal[
 - ``steps``: lets its caller compute steps over KV caches of its own.
 - ``logprobs``: names log probabilities of the tokens of an answer.
 - ``lookup``: guesses tokens from the text so far; ``draft``: by a smaller model.
+- ``int8_kv``: keeps keys and values in 8 bits where that is asked for.
 - ``forms``: follows a schema, an expression or a grammar.
 - ``tools``: calls functions by the model's template.
 - ``embeddings``: turns texts into vectors (``EmbeddingEngine``); ``scores``: ranks documents (``RankingEngine``).
@@ -50,6 +51,7 @@ _LACKS: Mapping[Ability, str] = {
     "logprobs": "gives no log probabilities",
     "lookup": "does not guess tokens from the text so far",
     "draft": "takes no draft model",
+    "int8_kv": "does not keep keys and values in 8 bits",
     "forms": "follows no schema or grammar",
     "tools": "calls no tools",
     "embeddings": "embeds no texts",

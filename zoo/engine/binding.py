@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.engine.cache import Slots, aligned
+from zoo.engine.int8_cache import Widening
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,6 +51,7 @@ class Binding:
         self._binding.bind_cpu_input("sequence_lengths", self._lengths)
         self._binding.bind_cpu_input("query_lengths", self._queries)
         self._binding.bind_cpu_input("longest_sequence", self._longest)
+        self._widening = Widening(self._binding, slots, first, count) if shape.dtype == np.int8 else None
         self._counts: list[int] = []
         self._ids = np.zeros((1, 0), np.int64)
         self._rows = np.zeros(0, np.int64)
@@ -78,6 +80,8 @@ class Binding:
             self._lengths[row] = max(len(self._slots.tokens[self._first + row]) + count, 1) - 1
             wanted += range(stop - keep, stop)
         self._longest[...] = int(self._lengths.max()) + 1
+        if self._widening is not None:
+            self._widening.prepare(counts)
         total = len(wanted)
         self._want(wanted or [0])
         self._session.run_with_iobinding(self._binding, options)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from zoo.contracts.engine import OWN_ENGINE, Ability
 from zoo.engine.chat import Message
 from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
+from zoo.engine.int8_cache import find_scales
 from zoo.engine.machine import give_back_memory
 from zoo.engine.options import AnswerOptions, read_form, read_options
 from zoo.engine.prepack import open_graph
@@ -45,7 +46,7 @@ class OrtEngine(TextEngine):
         self._draft: Draft | None = None
 
     def _abilities(self) -> Iterator[Ability]:
-        yield from ("batches", "logits", "steps", "logprobs", "lookup", "draft")
+        yield from ("batches", "logits", "steps", "logprobs", "lookup", "draft", "int8_kv")
         if self.tokenizer is not None:
             yield from ("text", "forms")
             if self.chat_templates:
@@ -72,6 +73,19 @@ class OrtEngine(TextEngine):
         from zoo.engine.batching import batching_effect
 
         return batching_effect(self.session)
+
+    def round_cache(self) -> None:
+        """Keep keys and values in 8 bits from now on; see ``zoo.engine.int8_cache``.
+
+        Raises:
+            ZooError: the model's layers do not allow it.
+        """
+        package, threads = self.package, self.session.threads
+        scales = find_scales(self.session, self.tokenizer)
+        del self.session, self._cache  # weights are not held twice
+        self.session = open_graph(package, lambda graph: Session(package.path, threads, graph, scales))
+        self.load_seconds += self.session.load_seconds
+        self._cache = self.session.new_cache()
 
     def guess_with(self, smaller: Engine | None) -> None:
         """Have a smaller model guess the tokens of all answers from now on; they stay the answers that they are.

@@ -19,6 +19,7 @@ import numpy as np
 
 from zoo.engine.binding import INPUTS, Binding
 from zoo.engine.cache import CacheShape, KVCache, Slots
+from zoo.engine.int8_cache import rewrite
 from zoo.engine.machine import usable_cores
 from zoo.errors import ZooError
 from zoo.package.closed import files_of, has_file
@@ -26,6 +27,8 @@ from zoo.sources.companions import MAX_CONFIG
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from zoo.engine.int8_cache import Scales
 
 _log = logging.getLogger(__name__)
 GRAPH = "batch.onnx"
@@ -61,13 +64,16 @@ class Session:
         load_seconds: how long onnxruntime took to load it.
     """
 
-    def __init__(self, folder: Path, threads: int | None = None, graph: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, threads: int | None = None, graph: Path | None = None, scales: Scales | None = None
+    ) -> None:
         """Load the graph of a package.
 
         Args:
             folder: the package.
             threads: workers of a step; by default the physical cores that this process may use.
             graph: the same graph over weights that were prepared, instead of the package's own.
+            scales: those of an int8 KV cache; None for float32.
 
         Raises:
             ZooError: onnxruntime cannot load it, or it is not a decoder.
@@ -80,7 +86,7 @@ class Session:
         self.threads = threads or usable_cores()
         self.context, self._heads = _read_config(folder)
         started = time.perf_counter()
-        self._session = self._open(graph or folder / GRAPH)
+        self._session = self._open(graph or folder / GRAPH, scales)
         self.load_seconds = time.perf_counter() - started
         self._run_options = ort.RunOptions()
         self._lock = threading.Lock()
@@ -98,14 +104,18 @@ class Session:
             outputs=tuple(present),
             heads=tuple(int(inputs[name].shape[1]) for name in past),
             head_dim=tuple(int(inputs[name].shape[3]) for name in past),
-            dtype=np.float16 if inputs[past[0]].type == "tensor(float16)" else np.float32,
+            dtype=np.float32 if scales is None else np.int8,
         )
 
-    def _open(self, graph: Path) -> Any:
+    def _open(self, graph: Path, scales: Scales | None) -> Any:
         import onnxruntime as ort
 
+        options, model = session_options(self.threads), str(graph) if scales is None else rewrite(graph, scales)
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(graph.parent.resolve())
+        )
         try:
-            return ort.InferenceSession(str(graph), session_options(self.threads), providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self.name}: onnxruntime cannot open it: {_line(error)}") from None
 

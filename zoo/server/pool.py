@@ -259,6 +259,7 @@ def start_model(
         name=model.engine,
         threads=settings.threads,
         draft=model.draft,
+        kv=model.kv,
         preparing="later",
         warn=notice,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from zoo.contracts import OWN_ENGINE, require
+from zoo.declarations.memory import KV
 from zoo.errors import ZooError, unknown
 from zoo.package.folder import Package, open_package
 from zoo.package.running import held_by, recorded_memory
@@ -36,6 +37,7 @@ def open_engine(
     name: str | None = None,
     threads: int | None = None,
     draft: Path | None = None,
+    kv: KV = "auto",
     preparing: Preparing = "never",
     warn: Callable[[str], None] | None = None,
     progress: Progress | None = None,
@@ -51,6 +53,7 @@ def open_engine(
         name: the engine; by default the target's own.
         threads: workers; by default what the engine finds best.
         draft: the package of a smaller model that guesses ahead, as ``find_draft`` finds it.
+        kv: how keys and values are kept; those of a draft are never rounded.
         preparing: when weights are prepared.
         warn: called with a line that says what is prepared, when, and how to forbid it.
         progress: called before each part of what is prepared at once.
@@ -64,6 +67,9 @@ def open_engine(
     if chosen == OWN_ENGINE:
         _prepare(package, preparing, warn or logging.getLogger("zoo").warning, progress)
     opened = registry.engine(package.manifest.recipe.target.name, chosen).open(package, threads=threads)
+    if kv == "int8":
+        require(opened, "int8_kv", "--kv int8")
+        cast("OrtEngine", opened).round_cache()
     if draft is not None:
         require(opened, "draft", "--draft")
         smaller = open_engine(registry, draft, threads=threads, preparing=preparing, warn=warn, progress=progress)

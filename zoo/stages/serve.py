@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from zoo.contracts import OWN_ENGINE, require
 from zoo.declarations.conversation import Manners
-from zoo.declarations.memory import RunMemory
+from zoo.declarations.memory import KV, RunMemory
 from zoo.engine.chat import find_template, find_templates
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.folder import MANIFEST, Package, open_package
@@ -51,6 +51,8 @@ class ServedModel:
     task: Task = "generate"
     draft: Path | None = None
     """The package of a smaller model that guesses ahead; ``memory`` counts it."""
+    kv: KV = "auto"
+    """How keys and values are kept; ``memory`` counts them so."""
 
     @property
     def created(self) -> int:
@@ -113,6 +115,7 @@ def served_models(
     precision: str | None = None,
     engine: str | None = None,
     draft: str | None = None,
+    kv: KV = "auto",
 ) -> list[ServedModel]:
     """Find the packages that MODEL|PACKAGE... mean, and name them.
 
@@ -122,6 +125,7 @@ def served_models(
     Args:
         engine: what opens them; by default the engine of the target that each was built for.
         draft: a smaller model that guesses ahead, or ``auto`` for what each declaration names.
+        kv: how keys and values are kept.
 
     Raises:
         UsageError: one draft for several models.
@@ -138,7 +142,7 @@ def served_models(
     manifests = [package.manifest for package in packages]
     recipes = [manifest.recipe for manifest in manifests]
     memories = [
-        _memory(registry, package, *([] if smaller is None else [open_package(smaller)]))
+        _memory(registry, kv, package, *([] if smaller is None else [open_package(smaller)]))
         for package, smaller in zip(packages, drafts, strict=True)
     ]
     names = [recipe.model for recipe in recipes]
@@ -162,6 +166,7 @@ def served_models(
             manners=find_manners(registry, recipe, find_templates(path)),
             task=task_of(registry, recipe),
             draft=smaller,
+            kv=kv,
         )
         for name, path, manifest, recipe, chosen, memory, smaller in zip(
             names, paths, manifests, recipes, engines, memories, drafts, strict=True
@@ -198,8 +203,12 @@ def read_aliases(texts: Sequence[str], asked: Sequence[str], models: Sequence[Se
     return aliases
 
 
-def _memory(registry: Registry, *packages: Package) -> RunMemory:
-    """Add up what packages take; of one that another engine runs, its files and its numbers are what is known."""
+def _memory(registry: Registry, kv: KV, *packages: Package) -> RunMemory:
+    """Add up what packages take; of one that another engine runs, its files and its numbers are what is known.
+
+    Args:
+        kv: how the first keeps keys and values.
+    """
     memories = [
         recorded_memory(package.manifest, registry)
         or RunMemory(
@@ -210,7 +219,9 @@ def _memory(registry: Registry, *packages: Package) -> RunMemory:
     ]
     return RunMemory(
         weights_bytes=sum(one.weights_bytes for one in memories),
-        kv_bytes_per_token=sum(one.kv_bytes_per_token for one in memories),
+        kv_bytes_per_token=sum(
+            one.kv_bytes_per_token // (4 if kv == "int8" and one is memories[0] else 1) for one in memories
+        ),
     )
 
 
