@@ -219,5 +219,5 @@ def test_zoo_json_holds_no_path_and_no_time(tmp_path):
     assert str(tmp_path) not in text
     assert set(json.loads(text)) == {
         "format_version", "recipe", "recipe_hash", "parameters", "bits_per_weight", "files", "inputs", "memory",
-        "versions",
+        "notes", "versions",
     }  # fmt: skip

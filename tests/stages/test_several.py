@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tests.checkpoints import make_checkpoint
+from tests.stages.test_calibrate import add_tokenizer, words
 from zoo.cli import app
+from zoo.errors import ZooError
 from zoo.package.folder import read_manifest
 
 WIDE = {"hidden_size": 128, "intermediate_size": 256, "vocab_size": 320}
@@ -65,3 +69,101 @@ def test_what_one_target_refuses_is_refused_before_any_is_written(checkpoint, tm
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "all").exists()
     assert "-o DIR" in run(checkpoint, "--target", "ort,vllm", code=2).stderr
+
+
+TOGETHER = ("-p", "int4", "--block-size", 32, "--quantizer-option", "symmetric=true", "--threads", 2)
+
+
+@pytest.fixture
+def read_bytes(monkeypatch) -> Counter[str]:
+    """Bytes of each tensor that are read of the file from here on, in slabs so small that a matrix has many."""
+    from zoo.package import memory, slabs
+    from zoo.sources import shared
+    from zoo.sources.folder import FolderCheckpoint
+
+    for module in (memory, slabs, shared):
+        monkeypatch.setattr(module, "SLAB", 8192)
+    counted: Counter[str] = Counter()
+    original = FolderCheckpoint.read
+
+    def read(self, name, start, stop, out=None):
+        values = original(self, name, start, stop, out)
+        counted[name] += values.nbytes
+        return values
+
+    monkeypatch.setattr(FolderCheckpoint, "read", read)
+    return counted
+
+
+def sizes(checkpoint: Path) -> dict[str, int]:
+    """Bytes of each tensor."""
+    raw = (checkpoint / "model.safetensors").read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    places = {name: info["data_offsets"] for name, info in header.items() if name != "__metadata__"}
+    return {name: stop - start for name, (start, stop) in places.items()}
+
+
+def calibrated(checkpoint: Path, tmp_path: Path, options: tuple) -> tuple[Path, tuple]:
+    """Give a checkpoint a tokenizer, and options calibration data."""
+    (tmp_path / "text.txt").write_text(words(400))
+    more = ("--calibration", tmp_path / "text.txt", "--samples", 4, "--sequence-length", 16)
+    return add_tokenizer(shutil.copytree(checkpoint, tmp_path / "m")), (*options, *more)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {one.name: one.read_bytes() for one in folder.iterdir() if one.name != "zoo.json"}
+
+
+@pytest.mark.parametrize(("quantizer", "targets"), [("rtn", ("ort", "vllm", "gguf")), ("gptq", ("ort", "vllm"))])
+def test_weights_are_read_once_for_all_and_come_out_as_built_apart(
+    checkpoint, tmp_path, read_bytes, quantizer, targets
+):
+    options = (*TOGETHER, "--quantizer", quantizer)
+    if quantizer == "gptq":
+        checkpoint, options = calibrated(checkpoint, tmp_path, options)
+        read_bytes.clear()
+    run(checkpoint, *options, "--target", ",".join(targets), "-o", tmp_path / "all")
+    assert read_bytes == sizes(checkpoint)
+    for name in targets:
+        run(checkpoint, *options, "--target", name, "-o", tmp_path / name)
+        assert files(tmp_path / "all" / name) == files(tmp_path / name)
+        assert read_manifest(tmp_path / name).notes == ()
+    notes = read_manifest(tmp_path / "all" / targets[0]).notes
+    assert notes == tuple(f"read in one pass with the package for {name}" for name in targets[1:])
+
+
+def test_levels_are_shared_where_blocks_and_scales_agree(tmp_path, read_bytes):
+    make_checkpoint(tmp_path / "m", dtype="float16", **WIDE)
+    run(tmp_path / "m", *TOGETHER, "--target", "vllm,gguf", "-o", tmp_path / "all")
+    # Of two layers all but q and k, whose rows llama.cpp has in another order.
+    notes = read_manifest(tmp_path / "all" / "vllm").notes
+    assert notes[1] == "10 weights have the levels of the package for gguf"
+    for name in ("vllm", "gguf"):
+        run(tmp_path / "m", *TOGETHER, "--target", name, "-o", tmp_path / name)
+        assert files(tmp_path / "all" / name) == files(tmp_path / name)
+
+
+@pytest.mark.parametrize(("quantizer", "targets"), [("rtn", "ort,vllm,gguf"), ("gptq", "ort,vllm")])
+def test_what_was_interrupted_goes_on_for_each_target(checkpoint, tmp_path, monkeypatch, quantizer, targets):
+    from zoo.package.journal import Journal
+
+    options = (*TOGETHER, "--target", targets, "--quantizer", quantizer)
+    if quantizer == "gptq":
+        checkpoint, options = calibrated(checkpoint, tmp_path, options)
+    for name in targets.split(","):
+        run(checkpoint, *options, "--target", name, "-o", tmp_path / name)
+    original, left = Journal.mark, [5]
+
+    def mark(self, stop, checksum):
+        left[0] -= 1
+        if left[0] == 0:
+            raise ZooError("the test pulls the plug")
+        original(self, stop, checksum)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "mark", mark)
+        assert "pulls the plug" in run(checkpoint, *options, "-o", tmp_path / "all", code=1).stderr
+    assert all(one.name.startswith(".") for one in (tmp_path / "all").iterdir())
+    run(checkpoint, *options, "-o", tmp_path / "all")
+    for name in targets.split(","):
+        assert files(tmp_path / "all" / name) == files(tmp_path / name)

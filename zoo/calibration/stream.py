@@ -8,10 +8,10 @@ finished layers, so that it ends in the bytes of an undisturbed one.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,13 @@ from zoo.calibration.owners import Owners, OwnersActivations
 from zoo.calibration.program import Segment, cut
 from zoo.calibration.states import States
 from zoo.calibration.weights import empty_arrays, read_float32, read_stored
-from zoo.contracts import Checkpoint, Folding, LayerActivations, Parameter, StoredArray
+from zoo.contracts import Folding, LayerActivations, Parameter, StoredArray
 from zoo.errors import ZooError
 from zoo.operations import Experts
 from zoo.operations.compute import TorchRun
-from zoo.package.datafile import DataFiles
-from zoo.package.journal import Journal
-from zoo.package.layout import Layout, Placed
-from zoo.package.memory import resident
+from zoo.package.layout import Placed
 from zoo.package.signals import Signals
-from zoo.package.stream import Progress, input_bytes, quantize
+from zoo.package.stream import Output, Progress, input_bytes, made_progress, quantize
 from zoo.quantizers.slab import RawSlab, Scratch
 from zoo.quantizers.tiles import ArrayWriter, read_back
 
@@ -43,51 +40,74 @@ CHUNK = 16 * 2**20
 """Weights that a quantizer gets at once: whole rows."""
 
 
-class CalibratedStream:
-    """One pass over the layers that are still to do.
+class CalibratedStreams:
+    """A pass over one output, or over several in step: each segment is done for all before the next one.
 
     Args:
-        tokens: int32 (samples, length): the calibration data.
+        outputs: what is written.
+        tokens: int32 (samples, length) for each: the calibration data.
         device: ``cpu`` or ``cuda``.
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        checkpoint: Checkpoint,
-        data: DataFiles,
-        folder: Path,
-        journal: Journal,
-        done: int,
-        signals: Signals,
-        tokens: NDArray[np.int32],
-        device: str = "cpu",
+        self, outputs: Sequence[Output], signals: Signals, tokens: Sequence[NDArray[np.int32]], device: str = "cpu"
     ) -> None:
+        self._streams = {
+            output: CalibratedStream(output, signals, own, device) for output, own in zip(outputs, tokens, strict=True)
+        }
+
+    def run(self, threads: int, progress: Callable[[Progress], None] | None = None) -> None:
+        """Do every segment; torch has threads of its own.
+
+        Raises:
+            ZooError: what went wrong, named by layer; or a signal asked to stop.
+        """
+        with contextlib.ExitStack() as running:
+            passes = [stream.segments(progress) for stream in self._streams.values()]
+            for one in passes:
+                running.callback(one.close)
+            for _ in zip(*passes, strict=True):
+                pass
+
+    def notes(self, output: Output) -> tuple[str, ...]:
+        """Say what a reader of a package should know; each saw what it stored before, so nothing else is shared."""
+        return self._streams[output].notes
+
+
+class CalibratedStream:
+    """One pass over the layers that are still to do.
+
+    Args:
+        output: what is written.
+        tokens: int32 (samples, length): the calibration data.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, output: Output, signals: Signals, tokens: NDArray[np.int32], device: str = "cpu") -> None:
+        layout = output.layout
         assert layout.program is not None
-        self._layout, self._checkpoint, self._data, self._journal = layout, checkpoint, data, journal
-        self._done, self._signals, self._tokens = done, signals, tokens
+        self._output, self._layout, self._checkpoint, self._data = output, layout, output.checkpoint, output.data
+        self._done, self._signals, self._tokens = output.done, signals, tokens
         self._executor = Executor(device)
         self._program = cut(layout.program)
         self._owners = Owners(layout.graph, whole=layout.target.view == "graph")
         self._scratch = Scratch()
-        self._folder = folder
-        self._states = States(folder, (*tokens.shape, layout.program.width(self._program.before.exit)))
+        self._width = layout.program.width(self._program.before.exit)
         self._progress: Callable[[Progress], None] | None = None
         self._started = time.monotonic()
-        self._sizes = {one.parameter.name: input_bytes(one.parameter, checkpoint.tensors) for one in layout.placed}
-        self._resumed = sum(self._sizes[one.parameter.name] for one in layout.placed if one.stop <= done)
-        self._bytes = self._resumed
+        self._bytes = output.resumed
         self._few: list[tuple[int, int, int]] = []
         """Experts that fewer tokens chose than their Hessians are of: (tokens, layer, expert)."""
         self._least = 0
 
-    def run(self, progress: Callable[[Progress], None] | None = None) -> None:
-        """Do every layer.
+    def segments(self, progress: Callable[[Progress], None] | None = None) -> Generator[None]:
+        """Do one segment after the other: what is before the layers, each layer, what is behind them.
 
         Raises:
             ZooError: what went wrong, named by layer; or a signal asked to stop.
         """
         self._progress = progress
+        self._states = States(self._data.folder, (*self._tokens.shape, self._width))
         try:
             for index, (placed, segment) in enumerate(self._steps()):
                 last = segment is self._program.after
@@ -105,6 +125,8 @@ class CalibratedStream:
                 finally:
                     if mixture is not None:
                         mixture.close()
+                del weights  # others may work before the next segment
+                yield
         finally:
             self._states.close()
 
@@ -173,7 +195,7 @@ class CalibratedStream:
                 left[owner.name].discard(one.parameter.name)
                 if not left[owner.name]:
                     layer.forget(owner)
-            self._report(one.parameter, self._sizes[one.parameter.name])
+            self._report(one.parameter, self._output.sizes[one.parameter.name])
         return weights
 
     def _values(
@@ -205,7 +227,7 @@ class CalibratedStream:
         """Send all samples through a segment's experts, each quantized first, or read back where all is finished."""
         operation = segment.experts
         assert operation is not None
-        mixture = Mixture(operation, placed, self._folder, self._states.shape, self._executor)
+        mixture = Mixture(operation, placed, self._data.folder, self._states.shape, self._executor)
         tensors = self._tensors(weights)
         with self._executor.torch.no_grad():
             for start, stop in self._batches():
@@ -248,7 +270,7 @@ class CalibratedStream:
         for one in placed:
             for array in one.arrays:
                 self._data.take(one.offset(array), array.nbytes)
-        self._journal.mark(placed[-1].stop, self._data.checksum)
+        self._output.journal.mark(placed[-1].stop, self._data.checksum)
 
     def _group_of(self, placed: Placed, groups: Sequence[Sequence[Parameter]]) -> Sequence[Parameter]:
         """Find the linears that share the inputs of what is stored; none where it is not a linear.
@@ -353,23 +375,8 @@ class CalibratedStream:
         self._bytes += size
         if self._progress is None:
             return
-        seconds = time.monotonic() - self._started
-        rate = (self._bytes - self._resumed) / seconds if seconds > 0 else 0.0
-        total = sum(self._sizes.values())
-        self._progress(
-            Progress(
-                layer=parameter.layer,
-                layers=len(self._program.layers),
-                parameter=parameter.name,
-                bytes_done=self._bytes,
-                bytes_total=total,
-                bytes_resumed=self._resumed,
-                rate=rate,
-                eta=(total - self._bytes) / rate if rate > 0 else None,
-                rss=resident(),
-                seconds=seconds,
-            )
-        )
+        total = sum(self._output.sizes.values())
+        self._progress(made_progress(self._output, parameter, self._bytes, self._output.resumed, total, self._started))
 
 
 def _nothing(operation: Experts, run: TorchRun) -> Any:

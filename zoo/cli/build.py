@@ -146,7 +146,7 @@ def build(
     from zoo.plugins import host
     from zoo.stages import pipeline
     from zoo.stages.request import Request
-    from zoo.stages.several import build_several, pin_several, plan_several
+    from zoo.stages.several import build_several, memory_of_all, pin_several, plan_several
 
     options = parse_options(quantizer_option)
     if block_size is not None:
@@ -192,7 +192,8 @@ def build(
             pinned = pipeline.pin(registry, request, **pinning)
     if several and output is not None:
         if dry_run:
-            _print_plans(plan_several(registry, each, output, threads=threads), as_json=as_json)
+            memory = memory_of_all(registry, each, threads)
+            _print_plans(plan_several(registry, each, output, threads=threads), memory, as_json=as_json)
             return
         with build_progress() as progress:
             packages = build_several(
@@ -252,8 +253,8 @@ def _told(built: Built, mixed: MixedChoice | None) -> dict[str, Any]:
     }
 
 
-def _print_plans(plans: Mapping[str, Plan], *, as_json: bool) -> None:
-    """Print the plans of several targets, and the disk of all."""
+def _print_plans(plans: Mapping[str, Plan], memory: int, *, as_json: bool) -> None:
+    """Print the plans of several targets, and what all take together: disk, and ``memory`` in bytes."""
     if as_json:
         print_json({name: plan.model_dump(mode="json") for name, plan in plans.items()})
         return
@@ -263,10 +264,7 @@ def _print_plans(plans: Mapping[str, Plan], *, as_json: bool) -> None:
         echo()
     total = sum(plan.disk_output_bytes for plan in plans.values())
     cache = max(plan.disk_cache_bytes for plan in plans.values())
-    echo(
-        f"disk of all: {bytes_text(cache + total)}; peak memory of the largest: "
-        f"{bytes_text(max(plan.peak_memory_bytes for plan in plans.values()))}"
-    )
+    echo(f"disk of all: {bytes_text(cache + total)}; peak memory of building them together: {bytes_text(memory)}")
 
 
 def _print_plan(plan: Any) -> None:

@@ -69,6 +69,7 @@ class DataFiles:
         import hashlib
 
         self._sections = sections
+        self.folder = sections[0].path.parent
         self._checksums = dict(resumed.checksums) if resumed else {}
         self._now = len(self._checksums)
         """The section that is hashed now."""
@@ -197,8 +198,8 @@ class DataFiles:
         """SHA-256 of the file that is written now, up to the last piece hashed."""
         return str(self._state.copy().hexdigest())
 
-    def finish(self) -> dict[str, str]:
-        """Wait until everything is on the disk; return the SHA-256 of every file, by its name."""
+    def finish(self) -> dict[str, tuple[int, str]]:
+        """Wait until everything is on the disk; return the size and the SHA-256 of every file, by its name."""
         last = self._sections[-1]
         self.pad(last.start)
         self._zeros(last.stop)
@@ -207,7 +208,7 @@ class DataFiles:
             with guarded(section.path):
                 os.ftruncate(file, section.file_size)
                 os.fsync(file)
-        return dict(self._checksums)
+        return {one.path.name: (one.file_size, self._checksums[one.path.name]) for one in self._sections}
 
     def close(self) -> None:
         """Close the files; harmless twice."""

@@ -14,7 +14,7 @@ from zoo.contracts import Checkpoint, CheckpointOver, TensorInfo
 from zoo.declarations.dtypes import READABLE
 from zoo.declarations.scheme import FloatScheme, Scheme
 from zoo.package.layout import NO_FILES, Layout, Placed
-from zoo.package.slabs import SlabKind, slab_jobs, slab_kinds
+from zoo.package.slabs import SLAB, SlabKind, slab_jobs, slab_kinds
 
 SPARE_BUFFERS = 2
 """Finished slabs that wait to be hashed, beside the one that each thread works on."""
@@ -166,6 +166,23 @@ def working_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
         + _START
         + threads * (_THREAD + (_PRODUCTS if smoothing else 0))
     )
+
+
+def shared_bytes(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
+    """Say how much is kept of a checkpoint that is read for several packages in step, bytes: some slabs, or where
+    layers are calibrated one by one a layer.
+    """
+    if not layout.quantizer.needs_activations:
+        return 2 * (threads + SPARE_BUFFERS) * SLAB
+    layers: Counter[int] = Counter()
+    alone = 0
+    for parameter in layout.graph:
+        size = sum(checkpoint.tensors[each.tensor].nbytes for each in parameter.slices if not parameter.derived)
+        if parameter.layer is None:
+            alone = max(alone, size)
+        else:
+            layers[parameter.layer] += size
+    return max(alone, *layers.values(), SLAB)
 
 
 def bookkeeping(slabs: int, arrays: int) -> int:

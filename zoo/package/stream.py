@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import mmap
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -40,7 +43,7 @@ class Progress:
     layers: int
     parameter: str
     bytes_done: int
-    """Of the checkpoint's bytes, what an earlier build did included."""
+    """Of the checkpoint's bytes, once for each package, what an earlier build did included."""
     bytes_total: int
     bytes_resumed: int
     rate: float
@@ -52,30 +55,63 @@ class Progress:
     seconds: float
 
 
-class WeightStream:
-    """One pass over the weights that are still to do."""
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A package's weights in the making: where they come from, where they go, and how far an earlier build got."""
 
-    def __init__(
-        self, layout: Layout, checkpoint: Checkpoint, data: DataFiles, journal: Journal, done: int, signals: Signals
-    ) -> None:
-        self._layout = layout
-        self._checkpoint = checkpoint
-        self._data = data
-        self._journal = journal
-        todo = [placed for placed in layout.placed if placed.stop > done]
-        self._jobs: list[tuple[Placed, SlabJob]] = [
-            (placed, job) for placed in todo for job in slab_jobs(placed.parameter, checkpoint.tensors)
-        ]
-        self._sides: dict[str, dict[str, Any]] = {}
+    layout: Layout
+    checkpoint: Checkpoint
+    """As this package reads it."""
+    data: DataFiles
+    journal: Journal
+    done: int
+    """Bytes of all weights that stand there already."""
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the checkpoint that each parameter is made of."""
+        tensors = self.checkpoint.tensors
+        return {placed.parameter.name: input_bytes(placed.parameter, tensors) for placed in self.layout.placed}
+
+    @property
+    def resumed(self) -> int:
+        """Bytes of the checkpoint that an earlier build read."""
+        return sum(self.sizes[placed.parameter.name] for placed in self.layout.placed if placed.stop <= self.done)
+
+
+@dataclass(slots=True, eq=False)
+class _Piece:
+    """A slab of a parameter on its way into an output."""
+
+    output: Output
+    number: int
+    """Among the pieces of its output, in the order of its files."""
+    placed: Placed
+    job: SlabJob
+    last: bool
+    """Whether it ends its parameter."""
+
+
+class WeightStream:
+    """One pass over the weights that are still to do, for one output or for several in step.
+
+    Slabs of several outputs that are made of the same rows are worked on one after the other, so that ``SharedReads``
+    reads these once; where blocks agree too, they are rounded once.
+    """
+
+    def __init__(self, outputs: Sequence[Output], signals: Signals) -> None:
+        self._outputs = outputs
+        self._tasks = in_step(outputs)
+        self._sides: dict[tuple[Output, str], dict[str, Any]] = {}
         self._next = 0
-        self._hashed = 0
+        self._left = sum(map(len, self._tasks))
+        """Pieces that are not hashed."""
         self._lock = threading.Lock()
         self._signals = signals
         self._stop = signals.stop
         self._error: BaseException | None = None
-        self._total = sum(self._bytes(placed) for placed in layout.placed)
-        self._resumed = self._total - sum(self._bytes(placed) for placed in todo)
-        self._done = self._resumed
+        self._total = sum(sum(output.sizes.values()) for output in outputs)
+        self._resumed = self._done = sum(output.resumed for output in outputs)
         self._buffers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def run(self, threads: int, progress: Callable[[Progress], None] | None = None) -> None:
@@ -84,10 +120,11 @@ class WeightStream:
         Raises:
             ZooError: the first thing that went wrong, after every worker has stopped; or a signal asked to stop.
         """
-        slabs = slab_bytes(self._layout, self._checkpoint)
-        read, laid, stored = (max(getattr(slab, name) for slab in slabs) for name in ("read", "laid", "stored"))
+        kinds = [slab_bytes(output.layout, output.checkpoint) for output in self._outputs]
+        read, laid = (max(getattr(slab, name) for slabs in kinds for slab in slabs) for name in ("read", "laid"))
         for _ in range(threads + SPARE_BUFFERS):
-            self._buffers.put(np.empty(stored, np.uint8))
+            stored = [np.empty(max(slab.stored for slab in slabs), np.uint8) for slabs in kinds]
+            self._buffers.put(dict(zip(self._outputs, stored, strict=True)))
         workers = [threading.Thread(target=self._work, args=(read, laid), name=f"build-{i}") for i in range(threads)]
         started = time.monotonic()
         try:
@@ -105,50 +142,42 @@ class WeightStream:
                     worker.join()
         if self._error is not None:
             raise self._error
-        if self._hashed < len(self._jobs):
+        if self._left:
             raise self._signals.error()
         if progress is not None:
             progress(self.progress(started))
 
+    def notes(self, output: Output) -> Iterator[str]:
+        """Say what was computed once for an output and another one."""
+        for other in self._outputs:
+            together = (task for task in self._tasks if {output, other} <= {piece.output for piece in task})
+            if other is not output and (count := len({task[0].placed.parameter.name for task in together})):
+                yield f"{count} weights have the levels of the package for {other.layout.recipe.target.name}"
+
     def progress(self, started: float) -> Progress:
         """Say how far it is now."""
-        seconds = time.monotonic() - started
-        fresh = self._done - self._resumed
-        rate = fresh / seconds if seconds > 0 else 0.0
-        at = min(self._next, len(self._jobs) - 1)
-        parameter = self._jobs[at][0].parameter if self._jobs else None
-        return Progress(
-            layer=parameter.layer if parameter else None,
-            layers=self._layout.recipe.architecture.num_hidden_layers,
-            parameter=parameter.name if parameter else "",
-            bytes_done=self._done,
-            bytes_total=self._total,
-            bytes_resumed=self._resumed,
-            rate=rate,
-            eta=(self._total - self._done) / rate if rate > 0 else None,
-            rss=resident(),
-            seconds=seconds,
-        )
-
-    def _bytes(self, placed: Placed) -> int:
-        return input_bytes(placed.parameter, self._checkpoint.tensors)
+        at = min(self._next, len(self._tasks) - 1)
+        parameter = self._tasks[at][0].placed.parameter if self._tasks else None
+        return made_progress(self._outputs[0], parameter, self._done, self._resumed, self._total, started)
 
     def _work(self, read: int, laid: int) -> None:
         try:
             scratch = Scratch()
-            reader = SlabReader(self._checkpoint, read, laid, scratch)
+            readers = {output: SlabReader(output.checkpoint, read, laid, scratch) for output in self._outputs}
+            tiles = {output: Scratch() for output in self._outputs}
             while not self._stop.is_set():
-                # First a buffer, then a job: so the jobs in work are always the lowest ones, and no buffer is held
+                # First buffers, then a task: so the tasks in work are always the lowest ones, and no buffer is held
                 # by one that waits for them.
-                buffer = self._buffers.get()
+                buffers = self._buffers.get()
                 with self._lock:
                     index = self._next
-                    if index >= len(self._jobs) or self._stop.is_set():
-                        self._buffers.put(buffer)
+                    if index >= len(self._tasks) or self._stop.is_set():
+                        self._buffers.put(buffers)
                         return
                     self._next += 1
-                    sides = self._side_arrays(self._jobs[index][0])
-                self._build(index, buffer, sides, reader, scratch)
+                    task = self._tasks[index]
+                    sides = [self._side_arrays(piece) for piece in task]
+                self._build(task, buffers, sides, readers[task[0].output], tiles)
         except BaseException as error:
             with self._lock:
                 self._error = self._error or error
@@ -157,46 +186,140 @@ class WeightStream:
             for _ in range(64):
                 self._buffers.put(None)
 
-    def _side_arrays(self, placed: Placed) -> dict[str, Any]:
+    def _side_arrays(self, piece: _Piece) -> dict[str, Any]:
         """The arrays of a parameter that are written whole, shared by all its slabs."""
-        name = placed.parameter.name
-        if name not in self._sides:
-            sides = self._sides[name] = {
-                array.array: _fresh(array.shape, held_as(array.dtype)) for array in placed.held
-            }
-            self._layout.fill(placed, sides)
-        return self._sides[name]
+        placed = piece.placed
+        key = piece.output, placed.parameter.name
+        if key not in self._sides:
+            sides = self._sides[key] = {array.array: _fresh(array.shape, held_as(array.dtype)) for array in placed.held}
+            piece.output.layout.fill(placed, sides)
+        return self._sides[key]
 
-    def _build(self, index: int, buffer: Any, sides: dict[str, Any], reader: SlabReader, scratch: Scratch) -> None:
-        placed, job = self._jobs[index]
-        rows = job.stop - job.start
-        flat = buffer[: rows * placed.row_bytes]
-        out = {name: array[job.start : job.stop] for name, array in placed.by_rows(sides).items()}
-        if streamed := placed.streamed:
-            out[streamed.array] = flat.view(held_as(streamed.dtype)).reshape(rows, *placed.row_shape(streamed))
-        writer = ArrayWriter(self._layout.encoding, placed.scheme, placed.parameter.columns, out, scratch)
-        if self._layout.takes_over(placed.parameter) and isinstance(placed.scheme, BlockScheme):
-            take_over(self._checkpoint, job, writer)
+    def _build(
+        self,
+        task: list[_Piece],
+        buffers: Any,
+        sides: list[dict[str, Any]],
+        reader: SlabReader,
+        tiles: Mapping[Output, Scratch],
+    ) -> None:
+        """Fill the pieces of a task, all from the first one's levels, and write them."""
+        filled = [
+            _arrays(piece, buffers[piece.output], held, tiles[piece.output])
+            for piece, held in zip(task, sides, strict=True)
+        ]
+        first, writer = task[0], filled[0][1]
+        writer.others = [other for _, other in filled[1:]]
+        layout, placed = first.output.layout, first.placed
+        if layout.takes_over(placed.parameter) and isinstance(placed.scheme, BlockScheme):
+            take_over(first.output.checkpoint, first.job, writer)
         else:
-            nonfinite = self._layout.recipe.allow_nonfinite and isinstance(placed.scheme, FloatScheme)
-            quantize(self._layout, placed, reader.read(job, nonfinite=nonfinite), writer)
-        offset = placed.offset(placed.arrays[0]) + job.start * placed.row_bytes
-        self._data.write(offset, flat)
-        self._data.hash(index, offset, flat, lambda: self._finished(index, buffer))
-        self._data.advance()
+            nonfinite = layout.recipe.allow_nonfinite and isinstance(placed.scheme, FloatScheme)
+            quantize(layout, placed, reader.read(first.job, nonfinite=nonfinite), writer)
+        left = [None] * len(task)
+        for piece, (flat, _) in zip(task, filled, strict=True):
+            data, offset = piece.output.data, piece.placed.offset(piece.placed.arrays[0])
+            offset += piece.job.start * piece.placed.row_bytes
+            data.write(offset, flat)
+            data.hash(piece.number, offset, flat, partial(self._finished, piece, left, buffers))
+        for piece in task:
+            piece.output.data.advance()
 
-    def _finished(self, index: int, buffer: Any) -> None:
-        """A slab is hashed: give its buffer back, and close its parameter if it was the last."""
-        self._buffers.put(buffer)
-        placed, job = self._jobs[index]
-        size = self._bytes(placed)
-        self._done += size * job.stop // placed.rows - size * job.start // placed.rows
-        self._hashed = index + 1
-        if index + 1 == len(self._jobs) or self._jobs[index + 1][0] is not placed:
-            sides = self._sides.pop(placed.parameter.name)
+    def _finished(self, piece: _Piece, left: list[None], buffers: Any) -> None:
+        """A slab is hashed: give its task's buffers back if it was the last, and close its parameter likewise."""
+        output, placed, job = piece.output, piece.placed, piece.job
+        size = output.sizes[placed.parameter.name]
+        with self._lock:
+            self._done += size * job.stop // placed.rows - size * job.start // placed.rows
+            self._left -= 1
+            left.pop()
+            if not left:
+                self._buffers.put(buffers)
+            sides = self._sides.pop((output, placed.parameter.name)) if piece.last else {}
+        if piece.last:
             for array in placed.held:
-                self._data.append(placed.offset(array), sides[array.array])
-            self._journal.mark(placed.stop, self._data.checksum)
+                output.data.append(placed.offset(array), sides[array.array])
+            output.journal.mark(placed.stop, output.data.checksum)
+
+
+def _arrays(piece: _Piece, buffer: Any, sides: dict[str, Any], scratch: Scratch) -> tuple[Any, ArrayWriter]:
+    """Give the rows of a slab in the stored arrays: the bytes of the streamed one, and what fills all."""
+    placed, job = piece.placed, piece.job
+    rows = job.stop - job.start
+    flat = buffer[: rows * placed.row_bytes]
+    out = {name: array[job.start : job.stop] for name, array in placed.by_rows(sides).items()}
+    if streamed := placed.streamed:
+        out[streamed.array] = flat.view(held_as(streamed.dtype)).reshape(rows, *placed.row_shape(streamed))
+    return flat, ArrayWriter(piece.output.layout.encoding, placed.scheme, placed.parameter.columns, out, scratch)
+
+
+def in_step(outputs: Sequence[Output]) -> list[list[_Piece]]:
+    """Order the slabs of several outputs by the tensors that they are made of; each output's stay in its own order.
+
+    Returns:
+        Lists of pieces that have the same levels; mostly lists of one.
+    """
+    first = outputs[0].layout
+    assert first.architecture is not None
+    parameters = first.architecture.parameters(first.recipe.architecture, first.target.head_multiple)
+    places = {name: at for at, name in enumerate(dict.fromkeys(each.tensor for p in parameters for each in p.slices))}
+
+    def ordered(which: int) -> Iterator[tuple[tuple[int, int], int, _Piece]]:
+        output, at, number = outputs[which], (-1, 0), 0
+        for placed in output.layout.placed:
+            jobs = list(slab_jobs(placed.parameter, output.checkpoint.tensors)) if placed.stop > output.done else []
+            for job in jobs:
+                lead = job.slices[0]
+                at = max(at, (places.get(lead.tensor, -1), job.start - lead.at))
+                yield at, which, _Piece(output, number, placed, job, job is jobs[-1])
+                number += 1
+
+    tasks: list[list[_Piece]] = []
+    before: object = None
+    for _, _, piece in heapq.merge(*map(ordered, range(len(outputs))), key=itemgetter(0, 1)):
+        levels = _levels(piece) if len(outputs) > 1 else None
+        if levels is not None and levels == before and all(piece.output is not other.output for other in tasks[-1]):
+            tasks[-1].append(piece)
+        else:
+            tasks.append([piece])
+        before = levels
+    return tasks
+
+
+def _levels(piece: _Piece) -> object:
+    """What decides the levels of a slab; None where they are computed for its output alone."""
+    layout, placed, job = piece.output.layout, piece.placed, piece.job
+    if not isinstance(placed.scheme, BlockScheme) or layout.recipe.smoothing is not None:
+        return None
+    if layout.takes_over(placed.parameter):
+        return None
+    slices = tuple(replace(each, at=each.at - job.start) for each in job.slices)
+    return layout.recipe.quantizer, placed.scheme, slices, job.stop - job.start
+
+
+def made_progress(
+    output: Output, parameter: Parameter | None, done: int, resumed: int, total: int, started: float
+) -> Progress:
+    """Say how far a build is.
+
+    Args:
+        done: bytes of the checkpoint, those that an earlier build read included; of ``total``.
+        started: when this build began, by the monotonic clock.
+    """
+    seconds = time.monotonic() - started
+    rate = (done - resumed) / seconds if seconds > 0 else 0.0
+    return Progress(
+        layer=parameter.layer if parameter else None,
+        layers=output.layout.recipe.architecture.num_hidden_layers,
+        parameter=parameter.name if parameter else "",
+        bytes_done=done,
+        bytes_total=total,
+        bytes_resumed=resumed,
+        rate=rate,
+        eta=(total - done) / rate if rate > 0 else None,
+        rss=resident(),
+        seconds=seconds,
+    )
 
 
 def quantize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class ArrayWriter:
         self._held = {layout.holds: name for name, layout in layouts.items() if layout.holds is not None}
         self.filled = 0
         """Rows that are stored."""
+        self.others: Sequence[ArrayWriter] = ()
+        """Writers of the same scheme, each with a scratch of its own, that store the same tiles of blocks."""
 
     def tiles(self, rows: int) -> Iterator[Tile]:
         """Hand out rows as arrays to fill; each tile is stored when the next is asked for."""
@@ -44,8 +46,14 @@ class ArrayWriter:
             stop = min(start + rows, self._rows)
             tile = self.tile(start, stop)
             yield tile
-            self._encoding.encode(self.scheme, tile, self._part(start, stop))
-            self.filled += stop - start
+            for other in self.others:
+                other.store(_copied(tile, other.tile(start, stop)))
+            self.store(tile)
+
+    def store(self, tile: Tile) -> None:
+        """Store a tile that was filled; its arrays may be used up."""
+        self._encoding.encode(self.scheme, tile, self._part(tile.start, tile.stop))
+        self.filled += tile.stop - tile.start
 
     def decoded(self, rows: int) -> Iterator[Tile]:
         """Read the stored rows back as tiles."""
@@ -77,6 +85,15 @@ class ArrayWriter:
             array("scales", (rows, blocks), np.float32),
             None if scheme.symmetric else array("zero_points", (rows, blocks), np.uint8),
         )
+
+
+def _copied(tile: Tile, copy: Tile) -> Tile:
+    """Fill a tile with what another one holds."""
+    if isinstance(tile, BlockTile) and isinstance(copy, BlockTile):
+        copy.levels[...], copy.scales[...] = tile.levels, tile.scales
+        if tile.zero_points is not None and copy.zero_points is not None:
+            copy.zero_points[...] = tile.zero_points
+    return copy
 
 
 class Neutral(Encoding):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, ZooError
+from zoo.package.folder import MANIFEST
 from zoo.stages import pipeline
 from zoo.units import bytes_text
 
@@ -58,27 +59,53 @@ def pin_several(registry: Registry, request: Request, **pinning: Any) -> dict[st
 def plan_several(
     registry: Registry, pinned: Mapping[str, Pinned], output: Path, *, threads: int | None = None
 ) -> dict[str, Plan]:
-    """Plan each build; they run one after the other, so memory is that of the largest, and disk that of all."""
+    """Plan each build by itself; together they take the disk of all, and ``memory_of_all``."""
     return {name: pipeline.plan(registry, one, output / name, threads=threads) for name, one in pinned.items()}
+
+
+def memory_of_all(registry: Registry, pinned: Mapping[str, Pinned], threads: int | None = None) -> int:
+    """Predict the peak resident set size of building all in step, bytes."""
+    from zoo.package.layout import lay_out
+    from zoo.package.memory import build_memory, resident, shared_bytes
+    from zoo.stages.plan import default_threads
+
+    threads = threads or default_threads()
+    parts = [(lay_out(one.recipe, registry), one.resolved.checkpoint) for one in pinned.values()]
+    memory = [build_memory(layout, checkpoint, threads) for layout, checkpoint in parts]
+    first, checkpoint = parts[0]
+    assert checkpoint is not None  # every target here reads weights
+    # Layers are calibrated for one target after the other; slabs are in work for all.
+    added = max(memory) if first.quantizer.needs_activations else sum(memory) - (len(memory) - 1) * resident()
+    return added + shared_bytes(first, checkpoint, threads)
 
 
 def build_several(
     registry: Registry,
     pinned: Mapping[str, Pinned],
     output: Path,
+    *,
+    force: bool = False,
     **building: Any,
 ) -> dict[str, Built]:
-    """Build each package into a folder of its target's name; what is complete stays where a later one fails.
+    """Build each package into a folder of its target's name, in step, so that weights are read once.
 
     Args:
-        building: the keywords of ``pipeline.build``.
+        building: other keywords of ``pipeline.build``.
 
     Raises:
-        ZooError: the disk does not hold all of them, or see ``pipeline.build``.
+        ZooError: the disk does not hold all of them, or see ``pipeline.build``; the same call continues each.
     """
+    from zoo.stages.build import BuildOrder, build_together
+
     _require_space(registry, pinned, output)
     output.mkdir(parents=True, exist_ok=True)
-    return {name: pipeline.build(registry, one, output / name, **building) for name, one in pinned.items()}
+    standing = [not force and (output / name / MANIFEST).is_file() for name in pinned]
+    orders = [
+        BuildOrder(one.recipe, one.resolved.checkpoint, output / name, one.tokens) for name, one in pinned.items()
+    ]
+    packages = build_together(orders, registry, force=force, **building)
+    built = map(pipeline.Built, packages, standing)
+    return dict(zip(pinned, built, strict=True))
 
 
 def _require_space(registry: Registry, pinned: Mapping[str, Pinned], output: Path) -> None:

@@ -67,9 +67,9 @@ def _tensors(parameters: Iterable[Parameter]) -> set[str]:
 
 
 @contextmanager
-def steady_products(recipe: Recipe) -> Iterator[None]:
+def steady_products(recipes: Iterable[Recipe]) -> Iterator[None]:
     """Let products of matrices be computed by the thread that asks for them: the same sums with any number of them."""
-    if recipe.smoothing is None:
+    if all(recipe.smoothing is None for recipe in recipes):
         yield
         return
     from threadpoolctl import threadpool_limits
