@@ -3,7 +3,8 @@
 
     python benchmarks/eval.py speed                        HellaSwag-like options and single-token ones, 1.1B shape
     python benchmarks/eval.py equal                        fp32 against the hf model, sample by sample, three tasks
-    python benchmarks/eval.py accuracy                     zoo-tiny's task: fp32, int8 and int4
+    python benchmarks/eval.py accuracy --data DIR          a real model's scores: fp32, int8 and int4; DIR holds
+                        the files of PIQA, ARC-Challenge and MMLU as OpenCompass' archive lays them out
     python benchmarks/eval.py page --output docs/evaluation.md     the page, from what the three kept
 
 Each writes JSON under benchmarks/results/. Both sides of `speed` get the same texts through the same call of the
@@ -25,6 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import real_model
 from checkpoints import ensure
 from evaluation_page import write_page
 from machine import describe
@@ -39,6 +41,12 @@ LOADS = {
     # MMLU's questions without examples; each answer is a letter.
     "letters": {"title": "single-token options: 4 letters", "context": (60, 200), "options": 4, "length": (1, 1)},
 }
+TASKS = (
+    ("oc_piqa", 200),
+    ("oc_arc_c", 200),
+    ("oc_mmlu", 2),
+)
+"""Each with its number of questions; MMLU's is of each of 57 subjects."""
 
 
 def texts(load: str, count: int, seed: int) -> list[tuple[str, str]]:
@@ -132,35 +140,47 @@ def equal(args: argparse.Namespace) -> dict[str, Any]:
         ("zoo_tiny_choice", ["--num-fewshot", 2, "--limit", args.limit]),
         ("perplexity", ["--data", task / "heldout.txt"]),
     ):
-        done = evaluate("fp32", name, "--against", "hf", "--weights", ROOT / "plugins/tiny/zoo_tiny/checkpoint", *more)
+        done = evaluate(
+            "zoo-tiny", "fp32", name, "--against", "hf", "--weights", ROOT / "plugins/tiny/zoo_tiny/checkpoint", *more
+        )
         comparison, settings = done["comparisons"][0], done["reports"][0]["settings"]
         found.append({**comparison, "num_fewshot": settings["num_fewshot"]})
         print(f"{name}: agreement {comparison['agreement']}, {comparison['verdict']}", file=sys.stderr)
     return {"tasks": found, "machine": describe(), **versions()}
 
 
-def accuracy(_: argparse.Namespace) -> dict[str, Any]:
-    """Score zoo-tiny in three precisions, each against fp32."""
-    fp32 = build("fp32")
-    found = []
-    for precision in ("fp32", "int8", "int4"):
-        done = evaluate(precision, "zoo_tiny_choice", "--against", fp32)
-        found.append({"precision": precision, "measured": done["reports"][0]["measured"]})
-    return {"task": "zoo_tiny_choice", "rows": found, "machine": describe(), **versions()}
+def accuracy(args: argparse.Namespace) -> dict[str, Any]:
+    """Score a real model in three precisions, each against fp32 question by question; rows that are there stay."""
+    model = str(real_model.make(args.cache.resolve(), off_grid=True))
+    fp32, kept = build(model, "fp32"), RESULTS / "eval-accuracy.json"
+    result = {"model": real_model.OFF_GRID, "limits": dict(TASKS), "machine": describe(), **versions(), "rows": []}
+    before = json.loads(kept.read_text()) if kept.is_file() else {}
+    if all(before.get(key) == value for key, value in result.items() if key != "rows"):
+        result["rows"] = before["rows"]
+    for task, limit in TASKS:
+        for precision in ("fp32", "int8", "int4"):
+            if any((row["task"], row["precision"]) == (task, precision) for row in result["rows"]):
+                continue
+            against = [] if precision == "fp32" else ["--against", fp32]
+            given = ["--data", args.data, "--limit", limit, "--scoring", "likelihood", "--num-fewshot", 0]
+            report = evaluate(model, precision, task, *against, *given)["reports"][0]
+            result["rows"].append({"task": task, "precision": precision, "measured": report["measured"]})
+            kept.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+            print(f"{task} {precision}: acc {report['measured']['acc']:.4f}", file=sys.stderr, flush=True)
+    return result
 
 
-def build(precision: str) -> Path:
-    """Build zoo-tiny, once."""
-    package = Path(tempfile.gettempdir()) / "zoo-evaluation" / precision
-    subprocess.run(
-        [sys.executable, "-m", "zoo", "build", "zoo-tiny", "-p", precision, "-o", package], check=True, stdout=2
-    )
+def build(model: str, precision: str) -> Path:
+    """Build a model, once."""
+    package = Path(tempfile.gettempdir()) / "zoo-evaluation" / f"{Path(model).name}-{precision}"
+    command = [sys.executable, "-m", "zoo", "build", model, "-p", precision, "-o", package]
+    subprocess.run(list(map(str, command)), check=True, stdout=2)
     return package
 
 
-def evaluate(precision: str, task: str, *more: Any) -> Any:
-    """Run `zoo eval` on zoo-tiny."""
-    command = [sys.executable, "-m", "zoo", "eval", build(precision), "--tasks", task, "--json", *more]
+def evaluate(model: str, precision: str, task: str, *more: Any) -> Any:
+    """Run `zoo eval`."""
+    command = [sys.executable, "-m", "zoo", "eval", build(model, precision), "--tasks", task, "--json", *more]
     home = {"ZOO_HOME": str(Path(tempfile.gettempdir()) / "zoo-evaluation" / "home")}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=os.environ | home)
     if done.returncode:
@@ -188,7 +208,9 @@ def main() -> None:
     timed.add_argument("--loads", nargs="+", choices=LOADS, default=list(LOADS))
     compared = commands.add_parser("equal")
     compared.add_argument("--limit", type=int, default=200)
-    commands.add_parser("accuracy")
+    scored = commands.add_parser("accuracy")
+    scored.add_argument("--cache", type=Path, default=ROOT / ".bench")
+    scored.add_argument("--data", type=Path, required=True)
     page = commands.add_parser("page")
     page.add_argument("--output", type=Path, required=True)
     side = commands.add_parser("side")

@@ -42,26 +42,27 @@ def write_page(results: Path, output: Path) -> None:
 
 
 def _accuracy(found: dict[str, Any]) -> Iterator[str]:
-    yield "## zoo-tiny's task"
+    yield "## Scores of a real model"
     yield ""
-    samples = found["rows"][0]["measured"]["samples"]
     yield (
-        f"`{found['task']}`, {samples} questions with four options each, no examples; differences are paired, sample "
-        "by sample. [Accuracy of the quantizers](accuracy.md) has perplexities and KL."
+        f"{found['model']} ([accuracy.md](accuracy.md) says what it is, and has KL and perplexities), scored by the "
+        "likelihood of each option without worked examples, on the first questions of public data in OpenCompass' "
+        "layout. Differences are paired, question by question; ± is a standard error."
     )
     yield ""
-    yield "| precision | acc | acc_norm | acc less fp32's | same answer as fp32 |"
-    yield "|---|---:|---:|---:|---:|"
+    yield "| task | questions | precision | acc | acc less fp32's | same answer as fp32 |"
+    yield "|---|---:|---|---:|---:|---:|"
     for row in found["rows"]:
-        measured = row["measured"]
-        against = measured["against"]
-        (acc,) = [one for one in against["metrics"] if one["metric"] == "acc"]
-        scores = " | ".join(f"{measured[name]:.4f} ± {measured[f'{name}_stderr']:.4f}" for name in ("acc", "acc_norm"))
-        difference = "–" if row["precision"] == "fp32" else f"{acc['difference']:+.4f} ± {acc['stderr']:.4f}"
-        agreement = "–" if row["precision"] == "fp32" else f"{against['agreement']:.2%}"
-        yield f"| {row['precision']} | {scores} | {difference} | {agreement} |"
+        measured, against = row["measured"], row["measured"].get("against")
+        line = f"| {row['task']} | {measured['samples']} | {row['precision']} "
+        line += f"| {measured['acc']:.4f} ± {measured['acc_stderr']:.4f} "
+        if against is None:
+            yield line + "| – | – |"
+            continue
+        (acc,) = [metric for metric in against["metrics"] if metric["metric"] == "acc"]
+        yield line + f"| {acc['difference']:+.4f} ± {acc['stderr']:.4f} | {against['agreement']:.2%} |"
     yield ""
-    yield "    python benchmarks/eval.py accuracy"
+    yield "    python benchmarks/eval.py accuracy --data DIR"
 
 
 def _equal(found: dict[str, Any]) -> Iterator[str]:

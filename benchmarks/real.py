@@ -27,13 +27,13 @@ from typing import Any
 import fidelity
 import machine
 import numpy as np
-import peers
 import programs
 import real_model
 import real_page
 import rounds
 from backends import BACKENDS, Site
 from backends.base import RUNNERS, Load, last_json
+from compare import available, versions
 from measure import folder_bytes, measure
 from programs import ENTRIES, Entry, Inputs
 
@@ -53,15 +53,6 @@ MODULE = "argparse"
 TINY = HERE.parent / "plugins" / "tiny" / "zoo_tiny"
 READ = 1 << 30
 """Bytes of the buffer that tells how fast memory is read: far more than caches hold."""
-
-
-def available(cache: Path, zoo_python: Path) -> tuple[dict[str, Site], dict[str, str]]:
-    """Return where programs are, and of the others why they are missing."""
-    state = peers.read_state(cache)
-    sites = {**peers.sites(cache), "zoo": Site(zoo_python, cache / "zoo")}
-    names = dict.fromkeys(entry.backend for entry in ENTRIES)
-    absent = {"reason": "not set up: run benchmarks/peers.py setup"}
-    return sites, {name: state.get(name, absent)["reason"] for name in names if name not in sites}
 
 
 class Texts:
@@ -99,7 +90,8 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.cache = args, args.cache.resolve()
-        self.sites, self.missing = available(self.cache, args.zoo_python)
+        names = list(dict.fromkeys(entry.backend for entry in ENTRIES))
+        self.sites, self.missing = available(self.cache, names, args.zoo_python)
         self.entries = [entry for entry in ENTRIES if entry.backend in self.sites and entry.name not in args.without]
         text = args.wikitext.read_text(encoding="utf-8")
         source = importlib.util.find_spec(MODULE)
@@ -153,7 +145,7 @@ class Bench:
             run([*command, str(tokens), str(logits), str(questions), str(answers), str(NEW)], zoo)
         few = self.args.quick
         texts = Texts(
-            checkpoint, self.measured, 2 if few else WINDOWS, json.loads(answers.read_text())[: 4 if few else None]
+            checkpoint, self.texts, 2 if few else WINDOWS, json.loads(answers.read_text())[: 4 if few else None]
         )
         if not logits.is_file() or not np.array_equal(np.load(tokens), texts.tokens):
             np.save(tokens, texts.tokens)
@@ -219,7 +211,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--zoo-python", type=Path, default=Path(sys.executable), help="an interpreter with zoo[verify]")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON; other parts that it holds stay")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON, part by part")
     parser.add_argument(
         "--page", action="store_true", help="only write docs/accuracy.md from benchmarks/results/real.json"
     )
@@ -235,29 +227,32 @@ def main() -> None:
     if args.out and args.out.is_file() and args.what != "all":
         result = json.loads(args.out.read_text())
     start = time.perf_counter()
+
+    def keep() -> None:
+        result.update({
+            "kind": "real", "date": date.today().isoformat(), "machine": machine.describe(),
+            "versions": versions(bench.cache, bench.sites),
+            "widths": {real_model.OFF_GRID: 576, "zoo-tiny": 256},
+            "settings": {"model": real_model.NAME, "length": LENGTH, "windows": 2 if args.quick else WINDOWS,
+                         "module": MODULE, "questions": len(QUESTIONS), "new": NEW, "rounds": args.rounds,
+                         "threads": args.threads, "samples": 8 if args.quick else programs.CALIBRATED},
+            "missing": {**bench.missing, **bench.errors}, "minutes": (time.perf_counter() - start) / 60,
+        })  # fmt: skip
+        if args.out:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(json.dumps(result, indent=1) + "\n")
+
     if args.what != "speed":
         result["accuracy"] = {real_model.OFF_GRID: bench.model(real_model.make(bench.cache, off_grid=True))}
+        keep()
         if not args.quick:
             result["accuracy"][real_model.NAME] = bench.model(real_model.make(bench.cache, off_grid=False))
     if args.what != "accuracy":
         result["speed"] = bench.speed(list(result["accuracy"][real_model.OFF_GRID]))
+        keep()
     if args.what != "speed":
         result["accuracy"]["zoo-tiny"] = bench.small()
-    state = peers.read_state(bench.cache)
-    names = {entry.backend for entry in ENTRIES}
-    versions = {name: state[name]["versions"] for name in names if name in state}
-    versions["zoo"] = peers.versions_of(args.zoo_python, BACKENDS["zoo"].versions)
-    result |= {
-        "kind": "real", "date": date.today().isoformat(), "machine": machine.describe(), "versions": versions,
-        "widths": {real_model.OFF_GRID: 576, "zoo-tiny": 256},
-        "settings": {"model": real_model.NAME, "length": LENGTH, "windows": 2 if args.quick else WINDOWS,
-                     "module": MODULE, "questions": len(QUESTIONS), "new": NEW, "rounds": args.rounds,
-                     "threads": args.threads, "samples": 8 if args.quick else programs.CALIBRATED},
-        "missing": {**bench.missing, **bench.errors}, "minutes": (time.perf_counter() - start) / 60,
-    }  # fmt: skip
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    keep()
     print("\n".join(real_page.table(result)))
 
 
