@@ -36,8 +36,7 @@ def kind_of(scheme: Scheme) -> str:
         return FLOATS[scheme.dtype]
     if scheme.block_size != SIZE:
         raise ZooError(
-            f"target 'gguf' stores blocks of {SIZE} columns, not of {scheme.block_size}; choose --block-size {SIZE}, "
-            "and keep weights whose rows it does not divide as floats by --quantizer-option keep=…"
+            f"target 'gguf' stores blocks of {SIZE} columns, not of {scheme.block_size}; choose --block-size {SIZE}"
         )
     if scheme.bits == 8 and not scheme.symmetric:
         raise ZooError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from zoo import (
     ZooError,
 )
 from zoo_gguf import encoders, naming, vocabulary
-from zoo_gguf.encoding import Blocks, kind_of
+from zoo_gguf.encoding import SIZE, Blocks, kind_of
 from zoo_gguf.writing import ALIGNMENT, WrittenTensor, header
 
 if TYPE_CHECKING:
@@ -95,16 +96,16 @@ class Gguf:
         if isinstance(scheme, FloatScheme):
             floats = GgufOptions.model_validate(recipe.target.options).floats
             return FloatScheme(dtype="float32" if len(parameter.shape) == 1 or parameter.kind == "router" else floats)
-        if (
-            scheme.bits == 8 and recipe.precision == "int4"
-        ):  # ggml has no such blocks; its symmetric ones lose as little
+        if parameter.shape[-1] % SIZE:
+            kept = json.dumps({parameter.role or parameter.name: "fp16"})
+            raise ZooError(
+                f"target 'gguf': blocks of {SIZE} do not divide the {parameter.shape[-1]} columns of {parameter.name}; "
+                f"keep it as floats: --quantizer-option 'keep={kept}'"
+            )
+        if scheme.bits == 8 and recipe.precision == "int4":
+            # ggml has no such blocks with zero points; its symmetric ones lose as little.
             scheme = scheme.model_copy(update={"symmetric": True})
         kind_of(scheme)
-        if parameter.shape[-1] % scheme.block_size:
-            raise ZooError(
-                f"target 'gguf': blocks of {scheme.block_size} do not divide the {parameter.shape[-1]} columns of "
-                f"{parameter.name}; keep it as floats by --quantizer-option keep=…"
-            )
         return scheme.model_copy(update={"scale_type": "float16"})
 
     def rearranged(self, recipe: Recipe, parameters: Sequence[Parameter]) -> list[Parameter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,14 @@ def test_blocks_that_ggml_does_not_have(llama, tmp_path, precision, options, rea
     with pytest.raises(zoo.ZooError, match=reason):
         build(llama, tmp_path / "out", precision, quantizer="rtn", quantizer_options=options)
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_blocks_do_not_divide_stay_floats_by_the_option_that_is_named(tmp_path):
+    make_checkpoint(tmp_path / "m", dtype="bfloat16", **{**NUMBERS, "intermediate_size": 80})
+    with pytest.raises(zoo.ZooError, match=r"do not divide the 80 columns .*'keep=(.*)'") as caught:
+        build(tmp_path / "m", tmp_path / "out", "int4")
+    keep = json.loads(str(caught.value).split("keep=")[1].rstrip("'"))
+    assert build(tmp_path / "m", tmp_path / "out", "int4", quantizer_options={"keep": keep}).is_dir()
 
 
 @pytest.mark.parametrize(
