@@ -78,7 +78,7 @@ class Usual(Value):
     precision: Precision
     kl_mean: float
     top1: float
-    perplexity: float
+    perplexity: float | None = None
     """Relative difference of the perplexities on English text."""
 
 
@@ -113,7 +113,7 @@ def tolerance_of(precision: Precision, width: int) -> Tolerance:
     return fixed.model_copy(update={
         "kl_mean": _MARGIN * max(package.kl_mean for package in usual),
         "top1": 1 - _MARGIN * (1 - min(package.top1 for package in usual)),
-        "perplexity": _MARGIN * max(abs(package.perplexity) for package in usual),
+        "perplexity": _MARGIN * max((abs(one.perplexity) for one in usual if one.perplexity), default=fixed.perplexity),
     })  # fmt: skip
 
 
