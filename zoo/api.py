@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from zoo.declarations.memory import KV
     from zoo.declarations.plan import Plan
     from zoo.package import Package
-    from zoo.stages.bench import Bench
-    from zoo.stages.evaluate import Evaluation
+    from zoo.stages.bench.result import Bench
+    from zoo.stages.evaluate.stage import Evaluation
     from zoo.stages.opening import Preparing
     from zoo.stages.pipeline import Pinned
     from zoo.stages.prepare import Prepared
@@ -24,42 +24,26 @@ if TYPE_CHECKING:
 
 
 class Choices(TypedDict, total=False):
-    """What decides a package, beside the model and the precision."""
+    """What decides a package, beside the model and the precision; ``zoo.stages.request.Request`` describes each."""
 
     weights: str | Path | None
-    """Where a declared model's weights are: a folder or another hub id."""
     revision: str | None
-    """Of a hub repository."""
     transforms: Sequence[tuple[str, Mapping[str, Any]]]
-    """What is done to the weights before they are built: transforms by name, each with its options."""
     quantizer: str | None
-    """By default what the target means by the precision."""
     quantizer_options: Mapping[str, Any] | None
     calibration: str | Path | None
-    """For a quantizer that needs it: a dataset, or a file."""
     samples: int | None
-    """How many samples of it."""
     sequence_length: int | None
-    """Tokens of each."""
     seed: int
-    """Which samples are drawn."""
     mixed: str | None
-    """``auto`` measures what each weight loses and gives more bits to those that lose most."""
     mixed_budget: str | None
     smoothing: str
-    """What that may take: bits per weight (``5.2``), or a percentage more than without (``10%``)."""
     allow_nonfinite: bool
     adapters: Sequence[str | Path]
-    """LoRA adapters that are merged into the weights, in order: folders or hub ids."""
     adapter_scales: Sequence[float]
-    """How much of each is added, in their order; 1 where nothing is said."""
     no_adapter: bool
-    """Build weights without the adapter that is declared or lies beside them."""
     allow_unused: Sequence[str]
-    """Patterns of tensors that the architecture does not use and the build may leave out."""
-    """Keep NaN and infinite values in weights that stay floats."""
     target: str
-    """For whom to build, ``ort`` unless stated."""
     target_options: Mapping[str, Any] | None
 
 
@@ -88,10 +72,7 @@ def build(
         force: replace a package that stands there.
         progress: told now and then how far it is.
         warn: called with each line worth showing; by default they are logged.
-        choices: the fields of ``Choices``: ``weights``, ``revision``, ``transforms``, ``quantizer``,
-            ``quantizer_options``, ``calibration`` with ``samples``, ``sequence_length`` and ``seed``, ``mixed`` with
-            ``mixed_budget``, ``smoothing``, ``allow_nonfinite``, ``no_adapter``, ``allow_unused``, ``target``,
-            ``target_options``.
+        choices: the fields of ``Choices``.
 
     Raises:
         ZooError: what is wrong, in one line.
@@ -225,7 +206,9 @@ def benchmark(
     Raises:
         ZooError: what is wrong, in one line.
     """
-    from zoo.stages.bench import Ask, Server, bench_package, bench_server
+    from zoo.stages.bench.ask import Ask, Server
+    from zoo.stages.bench.package import bench_package
+    from zoo.stages.bench.server import bench_server
 
     ask = Ask(
         input_len=input_len,
@@ -284,10 +267,10 @@ def evaluate(
     Raises:
         ZooError: what is wrong, in one line.
     """
-    from zoo.stages.evaluate import Request
-    from zoo.stages.evaluate import evaluate as run
+    from zoo.stages.evaluate.request import EvaluationRequest
+    from zoo.stages.evaluate.stage import evaluate as run
 
-    request = Request(
+    request = EvaluationRequest(
         model=os.fspath(model),
         tasks=[tasks] if isinstance(tasks, str) else tasks,
         precision=precision,

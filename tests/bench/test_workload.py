@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from zoo.bench.prompts import fixed, id_maker, varied
+from zoo.bench.prompts import fixed, id_maker, poisson_arrivals, random_ids, varied
 from zoo.bench.sharegpt import draw
 from zoo.bench.words import WORDS, Words
-from zoo.bench.workload import Cell, Prompt, matrix, poisson_arrivals, random_ids
+from zoo.bench.workload import Cell, Prompt, matrix
 from zoo.errors import ZooError
 
 

@@ -15,7 +15,8 @@ from zoo.evaluation.harness_model import Step
 from zoo.plugins import host
 from zoo.registry import Registry
 from zoo.reports import recorded_reports, reports
-from zoo.stages.evaluate import Request, evaluate
+from zoo.stages.evaluate.request import EvaluationRequest
+from zoo.stages.evaluate.stage import evaluate
 
 
 def registry(*tasks: dict[str, Any]) -> Registry:
@@ -24,7 +25,7 @@ def registry(*tasks: dict[str, Any]) -> Registry:
 
 def test_a_report_is_kept_with_all_that_decides_the_score(fp32: Path, tmp_path: Path) -> None:
     task = choice_task(tmp_path, questions(12))
-    done = evaluate(registry(task), Request(str(fp32), ["quiz"], limit=8, seed=3))
+    done = evaluate(registry(task), EvaluationRequest(str(fp32), ["quiz"], limit=8, seed=3))
     (report,) = done.reports
     assert report.kind == "eval"
     assert report.settings["task"] == "quiz"
@@ -48,7 +49,9 @@ def test_hashes_tell_prompts_and_data_apart(fp32: Path, tmp_path: Path) -> None:
     first = choice_task(tmp_path, rows, "first")
     other_prompt = choice_task(tmp_path, rows, "second", doc_to_text="Q: {{question}}")
     other_data = choice_task(tmp_path, questions(6, seed=1), "third")
-    done = evaluate(registry(first, other_prompt, other_data), Request(str(fp32), ["first", "second", "third"]))
+    done = evaluate(
+        registry(first, other_prompt, other_data), EvaluationRequest(str(fp32), ["first", "second", "third"])
+    )
     one, two, three = (report.settings for report in done.reports)
     assert one["data_hash"] == two["data_hash"] != three["data_hash"]
     assert len({one["prompt_hash"], two["prompt_hash"], three["prompt_hash"]}) == 3
@@ -56,7 +59,9 @@ def test_hashes_tell_prompts_and_data_apart(fp32: Path, tmp_path: Path) -> None:
 
 
 def test_samples_are_kept_when_asked_for(fp32: Path, tmp_path: Path) -> None:
-    done = evaluate(registry(choice_task(tmp_path, questions(5))), Request(str(fp32), ["quiz"], log_samples=True))
+    done = evaluate(
+        registry(choice_task(tmp_path, questions(5))), EvaluationRequest(str(fp32), ["quiz"], log_samples=True)
+    )
     rows = [json.loads(line) for line in done.samples[0].read_text(encoding="utf-8").splitlines()]
     assert [one["doc_id"] for one in rows] == [0, 1, 2, 3, 4]
     assert len(rows[0]["filtered_resps"]) == 3
@@ -76,7 +81,7 @@ def test_fp32_is_the_harness_own_model_to_the_last_sample(
     if how == "rolling":
         task |= {"output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "{{question}}"}
         del task["doc_to_choice"], task["metric_list"]
-    request = Request(str(fp32), ["quiz"], against="hf", weights=str(checkpoint), seed=5)
+    request = EvaluationRequest(str(fp32), ["quiz"], against="hf", weights=str(checkpoint), seed=5)
     done = evaluate(registry(task), request)
     (comparison,) = done.comparisons
     assert comparison.samples == 10
@@ -96,7 +101,9 @@ def test_answers_are_those_of_the_harness_own_model(chat: Path, tmp_path: Path) 
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     }
     del task["doc_to_choice"]
-    request = Request(str(chat), ["quiz"], against="hf", weights=str(chat.parent / "talker"), log_samples=True)
+    request = EvaluationRequest(
+        str(chat), ["quiz"], against="hf", weights=str(chat.parent / "talker"), log_samples=True
+    )
     done = evaluate(registry(task), request)
     assert done.reports[0].settings["scoring"] == "generation"
     assert done.reports[0].settings["chat_template"] is True
@@ -108,7 +115,7 @@ def test_answers_are_those_of_the_harness_own_model(chat: Path, tmp_path: Path) 
 
 def test_packages_are_compared_sample_by_sample(fp32: Path, int8: Path, tmp_path: Path) -> None:
     task = choice_task(tmp_path, questions(20))
-    done = evaluate(registry(task), Request(str(int8), ["quiz"], against=str(fp32)))
+    done = evaluate(registry(task), EvaluationRequest(str(int8), ["quiz"], against=str(fp32)))
     (comparison,) = done.comparisons
     assert (comparison.what, comparison.other) == ("int8", "fp32")
     assert 0.5 < (comparison.agreement or 0) <= 1
@@ -122,7 +129,7 @@ def test_packages_are_compared_sample_by_sample(fp32: Path, int8: Path, tmp_path
 
 def test_a_killed_run_goes_on_and_ends_in_the_same(fp32: Path, tmp_path: Path) -> None:
     tasks = registry(choice_task(tmp_path, questions(12)))
-    request = Request(str(fp32), ["quiz"])
+    request = EvaluationRequest(str(fp32), ["quiz"])
     whole = evaluate(tasks, request).reports[0].measured
 
     def kill(step: Step) -> None:
@@ -145,7 +152,7 @@ def test_samples_past_the_context_are_counted(fp32: Path, tmp_path: Path) -> Non
 
     rows = questions(4)
     rows[2]["question"] = sentence(random.Random(0), 400)
-    done = evaluate(registry(choice_task(tmp_path, rows)), Request(str(fp32), ["quiz"]))
+    done = evaluate(registry(choice_task(tmp_path, rows)), EvaluationRequest(str(fp32), ["quiz"]))
     assert done.reports[0].measured["cut_short"] == 1
     assert any("1 of 4 samples are longer than the context of 256 tokens" in note for note in done.notes)
 
@@ -156,7 +163,7 @@ def test_an_option_longer_than_the_context_is_refused(fp32: Path, tmp_path: Path
     rows = questions(2)
     rows[1]["choices"][0] = sentence(random.Random(0), 400)
     with pytest.raises(ZooError, match=r"document 1: an option has \d+ tokens, more than the context of 256"):
-        evaluate(registry(choice_task(tmp_path, rows)), Request(str(fp32), ["quiz"]))
+        evaluate(registry(choice_task(tmp_path, rows)), EvaluationRequest(str(fp32), ["quiz"]))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +174,7 @@ def test_a_row_without_an_answer_is_named(answer: Any, match: str, fp32: Path, t
     rows = questions(4)
     rows[2]["answer"] = answer
     with pytest.raises(ZooError, match=rf"quiz\.jsonl:3: .*{match}"):
-        evaluate(registry(choice_task(tmp_path, rows)), Request(str(fp32), ["quiz"]))
+        evaluate(registry(choice_task(tmp_path, rows)), EvaluationRequest(str(fp32), ["quiz"]))
 
 
 def test_an_unknown_task_offers_the_nearest(fp32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +185,7 @@ def test_an_unknown_task_offers_the_nearest(fp32: Path, tmp_path: Path, monkeypa
     # The harness' own ten thousand names take seconds to gather.
     monkeypatch.setattr(tasks, "_manager", lambda: TaskManager(include_defaults=False))
     with pytest.raises(UsageError, match="unknown task 'qiuz'; did you mean quiz"):
-        evaluate(registry(choice_task(tmp_path, questions(2))), Request(str(fp32), ["qiuz"]))
+        evaluate(registry(choice_task(tmp_path, questions(2))), EvaluationRequest(str(fp32), ["qiuz"]))
 
 
 def test_a_text_with_a_token_past_the_vocabulary_is_refused(fp32: Path, tmp_path: Path) -> None:
@@ -198,17 +205,17 @@ def test_a_text_with_a_token_past_the_vocabulary_is_refused(fp32: Path, tmp_path
     (package / "zoo.json").write_text(json.dumps(manifest))
     zebra = {"question": "A zebra", "choices": ["sat", "ran"], "answer": 0}
     with pytest.raises(ZooError, match=r"holds the token zebra, id \d+, which is not in the model's vocabulary"):
-        evaluate(registry(choice_task(tmp_path, [*questions(1), zebra])), Request(str(package), ["quiz"]))
+        evaluate(registry(choice_task(tmp_path, [*questions(1), zebra])), EvaluationRequest(str(package), ["quiz"]))
 
 
 def test_wrong_values_are_refused(fp32: Path, tmp_path: Path) -> None:
     tasks = registry(choice_task(tmp_path, questions(2)))
     for request in (
-        Request(str(fp32), []),
-        Request(str(fp32), ["quiz"], limit=0),
-        Request(str(fp32), ["quiz"], num_fewshot=-1),
-        Request(str(fp32), ["quiz"], scoring="guessing"),
-        Request(str(fp32), ["quiz"], weights="somewhere"),
+        EvaluationRequest(str(fp32), []),
+        EvaluationRequest(str(fp32), ["quiz"], limit=0),
+        EvaluationRequest(str(fp32), ["quiz"], num_fewshot=-1),
+        EvaluationRequest(str(fp32), ["quiz"], scoring="guessing"),
+        EvaluationRequest(str(fp32), ["quiz"], weights="somewhere"),
     ):
         with pytest.raises(UsageError):
             evaluate(tasks, request)
@@ -222,7 +229,7 @@ def test_the_extra_is_named_where_it_is_missing(fp32: Path, tmp_path: Path, monk
         importlib.util, "find_spec", lambda name, *rest: None if name == "lm_eval" else found(name, *rest)
     )
     with pytest.raises(ZooError, match=r"pip install 'model-zoo-framework\[eval\]'"):
-        evaluate(registry(choice_task(tmp_path, questions(2))), Request(str(fp32), ["quiz"]))
+        evaluate(registry(choice_task(tmp_path, questions(2))), EvaluationRequest(str(fp32), ["quiz"]))
 
 
 def test_prompts_that_transformers_reads_otherwise_are_counted(tmp_path: Path) -> None:
@@ -234,7 +241,7 @@ def test_prompts_that_transformers_reads_otherwise_are_counted(tmp_path: Path) -
     rows[1]["question"] = " " + rows[1]["question"]
     package = build(folder, tmp_path / "package")
     task = choice_task(tmp_path, rows)
-    done = evaluate(registry(task), Request(str(package), ["quiz"], against="hf", weights=str(folder)))
+    done = evaluate(registry(task), EvaluationRequest(str(package), ["quiz"], against="hf", weights=str(folder)))
     assert "quiz: transformers makes other token ids of 1 of 4 prompts than tokenizer.json does" in done.notes
 
 
@@ -249,6 +256,6 @@ def test_a_prompt_that_leaves_no_room_for_an_answer_is_counted(chat: Path, tmp_p
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     }  # fmt: skip
     del task["doc_to_choice"]
-    done = evaluate(registry(task), Request(str(chat), ["quiz"]))
+    done = evaluate(registry(task), EvaluationRequest(str(chat), ["quiz"]))
     assert done.reports[0].measured["cut_short"] == 1
     assert done.reports[0].measured["samples"] == 3

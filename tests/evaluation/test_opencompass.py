@@ -11,7 +11,8 @@ import pytest
 from tests.evaluation.opencompass import lines, make_archive, zipped
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import host
-from zoo.stages.evaluate import Evaluation, Request, evaluate
+from zoo.stages.evaluate.request import EvaluationRequest
+from zoo.stages.evaluate.stage import Evaluation, evaluate
 
 TASKS = (
     *("oc_mmlu", "oc_ceval", "oc_cmmlu", "oc_arc_c", "oc_arc_e", "oc_hellaswag", "oc_piqa", "oc_winogrande"),
@@ -27,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(package: Path, data: Path | None, *tasks: str, **options: object) -> Evaluation:
-    return evaluate(host().registry, Request(str(package), tasks, data=data, **options))  # type: ignore[arg-type]
+    return evaluate(host().registry, EvaluationRequest(str(package), tasks, data=data, **options))  # type: ignore[arg-type]
 
 
 def test_every_task_is_registered() -> None:

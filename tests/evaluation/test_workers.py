@@ -16,7 +16,8 @@ from zoo.evaluation.crew import Job, Reply
 from zoo.evaluation.processes import ProcessCrew
 from zoo.evaluation.scorer import LocalScorer
 from zoo.evaluation.workers import CrewScorer, make_scorer
-from zoo.stages.evaluate import Request, evaluate
+from zoo.stages.evaluate.request import EvaluationRequest
+from zoo.stages.evaluate.stage import evaluate
 from zoo.stages.opening import Opener
 
 
@@ -88,7 +89,7 @@ def test_wrong_numbers_of_workers(workers: str, fp32: Path) -> None:
 @pytest.mark.slow
 def test_processes_give_what_one_gives_though_one_is_killed(fp32: Path, tmp_path: Path) -> None:
     tasks = registry(choice_task(tmp_path, questions(40)))
-    alone = evaluate(tasks, Request(str(fp32), ["quiz"], log_samples=True))
+    alone = evaluate(tasks, EvaluationRequest(str(fp32), ["quiz"], log_samples=True))
     killed = []
 
     def kill(step: object) -> None:
@@ -97,7 +98,7 @@ def test_processes_give_what_one_gives_though_one_is_killed(fp32: Path, tmp_path
             killed.append(worker.name)
             worker.kill()
 
-    together = evaluate(tasks, Request(str(fp32), ["quiz"], workers="2", log_samples=True), progress=kill)
+    together = evaluate(tasks, EvaluationRequest(str(fp32), ["quiz"], workers="2", log_samples=True), progress=kill)
     assert killed
     assert together.samples[0].read_text() == alone.samples[0].read_text()
     assert {**together.reports[0].measured, "seconds": 0} == {**alone.reports[0].measured, "seconds": 0}

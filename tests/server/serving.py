@@ -47,7 +47,7 @@ def serving(packages: Sequence[Path], settings: ServerSettings | None = None, **
     """Serve packages while the block runs; everything is closed at its end."""
     models = served_models(host().registry, [str(one) for one in packages])
     settings = replace(settings or ServerSettings(), **changes)
-    settings = replace(settings, hosts=LOOPBACK | settings.allowed_hosts)
+    settings = replace(settings, hosts=LOOPBACK | settings.allow_host)
     listener = bind("127.0.0.1", 0)
     lines = io.StringIO()
     log = Log(lines)

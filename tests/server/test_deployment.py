@@ -50,7 +50,7 @@ def test_the_page_has_relative_addresses_only() -> None:
 
 
 def test_pages_of_other_origins(package) -> None:
-    with serving([package], threads=1, api_key="secret", origins=("https://bees.example",)) as served:
+    with serving([package], threads=1, api_key="secret", cors_origin=("https://bees.example",)) as served:
         for origin, allowed in (("https://bees.example", True), ("https://wasps.example", False)):
             asked = {
                 "origin": origin, "access-control-request-method": "POST",
@@ -144,7 +144,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_tls(package, certificate) -> None:
     cert, key = certificate
-    with serving([package], threads=1, certificate=cert, certificate_key=key) as served:
+    with serving([package], threads=1, ssl_certfile=cert, ssl_keyfile=key) as served:
         assert served.url.startswith("https://")
         trust = ssl.create_default_context(cafile=str(cert))
         assert httpx2.get(f"https://localhost:{served.port}/v1/models", verify=trust).status_code == 200
@@ -243,4 +243,4 @@ def test_the_dashboard_asks_for_what_the_server_measures(package) -> None:
 
 
 def test_settings_are_checked() -> None:
-    ServerSettings(root_path="/a/b", origins=("*", "http://localhost:3000")).check()
+    ServerSettings(root_path="/a/b", cors_origin=("*", "http://localhost:3000")).check()

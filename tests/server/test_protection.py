@@ -94,7 +94,7 @@ def test_a_name_that_was_made_to_resolve_here_is_refused(served) -> None:
 def test_a_name_that_is_let_in(package) -> None:
     import httpx2
 
-    with serving([package], threads=1, allowed_hosts=frozenset({"bees.example"})) as served:
+    with serving([package], threads=1, allow_host=frozenset({"bees.example"})) as served:
         for host, status in (("bees.example", 200), ("Bees.Example:443", 200), ("a.bees.example", 403)):
             assert httpx2.get(f"{served.url}/v1/models", headers={"host": host}).status_code == status, host
 
@@ -187,7 +187,7 @@ def test_a_request_that_does_not_arrive_is_given_up(package) -> None:
 
 
 def test_an_answer_that_takes_too_long_is_ended(package) -> None:
-    with serving([package], threads=1, slots=1, request_timeout=0.15) as served:
+    with serving([package], threads=1, slots=1, timeout=0.15) as served:
         served.pool.admissions["zoo-tiny"]._seconds = 0.0
         first = complete(served)  # loading may take longer than that
         assert first[0] in (200, 504)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from zoo.bench.measure import Workload
-from zoo.bench.workload import Cell, Prompt, poisson_arrivals, random_ids
+from zoo.bench.workload import Cell, Prompt
 
 Make = Callable[[np.random.Generator, int], str | Sequence[int]]
 """Random source and tokens → a prompt of so many tokens."""
@@ -18,6 +18,20 @@ WARMUP = 2**31
 def id_maker(vocab_size: int, lead: Sequence[int], avoid: Collection[int]) -> Make:
     """Make prompts of token ids, exactly as long as asked for; see ``random_ids``."""
     return lambda random, length: random_ids(random, length, vocab_size, lead, avoid)
+
+
+def random_ids(
+    random: np.random.Generator, length: int, vocab_size: int, lead: Sequence[int] = (), avoid: Collection[int] = ()
+) -> list[int]:
+    """Draw a prompt of token ids.
+
+    Args:
+        lead: what the model expects at the beginning, counted in the length.
+        avoid: special tokens, which mean something.
+    """
+    allowed = np.setdiff1d(np.arange(vocab_size), np.fromiter(avoid, np.int64, len(avoid)))
+    body = random.choice(allowed if len(allowed) else np.arange(vocab_size), max(0, length - len(lead)))
+    return [*lead[:length], *map(int, body)]
 
 
 def fixed(cell: Cell, make: Make, *, seed: int, request_rate: float | None) -> Workload:
@@ -62,6 +76,16 @@ def varied(
         draw=draw,
         arrivals=_arrivals(each, request_rate, seed),
     )
+
+
+def poisson_arrivals(count: int, rate: float, seed: int) -> list[float]:
+    """Draw when requests arrive, in seconds from the start: a Poisson process, its first arrival at 0.
+
+    Args:
+        rate: requests a second on average; gaps are exponential with mean 1 / rate.
+    """
+    gaps = np.random.default_rng(seed).exponential(1 / rate, max(0, count - 1))
+    return [0.0, *map(float, gaps.cumsum())][:count]
 
 
 def _rate(request_rate: float | None) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from zoo.declarations.base import Value
 
@@ -64,27 +62,3 @@ class Prompt:
     """How many tokens it has, as far as is known before anybody counts."""
     output_len: int
     """Tokens to answer with."""
-
-
-def random_ids(
-    random: np.random.Generator, length: int, vocab_size: int, lead: Sequence[int] = (), avoid: Collection[int] = ()
-) -> list[int]:
-    """Draw a prompt of token ids.
-
-    Args:
-        lead: what the model expects at the beginning, counted in the length.
-        avoid: special tokens, which mean something.
-    """
-    allowed = np.setdiff1d(np.arange(vocab_size), np.fromiter(avoid, np.int64, len(avoid)))
-    body = random.choice(allowed if len(allowed) else np.arange(vocab_size), max(0, length - len(lead)))
-    return [*lead[:length], *map(int, body)]
-
-
-def poisson_arrivals(count: int, rate: float, seed: int) -> list[float]:
-    """Draw when requests arrive, in seconds from the start: a Poisson process, its first arrival at 0.
-
-    Args:
-        rate: requests a second on average; gaps are exponential with mean 1 / rate.
-    """
-    gaps = np.random.default_rng(seed).exponential(1 / rate, max(0, count - 1))
-    return [0.0, *map(float, gaps.cumsum())][:count]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.documents import build_documents
-from zoo.cli.options import GIVEN
+from zoo.cli.options import GIVEN, Json, with_options
 from zoo.cli.output import echo, print_json, stored_text
 from zoo.errors import UsageError
+from zoo.stages.request import Request
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
@@ -43,14 +44,10 @@ def parse_transform(text: str) -> tuple[str, dict[str, Any]]:
     return name, parse_options([pair for pair in options.split(",") if pair])
 
 
+@with_options(Request)
 def build(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or a hub id.")],
-    precision: Annotated[str, typer.Option("-p", "--precision", help="fp32, fp16, int8 or int4.")] = "int8",
-    weights: Annotated[
-        str | None, typer.Option(metavar="DIR|HUB_ID", help="Folder or repository of the declared model's weights.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub repository.")] = None,
     transform: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,43 +56,10 @@ def build(
             help="Transform of the weights before the build; several are applied in order.",
         ),
     ] = None,
-    quantizer: Annotated[
-        str | None, typer.Option(help="Quantizer; the target's choice for the precision by default.")
-    ] = None,
-    calibration: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|PATH",
-            help="Data for a calibrated quantizer: a dataset (by default the family's first) or a file.",
-        ),
-    ] = None,
-    samples: Annotated[int | None, typer.Option(min=1, max=100_000, help="Calibration samples.")] = None,
-    sequence_length: Annotated[
-        int | None, typer.Option(min=2, max=2**20, help="Length of a calibration sample, in tokens.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of calibration samples.")] = 0,
-    mixed: Annotated[
-        str | None,
-        typer.Option(metavar="auto", help="Measure the error of each weight and give more bits to the worst."),
-    ] = None,
-    mixed_budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BITS|N%",
-            help="With --mixed: bits per weight, or a percentage above the plain build; 10% by default.",
-        ),
-    ] = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the dataset's files.")] = None,
     device: Annotated[
         str | None, typer.Option(help="Device for calibration: cpu or cuda; targets with a device option use it too.")
     ] = None,
-    target: Annotated[
-        str,
-        typer.Option(
-            help="Runtime to build for; `--target NAME --help` also shows its options. NAME,NAME builds for each, into "
-            "a folder of that name."
-        ),
-    ] = "ort",
     quantizer_option: Annotated[
         list[str] | None, typer.Option("--quantizer-option", metavar="NAME=VALUE", help="An option of the quantizer.")
     ] = None,
@@ -103,82 +67,33 @@ def build(
         list[str] | None, typer.Option("--target-option", metavar="NAME=VALUE", help="An option of the target.")
     ] = None,
     block_size: Annotated[int | None, typer.Option(help="Number of weights that share a scale (16 to 256).")] = None,
-    adapter: Annotated[
-        list[str] | None,
-        typer.Option("--adapter", metavar="DIR|HUB_ID", help="Merge a LoRA adapter; several in order."),
-    ] = None,
-    adapter_scale: Annotated[
-        list[float] | None,
-        typer.Option("--adapter-scale", help="Scale of each adapter, in order; 1 by default."),
-    ] = None,
-    smoothing: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|always|none",
-            help="Rescale channels before rounding, so that outliers cost less: auto (int8 in models narrower than "
-            "2,048), always (wherever it is exact) or never.",
-        ),
-    ] = "auto",
-    no_adapter: Annotated[
-        bool, typer.Option("--no-adapter", help="Ignore the adapter that is declared or lies beside the weights.")
-    ] = False,
-    allow_unused: Annotated[
-        list[str] | None,
-        typer.Option("--allow-unused", metavar="PATTERN", help="Ignore unused tensors whose name matches."),
-    ] = None,
-    allow_nonfinite: Annotated[
-        bool,
-        typer.Option(
-            "--allow-nonfinite", help="Keep NaN and infinite weights where a weight stays a float (fp16, fp32, norms)."
-        ),
-    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder of the new package.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Worker threads; by default one a core.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan: read headers and print the cost.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing package.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
+    **choices: Any,
 ) -> None:
     """Build a package: quantized weights, graph, tokenizer and manifest in one folder."""
     from zoo.cli.mixed import print_choice
     from zoo.cli.progress import build_progress, progress_bar
     from zoo.plugins import host
     from zoo.stages import pipeline
-    from zoo.stages.request import Request
     from zoo.stages.several import build_several, memory_of_all, pin_several, plan_several
 
     options = parse_options(quantizer_option)
     if block_size is not None:
         options["block_size"] = block_size
     registry = host().registry
+    target = choices["target"]
     wanted = {**parse_options(target_option), **ctx.meta.get(GIVEN, {})}
     several = "," in target
     if not several and device is not None and "device" in registry.target(target).Options.model_fields:
         wanted["device"], device = device, None
-    request = Request(
-        model=model,
-        precision=precision,
-        weights=weights,
-        revision=revision,
-        transforms=[parse_transform(text) for text in transform or []],
-        quantizer=quantizer,
-        quantizer_options=options,
-        allow_nonfinite=allow_nonfinite,
-        adapters=adapter or (),
-        adapter_scales=adapter_scale or (),
-        no_adapter=no_adapter,
-        allow_unused=allow_unused or (),
-        calibration=calibration,
-        samples=samples,
-        sequence_length=sequence_length,
-        seed=seed,
-        mixed=mixed,
-        mixed_budget=mixed_budget,
-        smoothing=smoothing,
-        target=target,
-        target_options=wanted,
-    )
+    transforms = tuple(parse_transform(text) for text in transform or ())
+    request = Request(model, transforms=transforms, quantizer_options=options, target_options=wanted, **choices)
     with progress_bar() as draw:
         measured: Callable[[int, int], None] | None = draw and (
             lambda done, of: draw(done / of, f"measuring sensitivity, pass {done} of {of}")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import Json
 from zoo.cli.output import echo, print_json, print_notice, print_table
 from zoo.errors import UsageError
 
@@ -28,7 +29,7 @@ def doctor(
             "--next", help="Try the family's tests with the newest transformers and onnxruntime; say what changed."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check this machine: packages, kernels, memory, disk, hub, plugins, tools; exit 1 if MODEL lacks something."""
     from zoo.plugins import host

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.options import EngineName, Json, Precision
 from zoo.cli.output import echo, print_json, print_notice
 from zoo.errors import UsageError, ZooError
 
@@ -29,13 +30,6 @@ _Model = Annotated[str, typer.Argument(metavar="MODEL|PACKAGE", help="A built mo
 _Truncate = Annotated[
     bool, typer.Option("--truncate", help="Truncate texts that are too long for the model, and print how many.")
 ]
-_Precision = Annotated[
-    str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
-]
-_Engine = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Engine that opens the package; its target's own by default.")
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def embed(
@@ -55,9 +49,9 @@ def embed(
     npy: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the vectors as a NumPy array, float32 (texts, N).")
     ] = None,
-    precision: _Precision = None,
-    engine: _Engine = None,
-    as_json: _Json = False,
+    precision: Precision = None,
+    engine: EngineName = None,
+    as_json: Json = False,
 ) -> None:
     """Turn texts into vectors: one per line, values separated by spaces."""
     given = _lines("-") if texts in (None, [], ["-"]) else texts
@@ -87,9 +81,9 @@ def rerank(
     documents: Annotated[str, typer.Argument(metavar="DOCS", help="File with one document per line, or - for stdin.")],
     top: Annotated[int | None, typer.Option("--top", metavar="N", help="Print only the best N.")] = None,
     truncate: _Truncate = False,
-    precision: _Precision = None,
-    engine: _Engine = None,
-    as_json: _Json = False,
+    precision: Precision = None,
+    engine: EngineName = None,
+    as_json: Json = False,
 ) -> None:
     """Order documents by how well they answer a query: score and document, the best first."""
     if top is not None and top < 1:

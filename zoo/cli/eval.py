@@ -2,65 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.options import EngineName, Json, Precision, with_options
 from zoo.cli.output import echo, figure_text, print_json, print_table
-from zoo.cli.progress import progress_bar
+from zoo.cli.progress import drawn, seconds_left
 from zoo.errors import UsageError
+from zoo.stages.evaluate.request import EvaluationRequest
 
 if TYPE_CHECKING:
     from zoo.declarations.report import Report
     from zoo.evaluation.comparison import Comparison
     from zoo.evaluation.harness_model import Step
-    from zoo.stages.evaluate import Evaluation
+    from zoo.stages.evaluate.stage import Evaluation
 
 
+@with_options(EvaluationRequest)
 def evaluate(
     model: Annotated[str | None, typer.Argument(help="A package folder or a built model.")] = None,
     tasks: Annotated[
         str, typer.Option("--tasks", metavar="A,B,...", help="Tasks, registered or the harness' own.")
     ] = "",
     list_tasks: Annotated[bool, typer.Option("--list-tasks", help="List the registered tasks and end.")] = False,
-    precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR|FILE", help="Folder with the tasks' files, instead of the fetched ones.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N questions of each task.")] = None,
-    num_fewshot: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Number of worked examples before each question, instead of the task's own."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed for examples and sampled answers.")] = 0,
-    scoring: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|likelihood|generation", help="auto: generation for chat models, likelihood for base models."
-        ),
-    ] = "auto",
-    against: Annotated[
-        str | None, typer.Option(metavar="PACKAGE|hf", help="Compare with a package, or with transformers in float32.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="DIR|HUB_ID", help="Folder of the original weights, for --against hf.")
-    ] = None,
-    workers: Annotated[str | None, typer.Option(metavar="N|ray://…", help="Use N processes, or a Ray cluster.")] = None,
-    engine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Engine that opens the package; its target's own by default.")
-    ] = None,
-    log_samples: Annotated[bool, typer.Option("--log-samples", help="Keep every sample beside the report.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    precision: Precision = None,
+    engine: EngineName = None,
+    as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Score a package on tasks through lm-evaluation-harness, and keep a report of each."""
     from zoo.plugins import host
-    from zoo.stages.evaluate import Request
-    from zoo.stages.evaluate import evaluate as run
+    from zoo.stages.evaluate.stage import evaluate as run
 
     registry = host().registry
     if list_tasks:
@@ -69,22 +43,8 @@ def evaluate(
     if model is None:
         raise UsageError("name a package, or a model that is built: zoo eval MODEL --tasks a,b")
     names = [task.strip() for task in tasks.split(",") if task.strip()]
-    request = Request(
-        model,
-        names,
-        precision,
-        data,
-        limit,
-        num_fewshot,
-        seed,
-        scoring,
-        against,
-        weights,
-        workers,
-        log_samples,
-        engine,
-    )
-    with _progress() as progress:
+    request = EvaluationRequest(model, names, precision, engine=engine, **options)
+    with drawn(_line) as progress:
         done = run(registry, request, progress=progress)
     if as_json:
         print_json({
@@ -98,22 +58,8 @@ def evaluate(
         _print(done)
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[Step], None] | None]:
-    with progress_bar() as draw:
-        if draw is None:
-            yield None
-            return
-
-        def show(step: Step) -> None:
-            draw(step.done / max(step.total, 1), _line(step))
-
-        yield show
-
-
-def _line(step: Step) -> str:
-    left = f"  {step.eta:.0f} s left" if step.eta is not None else ""
-    return f"{step.done} of {step.total} {step.what}{left}"
+def _line(step: Step) -> tuple[float, str]:
+    return step.done / max(step.total, 1), f"{step.done} of {step.total} {step.what}{seconds_left(step.eta)}"
 
 
 def _print(done: Evaluation) -> None:

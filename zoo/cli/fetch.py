@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import Json
 from zoo.cli.output import echo, print_json
 from zoo.cli.progress import fetch_progress
 from zoo.errors import UsageError
@@ -20,7 +21,7 @@ def fetch(
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of the weights, instead of the declared one.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Download weights and datasets: resumable, and verified."""
     from zoo.plugins import host

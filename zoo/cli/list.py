@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.options import Json
 from zoo.cli.output import print_json, print_table
 from zoo.errors import unknown
 from zoo.units import count_text
@@ -34,7 +35,7 @@ def list_models(
         int, typer.Option(min=1, metavar="N", help="With --fits: length of the context, in tokens.")
     ] = 2048,
     sort: Annotated[str, typer.Option(metavar="name|params|context", help="Order of the list.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the declared models."""
     from zoo.plugins import host

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import Json
 from zoo.cli.output import echo, print_json, print_notice, print_table
 from zoo.errors import UsageError
 
@@ -55,7 +56,7 @@ def upgrade(
 
 def search(
     word: Annotated[str, typer.Argument(help="Part of a name, a title, a hub id, a family, a licence.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Search the declared models and the directory of plugins."""
     from zoo.plugins import host

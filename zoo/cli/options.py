@@ -1,22 +1,34 @@
-"""Options of ``zoo build`` and ``zoo serve`` that come from the chosen target's own options model.
+"""Options that commands share, that come from a request's own fields, or from the chosen target's options model.
 
-A field ``batch_size`` is ``--batch-size VALUE``; a yes-or-no field is ``--name/--no-name``; a list is written
-``1024,2048``; a field of choices whose ``json_schema_extra`` says ``{"flags": True}`` is one flag a choice.
+A field ``batch_size`` of a target's options is ``--batch-size VALUE``; a yes-or-no field is ``--name/--no-name``; a
+list is written ``1024,2048``; a field of choices whose ``json_schema_extra`` says ``{"flags": True}`` is one flag a
+choice.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Sequence
+from dataclasses import Field, fields
+from functools import partial, wraps
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
+from zoo.cli.output import parse_bytes
 from zoo.errors import UsageError
+
+Precision = Annotated[
+    str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
+]
+EngineName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Engine that opens the package; its target's own by default.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 GIVEN = "zoo.target_options"
 """Key of the context under which given options are kept: field → value, unchecked."""
@@ -29,6 +41,54 @@ DRAFT_HELP = (
 KV_HELP = (
     "Keys and values in 8 bits: a quarter of their memory, faster after long texts, slightly other answers. auto: fp32."
 )
+
+
+def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of requests' dataclasses that are declared by ``option``, as its own ``**options``."""
+    annotations = {name: kind for request in requests for name, kind in get_type_hints(request).items()}
+    declared = [field for request in requests for field in fields(request) if field.metadata]
+    added = [_parameter(field, annotations[field.name]) for field in declared]
+    several = {parameter.name: get_origin(annotations[parameter.name]) for parameter in added}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+
+        @wraps(command)
+        def with_fields(**values: Any) -> None:
+            for name, kind in several.items():
+                if kind in (tuple, frozenset):
+                    values[name] = kind(values[name] or ())
+            command(**values)
+
+        required = [parameter for parameter in own if parameter.default is parameter.empty]
+        parameters = [*required, *added, *own[len(required) :]]
+        parameters = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in parameters]
+        with_fields.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_fields.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_fields
+
+    return decorate
+
+
+def chosen_options(request: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that are fields of one of several requests."""
+    return {field.name: options[field.name] for field in fields(request) if field.name in options}
+
+
+def _parameter(field: Field[Any], annotation: Any) -> inspect.Parameter:
+    """Make the command line parameter of a request's field."""
+    spelling = dict(field.metadata)
+    flag, default = spelling.pop("flag", ""), spelling.pop("written", field.default)
+    option = flag if flag.startswith("--") else f"--{field.name.replace('_', '-')}"
+    if spelling.pop("size", False):
+        spelling["parser"] = partial(parse_bytes, option=option)
+    if get_origin(annotation) in (tuple, frozenset):
+        annotation, default = list[get_args(annotation)[0]] | None, None  # type: ignore[misc]
+    made = typer.Option(*dict.fromkeys((flag or option, option)), **spelling)
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, made]
+    )
 
 
 class TargetCommand(TyperCommand):

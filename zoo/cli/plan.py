@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.options import Json
 from zoo.cli.output import echo, print_json, print_table
 from zoo.units import bytes_text, count_text
 
@@ -25,7 +26,7 @@ def plan(
             metavar="N", help="Tokens of each prompt and answer together; by default 4096, or the model's context."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Estimate how a model is split over accelerators, the room for KV caches, and the speed.
 

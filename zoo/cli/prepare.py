@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import Json, Precision
 from zoo.cli.output import echo, print_json
 from zoo.cli.progress import step_progress
 from zoo.units import bytes_text
@@ -13,10 +14,8 @@ from zoo.units import bytes_text
 
 def prepare(
     package: Annotated[str, typer.Argument(metavar="MODEL|PACKAGE", help="A built model or a package folder.")],
-    precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    precision: Precision = None,
+    as_json: Json = False,
 ) -> None:
     """Prepare a package's weights for this machine: they are mapped when it is opened.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from zoo.units import bytes_text
 
@@ -17,19 +17,17 @@ if TYPE_CHECKING:
 def _line(step: Progress) -> str:
     """Format the progress of a build as one line."""
     where = step.parameter if step.layer is None else f"layer {step.layer + 1}/{step.layers}"
-    left = f"  {step.eta:.0f} s left" if step.eta is not None else ""
     return (
         f"{where:<16} {bytes_text(step.bytes_done)} of {bytes_text(step.bytes_total)}  {bytes_text(step.rate)}/s"
-        f"{left}  RSS {bytes_text(step.rss)}"
+        f"{seconds_left(step.eta)}  RSS {bytes_text(step.rss)}"
     )
 
 
 def _arrival_line(arrival: Arrival) -> str:
     """Format the progress of a download as one line."""
-    left = f"  {arrival.eta:.0f} s left" if arrival.eta is not None else ""
     return (
         f"{bytes_text(arrival.bytes_done)} of {bytes_text(arrival.bytes_total)}  "
-        f"{bytes_text(arrival.rate)}/s{left}  {arrival.file}"
+        f"{bytes_text(arrival.rate)}/s{seconds_left(arrival.eta)}  {arrival.file}"
     )
 
 
@@ -69,17 +67,25 @@ def progress_bar() -> Iterator[Callable[[float, str], None] | None]:
 
 
 @contextmanager
-def build_progress() -> Iterator[Callable[[Progress], None] | None]:
+def drawn(describe: Callable[[Any], tuple[float, str]]) -> Iterator[Callable[[Any], None] | None]:
+    """Return a progress callback that draws what ``describe`` makes of each step: the fraction done, and a line."""
+    with progress_bar() as draw:
+        yield draw and (lambda step: draw(*describe(step)))
+
+
+def build_progress() -> AbstractContextManager[Callable[[Progress], None] | None]:
     """Return the progress callback of a build."""
-    with progress_bar() as draw:
-        yield draw and (lambda step: draw(_share(step), _line(step)))
+    return drawn(lambda step: (_share(step), _line(step)))
 
 
-@contextmanager
-def fetch_progress() -> Iterator[Callable[[Arrival], None] | None]:
+def fetch_progress() -> AbstractContextManager[Callable[[Arrival], None] | None]:
     """Return the progress callback of a download."""
-    with progress_bar() as draw:
-        yield draw and (lambda arrival: draw(_share(arrival), _arrival_line(arrival)))
+    return drawn(lambda arrival: (_share(arrival), _arrival_line(arrival)))
+
+
+def seconds_left(eta: float | None) -> str:
+    """Format the time that is left, where it is known."""
+    return f"  {eta:.0f} s left" if eta is not None else ""
 
 
 @contextmanager

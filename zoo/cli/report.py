@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.options import Json
 from zoo.cli.output import echo, figure_text, print_json, print_table
 from zoo.units import bytes_text
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def report(
     model: Annotated[str, typer.Argument(help="A model with all its builds, or one package folder.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
     commit: Annotated[
         Path | None,
         typer.Option("--commit", metavar="DIR", help="Write it into this folder of results beside the family's YAML."),

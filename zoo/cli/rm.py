@@ -6,15 +6,14 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import Precision
 from zoo.cli.output import echo
 from zoo.units import bytes_text
 
 
 def remove(
     package: Annotated[str, typer.Argument(help="A package folder, or a model with a package in the store.")],
-    precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
-    ] = None,
+    precision: Precision = None,
 ) -> None:
     """Remove a package and its caches; any other folder is refused."""
     from zoo.engine.prepack import clear

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.answers import Answers, sampling_text
-from zoo.cli.options import DRAFT_HELP, KV_HELP
+from zoo.cli.options import DRAFT_HELP, KV_HELP, EngineName, Precision
 from zoo.cli.output import print_notice
 from zoo.cli.progress import step_progress
 from zoo.declarations.memory import KV
@@ -76,12 +76,8 @@ def run(
     show_thinking: Annotated[
         bool, typer.Option("--show-thinking", help="With --chat: write the thinking to stderr.")
     ] = False,
-    precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Engine that opens the package; its target's own by default.")
-    ] = None,
+    precision: Precision = None,
+    engine: EngineName = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Print load, prefill and decode times to stderr.")
     ] = False,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.options import DRAFT_HELP, GIVEN, KV_HELP
-from zoo.cli.output import parse_bytes
+from zoo.cli.options import DRAFT_HELP, GIVEN, KV_HELP, Precision, with_options
 from zoo.declarations.memory import KV
 from zoo.errors import UsageError
+from zoo.server.settings import ServerSettings
 
 SHARED = frozenset({"models", "host", "port", "api_key", "precision", "engine"})
 """Options that every engine takes."""
@@ -19,6 +19,7 @@ ELSEWHERE = frozenset({"weights", "revision"})
 """Options only for engines that serve original weights."""
 
 
+@with_options(ServerSettings)
 def serve(
     ctx: typer.Context,
     models: Annotated[
@@ -37,9 +38,7 @@ def serve(
             help="Key that clients must send; other users of this machine can see it here.",
         ),
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Precision of the packages, if several are built.")
-    ] = None,
+    precision: Precision = None,
     engine: Annotated[
         str | None,
         typer.Option(
@@ -52,79 +51,20 @@ def serve(
         str | None, typer.Option(metavar="DIR|HUB_ID", help="With --engine: where the model's weights are.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="With --engine: revision of a hub repository.")] = None,
-    slots: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Sequences computed at the same time.")] = 8,
-    queue: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Sequences that may wait for a slot; more are rejected (429).")
-    ] = 64,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="BYTES", help="Memory for loaded models, such as 12GB; by default what is free now."),
-    ] = None,
-    max_body: Annotated[str, typer.Option(metavar="BYTES", help="Maximum size of a request body.")] = "4MiB",
-    max_prompt_tokens: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Maximum length of a prompt, in tokens; the context limits it too."),
-    ] = None,
-    max_output_tokens: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Maximum length of an answer, in tokens; the context limits it too."),
-    ] = None,
-    max_connections: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number of connections.")] = 512,
-    timeout: Annotated[float, typer.Option(metavar="S", min=0.1, help="Timeout of a request, in seconds.")] = 600,
-    receive_timeout: Annotated[
-        float, typer.Option(metavar="S", min=0.1, help="Seconds for a complete request to arrive.")
-    ] = 30,
-    send_timeout: Annotated[
-        float,
-        typer.Option(metavar="S", min=0.1, help="Seconds after which a client that does not read is disconnected."),
-    ] = 30,
-    drain_timeout: Annotated[
-        float, typer.Option(metavar="S", min=1, help="Seconds for answers to finish after SIGTERM.")
-    ] = 30,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads; one per physical core by default.")
-    ] = None,
-    lookup: Annotated[
-        bool, typer.Option("--lookup", help="Draft tokens from the text so far; greedy answers do not change.")
-    ] = False,
     draft: Annotated[
         str | None, typer.Option(metavar="MODEL|PACKAGE|auto", help=DRAFT_HELP, show_default=False)
     ] = None,
     kv: Annotated[KV, typer.Option(help=KV_HELP)] = "auto",
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Host name that requests may use, such as a proxy's; may be repeated."),
-    ] = None,
     alias: Annotated[
         list[str] | None, typer.Option(metavar="NAME=MODEL", help="Another name for a served model; may be repeated.")
-    ] = None,
-    root_path: Annotated[
-        str,
-        typer.Option(metavar="PATH", help="Path at which a proxy mounts the server, such as /zoo.", show_default=False),
-    ] = "",
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ORIGIN", help="Origin whose pages may call the server from a browser, or *; may be repeated."
-        ),
     ] = None,
     uds: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Listen on a Unix socket instead of --host and --port.")
     ] = None,
-    keep_alive: Annotated[
-        float, typer.Option(metavar="S", min=1, help="Seconds that an idle connection is kept open.")
-    ] = 30,
-    ssl_certfile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Certificate chain (PEM); turns TLS on.")
-    ] = None,
-    ssl_keyfile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its private key, if in another file.")
-    ] = None,
-    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Also log prompts.")] = False,
+    **limits: Any,
 ) -> None:
     """Serve packages over HTTP in OpenAI's protocol; print the address, and log JSON lines to stderr."""
     from zoo.plugins import host as plugin_host
-    from zoo.server.settings import ServerSettings
     from zoo.sharing.remote import is_remote
     from zoo.stages.serve_elsewhere import serves_elsewhere
     from zoo.stages.share import pull
@@ -154,29 +94,7 @@ def serve(
     from zoo.stages.serve import read_aliases, require_server, served_models
 
     require_server()
-    settings = ServerSettings(
-        api_key=api_key,
-        slots=slots,
-        queue=queue,
-        memory=free_memory() if memory is None else parse_bytes(memory, "--memory"),
-        max_body=parse_bytes(max_body, "--max-body"),
-        max_prompt_tokens=max_prompt_tokens,
-        max_output_tokens=max_output_tokens,
-        max_connections=max_connections,
-        request_timeout=timeout,
-        receive_timeout=receive_timeout,
-        send_timeout=send_timeout,
-        drain_timeout=drain_timeout,
-        threads=threads,
-        lookup=lookup,
-        log_prompts=log_prompts,
-        root_path=root_path,
-        origins=tuple(cors_origin or ()),
-        keep_alive=keep_alive,
-        certificate=ssl_certfile,
-        certificate_key=ssl_keyfile,
-        allowed_hosts=frozenset(name.lower() for name in allow_host or ()),
-    )
+    settings = ServerSettings(api_key=api_key, **{**limits, "memory": limits["memory"] or free_memory()})
     settings.check()
     for name in ("host", "port"):
         source = ctx.get_parameter_source(name)

@@ -7,18 +7,16 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import Json, Precision
 from zoo.cli.output import echo, print_json
 
-PRECISION = Annotated[
-    str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
-]
 PLAIN = Annotated[bool, typer.Option("--plain-http", help="Connect to the registry without TLS.")]
 
 
 def push(
     package: Annotated[str, typer.Argument(help="A package folder or a built model.")],
     location: Annotated[str, typer.Argument(metavar="LOCATION", help="oci://host/repository:tag or hf:org/name.")],
-    precision: PRECISION = None,
+    precision: Precision = None,
     key: Annotated[
         Path | None, typer.Option("--sign", metavar="KEY", help="Sign it with this private key (PEM).")
     ] = None,
@@ -46,7 +44,7 @@ def pull(
     ] = None,
     plain_http: PLAIN = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing package.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Pull a package; every file is checked against its manifest first."""
     from zoo.cli.progress import fetch_progress
@@ -71,7 +69,7 @@ def pull(
 
 def sbom(
     package: Annotated[str, typer.Argument(help="A package folder or a built model.")],
-    precision: PRECISION = None,
+    precision: Precision = None,
 ) -> None:
     """Print a package's CycloneDX ML-BOM: the model, its weights, files, tools and licence."""
     from zoo.plugins import host

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import Json
 from zoo.cli.output import echo, print_json, print_table, stored_text
 
 
 def show(
     model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or file, a package or a hub id.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show all values of a model, and where each came from."""
     from zoo.plugins import host

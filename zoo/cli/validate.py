@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import Json
 from zoo.cli.output import echo, print_json
 
 
@@ -13,7 +14,7 @@ def validate(
     subjects: Annotated[
         list[str], typer.Argument(metavar="PATH|PLUGIN...", help="Declaring YAML, folders that hold some, or plugins.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check declarations: schema, references, targets' rules, contradictions, hub files; exit 1 if one is wrong."""
     from zoo.plugins import host

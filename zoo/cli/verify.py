@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.options import Json, Precision
 from zoo.cli.output import echo, print_json, print_table
 from zoo.cli.progress import step_progress
 
 if TYPE_CHECKING:
+    from zoo.stages.texts import EncoderVerification
     from zoo.stages.verify import Verification
     from zoo.verify.result import Check, Figures
 
 
 def verify(
     model: Annotated[str, typer.Argument(help="A package folder or a built model.")],
-    precision: Annotated[
-        str | None, typer.Option("-p", "--precision", help="Precision of the package, if several are built.")
-    ] = None,
+    precision: Precision = None,
     weights: Annotated[str | None, typer.Option(metavar="DIR|HUB_ID", help="Folder of the original weights.")] = None,
     adapter: Annotated[
         list[str] | None,
@@ -29,10 +29,9 @@ def verify(
         bool, typer.Option("--files", help="Only compare every file with the SHA-256 in zoo.json.")
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter texts.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare a package with transformers on the original weights; exit code 1 past the tolerance."""
-    from zoo.cli.texts import print_texts_verified
     from zoo.plugins import host
     from zoo.stages.verify import Verification
     from zoo.stages.verify import verify as verify_package
@@ -49,7 +48,7 @@ def verify(
     elif isinstance(done, Verification):
         _print(done)
     else:
-        print_texts_verified(done)
+        _print_encoder(done)
     if not done.verdict.passed:
         raise typer.Exit(1)
 
@@ -134,6 +133,31 @@ def _beside(done: Verification) -> None:
 
 def _status(check: Check) -> str:
     return "ok" if check.passed else "FAILED" if check.breaks else "lossy"
+
+
+def _print_encoder(done: EncoderVerification) -> None:
+    """Print each figure of a package that embeds or ranks beside its limit."""
+    report, verdict = done.report, done.verdict
+    name = f"{report.family}/{report.model}" if report.family else report.model
+    reference = str(report.settings["reference"])
+    version = f" {report.versions[reference]}" if reference in report.versions else ""
+    echo(
+        f"{name} {report.precision}, recipe {report.recipe_hash[:12]}, against {reference}{version} "
+        f"on {verdict.texts} texts"
+    )
+    echo()
+    print_table(
+        ["CHECK", "MEASURED", "LIMIT", ""],
+        [
+            (check.name, f"{check.value:.6f}", f"≥ {check.limit:g}", "ok" if check.passed else "FAILED")
+            for check in verdict.checks
+        ],
+        right=(1, 2),
+    )
+    echo()
+    echo(f"farthest from the reference: {verdict.worst}")
+    echo(f"report: {done.path}")
+    echo("verified" if verdict.passed else "not verified")
 
 
 def _also(figures: Figures) -> Iterator[str]:

@@ -79,10 +79,10 @@ class Answer(Response):
 
     async def _within_time(self, send: Send) -> None:
         try:
-            async with asyncio.timeout(self._service.settings.request_timeout):
+            async with asyncio.timeout(self._service.settings.timeout):
                 await self._answer(send)
         except TimeoutError:
-            seconds = self._service.settings.request_timeout
+            seconds = self._service.settings.timeout
             await self._fail(send, ApiError(504, f"the answer was not finished within {seconds:g} s", code="timeout"))
         except ApiError as error:
             await self._fail(send, error)

@@ -62,9 +62,9 @@ def create_app(pool: ModelPool, settings: ServerSettings, log: Log, *, routers: 
     app.add_middleware(HeadAsGet)
     app.add_middleware(Gate, pool=pool, settings=settings, log=log, metrics=metrics)
     app.add_middleware(RootPath, root=settings.root_path)
-    if settings.origins:
+    if settings.cors_origin:
         app.add_middleware(
-            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
+            CORSMiddleware, allow_origins=settings.cors_origin, allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"], expose_headers=["X-Request-Id", "Retry-After"],
         )  # fmt: skip
     return app

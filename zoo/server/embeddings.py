@@ -167,7 +167,7 @@ async def _answer(
         record["model"] = running.model.name
         loop, engine = asyncio.get_running_loop(), running.engine
         try:
-            async with asyncio.timeout(service.settings.request_timeout):
+            async with asyncio.timeout(service.settings.timeout):
                 texts = await loop.run_in_executor(running.text.threads, prepare, engine)
                 limit = service.settings.max_prompt_tokens
                 if limit is not None and (longest := max(map(len, texts))) > limit:
@@ -180,7 +180,7 @@ async def _answer(
                     running.text.threads, lambda: json.dumps(write(engine, rows, texts), ensure_ascii=False).encode()
                 )
         except TimeoutError:
-            seconds = service.settings.request_timeout
+            seconds = service.settings.timeout
             raise ApiError(504, f"the answer was not finished within {seconds:g} s", code="timeout") from None
         except ZooError as error:
             raise ApiError(400, str(error), code="invalid_value", param="input") from None

@@ -100,7 +100,7 @@ def url(listener: socket.socket, settings: ServerSettings | None = None) -> str:
     root = settings.root_path if settings is not None else ""
     if is_path(listener):
         return f"unix:{listener.getsockname()}{':' + root if root else ''}"
-    scheme = "https" if settings is not None and settings.certificate is not None else "http"
+    scheme = "https" if settings is not None and settings.ssl_certfile is not None else "http"
     host, port = listener.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}{root}" if ":" in host else f"{scheme}://{host}:{port}{root}"
 

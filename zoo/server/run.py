@@ -57,12 +57,12 @@ def run_server(
         ZooError: the address cannot be listened at, or a model can never fit into the memory limit.
     """
     fits = {model.name: model.fit(settings.slots, settings.memory) for model in models}
-    check_certificate(settings.certificate, settings.certificate_key)
+    check_certificate(settings.ssl_certfile, settings.ssl_keyfile)
     listener = bind(host, port) if uds is None else bind_path(uds)
     if is_path(listener):
         settings = replace(settings, hosts=None)  # whoever may open the file may ask
     elif is_loopback(listener):
-        settings = replace(settings, hosts=LOOPBACK | {host.lower()} | settings.allowed_hosts)
+        settings = replace(settings, hosts=LOOPBACK | {name.lower() for name in (host, *settings.allow_host)})
     log = Log()
     handler = Handler(log)
     for name in ("uvicorn.error", "asyncio", "fastapi"):
@@ -111,8 +111,8 @@ def make_server(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=max(1, round(settings.keep_alive)),
-        ssl_certfile=settings.certificate,
-        ssl_keyfile=settings.certificate_key,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
     )
     return Server(config, log)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from zoo.declarations.option import option
 from zoo.errors import UsageError
 
 MIB = 2**20
@@ -18,51 +19,48 @@ class ServerSettings:
 
     api_key: str | None = None
     """Asked for at everything but the page and ``/health``; None asks for none."""
-    slots: int = 8
-    """Sequences of a model that are computed together."""
-    queue: int = 64
-    """Sequences of a model that may wait for a slot; what comes on top is refused (429)."""
-    memory: int | None = None
-    """Bytes that the loaded models may take together; None sets no limit."""
-    max_body: int = 4 * MIB
-    """Bytes of a request's body."""
-    max_prompt_tokens: int | None = None
-    """Tokens of a prompt; the context always limits it too."""
-    max_output_tokens: int | None = None
-    """Tokens of an answer; the context always limits it too."""
-    max_connections: int = 512
+    slots: int = option(8, "Sequences computed at the same time.", metavar="N", min=1, max=256)
+    queue: int = option(64, "Sequences that may wait for a slot; more are rejected (429).", metavar="N", min=0)
+    memory: int | None = option(
+        None, "Memory for loaded models, such as 12GB; by default what is free now.", metavar="BYTES", size=True
+    )
+    max_body: int = option(4 * MIB, "Maximum size of a request body.", metavar="BYTES", size=True, written="4MiB")
+    max_prompt_tokens: int | None = option(
+        None, "Maximum length of a prompt, in tokens; the context limits it too.", metavar="N", min=1
+    )
+    max_output_tokens: int | None = option(
+        None, "Maximum length of an answer, in tokens; the context limits it too.", metavar="N", min=1
+    )
+    max_connections: int = option(512, "Maximum number of connections.", metavar="N", min=1)
     max_choices: int = 16
     """Answers that one request may ask for: prompts times ``n``."""
-    request_timeout: float = 600.0
-    """Seconds from the end of a request's body to the end of its answer."""
-    receive_timeout: float = 30.0
-    """Seconds for a request's head, and again for its body."""
-    send_timeout: float = 30.0
-    """Seconds without progress after which a client that reads nothing is cut off."""
-    drain_timeout: float = 30.0
-    """Seconds that answers may take to finish once the server was told to stop."""
-    threads: int | None = None
-    lookup: bool = False
-    """Guess tokens from the text so far (prompt lookup)."""
-    log_prompts: bool = False
-    allowed_hosts: frozenset[str] = frozenset()
-    """Names beside the machine's own that a server on the loopback interface answers under, as a proxy sends them."""
+    timeout: float = option(600.0, "Timeout of a request, in seconds.", metavar="S", min=0.1)
+    receive_timeout: float = option(30.0, "Seconds for a complete request to arrive.", metavar="S", min=0.1)
+    send_timeout: float = option(
+        30.0, "Seconds after which a client that does not read is disconnected.", metavar="S", min=0.1
+    )
+    drain_timeout: float = option(30.0, "Seconds for answers to finish after SIGTERM.", metavar="S", min=1)
+    threads: int | None = option(None, "Threads; one per physical core by default.", metavar="N", min=1)
+    lookup: bool = option(False, "Draft tokens from the text so far; greedy answers do not change.")
+    allow_host: frozenset[str] = option(
+        frozenset(), "Host name that requests may use, such as a proxy's; may be repeated.", metavar="NAME"
+    )
     hosts: frozenset[str] | None = None
     """Names that a request's Host header may carry; None allows any. A server on the loopback interface allows only
-    loopback names, so that no web page reaches it under a name that was made to resolve there (DNS rebinding)."""
-
-    root_path: str = ""
-    """Path that a proxy mounts the server at, such as ``/zoo``."""
-    origins: tuple[str, ...] = ()
-    """Origins whose pages may ask the server from a browser (CORS); ``*`` is any."""
+    loopback names and ``allow_host``, so that no web page reaches it under a name that was made to resolve there (DNS
+    rebinding)."""
+    root_path: str = option(
+        "", "Path at which a proxy mounts the server, such as /zoo.", metavar="PATH", show_default=False
+    )
+    cors_origin: tuple[str, ...] = option(
+        (), "Origin whose pages may call the server from a browser, or *; may be repeated.", metavar="ORIGIN"
+    )
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Further names that clients may ask for → the model that they mean."""
-    keep_alive: float = 30.0
-    """Seconds that a connection may wait for its next request."""
-    certificate: Path | None = None
-    """Certificate chain in PEM; None serves without TLS."""
-    certificate_key: Path | None = None
-    """Its private key, where that is a file of its own."""
+    keep_alive: float = option(30.0, "Seconds that an idle connection is kept open.", metavar="S", min=1)
+    ssl_certfile: Path | None = option(None, "Certificate chain (PEM); turns TLS on.", metavar="FILE")
+    ssl_keyfile: Path | None = option(None, "Its private key, if in another file.", metavar="FILE")
+    log_prompts: bool = option(False, "Also log prompts.")
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -76,7 +74,7 @@ class ServerSettings:
         root = self.root_path
         if root and (not _ROOT.fullmatch(root) or root.endswith("/")):
             raise UsageError(f"--root-path is a path as /zoo, without a slash at its end, not {root!r}")
-        for origin in self.origins:
+        for origin in self.cors_origin:
             if not _ORIGIN.fullmatch(origin):
                 raise UsageError(f"--cors-origin is an origin as https://example.org, or *, not {origin!r}")
 

@@ -250,16 +250,19 @@ def _measures(
         return "; ".join(failed)
 
     def scored(task: str, least: float) -> str:
-        from zoo.stages.evaluate import Request, evaluate
+        from zoo.stages.evaluate.request import EvaluationRequest
+        from zoo.stages.evaluate.stage import evaluate
         from zoo.stages.report import first_metric
 
-        request = Request(package, [task], limit=limits.questions, workers=workers)
+        request = EvaluationRequest(package, [task], limit=limits.questions, workers=workers)
         (report,) = evaluate(registry, request).reports
         metric, value = first_metric(report)
         return "" if value >= least else f"{metric} {value:.4f}, zoo.toml asks for {least}"
 
     def fast() -> str:
-        from zoo.stages.bench import Ask, Bench, bench_package
+        from zoo.stages.bench.ask import Ask
+        from zoo.stages.bench.package import bench_package
+        from zoo.stages.bench.result import Bench
 
         ask = Ask(input_len=64, output_len=64, concurrency=1, prompts=2)
         measured = bench_package(registry, package, None, ask)

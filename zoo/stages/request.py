@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from zoo.declarations.option import option
 
 
 @dataclass(frozen=True)
@@ -12,38 +14,49 @@ class Request:
     """What a user asks to be built."""
 
     model: str
-    precision: str = "int8"
-    weights: str | None = None
-    """A folder or a hub id that the weights come from instead of the declared place."""
-    revision: str | None = None
-    transforms: Sequence[tuple[str, Mapping[str, Any]]] = ()
-    """What is done to the tensors, first to last: transforms by name, each with its options."""
-    adapters: Sequence[str] = ()
-    """LoRA adapters that are merged into the weights, in order: folders or hub ids."""
-    adapter_scales: Sequence[float] = ()
-    """How much of each is added, in their order; 1 where nothing is said."""
-    no_adapter: bool = False
-    """Build weights without the adapter that is declared or lies beside them."""
-    allow_unused: Sequence[str] = ()
-    """Patterns of tensors that the architecture does not use and the build may leave out."""
-    quantizer: str | None = None
+    precision: str = option("int8", "fp32, fp16, int8 or int4.", flag="-p")
+    weights: str | None = option(None, "Folder or repository of the declared model's weights.", metavar="DIR|HUB_ID")
+    revision: str | None = option(None, "Revision of a hub repository.")
+    transforms: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """Transforms of the weights before the build, first to last: name and options of each."""
+    quantizer: str | None = option(None, "Quantizer; the target's choice for the precision by default.")
     quantizer_options: Mapping[str, Any] = field(default_factory=dict)
-    allow_nonfinite: bool = False
-    """Keep NaN and infinite values in weights that stay floats."""
-    calibration: str | None = None
-    """The dataset, or a file, that a calibrated quantizer sees; by default the family's first dataset."""
-    samples: int | None = None
-    """Calibration samples; by default what the family states for the dataset."""
-    sequence_length: int | None = None
-    """Tokens of each."""
-    seed: int = 0
-    """Which samples are drawn."""
-    mixed: str | None = None
-    """``auto`` chooses weights that get more bits by what each was measured to lose."""
-    mixed_budget: str | None = None
-    """Bits per weight that the choice may take (``5.2``), or a percentage more than without it (``10%``)."""
-    smoothing: str = "auto"
-    """Whether channels are rescaled before weights are rounded: ``auto`` where it was measured to help, ``always``
-    where it is exact, ``none``."""
-    target: str = "ort"
+    calibration: str | None = option(
+        None,
+        "Data for a calibrated quantizer: a dataset (by default the family's first) or a file.",
+        metavar="NAME|PATH",
+    )
+    samples: int | None = option(None, "Calibration samples; by default what the family states.", min=1, max=100_000)
+    sequence_length: int | None = option(None, "Length of a calibration sample, in tokens.", min=2, max=2**20)
+    seed: int = option(0, "Seed of the choice of calibration samples.", min=0)
+    mixed: str | None = option(
+        None, "Measure the error of each weight and give more bits to the worst.", metavar="auto"
+    )
+    mixed_budget: str | None = option(
+        None,
+        "With --mixed: bits per weight, or a percentage above the plain build; 10% by default.",
+        metavar="BITS|N%",
+    )
+    smoothing: str = option(
+        "auto",
+        "Rescale channels before rounding, so that outliers cost less: auto (int8 in models narrower than 2,048), "
+        "always (wherever it is exact) or none.",
+        metavar="auto|always|none",
+    )
+    adapters: tuple[str, ...] = option(
+        (), "Merge a LoRA adapter; several in order.", flag="--adapter", metavar="DIR|HUB_ID"
+    )
+    adapter_scales: tuple[float, ...] = option(
+        (), "Scale of each adapter, in order; 1 by default.", flag="--adapter-scale"
+    )
+    no_adapter: bool = option(False, "Ignore the adapter that is declared or lies beside the weights.")
+    allow_unused: tuple[str, ...] = option((), "Ignore unused tensors whose name matches.", metavar="PATTERN")
+    allow_nonfinite: bool = option(
+        False, "Keep NaN and infinite weights where a weight stays a float (fp16, fp32, norms)."
+    )
+    target: str = option(
+        "ort",
+        "Runtime to build for; `--target NAME --help` also shows its options. NAME,NAME builds for each, into a folder "
+        "of that name.",
+    )
     target_options: Mapping[str, Any] = field(default_factory=dict)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.package.folder import Package
     from zoo.registry import Registry
     from zoo.stages.bench.ask import Ask
-    from zoo.stages.evaluate.request import Request
+    from zoo.stages.evaluate.request import EvaluationRequest
     from zoo.stages.evaluate.stage import Evaluation
     from zoo.verify.compare import Progress
     from zoo.verify.embeddings import EncoderVerdict
@@ -69,7 +69,9 @@ def verify_encoder(
     return EncoderVerification(verdict, report, keep_report(report))
 
 
-def evaluate_texts(registry: Registry, package: Package, request: Request, progress: Any = None) -> Evaluation:
+def evaluate_texts(
+    registry: Registry, package: Package, request: EvaluationRequest, progress: Any = None
+) -> Evaluation:
     """Score a package that embeds or ranks on local files, a report for each task.
 
     Raises:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.bench.workload import PROMPTS_EACH, Cell, matrix
+from zoo.declarations.option import option
 from zoo.errors import UsageError
 
 DEFAULT_INPUT, DEFAULT_OUTPUT = 256, 128
@@ -22,19 +23,25 @@ class Ask:
         UsageError: numbers that mean nothing, or requests that cannot be used together.
     """
 
-    input_len: int | None = None
-    output_len: int | None = None
-    concurrency: int | None = None
-    prompts: int | None = None
-    matrix: bool = False
-    dataset: str | None = None
-    data: Path | None = None
-    """A file of conversations, or a folder that holds the dataset's files."""
-    request_rate: float | None = None
-    """Requests a second; None sends one as soon as a place is free."""
-    warmup: int = 1
-    rounds: int = 1
-    seed: int = 0
+    input_len: int | None = option(None, "Tokens of each prompt; 256 by default.", metavar="N")
+    output_len: int | None = option(
+        None, "Tokens of each answer; 128 by default, or the conversations' own.", metavar="N"
+    )
+    concurrency: int | None = option(None, "Concurrent requests; 1 by default.", metavar="N")
+    prompts: int | None = option(None, "Requests a round; by default 5 times the concurrency.", metavar="N")
+    matrix: bool = option(
+        False, "Input 510, 1020, 2040 × output 512, 1024, 2048 × concurrency 1, 4, 8, 16, as far as it fits."
+    )
+    dataset: str | None = option(None, "Prompts from a declared dataset of conversations.", metavar="NAME")
+    data: Path | None = option(
+        None, "A file of conversations, or the folder where the dataset's files are.", metavar="PATH"
+    )
+    request_rate: float | None = option(
+        None, "Requests a second, at random (Poisson); without it, full load.", metavar="R"
+    )
+    warmup: int = option(1, "Warm-up requests before each run.", metavar="N")
+    rounds: int = option(1, "Number of rounds.", metavar="N")
+    seed: int = option(0, "Seed of prompts and arrivals.", metavar="S")
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -95,15 +102,17 @@ class Server:
     """
 
     url: str
-    model: str | None = None
-    """Its name there; None for the only one."""
-    api_key: str | None = None
-    retries: int = 0
-    """How often a request that it turns away (429, 503) is sent again; 0 counts it as failed."""
-    timeout: float = 300.0
-    """Seconds that may pass without a byte."""
-    tokenizer: str | None = None
-    """A package, a model that is built, or a folder: its tokenizer is the served model's."""
+    served_model: str | None = option(
+        None, "Model to measure, if the server has several.", flag="--model", metavar="NAME"
+    )
+    api_key: str | None = option(None, "API key of the server.", metavar="K", envvar="ZOO_API_KEY", show_envvar=True)
+    retries: int = option(
+        0, "Retries of a request that the server rejects (429, 503); 0 counts it as failed.", metavar="N"
+    )
+    timeout: float = option(300.0, "Seconds to wait for the server to send something.", metavar="S")
+    tokenizer: str | None = option(
+        None, "The served model's tokenizer: exact prompts of token ids, and conversations.", metavar="PATH|MODEL"
+    )
 
     def __post_init__(self) -> None:
         if self.retries < 0:

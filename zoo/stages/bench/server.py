@@ -55,7 +55,7 @@ async def _bench_server(
 ) -> Bench:
     from zoo.bench.http_client import HttpClient
 
-    client = HttpClient(server.url, server.model, server.api_key, retries=server.retries, timeout=server.timeout)
+    client = HttpClient(server.url, server.served_model, server.api_key, retries=server.retries, timeout=server.timeout)
     try:
         return await _measure(registry, client, ask, tokenizer, progress)
     finally:

@@ -13,7 +13,7 @@ from zoo.errors import UsageError, ZooError
 from zoo.home import zoo_home
 from zoo.package.folder import Package, open_package
 from zoo.registry import Registry
-from zoo.stages.evaluate.request import ORIGINAL, Request
+from zoo.stages.evaluate.request import ORIGINAL, EvaluationRequest
 from zoo.stages.evaluate.run import Run, choose_scoring
 from zoo.stages.subject import find_package, identify
 
@@ -45,7 +45,7 @@ class Other:
     _journal: Journal | None = None
 
     @classmethod
-    def find(cls, registry: Registry, request: Request, package: Package) -> Other | None:
+    def find(cls, registry: Registry, request: EvaluationRequest, package: Package) -> Other | None:
         """Find what ``--against`` means."""
         if request.against is None:
             return None
@@ -76,7 +76,7 @@ class Other:
         outcome: Outcome,
         encode: Callable[[str], list[int]],
         suite: Suite,
-        request: Request,
+        request: EvaluationRequest,
         progress: Progress | None,
     ) -> tuple[Comparison, Report | None]:
         """Score the other one on a fresh suite and compare; a package gets a report of its own."""
@@ -98,7 +98,7 @@ class Other:
             self.note = _other_ids(outcome, encode, self._model.encode)
         return compare(suite.name, self.what, outcome, self.name, theirs), report
 
-    def _open_original(self, request: Request, progress: Progress | None) -> Any:
+    def _open_original(self, request: EvaluationRequest, progress: Progress | None) -> Any:
         from zoo.evaluation.journal import Journal
         from zoo.evaluation.original import OriginalModel
 

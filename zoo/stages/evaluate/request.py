@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.declarations.option import option
 from zoo.errors import UsageError, unknown
 
 SCORINGS = ("auto", "likelihood", "generation")
@@ -14,34 +15,29 @@ ORIGINAL = "hf"
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to evaluate.
-
-    Attributes:
-        model: a package folder, or a model of which a package is in the store.
-        tasks: registered tasks, or the harness' own.
-        data: a folder, a zip archive or a file that tasks read instead of what was fetched.
-        num_fewshot: worked examples before each question, instead of the task's own number.
-        scoring: by the likelihood of options or by what the model writes; ``auto``: what a model was made for.
-        against: another package, a built model, or ``hf``: the original weights through transformers.
-        weights: where those are.
-        workers: processes that compute, or the address of a Ray cluster.
-        log_samples: keep every sample beside the report.
-        engine: what opens the package; by default the engine of its target.
-    """
+class EvaluationRequest:
+    """What to evaluate."""
 
     model: str
+    """A package folder, or a model of which a package is in the store."""
     tasks: Sequence[str]
+    """Registered tasks, or the harness' own."""
     precision: str | None = None
-    data: Path | None = None
-    limit: int | None = None
-    num_fewshot: int | None = None
-    seed: int = 0
-    scoring: str = "auto"
-    against: str | None = None
-    weights: str | None = None
-    workers: str | None = None
-    log_samples: bool = False
+    data: Path | None = option(
+        None, "Folder, archive or file that the tasks read, instead of the fetched ones.", metavar="DIR|FILE"
+    )
+    limit: int | None = option(None, "Only the first N questions of each task.", metavar="N")
+    num_fewshot: int | None = option(
+        None, "Number of worked examples before each question, instead of the task's own.", metavar="N"
+    )
+    seed: int = option(0, "Seed for examples and sampled answers.")
+    scoring: str = option(
+        "auto", "auto: generation for chat models, likelihood for base models.", metavar="auto|likelihood|generation"
+    )
+    against: str | None = option(None, "Compare with a package, or with transformers in float32.", metavar="PACKAGE|hf")
+    weights: str | None = option(None, "Folder of the original weights, for --against hf.", metavar="DIR|HUB_ID")
+    workers: str | None = option(None, "Use N processes, or a Ray cluster.", metavar="N|ray://…")
+    log_samples: bool = option(False, "Keep every sample beside the report.")
     engine: str | None = None
 
     def check(self) -> None:

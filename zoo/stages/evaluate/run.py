@@ -11,7 +11,7 @@ from zoo.home import zoo_home
 from zoo.package.folder import Package
 from zoo.registry import Registry
 from zoo.reports import make_report
-from zoo.stages.evaluate.request import Request
+from zoo.stages.evaluate.request import EvaluationRequest
 from zoo.stages.opening import Opener
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def choose_scoring(registry: Registry, package: Package, wanted: str) -> Scoring
 class Run:
     """A package being scored: its model for the harness, opened at the first need, and its journal."""
 
-    def __init__(self, package: Package, request: Request, scoring: Scoring, progress: Progress | None) -> None:
+    def __init__(
+        self, package: Package, request: EvaluationRequest, scoring: Scoring, progress: Progress | None
+    ) -> None:
         from zoo.evaluation.harness_model import EngineModel
         from zoo.evaluation.journal import Journal
         from zoo.evaluation.prompting import Prompting

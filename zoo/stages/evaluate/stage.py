@@ -14,7 +14,7 @@ from zoo.registry import Registry
 from zoo.reports import keep_report, require_place
 from zoo.stages.evaluate.data import DataSource
 from zoo.stages.evaluate.other import Other
-from zoo.stages.evaluate.request import Request
+from zoo.stages.evaluate.request import EvaluationRequest
 from zoo.stages.evaluate.run import Run, choose_scoring
 from zoo.stages.opening import with_memory
 from zoo.stages.subject import find_package
@@ -45,7 +45,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
 
-def evaluate(registry: Registry, request: Request, *, progress: Progress | None = None) -> Evaluation:
+def evaluate(registry: Registry, request: EvaluationRequest, *, progress: Progress | None = None) -> Evaluation:
     """Score a package on tasks and keep a report of each.
 
     Raises:
