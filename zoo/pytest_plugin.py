@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from zoo.plugins import PluginRecord, host
+from zoo.registry import DeclaredModel
+
 if TYPE_CHECKING:
-    from zoo.plugins import PluginRecord
-    from zoo.registry import DeclaredModel
     from zoo.testing.case import Case
 
 
@@ -21,7 +22,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     plugin = getattr(metafunc.module, "PLUGIN", None)
     if not wanted or plugin is None:
         return
-    from zoo.plugins import host
     from zoo.testing.case import distinct, only
 
     models = list(only(host().registry, plugin).models())
@@ -35,8 +35,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def zoo_plugin(request: pytest.FixtureRequest) -> PluginRecord:
     """What became of the plugin under test."""
-    from zoo.plugins import host
-
     name = request.module.PLUGIN
     records = [record for record in host().records if record.name == name]
     assert records, f"no plugin {name!r} is installed; install its folder with `pip install -e .`"
@@ -53,7 +51,6 @@ def zoo_model(request: pytest.FixtureRequest) -> DeclaredModel:
 @pytest.fixture(scope="module")
 def zoo_case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A model that the plugin declares, in a size that can be built here."""
-    from zoo.plugins import host
     from zoo.testing.case import Case
 
     model: Any = request.param

@@ -8,11 +8,13 @@ import platform
 import tempfile
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from zoo import __version__
 from zoo.declarations.recipe import Recipe
 from zoo.declarations.report import MachineKind, Report, ReportKind
 from zoo.errors import ZooError
@@ -56,8 +58,6 @@ def recipe_report(
     libraries: Iterable[str] = (),
 ) -> Report:
     """Write down a measurement of what a recipe stands for, built or not."""
-    from zoo import __version__
-
     return Report(
         kind=kind,
         recipe_hash=recipe.hash,
@@ -176,8 +176,6 @@ def _cpu_name() -> str:
 
 
 def _versions(libraries: Iterable[str]) -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
     versions = {"python": platform.python_version()}
     for name in libraries:
         with contextlib.suppress(PackageNotFoundError):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.bench.load import OnTokens
 from zoo.bench.timeline import Timeline
 from zoo.bench.workload import Prompt
+from zoo.contracts import Batching
 from zoo.errors import ZooError
-
-if TYPE_CHECKING:
-    from zoo.contracts import Batching
 
 
 class EngineClient:

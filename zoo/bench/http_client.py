@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from zoo.bench.load import OnTokens
 from zoo.bench.timeline import Timeline
@@ -224,8 +225,6 @@ def base_url(text: str) -> str:
     Raises:
         UsageError: no address of a server.
     """
-    from urllib.parse import urlsplit
-
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 
 from zoo.bench.measure import BenchRow
 from zoo.svg import document, line, number, path, text
@@ -97,8 +98,6 @@ def _panel(curves: Sequence[_Curve], name: str, value: Callable[[BenchRow], floa
 
 
 def _dot(x: float, y: float, colour: str, said: str) -> str:
-    from html import escape
-
     return f'<circle cx="{number(x)}" cy="{number(y)}" r="3.5" fill="{colour}"><title>{escape(said)}</title></circle>'
 
 

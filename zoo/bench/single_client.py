@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from zoo.bench.load import OnTokens
 from zoo.bench.timeline import Timeline
 from zoo.bench.workload import Prompt
+from zoo.contracts import Engine
 from zoo.errors import ZooError
-
-if TYPE_CHECKING:
-    from zoo.contracts import Engine
 
 
 class SingleClient:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.catalog.cards import BuildCost, LayerWeight, Share
 from zoo.contracts import Parameter, RowSlice, View, flat_shape
@@ -15,10 +15,8 @@ from zoo.package.layout import Layout, arrange, checkpoint_view, lay_out, make_q
 from zoo.package.memory import bookkeeping, working_memory
 from zoo.package.running import RUN_BASE, RUN_CONTEXT, Held, held_bytes, memory_of, runs_here
 from zoo.package.slabs import slab_jobs
+from zoo.registry import Registry
 from zoo.sources.declared import DeclaredCheckpoint
-
-if TYPE_CHECKING:
-    from zoo.registry import Registry
 
 THREADS = 8
 """The most threads that a build takes by default, so the most memory that it needs."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import inspect
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from zoo.catalog.cards import Option, PartCard
 from zoo.errors import ZooError
 from zoo.operations import Needs
-
-if TYPE_CHECKING:
-    from zoo.registry import Registry
+from zoo.registry import Registry
 
 
 def target_card(registry: Registry, name: str, plugin: str | None) -> PartCard:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from zoo import hookspecs
 from zoo.catalog import drawing, words
 from zoo.catalog.cards import Fact, ModelCard, PartCard, Zoo
 from zoo.catalog.directory import directory
@@ -176,8 +177,6 @@ def dataset_users(zoo: Zoo) -> dict[str, list[tuple[str, str]]]:
 
 def guide() -> dict[str, Any]:
     """Collect what the plugin guide shows: its example, which the tests run, and the hooks as they are."""
-    from zoo import hookspecs
-
     hooks = [
         (name, inspect.getdoc(function) or "")
         for name, function in vars(hookspecs).items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,8 +112,6 @@ def _server(model: str | None, url: str | None, precision: str | None, options: 
 
 def _require_place(option: str, path: Path | None) -> None:
     """Reject an output file that cannot be written, before measuring."""
-    import os
-
     if path is None:
         return
     folder = path.parent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +17,6 @@ from zoo.stages.request import Request
 from zoo.units import bytes_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from zoo.declarations.plan import Plan
     from zoo.stages.mixed import MixedChoice
     from zoo.stages.pipeline import Built
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     """Read ``name=value`` pairs; a value is read as JSON where it is JSON, else as text."""
-    import json
-
     options: dict[str, Any] = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")

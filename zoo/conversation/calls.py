@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
 
 from zoo.conversation.jsonscan import CallScanner, ValueScanner
 from zoo.conversation.parts import AnswerPart, HeldBack
 from zoo.conversation.pythonic import read_calls
-
-if TYPE_CHECKING:
-    from zoo.declarations.conversation import ToolFormat
+from zoo.declarations.conversation import ToolFormat
 
 LONGEST = 200_000
 """Characters of calls that are held until they can be told; what is longer is text."""

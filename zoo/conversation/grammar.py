@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from zoo.declarations.conversation import Thinking, ToolFormat
 from zoo.errors import UsageError
 from zoo.structured import Structure
 from zoo.structured.structure import Part, grammar_text, quote
-
-if TYPE_CHECKING:
-    from zoo.declarations.conversation import Thinking, ToolFormat
 
 BLANKS = r"/\s{0,8}/"
 

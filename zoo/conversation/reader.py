@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from zoo.conversation.calls import CallReader
 from zoo.conversation.parts import AnswerPart
 from zoo.conversation.thinking import ThoughtSplitter
-
-if TYPE_CHECKING:
-    from zoo.declarations.conversation import Thinking, ToolFormat
+from zoo.declarations.conversation import Thinking, ToolFormat
 
 
 class AnswerReader:

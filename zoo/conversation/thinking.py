@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from zoo.conversation.parts import AnswerPart, HeldBack
-
-if TYPE_CHECKING:
-    from zoo.declarations.conversation import Thinking
+from zoo.declarations.conversation import Thinking
 
 
 class ThoughtSplitter:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.contracts.engine import OWN_ENGINE, Ability, Engine
 from zoo.embedding.modules import read_modules
@@ -20,12 +21,8 @@ from zoo.engine.prepack import open_graph
 from zoo.engine.text import Tokenizer
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.chat_defaults import ChatDefaults
+from zoo.package.folder import Package
 from zoo.sources.jsonfile import parse_object
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from zoo.package.folder import Package
 
 _ACTIVATIONS = {"Sigmoid": True, "Identity": False}
 

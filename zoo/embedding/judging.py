@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from zoo.contracts import Ability
 from zoo.declarations.embedding import Judging
 from zoo.embedding.engine import ranked
 from zoo.embedding.queue import TextQueue
@@ -14,11 +16,6 @@ from zoo.embedding.results import Ranked
 from zoo.embedding.tokens import TextTokens
 from zoo.engine.text import check_text
 from zoo.errors import UsageError, ZooError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from zoo.contracts import Ability
 
 
 class Judge:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from zoo.contracts import Engine
+from zoo.engine import OrtEngine
 from zoo.engine.session import GRAPH
-
-if TYPE_CHECKING:
-    from zoo.contracts import Engine
-    from zoo.package.folder import Package
+from zoo.package.folder import Package
 
 
 def is_encoder(package: Package) -> bool:
@@ -27,6 +24,4 @@ class OwnEngine:
             from zoo.embedding.engine import EncoderEngine
 
             return EncoderEngine.open(package, threads=threads)
-        from zoo.engine import OrtEngine
-
         return OrtEngine.open(package, threads=threads)

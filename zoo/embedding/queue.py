@@ -7,17 +7,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
 
 from zoo.embedding.batches import TOKENS
 from zoo.embedding.tokens import TextTokens
 from zoo.engine.scheduler import QueueFull
 from zoo.engine.seat import SchedulerStats
 from zoo.errors import UsageError, ZooError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 ROUND = 4 * TOKENS
 """Tokens that are computed before requests that came meanwhile join in."""

@@ -5,20 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.embedding.batches import plan_batches
 from zoo.embedding.tokens import TextTokens
 from zoo.engine.machine import usable_cores
 from zoo.engine.session import session_options
 from zoo.errors import ZooError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 SLOW = "SkipLayerNormFusion"
 """What onnxruntime must leave alone: the fused kernel takes several times as long as the two that it replaces."""

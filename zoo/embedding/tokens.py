@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.engine.text import check_text
 from zoo.errors import UsageError, ZooError
+from zoo.package.folder import Package
 from zoo.tokenizer.library import open_plain
-
-if TYPE_CHECKING:
-    from zoo.package.folder import Package
 
 
 @dataclass(frozen=True, slots=True)

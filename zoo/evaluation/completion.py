@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from zoo.engine import OrtEngine
+from zoo.engine.cache import Slots
 from zoo.engine.decoding import decode
 from zoo.engine.generation import Generation, Limits, Request
 from zoo.engine.sampling import Sampling
 from zoo.engine.steps import compute
-
-if TYPE_CHECKING:
-    from zoo.engine import OrtEngine
-    from zoo.engine.cache import Slots
 
 GREEDY = Sampling()
 BATCH = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -62,8 +63,6 @@ def run_suite(model: Any, suite: Suite, *, limit: int | None, seed: int, chat: b
     Raises:
         ZooError: the harness stumbles; its reason in one line.
     """
-    import random
-
     import numpy as np
     from lm_eval.evaluator import evaluate
 

@@ -9,19 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from zoo.engine.session import LOGITS_BYTES, MIN_CHUNK
+from zoo.engine.cache import Slots
+from zoo.engine.session import LOGITS_BYTES, MIN_CHUNK, Session
 from zoo.engine.steps import compute, part_of
 from zoo.errors import ZooError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from zoo.engine.cache import Slots
-    from zoo.engine.session import Session
 
 Ids = tuple[int, ...]
 BATCH = 8

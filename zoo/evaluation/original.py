@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval.api.model import LM
+from lm_eval.models.huggingface import HFLM
 
 from zoo.errors import ZooError
 from zoo.evaluation.harness_model import Progress, Step
@@ -45,7 +46,6 @@ class OriginalModel(LM):  # type: ignore[misc]  # the harness has no types
         """
         super().__init__()
         import transformers
-        from lm_eval.models.huggingface import HFLM
 
         transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -77,8 +78,6 @@ class ProcessCrew:
 
 def _serve(pipe: Connection, opener: OpenEngine, threads: int) -> None:
     """Answer jobs until the pipe closes."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asked is interrupted, and ends this one
     scorer: LocalScorer | None = None
     while True:

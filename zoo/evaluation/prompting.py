@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from zoo.engine.chat import Message, cut_after_last, find_template, render, special_tokens
 from zoo.engine.text import Tokenizer
 from zoo.errors import ZooError
 from zoo.package.closed import files_of, has_file
+from zoo.package.folder import Package
 from zoo.sources.companions import MAX_CONFIG
-
-if TYPE_CHECKING:
-    from zoo.package.folder import Package
 
 
 class Prompting:

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
-from zoo.evaluation.crew import RAY, Job, Reply
+from zoo.evaluation.crew import RAY, Job, Reply, do_job
 
 if TYPE_CHECKING:
     from zoo.evaluation.scorer import OpenEngine
@@ -104,7 +104,6 @@ class _Worker:
         self._scorer: Any = None
 
     def work(self, kind: Any, requests: list[Any]) -> Reply:
-        from zoo.evaluation.crew import do_job
         from zoo.evaluation.scorer import LocalScorer
 
         try:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
-from zoo.contracts import require
+from zoo.contracts import Engine, LogitEngine, require
+from zoo.engine import OrtEngine
 from zoo.errors import ZooError
 from zoo.evaluation.completion import Prompt, complete, cut
 from zoo.evaluation.likelihood import Continuation, Likelihood, rate, score
-
-if TYPE_CHECKING:
-    from zoo.contracts import Engine, LogitEngine
-    from zoo.engine import OrtEngine
 
 OpenEngine = Callable[[int | None], "Engine"]
 """Opens the package that is scored, with so many threads; it travels to other processes."""

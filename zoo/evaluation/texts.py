@@ -15,16 +15,14 @@ import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from zoo.embedding.pooling import normalized
+from zoo.embedding.results import Embeddings
 from zoo.errors import UsageError, ZooError
 from zoo.verify.embeddings import correlation
-
-if TYPE_CHECKING:
-    from zoo.embedding.results import Embeddings
 
 Progress = Callable[[str, int, int], None]
 AT = 10

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.contracts.weights import Parameter
 from zoo.operations.operation import Value
+from zoo.operations.program import Program
 from zoo.operations.tokens import TokenIds
-
-if TYPE_CHECKING:
-    from zoo.operations.program import Program
 
 
 class TorchRun:

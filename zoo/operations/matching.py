@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from zoo.contracts.architecture import few_layers
-from zoo.contracts.target import Selective
+from zoo.contracts.architecture import ArchitecturePart, few_layers
+from zoo.contracts.target import Selective, Target
+from zoo.declarations.architecture import Architecture
 from zoo.operations.program import Program
 from zoo.operations.record import record
-
-if TYPE_CHECKING:
-    from zoo.contracts.architecture import ArchitecturePart
-    from zoo.contracts.target import Target
-    from zoo.declarations.architecture import Architecture
 
 Needs = Mapping[str, frozenset[str]]
 """Operation → features, of those that a program uses or a target implements."""

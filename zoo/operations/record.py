@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, overload
+from typing import Any, Concatenate, Generic, ParamSpec, overload
 
+from zoo.contracts.architecture import ArchitecturePart
+from zoo.declarations.architecture import Architecture
 from zoo.errors import ZooError
 from zoo.operations.attention import Attention, JoinHeads, NormHeads
 from zoo.operations.elementwise import Activation, Add, Multiply, Scale, Softcap
@@ -24,10 +26,6 @@ from zoo.operations.tokens import (
     TokenIds,
     TokenTypes,
 )
-
-if TYPE_CHECKING:
-    from zoo.contracts.architecture import ArchitecturePart
-    from zoo.declarations.architecture import Architecture
 
 P = ParamSpec("P")
 

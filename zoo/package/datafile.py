@@ -6,6 +6,7 @@ import bisect
 import contextlib
 import ctypes
 import errno
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -66,8 +67,6 @@ class DataFiles:
     """
 
     def __init__(self, sections: Sequence[DataSection], resumed: Resumed | None = None) -> None:
-        import hashlib
-
         self._sections = sections
         self.folder = sections[0].path.parent
         self._checksums = dict(resumed.checksums) if resumed else {}
@@ -177,8 +176,6 @@ class DataFiles:
 
     def pad(self, offset: int) -> None:
         """Hash the zeros between the last piece and ``offset``, over the ends of files."""
-        import hashlib
-
         while self._now + 1 < len(self._sections) and offset >= self._sections[self._now].stop:
             self._zeros(self._sections[self._now].stop)
             self._checksums[self._sections[self._now].path.name] = str(self._state.hexdigest())

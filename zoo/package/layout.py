@@ -9,6 +9,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from zoo.contracts import (
     Adapting,
     ArchitecturePart,
@@ -27,11 +29,11 @@ from zoo.declarations.recipe import Recipe
 from zoo.declarations.scheme import BlockScheme, Scheme
 from zoo.errors import ZooError
 from zoo.operations import Embedding, Program, record, with_lookup_scales
+from zoo.registry import Registry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from zoo.registry import Registry
 
 NO_FILES: Mapping[str, bytes] = MappingProxyType({})
 
@@ -312,8 +314,6 @@ def make_quantizer(recipe: Recipe, registry: Registry) -> Quantizer:
     Raises:
         ZooError: it does not offer the precision, or an option is not one of its own.
     """
-    from pydantic import ValidationError
-
     name = recipe.quantizer.name
     kind: Any = registry.quantizer(name)
     if recipe.precision not in kind.precisions:

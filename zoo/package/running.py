@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from zoo.contracts import OWN_ENGINE
+from zoo.declarations.architecture import Architecture
+from zoo.declarations.manifest import Manifest
 from zoo.declarations.memory import RunMemory
+from zoo.operations import Program
 from zoo.operations.linear import Embedding
 from zoo.package.layout import Layout, Placed, lay_out
-
-if TYPE_CHECKING:
-    from zoo.declarations.architecture import Architecture
-    from zoo.declarations.manifest import Manifest
-    from zoo.operations import Program
-    from zoo.registry import Registry
+from zoo.registry import Registry
 
 RUN_CONTEXT = 2048
 """Tokens of context that the predicted memory of a run is for, unless the model has fewer."""

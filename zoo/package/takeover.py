@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from zoo.contracts import BlockTile, Checkpoint, Parameter, StoresBlocks, block_scheme
 from zoo.declarations.scheme import BlockScheme
 from zoo.errors import ZooError
 from zoo.package.slabs import SlabJob, SlabPiece, slab_pieces
+from zoo.quantizers.tiles import ArrayWriter
 from zoo.sources.rows import row_reads, scattered
-
-if TYPE_CHECKING:
-    from zoo.quantizers.tiles import ArrayWriter
 
 
 def stored_scheme(checkpoint: Checkpoint, parameter: Parameter) -> BlockScheme | None:

@@ -7,6 +7,8 @@ import json
 import re
 
 from zoo import API_VERSION, __version__
+from zoo.declarations.family import Family
+from zoo.plugins import DISTRIBUTION
 
 _PYPROJECT = """\
 [build-system]
@@ -131,8 +133,6 @@ def distribution_name(name: str) -> str:
 
 def project_files(name: str, yaml: str) -> dict[str, str]:
     """Make the files of a plugin project, by their paths in it."""
-    from zoo.declarations.family import Family
-    from zoo.plugins import DISTRIBUTION
     from zoo.scaffold.schema import described_schema
 
     module = module_name(name)

@@ -15,17 +15,16 @@ from zoo.engine import Sampling
 from zoo.engine.generation import Limits
 from zoo.errors import UsageError, ZooError
 from zoo.package.chat_defaults import ChatDefaults
-from zoo.server.dialect import to_json
+from zoo.server.body import Arriving
+from zoo.server.dialect import Dialect, to_json
 from zoo.server.errors import ApiError
 from zoo.server.flow import Flow
+from zoo.server.logs import Log
+from zoo.server.pool import Admission, ModelPool, Running
+from zoo.server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from zoo.server.body import Arriving
-    from zoo.server.dialect import Dialect
-    from zoo.server.logs import Log
     from zoo.server.metrics import Metrics
-    from zoo.server.pool import Admission, ModelPool, Running
-    from zoo.server.settings import ServerSettings
 
 Send = Callable[[Any], Awaitable[None]]
 STREAM = [

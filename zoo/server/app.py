@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -20,18 +20,16 @@ from zoo.server.chat import Chat
 from zoo.server.completions import Completion
 from zoo.server.errors import ApiError
 from zoo.server.gate import Gate
+from zoo.server.logs import Log
 from zoo.server.metrics import CONTENT_TYPE, Metrics
+from zoo.server.pool import ModelPool
 from zoo.server.proxied import RootPath
 from zoo.server.responses import Responses
 from zoo.server.responses_request import ResponsesRequest
 from zoo.server.schemas import ChatRequest, CompletionRequest
+from zoo.server.settings import ServerSettings
 from zoo.server.tokenization import DetokenizeRequest, TokenizeRequest, detokenize, tokenize
-
-if TYPE_CHECKING:
-    from zoo.server.logs import Log
-    from zoo.server.pool import ModelPool
-    from zoo.server.settings import ServerSettings
-    from zoo.stages.serve import ServedModel
+from zoo.stages.serve import ServedModel
 
 router = APIRouter()
 

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from zoo.server.errors import ApiError, invalid
 from zoo.server.schemas import RequestPart
+from zoo.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from zoo.server.settings import ServerSettings
 
 SHARE = 16
 """Bodies of the largest size that may be in memory together, until they are parsed."""

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from zoo.contracts.constraint import Constraint
+from zoo.conversation.parts import AnswerPart
+from zoo.conversation.reader import AnswerReader
+from zoo.engine.generation import Generation
+from zoo.engine.logprobs import TokenLogprob
 from zoo.server.dialect import ChoiceDialect
+from zoo.server.flow import Delta
 from zoo.server.logprobs import chat_logprobs
+from zoo.server.pool import Running
 from zoo.server.schemas import ChatRequest
+from zoo.server.tokens import TokenTable
 from zoo.server.turn import Turn, call_id
-
-if TYPE_CHECKING:
-    from zoo.contracts.constraint import Constraint
-    from zoo.conversation.parts import AnswerPart
-    from zoo.conversation.reader import AnswerReader
-    from zoo.engine.generation import Generation
-    from zoo.engine.logprobs import TokenLogprob
-    from zoo.server.flow import Delta
-    from zoo.server.pool import Running
-    from zoo.server.tokens import TokenTable
 
 
 class Chat(ChoiceDialect):

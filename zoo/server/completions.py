@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from zoo.engine.generation import Generation
+from zoo.engine.logprobs import TokenLogprob
 from zoo.server.dialect import ChoiceDialect
 from zoo.server.errors import ApiError
+from zoo.server.flow import Delta
 from zoo.server.logprobs import Offsets, completion_logprobs
+from zoo.server.pool import Running
 from zoo.server.schemas import CompletionRequest
-
-if TYPE_CHECKING:
-    from zoo.engine.generation import Generation
-    from zoo.engine.logprobs import TokenLogprob
-    from zoo.server.flow import Delta
-    from zoo.server.pool import Running
-    from zoo.server.tokens import TokenTable
+from zoo.server.tokens import TokenTable
 
 DEFAULT_TOKENS = 16
 """Of an answer where ``max_tokens`` is not given, as OpenAI's."""

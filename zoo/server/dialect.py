@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, ZooError
 from zoo.server.errors import ApiError
+from zoo.server.flow import Delta
+from zoo.server.tokens import TokenTable
 
 if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
     from zoo.engine.generation import Generation
     from zoo.engine.logprobs import TokenLogprob
-    from zoo.server.flow import Delta
     from zoo.server.pool import Running
     from zoo.server.schemas import Body
-    from zoo.server.tokens import TokenTable
 
 
 class Dialect(ABC):

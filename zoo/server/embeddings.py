@@ -21,15 +21,15 @@ from fastapi.responses import Response
 from pydantic import Field, StringConstraints
 
 from zoo.embedding.engine import ranked
+from zoo.embedding.tokens import TextTokens
 from zoo.errors import ZooError
 from zoo.server.body import describe_body, read_body
 from zoo.server.errors import ApiError
+from zoo.server.pool import Running
 from zoo.server.schemas import RequestPart
 
 if TYPE_CHECKING:
-    from zoo.embedding.tokens import TextTokens
     from zoo.server.answer import Service
-    from zoo.server.pool import Running
 
 MOST_TEXTS = 2048
 """Texts of a request, OpenAI's limit."""

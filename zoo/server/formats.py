@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -99,8 +100,6 @@ def _schema(name: str, value: Any) -> Any:
     """Take a schema, which vLLM's clients may send written out."""
     if not isinstance(value, str):
         return value
-    import json
-
     try:
         return json.loads(value)
     except (ValueError, RecursionError):

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from zoo.server.errors import ApiError, send_error
+from zoo.server.logs import Log
+from zoo.server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from zoo.server.logs import Log
     from zoo.server.metrics import Metrics
     from zoo.server.pool import ModelPool
-    from zoo.server.settings import ServerSettings
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 COMPLETIONS = frozenset(

@@ -10,12 +10,9 @@ import socket
 import ssl
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zoo.errors import UsageError, ZooError
-
-if TYPE_CHECKING:
-    from zoo.server.settings import ServerSettings
+from zoo.server.settings import ServerSettings
 
 SEND_BUFFER = 128 * 1024
 """Bytes of a connection that the kernel holds for its client."""

@@ -6,9 +6,10 @@ import codecs
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from zoo.server.tokens import TokenTable
+
 if TYPE_CHECKING:
     from zoo.engine.logprobs import TokenLogprob
-    from zoo.server.tokens import TokenTable
 
 
 class Offsets:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from zoo.conversation.parts import AnswerPart
 from zoo.server.turn import call_id
-
-if TYPE_CHECKING:
-    from zoo.conversation.parts import AnswerPart
 
 Event = tuple[str, dict[str, Any]]
 """An event's type, and its fields."""

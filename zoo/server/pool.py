@@ -9,22 +9,20 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from zoo.contracts import require
+from zoo.contracts import RequestQueue, ServedEngine, require
+from zoo.engine import SchedulerStats
 from zoo.errors import ZooError, unknown
+from zoo.plugins import host
 from zoo.server.errors import ApiError
+from zoo.server.logs import Log
+from zoo.server.settings import ServerSettings
 from zoo.server.textwork import TextWork
 from zoo.server.tokens import TokenTable
+from zoo.stages.opening import open_engine
+from zoo.stages.serve import Footprint, ServedModel
 from zoo.units import bytes_text
-
-if TYPE_CHECKING:
-    from zoo.contracts import RequestQueue, ServedEngine
-    from zoo.engine import SchedulerStats
-    from zoo.server.logs import Log
-    from zoo.server.settings import ServerSettings
-    from zoo.stages.serve import Footprint, ServedModel
-
 
 SPARE_AFTER = 2.0
 """Seconds after a model was loaded in which its first answers have the machine to themselves."""
@@ -250,9 +248,6 @@ def start_model(
     Args:
         notice: called with a line that says what is prepared for later starts.
     """
-    from zoo.plugins import host
-    from zoo.stages.opening import open_engine
-
     engine = open_engine(
         host().registry,
         model.path,

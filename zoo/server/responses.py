@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from zoo.contracts.constraint import Constraint
+from zoo.conversation.reader import AnswerReader
+from zoo.engine.generation import Generation
+from zoo.engine.logprobs import TokenLogprob
+from zoo.engine.text import Tokenizer
 from zoo.server.dialect import Dialect, to_json
+from zoo.server.errors import ApiError
+from zoo.server.flow import Delta
 from zoo.server.output import OutputItems
+from zoo.server.pool import Running
 from zoo.server.responses_request import ResponsesRequest
+from zoo.server.tokens import TokenTable
 from zoo.server.turn import Turn
-
-if TYPE_CHECKING:
-    from zoo.contracts.constraint import Constraint
-    from zoo.conversation.reader import AnswerReader
-    from zoo.engine.generation import Generation
-    from zoo.engine.logprobs import TokenLogprob
-    from zoo.engine.text import Tokenizer
-    from zoo.server.errors import ApiError
-    from zoo.server.flow import Delta
-    from zoo.server.pool import Running
-    from zoo.server.tokens import TokenTable
 
 
 class Responses(Dialect):

@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
+from fastapi import APIRouter
 
 from zoo.server.app import create_app
 from zoo.server.connection import connection_class, most_connections
@@ -22,12 +23,8 @@ from zoo.server.listening import bind, bind_path, check_certificate, close, is_l
 from zoo.server.logs import Handler, Log
 from zoo.server.page import router as page
 from zoo.server.pool import ModelPool
-
-if TYPE_CHECKING:
-    from fastapi import APIRouter
-
-    from zoo.server.settings import ServerSettings
-    from zoo.stages.serve import ServedModel
+from zoo.server.settings import ServerSettings
+from zoo.stages.serve import ServedModel
 
 BACKLOG = 256
 """Connections that are accepted at once, before any of them is looked at."""

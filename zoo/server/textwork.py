@@ -5,16 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from zoo.engine.text import check_text
+from zoo.engine.text import Tokenizer, check_text
 from zoo.errors import ZooError
 from zoo.worker.process import Worker
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from zoo.engine.text import Tokenizer
 
 SECONDS = 5.0
 """How long one rendering or one text may take."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationError
 
 from zoo.server.errors import ApiError, invalid
+from zoo.server.pool import Running
 from zoo.server.schemas import ChatRequest, RequestPart, TokenId
 from zoo.server.turn import Turn
 
 if TYPE_CHECKING:
     from zoo.server.answer import Service
-    from zoo.server.pool import Running
 
 
 MANY = 2**62

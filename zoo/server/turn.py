@@ -10,20 +10,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.conversation.grammar import GrammarWriter
+from zoo.conversation.parts import AnswerPart
 from zoo.conversation.reader import AnswerReader
-from zoo.declarations.conversation import Manners
+from zoo.declarations.conversation import Manners, Thinking
 from zoo.server.dialect import structure_errors
 from zoo.server.errors import ApiError
 from zoo.server.tools import Offer
+from zoo.structured import Structure
 
 if TYPE_CHECKING:
     from zoo.contracts import ServedEngine
     from zoo.contracts.constraint import Constraint
-    from zoo.conversation.parts import AnswerPart
-    from zoo.declarations.conversation import Thinking
     from zoo.server.pool import Running
     from zoo.server.schemas import ChatRequest
-    from zoo.structured import Structure
 
 TAIL = 32
 """Tokens at a prompt's end that may begin the model's thoughts."""

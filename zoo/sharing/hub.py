@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from zoo import __version__
 from zoo.declarations.manifest import Manifest
 from zoo.sharing.remote import Step, Upload
 from zoo.sources.hub import check_id, check_revision, storage_folder
 from zoo.sources.hub_errors import Place, attempt
 from zoo.sources.parallel import each
+from zoo.sources.repository import Repository, inspect
 from zoo.sources.transfer import Wanted
-
-if TYPE_CHECKING:
-    from zoo.sources.repository import Repository
 
 
 class HubRemote:
@@ -32,8 +30,6 @@ class HubRemote:
 
     @cached_property
     def _repository(self) -> Repository:
-        from zoo.sources.repository import inspect
-
         return inspect(self._id, self._revision, storage_folder(self._id))
 
     def files(self) -> Mapping[str, Wanted]:
@@ -45,8 +41,6 @@ class HubRemote:
     def push(self, uploads: Sequence[Upload], manifest: Manifest, step: Step | None = None) -> str:
         """Make one commit of all files; large ones that the hub has are not sent again."""
         from huggingface_hub import CommitOperationAdd, HfApi
-
-        from zoo import __version__
 
         if step is not None:
             step(self._id, 0, len(uploads))

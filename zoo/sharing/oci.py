@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -169,8 +170,6 @@ class OciRemote:
         self._check(self._call(send), path.name)
 
     def _send_bytes(self, raw: bytes, layer: dict[str, Any]) -> None:
-        import tempfile
-
         with tempfile.NamedTemporaryFile(prefix="zoo-config-") as file:
             file.write(raw)
             file.flush()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import Stamp, TensorInfo
 from zoo.declarations.base import digest
+from zoo.declarations.recipe import TransformPin
 from zoo.errors import ZooError
 from zoo.sources.companions import CONFIG, MAX_COMPANION, MAX_CONFIG, NESTED, chosen
 from zoo.sources.jsonfile import read_bytes, read_object
@@ -19,8 +20,6 @@ from zoo.sources.weightfiles import absence
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from zoo.declarations.recipe import TransformPin
 
 
 class ConfigOnly:

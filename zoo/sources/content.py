@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import StoresBlocks, block_scheme, flat_shape
+from zoo.contracts import BlockTile, Checkpoint, Stamp, StoresBlocks, TensorInfo, block_scheme, flat_shape
 from zoo.declarations.base import digest
 from zoo.declarations.dtypes import BY_CODE
+from zoo.declarations.recipe import TransformPin
 from zoo.errors import ZooError
 from zoo.sources.memory import keep, recall
 from zoo.sources.named import beneath
@@ -24,8 +25,6 @@ from zoo.units import bytes_text
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from zoo.contracts import BlockTile, Checkpoint, Stamp, TensorInfo
-    from zoo.declarations.recipe import TransformPin
 
 log = logging.getLogger("zoo")
 

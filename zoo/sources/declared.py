@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import Stamp, TensorInfo
+from zoo.declarations.recipe import TransformPin
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zoo.declarations.recipe import TransformPin
 
 TYPE = "F16"
 """The type that weights are assumed to be published in; BF16 takes as much."""

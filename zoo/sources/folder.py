@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.contracts import Checkpoint, Stamp, TensorInfo, flat_shape
 from zoo.declarations.base import digest
 from zoo.declarations.dtypes import BY_CODE
+from zoo.declarations.recipe import TransformPin
 from zoo.errors import ZooError
 from zoo.sources.buffers import is_buffer
 from zoo.sources.companions import CONFIG, MAX_COMPANION, MAX_CONFIG, NESTED, chosen
@@ -26,8 +27,6 @@ from zoo.sources.weightfiles import absence, check_name, choose, header_of, is_i
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from zoo.declarations.recipe import TransformPin
 
 
 class FolderCheckpoint:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import Stamp, TensorInfo
+from zoo.declarations.recipe import TransformPin
 from zoo.errors import ZooError
 from zoo.sources.configonly import ConfigOnly
 from zoo.sources.folder import FolderCheckpoint, companion_hashes, content_digest, open_folder
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zoo.declarations.recipe import TransformPin
 
 _AHEAD = 256 * 2**10
 """Bytes asked for at once: most headers, and an archive's table of contents, fit in."""

@@ -10,14 +10,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import Checkpoint, CheckpointOver, TensorInfo
+from zoo.contracts import BlockTile, Checkpoint, CheckpointOver, TensorInfo
+from zoo.declarations.scheme import BlockScheme
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from zoo.contracts import BlockTile
-    from zoo.declarations.scheme import BlockScheme
 
 
 class NamedCheckpoint(CheckpointOver):

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoo.contracts import Checkpoint, CheckpointOver
+from zoo.contracts import BlockTile, Checkpoint, CheckpointOver
 from zoo.sources.content import block_bytes, countable, row_bytes, row_ranges, stored_bytes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zoo.contracts import BlockTile
 
 _Read = TypeVar("_Read")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo import __version__
 from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
 from zoo.errors import ZooError
 from zoo.sources.hub_errors import Place, attempt, describe_licence
@@ -228,8 +230,6 @@ def inspect(
     from huggingface_hub import HfApi, constants
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    from zoo import __version__
-
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     headers = build_hf_headers(token=token, library_name="zoo", library_version=__version__)
     place = Place(repository, revision, endpoint, kind, licence, "authorization" in headers)
@@ -282,6 +282,4 @@ def _link(blob: Path, pointer: Path) -> None:
 
 
 def _digest(text: str) -> str:
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()

@@ -6,6 +6,7 @@ tensor becomes objects, one after the other, so that memory stays in proportion 
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -81,8 +82,6 @@ def entries(raw: bytes, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _check_utf8(raw: bytes) -> None:
     """Decode piece by piece, so that no second copy of the whole is made."""
-    import codecs
-
     decoder, piece = codecs.getincrementaldecoder("utf-8")(), 2**20
     for start in range(0, len(raw), piece):
         try:

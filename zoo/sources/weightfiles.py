@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.sources import safetensors, torch_bin
 from zoo.sources.buffers import is_buffer
 from zoo.sources.bytereader import ByteReader, FileReader
 from zoo.sources.safetensors import Header
@@ -133,8 +134,6 @@ def header_of(path: Path, file: str, choice: str) -> Header:
 
 def header_from(reader: ByteReader, file: str, choice: str, *, offsets: bool = True) -> Header:
     """Read a header from any source of bytes; ``offsets`` false spares a distant ``.bin`` many small reads."""
-    from zoo.sources import safetensors, torch_bin
-
     if is_pickled(choice):
         return torch_bin.read_header(reader, file, offsets=offsets)
     return safetensors.read_header(reader, file)

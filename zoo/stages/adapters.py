@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.declarations.recipe import TransformPin
 from zoo.errors import UsageError, ZooError
+from zoo.registry import DeclaredModel
 from zoo.sources.otherkinds import ADAPTER
+from zoo.stages.request import Request
 
 if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
-    from zoo.declarations.recipe import TransformPin
-    from zoo.registry import DeclaredModel
     from zoo.sources.hub_files import HubFiles
-    from zoo.stages.request import Request
 
 log = logging.getLogger("zoo")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from zoo.declarations.base import Name, Value
 from zoo.errors import UsageError, unknown
@@ -58,8 +58,6 @@ def remove_alias(name: str) -> None:
 
 
 def _write(known: dict[str, str]) -> None:
-    from pydantic import ValidationError
-
     try:
         checked = Aliases(alias=known)
     except ValidationError:

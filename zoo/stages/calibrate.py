@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.contracts import reads_weights
+from zoo.datasets.texts import read_texts
 from zoo.errors import UsageError, ZooError
+from zoo.registry import Registry
+from zoo.sources.dataset_files import bring_dataset, find_in_folder, locate_dataset
 from zoo.stages.choices import is_path
 from zoo.stages.resolve import Request, Resolved
+from zoo.tokenizer.files import read_files
+from zoo.tokenizer.resolve import resolve_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from zoo.registry import Registry
 
 
 def calibrated(
@@ -41,9 +44,6 @@ def calibrated(
     if pin is None or resolved.checkpoint is None or not reads_weights(target, resolved.recipe.target.options):
         return resolved, None
     from zoo.calibration.samples import draw, fingerprint
-    from zoo.datasets.texts import read_texts
-    from zoo.tokenizer.files import read_files
-    from zoo.tokenizer.resolve import resolve_tokenizer
 
     context = resolved.recipe.architecture.longest_text
     if request.sequence_length is None and pin.sequence_length > context:
@@ -87,8 +87,6 @@ def locate(registry: Registry, request: Request, name: str, data: Path | None) -
         if not path.is_file():
             raise ZooError(f"{path}: no such file of calibration data")
         return [path], None
-    from zoo.sources.dataset_files import bring_dataset, find_in_folder, locate_dataset
-
     dataset = registry.dataset(asked)
     if data is not None:
         located = find_in_folder(dataset, data)

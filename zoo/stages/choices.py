@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,10 +14,8 @@ from zoo.declarations.dataset import CalibrationUse
 from zoo.declarations.recipe import PRECISIONS, CalibrationPin, Precision, QuantizerChoice
 from zoo.errors import UsageError, unknown
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
+from zoo.stages.request import Request
 from zoo.yamlfile import explain
-
-if TYPE_CHECKING:
-    from zoo.stages.request import Request
 
 DEFAULT_SAMPLES = 128
 DEFAULT_SEQUENCE_LENGTH = 512

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import JsonValue
 
+from zoo.contracts import Checkpoint
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import Value
 from zoo.declarations.family import Tokens
@@ -28,9 +29,6 @@ from zoo.stages.storage import describe_storage
 from zoo.stages.subject import Subject, find_packages, identify
 from zoo.stages.tokens import resolve_tokens
 from zoo.stages.weights import open_here, transformed
-
-if TYPE_CHECKING:
-    from zoo.contracts import Checkpoint
 
 
 class Field(Value):

@@ -7,15 +7,15 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
+from zoo.contracts import Engine
 from zoo.declarations.embedding import EmbeddingUse
+from zoo.declarations.recipe import Recipe
 from zoo.errors import ZooError
 from zoo.operations import HiddenStates, Scores, record
+from zoo.registry import Registry
 
 if TYPE_CHECKING:
-    from zoo.contracts import Engine
-    from zoo.declarations.recipe import Recipe
     from zoo.embedding.modules import Modules
-    from zoo.registry import Registry
 
 log = logging.getLogger("zoo")
 Opened = TypeVar("Opened", bound="Engine")

@@ -11,14 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.catalog.directory import find_listed
 from zoo.errors import UsageError, ZooError
-from zoo.plugins import DISTRIBUTION
-
-if TYPE_CHECKING:
-    from zoo.plugins import PluginRecord
+from zoo.plugins import DISTRIBUTION, PluginRecord
 
 TRUST = "a plugin's code is trusted fully: it runs with your rights whenever zoo starts, as its build may now"
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,-]+\])?([=<>!~]=?[\w.*,<>=!~]+)?")

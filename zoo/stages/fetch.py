@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from zoo.contracts import Checkpoint
 from zoo.declarations.base import Value
 from zoo.declarations.licence import Licence
 from zoo.errors import UsageError
 from zoo.registry import Registry
+from zoo.sources import hub
+from zoo.sources.dataset_files import bring_dataset
+from zoo.sources.transfer import Arrival
 from zoo.stages.adapters import adapter_files
 from zoo.stages.locations import HUB, Location
 from zoo.stages.subject import identify
 from zoo.stages.weights import locate_weights
-
-if TYPE_CHECKING:
-    from zoo.contracts import Checkpoint
-    from zoo.sources.transfer import Arrival
 
 
 class FetchedFile(Value):
@@ -88,8 +87,6 @@ def fetch_weights(
     if location.source != HUB:
         checkpoint = location.open(registry, offline=offline, licence=licence)
         return _described(subject.label, location, checkpoint, licence, progress)
-    from zoo.sources import hub
-
     repository, wanted = location.text, location.revision or "main"
     fetched = hub.fetch(repository, wanted, licence=licence, offline=offline, progress=progress)
     files = tuple(FetchedFile(name=name, bytes=size) for name, size in sorted(fetched.files.items()))
@@ -119,8 +116,6 @@ def fetch_dataset(
         UsageError: nobody declares it.
         ZooError: why a file did not come, and what to do.
     """
-    from zoo.sources.dataset_files import bring_dataset
-
     dataset = registry.dataset(name)
     paths, downloaded = bring_dataset(dataset, offline=offline, progress=progress)
     files = tuple(FetchedFile(name=str(path), bytes=path.stat().st_size) for path in paths.values())

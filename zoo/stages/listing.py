@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from pydantic import Field
 
 from zoo.catalog.directory import search_listed
 from zoo.declarations.architecture import Attention
 from zoo.declarations.base import Value
+from zoo.declarations.recipe import Precision
 from zoo.errors import ZooError
 from zoo.home import packages_folder
 from zoo.operations import missing
@@ -18,9 +19,6 @@ from zoo.package.store import StoredPackage, stored_packages
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import is_verified
 from zoo.results import all_reports, ladder
-
-if TYPE_CHECKING:
-    from zoo.declarations.recipe import Precision
 
 DEFAULT_TARGET = "ort"
 

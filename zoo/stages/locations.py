@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.declarations.licence import Licence
 from zoo.errors import UsageError, ZooError
+from zoo.registry import Registry
+from zoo.sources.hub_errors import declared_licence
 from zoo.sources.otherkinds import explain
 
 if TYPE_CHECKING:
     from zoo.contracts import Checkpoint
-    from zoo.declarations.licence import Licence
-    from zoo.registry import Registry
 
 log = logging.getLogger("zoo")
 
@@ -59,7 +60,6 @@ class Location:
 
             return ConfigOnly(Path(self.text).expanduser())
         from zoo.sources.hub import is_offline
-        from zoo.sources.hub_errors import declared_licence
 
         before = declared_licence.set(licence)
         try:

@@ -6,25 +6,23 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo import __version__
+from zoo.declarations.recipe import Recipe
 from zoo.declarations.workspace import Lock, LockedModel, WantedModel, Workspace, flattened
 from zoo.errors import UsageError, ZooError
 from zoo.package.contents import is_empty
 from zoo.package.folder import MANIFEST, open_package, read_manifest
 from zoo.package.hashes import stated_contents
+from zoo.package.stream import Progress
 from zoo.package.verified import REBUILD
+from zoo.plugins import Host, PluginRecord
+from zoo.registry import Registry
 from zoo.sources.content import differing
 from zoo.stages import pipeline
 from zoo.stages.request import Request
 from zoo.tomlfile import read_toml, toml_text
-
-if TYPE_CHECKING:
-    from zoo.declarations.recipe import Recipe
-    from zoo.package.stream import Progress
-    from zoo.plugins import Host, PluginRecord
-    from zoo.registry import Registry
 
 _NAMED = 3
 """Fields that a message names."""

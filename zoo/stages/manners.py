@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from zoo.declarations.conversation import Manners, Thinking, ToolFormat
-
-if TYPE_CHECKING:
-    from zoo.declarations.recipe import Recipe
-    from zoo.registry import Registry
+from zoo.declarations.recipe import Recipe
+from zoo.registry import Registry
 
 
 def find_manners(registry: Registry, recipe: Recipe, templates: Mapping[str, str]) -> Manners:

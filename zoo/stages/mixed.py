@@ -16,22 +16,23 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo.contracts import reads_weights
+from zoo.contracts import Parameter, reads_weights
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.errors import UsageError, ZooError
 from zoo.home import zoo_home
 from zoo.package.account import account
 from zoo.package.layout import Layout, lay_out
+from zoo.registry import Registry
 from zoo.reports import keep_report, recipe_report, reports
+from zoo.sources.content import countable, settle, tensor_digests
+from zoo.sources.named import beneath
 from zoo.stages.resolve import Request, Resolved
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zoo.contracts import Parameter
-    from zoo.registry import Registry
 
 MORE: dict[Precision, Precision] = {"int4": "int8", "int8": "fp16"}
 """What weights that need it get instead."""
@@ -265,8 +266,6 @@ def _measure(
 ) -> dict[str, tuple[float, float]]:
     """Measure every weight at both precisions, and keep it as a report."""
     from zoo.calibration.sensitivity import measure, used
-    from zoo.sources.content import countable, settle, tensor_digests
-    from zoo.sources.named import beneath
 
     assert resolved.checkpoint is not None
     low, high = found.low.schemes, found.high.schemes

@@ -28,6 +28,8 @@ from zoo.stages.resolve import checkpoint_licence, implied
 from zoo.stages.subject import Subject
 from zoo.stages.tokens import checkpoint_tokens
 from zoo.stages.weights import open_here
+from zoo.tokenizer.files import read_files
+from zoo.tokenizer.templates import DEFAULT, chat_templates
 
 log = logging.getLogger("zoo")
 
@@ -142,9 +144,6 @@ def _one(value: Any) -> Any:
 
 
 def _template(checkpoint: Checkpoint) -> str | None:
-    from zoo.tokenizer.files import read_files
-    from zoo.tokenizer.templates import DEFAULT, chat_templates
-
     return chat_templates(checkpoint.companion, read_files(checkpoint.companion, checkpoint.name)).get(DEFAULT)
 
 

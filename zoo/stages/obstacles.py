@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from zoo.contracts import ArchitecturePart, Checkpoint
+from zoo.declarations.architecture import Architecture
 from zoo.declarations.dtypes import READABLE
 from zoo.errors import ZooError
 from zoo.stages.reading import as_meant
-
-if TYPE_CHECKING:
-    from zoo.contracts import ArchitecturePart, Checkpoint
-    from zoo.declarations.architecture import Architecture
 
 MOST = 12
 """Lines that are told; a checkpoint with more computes something else altogether."""

@@ -8,27 +8,26 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from zoo.contracts import reads_weights
+from zoo.declarations.plan import Plan
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.errors import UsageError
 from zoo.package.folder import MANIFEST, Package
+from zoo.package.publish import remove_remains
 from zoo.package.store import output_folder
+from zoo.package.stream import Progress
+from zoo.registry import DeclaredModel, Registry
 from zoo.stages.calibrate import calibrated
 from zoo.stages.mixed import MixedChoice, mixed
+from zoo.stages.plan import plan as make_plan
 from zoo.stages.request import Request
 from zoo.stages.resolve import Resolved, resolve
 from zoo.stages.takeover import with_levels
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from zoo.declarations.plan import Plan
-    from zoo.package.stream import Progress
-    from zoo.registry import DeclaredModel, Registry
-    from zoo.toolchain import ToolCommand
+from zoo.toolchain import ToolCommand
 
 
 @dataclass(frozen=True)
@@ -131,8 +130,6 @@ def plan(registry: Registry, pinned: Pinned, output: Path | None = None, *, thre
         UsageError: its target reads no weights.
         ZooError: see ``zoo.stages.plan.plan``.
     """
-    from zoo.stages.plan import plan as make_plan
-
     recipe, checkpoint = pinned.recipe, pinned.resolved.checkpoint
     if not pinned.reads_weights(registry):
         raise UsageError(f"target {recipe.target.name!r} reads no weights, so there is nothing to plan")
@@ -196,8 +193,6 @@ def clear_remains(registry: Registry, pinned: Pinned) -> None:
     Raises:
         ZooError: the folder holds more than such a build writes.
     """
-    from zoo.package.publish import remove_remains
-
     folder = pinned.output(None)
     if pinned.reads_weights(registry):
         from zoo.stages.build import file_names

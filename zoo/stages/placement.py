@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from zoo.catalog.devices import Device, parse_devices
+from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import Value
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.operations import record
+from zoo.registry import Registry
 from zoo.stages.describe import find_architecture
 from zoo.units import bytes_text
-
-if TYPE_CHECKING:
-    from zoo.declarations.architecture import Architecture
-    from zoo.registry import Registry
 
 BITS = {"fp16": 16.0, "int8": 8.125, "int4": 4.125}
 """Bits of a linear weight: levels, and a scale of 16 bits for 128 of them. Embedding and head stay at 16 bits."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zoo.contracts import Checkpoint
 from zoo.declarations.plan import Plan, TensorRead, TensorWrite
@@ -15,10 +14,8 @@ from zoo.package.companions import companion_files
 from zoo.package.layout import Layout, lay_out
 from zoo.package.memory import build_memory
 from zoo.package.running import RUN_BASE, RUN_CONTEXT, run_memory
+from zoo.registry import Registry
 from zoo.stages.storage import describe_storage
-
-if TYPE_CHECKING:
-    from zoo.registry import Registry
 
 _MANIFEST_BYTES = 4096
 

@@ -9,19 +9,15 @@ import fnmatch
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from zoo.contracts import StoredOtherwise
+from zoo.contracts import ArchitecturePart, Checkpoint, StoredOtherwise, TensorInfo
+from zoo.declarations.architecture import Architecture
 from zoo.declarations.dtypes import READABLE
 from zoo.errors import ZooError
 from zoo.sources.buffers import is_buffer
 from zoo.sources.content import tensor_digests
 from zoo.sources.named import NamedCheckpoint, beneath
 from zoo.stages.weights import quant_method
-
-if TYPE_CHECKING:
-    from zoo.contracts import ArchitecturePart, Checkpoint, TensorInfo
-    from zoo.declarations.architecture import Architecture
 
 log = logging.getLogger("zoo")
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zoo.contracts import block_scheme, reads_weights
+from zoo.contracts import Checkpoint, block_scheme, reads_weights
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.dtypes import BY_NAME
 from zoo.declarations.licence import UNKNOWN_LICENCE, Licence
@@ -18,6 +18,7 @@ from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import UsageError, ZooError
 from zoo.operations import missing
 from zoo.registry import UNCONFIRMED, DeclaredFamily, DeclaredModel, Registry
+from zoo.sources.content import settled_digest
 from zoo.stages.adapters import adapted, refuse_adapters
 from zoo.stages.choices import check_mixed, check_precision, choose_calibration, choose_quantizer, target_options
 from zoo.stages.locations import Location
@@ -28,9 +29,6 @@ from zoo.stages.subject import Subject, identify
 from zoo.stages.tokens import resolve_tokens
 from zoo.stages.weights import licence_of, locate_weights, open_location_here, transformed
 from zoo.terminal import command_line
-
-if TYPE_CHECKING:
-    from zoo.contracts import Checkpoint
 
 log = logging.getLogger("zoo")
 
@@ -337,8 +335,6 @@ def pin_weights(location: Location, checkpoint: Checkpoint | None, *, read: bool
     Args:
         read: read them in full where only that tells them from others that were built here.
     """
-    from zoo.sources.content import settled_digest
-
     if checkpoint is None:
         return WeightsPin(hub=location.hub, revision=location.revision)
     # A hub's revision is what it was when the files came: the commit.

@@ -12,6 +12,7 @@ from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.folder import read_manifest
 from zoo.package.store import output_folder
 from zoo.registry import Registry
+from zoo.sources.hub import is_offline
 from zoo.stages.documents import document_target, target_context, write_documents
 from zoo.stages.opening import engine_names
 from zoo.stages.resolve import Request, resolve
@@ -146,6 +147,4 @@ def serve(prepared: Elsewhere) -> int:
 
 
 def _offline() -> bool:
-    from zoo.sources.hub import is_offline
-
     return is_offline()

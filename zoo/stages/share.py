@@ -25,10 +25,12 @@ from zoo.package.publish import clear_up, existing, publish, recover, standing
 from zoo.package.staging import Staging, make_staging
 from zoo.package.store import output_folder
 from zoo.registry import Registry
+from zoo.results import of_build
 from zoo.sharing.describe import bill_of_materials, model_card
 from zoo.sharing.remote import CARD, SIGNATURE, Remote, Step, Upload, open_remote
 from zoo.sharing.signing import check, required_keys, sign
 from zoo.sources.transfer import Arrival, Tally, Wanted, bring
+from zoo.stages.report import KINDS, tabulate
 from zoo.units import bytes_text
 
 _LABEL = re.compile(r"\w[\w.+-]{0,150}")
@@ -105,9 +107,6 @@ def _upload(path: Path, name: str, kind: Any) -> Upload:
 
 def _measured(registry: Registry, manifest: Manifest) -> list[tuple[str, str, str, str]]:
     """List what was measured of a package."""
-    from zoo.results import of_build
-    from zoo.stages.report import KINDS, tabulate
-
     mine = of_build(registry, manifest)
     table = tabulate(manifest.recipe.model, [report for report in mine if report.kind in KINDS])
     return [

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from zoo.contracts import few_layers
+from zoo.contracts import Parameter, few_layers
+from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Precision, QuantizerChoice, Recipe, SmoothingPin
 from zoo.errors import UsageError
 from zoo.operations import record, with_lookup_scales
-
-if TYPE_CHECKING:
-    from zoo.contracts import Parameter
-    from zoo.declarations.architecture import Architecture
-    from zoo.registry import Registry
-    from zoo.stages.request import Request
+from zoo.registry import Registry
+from zoo.stages.request import Request
 
 CHOICES = ("auto", "always", "none")
 NARROW = 2048

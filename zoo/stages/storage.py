@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
-from zoo.contracts import block_scheme, stored_type
+from zoo.contracts import Checkpoint, block_scheme, stored_type
 from zoo.declarations.base import Value
 from zoo.declarations.scheme import BlockScheme
-
-if TYPE_CHECKING:
-    from zoo.contracts import Checkpoint
-    from zoo.package.layout import Layout
+from zoo.package.layout import Layout
 
 
 class Storage(Value):

@@ -9,6 +9,7 @@ from pathlib import Path
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.store import StoredPackage, read_labels, stored_packages
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
+from zoo.sources.content import settled_digest
 from zoo.sources.otherkinds import explain
 from zoo.stages.aliases import aliases
 from zoo.stages.locations import HUB, find_source, is_checkpoint
@@ -139,8 +140,6 @@ def packages_of(registry: Registry, subject: Subject) -> list[StoredPackage]:
 
 def _built_from(registry: Registry, subject: Subject, packages: list[StoredPackage]) -> list[StoredPackage]:
     """Keep the packages that were built from the very weights of a location: many folders have one name."""
-    from zoo.sources.content import settled_digest
-
     location = locate_weights(registry, subject, None, None)
     assert location is not None
     if location.hub is not None:

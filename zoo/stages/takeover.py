@@ -5,19 +5,15 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from zoo.contracts import Adapting, Parameter, StoresBlocks, stored_type
+from zoo.contracts import Adapting, Checkpoint, Parameter, StoresBlocks, stored_type
 from zoo.declarations.scheme import BlockScheme, FloatScheme
 from zoo.errors import ZooError
 from zoo.package.layout import Layout, lay_out
 from zoo.package.takeover import stored_scheme
-
-if TYPE_CHECKING:
-    from zoo.contracts import Checkpoint
-    from zoo.registry import Registry
-    from zoo.stages.request import Request
-    from zoo.stages.resolve import Resolved
+from zoo.registry import Registry
+from zoo.stages.request import Request
+from zoo.stages.resolve import Resolved
 
 log = logging.getLogger("zoo")
 

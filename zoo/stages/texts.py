@@ -7,21 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from zoo.declarations.report import Report
 from zoo.embedding import EncoderEngine
 from zoo.embedding.tokens import TextTokens
 from zoo.errors import UsageError, ZooError
+from zoo.evaluation.texts import TASKS, score_task
+from zoo.package.folder import Package
+from zoo.registry import Registry
 from zoo.reports import keep_report, make_report, require_place
+from zoo.stages.bench.ask import Ask
+from zoo.stages.evaluate.request import EvaluationRequest
 from zoo.stages.opening import open_engine
+from zoo.verify.compare import Progress
+from zoo.verify.embeddings import EncoderVerdict, compare_encoder, reference_of
+from zoo.verify.samples import make_samples
 
 if TYPE_CHECKING:
-    from zoo.package.folder import Package
-    from zoo.registry import Registry
-    from zoo.stages.bench.ask import Ask
-    from zoo.stages.evaluate.request import EvaluationRequest
     from zoo.stages.evaluate.stage import Evaluation
-    from zoo.verify.compare import Progress
-    from zoo.verify.embeddings import EncoderVerdict
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime")
 LENGTHS, BATCHES = (16, 512), (1, 32)
@@ -51,9 +55,6 @@ def verify_encoder(
     Raises:
         ZooError: the reference cannot be run, or the package cannot be opened.
     """
-    from zoo.verify.embeddings import compare_encoder, reference_of
-    from zoo.verify.samples import make_samples
-
     recipe = package.manifest.recipe
     engine = cast("EncoderEngine", open_engine(registry, package.path))
     longest = engine.context_length
@@ -78,7 +79,6 @@ def evaluate_texts(
         UsageError: an unknown task, or no files were named.
         ZooError: a file is missing or not what it must be.
     """
-    from zoo.evaluation.texts import TASKS, score_task
     from zoo.stages.evaluate.stage import Evaluation
 
     for task in request.tasks:
@@ -146,8 +146,6 @@ def bench_texts(engine: EncoderEngine, ask: Ask) -> TextBench:
 
 def _measure(engine: EncoderEngine, length: int, batch: int, seed: int) -> dict[str, Any]:
     """Compute batches of random texts for a while, after one that is not counted."""
-    import numpy as np
-
     draw = np.random.default_rng(seed)
     times: list[float] = []
     compute = engine.logits if engine.labels else engine.vectors

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from zoo.contracts import Checkpoint
 from zoo.declarations.recipe import TokenIds
 from zoo.errors import ZooError
+from zoo.registry import DeclaredModel
 from zoo.sources.companions import GENERATION
 from zoo.sources.jsonfile import parse_object
 from zoo.tokenizer.ends import end_of_turn
 from zoo.tokenizer.files import TokenizerFiles, read_files
 from zoo.tokenizer.resolve import TOKENIZER, ResolvedTokenizer, resolve_tokenizer
 from zoo.tokenizer.templates import DEFAULT, chat_templates
-
-if TYPE_CHECKING:
-    from zoo.contracts import Checkpoint
-    from zoo.registry import DeclaredModel
 
 log = logging.getLogger("zoo")
 

@@ -6,17 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.declarations.recipe import ADAPTER
+from zoo.contracts import Checkpoint
+from zoo.declarations.recipe import ADAPTER, TransformPin
 from zoo.errors import UsageError, WeightsAbsent, ZooError
 from zoo.package.verified import sha256_of
+from zoo.registry import DeclaredModel, Registry
 from zoo.stages.adapters import readapted
 from zoo.stages.choices import check_options
 from zoo.stages.locations import Location, check_revision, given_location, path_location
 
 if TYPE_CHECKING:
-    from zoo.contracts import Checkpoint
-    from zoo.declarations.recipe import TransformPin
-    from zoo.registry import DeclaredModel, Registry
     from zoo.stages.subject import Subject
 
 

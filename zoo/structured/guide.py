@@ -5,19 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections.abc import Collection
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.contracts.constraint import ConstraintError
 from zoo.errors import UsageError, ZooError
 from zoo.structured.structure import Structure, grammar_text
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from numpy.typing import NDArray
 
 LIMITS: dict[str, Any] = {"initial_lexer_fuel": 500_000, "step_lexer_fuel": 100_000, "max_lexer_states": 100_000}
 """Work that a grammar may ask for at its start and before a token; an expression that explodes meets these."""

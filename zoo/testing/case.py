@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import OwnConfig, Shrinking
 from zoo.declarations.architecture import Architecture
+from zoo.declarations.plan import Plan
 from zoo.errors import ZooError
 from zoo.families import Families
+from zoo.package import Package
 from zoo.registry import DeclaredFamily, DeclaredModel, Registry
+from zoo.stages.request import Request
 from zoo.testing.checkpoint import write_config, write_empty, write_random, write_tokenizer
 from zoo.testing.shrink import shrink, with_numbers
 
 if TYPE_CHECKING:
-    from zoo.declarations.plan import Plan
-    from zoo.package import Package
     from zoo.stages.resolve import Resolved
 
 RUNS_ON = "ort"
@@ -91,7 +93,6 @@ class Case:
 
     def resolve(self, precision: str = "fp32", target: str = RUNS_ON) -> Resolved:
         """Pin a build of the checkpoint."""
-        from zoo.stages.request import Request
         from zoo.stages.resolve import resolve
 
         request = Request(self.name, precision, weights=str(self.checkpoint), target=target)
@@ -122,8 +123,6 @@ class Case:
 
     def empty_checkpoint(self) -> tuple[Path, int]:
         """Write a checkpoint of zeros with the same quirks, far larger than one slab; return it and its bytes."""
-        from math import prod
-
         part = self.installed.architecture(self.arch.type)
         arch, layers = self.arch, LAYERS_AT_MOST
         wide = {"vocab_size": 32000, "intermediate_size": 4096}

@@ -8,16 +8,18 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from zoo.errors import ZooError
+from zoo.operations import missing
+from zoo.package import open_package
+from zoo.plugins import PluginRecord, host
+from zoo.registry import DeclaredModel
+from zoo.stages.listing import list_models
+from zoo.stages.request import Request
 from zoo.testing.case import Case
-
-if TYPE_CHECKING:
-    from zoo.plugins import PluginRecord
-    from zoo.registry import DeclaredModel
 
 __all__ = [
     "test_a_build_reads_slab_by_slab",
@@ -55,9 +57,7 @@ def test_the_plugin_loads(zoo_plugin: PluginRecord) -> None:
 
 def test_the_model_is_listed(zoo_model: DeclaredModel) -> None:
     """`zoo list` and `zoo show` know the model, under the name that is never ambiguous."""
-    from zoo.plugins import host
     from zoo.stages.describe import describe
-    from zoo.stages.listing import list_models
 
     registry = host().registry
     (entry,) = list_models(registry, zoo_model.full_name)
@@ -88,8 +88,6 @@ def test_the_declaration_is_what_a_checkpoint_says(zoo_case: Case) -> None:
 def test_every_precision_builds_as_planned(zoo_case: Case) -> None:
     """Every precision builds, takes the bytes that were predicted, opens, and stays near fp32."""
     import numpy as np
-
-    from zoo.package import open_package
 
     ids = _prompt(zoo_case, 40)
     exact = _computed(zoo_case.engine("fp32"), ids)
@@ -282,10 +280,7 @@ def test_an_interrupted_build_ends_in_the_same_bytes(zoo_case: Case) -> None:
 
 def test_every_target_takes_the_model(zoo_model: DeclaredModel, tmp_path: Path) -> None:
     """Every installed target takes the model in some precision, and those that write documents write them."""
-    from zoo.operations import missing
-    from zoo.plugins import host
     from zoo.stages.documents import write_documents
-    from zoo.stages.request import Request
     from zoo.stages.resolve import resolve
 
     registry = host().registry

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from zoo.declarations.recipe import TokenIds
 from zoo.errors import ZooError
 from zoo.sources.jsonfile import parse_object
-
-if TYPE_CHECKING:
-    from zoo.declarations.recipe import TokenIds
 
 SETTINGS = "tokenizer_config.json"
 NAMED = "special_tokens_map.json"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.catalog import measured
 from zoo.catalog.words import figure, use_of
+from zoo.declarations.report import Report
 from zoo.package.chat_defaults import ChatDefaults
 from zoo.plugins import host
 from zoo.reports import latest_verification
 from zoo.results import of_build
 
 if TYPE_CHECKING:
-    from zoo.declarations.report import Report
     from zoo.stages.serve import ServedModel
 
 

@@ -6,24 +6,24 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from zoo.bench.engine_client import EngineClient
+from zoo.bench.load import Client
 from zoo.bench.measure import Progress, Skipped, Workload, measure
 from zoo.bench.prompts import id_maker
 from zoo.bench.single_client import SingleClient
-from zoo.contracts import OWN_ENGINE, require
+from zoo.contracts import OWN_ENGINE, Batching, Engine, require
 from zoo.embedding import EncoderEngine
 from zoo.registry import Registry
+from zoo.reports import keep_report, make_report, require_place
 from zoo.stages.bench.ask import Ask
 from zoo.stages.bench.loop import run
 from zoo.stages.bench.result import Bench, require_rows
 from zoo.stages.bench.workloads import workload_of_conversations, workloads_of_lengths
+from zoo.stages.opening import open_engine
+from zoo.stages.subject import find_package
 from zoo.stages.texts import TextBench, bench_texts
-
-if TYPE_CHECKING:
-    from zoo.bench.load import Client
-    from zoo.contracts import Batching, Engine
 
 RATE_SLOTS = 8
 """Requests that the engine runs at once where only their rate is given; the others wait."""
@@ -51,10 +51,6 @@ def bench_package(
         UsageError: an unknown name.
         ZooError: there is no package, nothing fits its context, or no request was completed.
     """
-    from zoo.reports import keep_report, make_report, require_place
-    from zoo.stages.opening import open_engine
-    from zoo.stages.subject import find_package
-
     ask = ask or Ask()
     opened = open_engine(registry, find_package(registry, model, precision), name=engine)
     if isinstance(opened, EncoderEngine):

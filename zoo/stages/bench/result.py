@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.bench.measure import BenchRow, Skipped
+from zoo.declarations.report import Report
 from zoo.errors import ZooError
-
-if TYPE_CHECKING:
-    from zoo.declarations.report import Report
 
 
 @dataclass(frozen=True)

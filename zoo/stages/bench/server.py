@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.bench.http_client import HttpClient
+from zoo.bench.load import Client
 from zoo.bench.measure import Progress, Skipped, Workload, measure
 from zoo.bench.prompts import id_maker
+from zoo.bench.served import meet, require_ids, text_maker
 from zoo.errors import UsageError, ZooError
 from zoo.registry import Registry
 from zoo.stages.bench.ask import Ask, Server
@@ -19,8 +22,6 @@ from zoo.stages.bench.result import Bench, require_rows
 from zoo.stages.bench.workloads import workload_of_conversations, workloads_of_lengths
 
 if TYPE_CHECKING:
-    from zoo.bench.http_client import HttpClient
-    from zoo.bench.load import Client
     from zoo.engine.text import Tokenizer
 
 
@@ -53,8 +54,6 @@ async def _bench_server(
     tokenizer: Tokenizer | None,
     progress: Callable[[Progress], None] | None,
 ) -> Bench:
-    from zoo.bench.http_client import HttpClient
-
     client = HttpClient(server.url, server.served_model, server.api_key, retries=server.retries, timeout=server.timeout)
     try:
         return await _measure(registry, client, ask, tokenizer, progress)
@@ -69,8 +68,6 @@ async def _measure(
     tokenizer: Tokenizer | None,
     progress: Callable[[Progress], None] | None,
 ) -> Bench:
-    from zoo.bench.served import meet, require_ids, text_maker
-
     context = await meet(client)
     skipped: list[Skipped] = []
     if ask.varied:

@@ -12,6 +12,7 @@ from zoo.bench.measure import Skipped, Workload
 from zoo.bench.prompts import Make, fixed, varied
 from zoo.bench.sharegpt import draw
 from zoo.bench.workload import Prompt
+from zoo.datasets.texts import conversation, read_rows
 from zoo.errors import UsageError, ZooError
 from zoo.registry import Registry
 from zoo.stages.bench.ask import Ask
@@ -64,8 +65,6 @@ def workload_of_conversations(
         UsageError: a dataset that nobody declares, or that holds no conversations.
         ZooError: it is not on this machine, is damaged, or holds too few.
     """
-    from zoo.datasets.texts import conversation, read_rows
-
     name, files = _files(registry, ask)
     drawn = draw(
         (conversation(row) for row in read_rows(files, CONVERSATIONS)),

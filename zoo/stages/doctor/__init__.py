@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from zoo.declarations.plan import Plan
 from zoo.declarations.recipe import Precision
 from zoo.errors import ZooError
+from zoo.package.store import output_folder
 from zoo.plugins import Host
 from zoo.registry import DeclaredFamily, Registry
+from zoo.sources.declared import DeclaredCheckpoint
 from zoo.stages.choices import check_precision
 from zoo.stages.doctor import hardware, software
 from zoo.stages.doctor import weights as places
 from zoo.stages.doctor.findings import Diagnosis, Finding
+from zoo.stages.plan import plan
 from zoo.stages.resolve import Request, Resolved, claimed_family, resolve
 from zoo.stages.subject import identify
 from zoo.stages.weights import open_here
@@ -74,10 +77,6 @@ def _findings(
 
 def expected_plan(registry: Registry, resolved: Resolved) -> Plan:
     """Plan a build from the checkpoint's headers, or, where it is not here, as if it were float16."""
-    from zoo.package.store import output_folder
-    from zoo.sources.declared import DeclaredCheckpoint
-    from zoo.stages.plan import plan
-
     folder = output_folder(resolved.recipe)
     if resolved.checkpoint is not None and resolved.checkpoint.tensors:
         return plan(resolved.recipe, resolved.checkpoint, registry, folder)

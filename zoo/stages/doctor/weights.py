@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo.errors import ZooError
+from zoo.sources import hub
+from zoo.sources.repository import inspect
 from zoo.stages.doctor.findings import Finding, Status
 from zoo.stages.resolve import Resolved
 from zoo.terminal import command_line
@@ -33,9 +35,6 @@ def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding
         described = "on this machine" if resolved.checkpoint.tensors else "config.json only"
         yield Finding(check="weights", subject=resolved.source.name, status="ok", found=described)
         return
-    from zoo.sources import hub
-    from zoo.sources.repository import inspect
-
     repository, revision = resolved.source.hub, resolved.source.revision
     if repository is None:
         described, mend = (
@@ -66,6 +65,4 @@ def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding
 
 def cache_folder() -> Path:
     """Find where downloads go."""
-    from zoo.sources import hub
-
     return hub.cache_folder()

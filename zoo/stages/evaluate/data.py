@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zoo.errors import UsageError, ZooError
+from zoo.evaluation.datafiles import DataFiles, FolderFiles, open_data
 from zoo.registry import Registry
-
-if TYPE_CHECKING:
-    from zoo.evaluation.datafiles import DataFiles
 
 
 class DataSource:
     """Gives tasks their files: those of ``--data``, or of the dataset that was fetched; opened once."""
 
     def __init__(self, registry: Registry, given: Path | None) -> None:
-        from zoo.evaluation.datafiles import open_data
-
         self._registry = registry
         self._given = open_data(given) if given is not None else None
         self._opened: dict[str, DataFiles] = {}
 
     def __call__(self, dataset: str | None) -> DataFiles:
-        from zoo.evaluation.datafiles import FolderFiles, open_data
         from zoo.sources.dataset_files import locate_dataset
 
         if self._given is not None:

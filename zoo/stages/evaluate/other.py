@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 from zoo.declarations.base import digest
 from zoo.declarations.report import Report
 from zoo.errors import UsageError, ZooError
+from zoo.evaluation.comparison import Comparison
+from zoo.evaluation.harness import Outcome
+from zoo.evaluation.journal import Journal
+from zoo.evaluation.tasks import Scoring, Suite
 from zoo.home import zoo_home
 from zoo.package.folder import Package, open_package
 from zoo.registry import Registry
@@ -18,11 +22,7 @@ from zoo.stages.evaluate.run import Run, choose_scoring
 from zoo.stages.subject import find_package, identify
 
 if TYPE_CHECKING:
-    from zoo.evaluation.comparison import Comparison
-    from zoo.evaluation.harness import Outcome
     from zoo.evaluation.harness_model import Progress
-    from zoo.evaluation.journal import Journal
-    from zoo.evaluation.tasks import Scoring, Suite
 
 
 @dataclass
@@ -99,7 +99,6 @@ class Other:
         return compare(suite.name, self.what, outcome, self.name, theirs), report
 
     def _open_original(self, request: EvaluationRequest, progress: Progress | None) -> Any:
-        from zoo.evaluation.journal import Journal
         from zoo.evaluation.original import OriginalModel
 
         assert self.folder is not None

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.declarations.base import digest
 from zoo.declarations.report import Report
+from zoo.evaluation.harness import Outcome, run_suite
+from zoo.evaluation.journal import Journal
+from zoo.evaluation.tasks import Scoring, Suite
 from zoo.home import zoo_home
 from zoo.package.folder import Package
 from zoo.registry import Registry
@@ -15,9 +18,7 @@ from zoo.stages.evaluate.request import EvaluationRequest
 from zoo.stages.opening import Opener
 
 if TYPE_CHECKING:
-    from zoo.evaluation.harness import Outcome
     from zoo.evaluation.harness_model import EngineModel, Progress
-    from zoo.evaluation.tasks import Scoring, Suite
 
 _LIBRARIES = ("lm_eval", "datasets", "tokenizers", "numpy", "onnxruntime")
 
@@ -42,7 +43,6 @@ class Run:
         self, package: Package, request: EvaluationRequest, scoring: Scoring, progress: Progress | None
     ) -> None:
         from zoo.evaluation.harness_model import EngineModel
-        from zoo.evaluation.journal import Journal
         from zoo.evaluation.prompting import Prompting
         from zoo.evaluation.workers import make_scorer
 
@@ -62,8 +62,6 @@ class Run:
 
     def score(self, suite: Suite) -> tuple[Outcome, dict[str, Any]]:
         """Score a suite; return the outcome, and the figures of its report."""
-        from zoo.evaluation.harness import run_suite
-
         started = time.monotonic()
         outcome = run_suite(
             self.model, suite, limit=self._request.limit, seed=self._request.seed, chat=self._chat and suite.generates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 from zoo.declarations.report import Report
 from zoo.embedding import is_encoder
 from zoo.errors import ZooError
+from zoo.evaluation.comparison import Comparison
+from zoo.evaluation.extra import require_harness
+from zoo.evaluation.harness import Outcome
+from zoo.evaluation.tasks import Choices, load_suite
 from zoo.package.folder import open_package
 from zoo.registry import Registry
 from zoo.reports import keep_report, require_place
@@ -21,8 +26,6 @@ from zoo.stages.subject import find_package
 from zoo.stages.texts import evaluate_texts
 
 if TYPE_CHECKING:
-    from zoo.evaluation.comparison import Comparison
-    from zoo.evaluation.harness import Outcome
     from zoo.evaluation.harness_model import Progress
 
 
@@ -52,16 +55,12 @@ def evaluate(registry: Registry, request: EvaluationRequest, *, progress: Progre
         UsageError: an unknown task or value.
         ZooError: the package, a task's files or an extra is missing, or something in them is wrong.
     """
-    from zoo.evaluation.extra import require_harness
-
     request.check()
     package = open_package(find_package(registry, request.model, request.precision))
     if is_encoder(with_memory(registry, package)):
         return evaluate_texts(registry, package, request)
     require_harness()
     require_place(package.manifest.recipe_hash)
-    from zoo.evaluation.tasks import Choices, load_suite
-
     scoring = choose_scoring(registry, package, request.scoring)
     data = DataSource(registry, request.data)
     choices = Choices(data, scoring, request.num_fewshot, request.limit, request.seed)
@@ -108,8 +107,6 @@ def evaluate(registry: Registry, request: EvaluationRequest, *, progress: Progre
 
 def _keep_samples(report: Path, outcome: Outcome) -> Path:
     """Write every sample beside its report, one a line."""
-    import json
-
     path = report.with_name(f"samples-{report.stem}.jsonl")
     lines = (
         json.dumps({"task": sample.task, **sample.raw}, ensure_ascii=False, default=_plain)

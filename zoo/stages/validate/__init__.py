@@ -12,6 +12,7 @@ from zoo.errors import UsageError
 from zoo.families import Families
 from zoo.plugins import Host
 from zoo.registry import DeclaredFamily, Registry
+from zoo.sources.hub import is_offline
 from zoo.stages.validate.family import builds, check_family
 from zoo.stages.validate.findings import Finding, Page, Validation
 from zoo.stages.validate.online import Question, ask_hub, dataset_questions, family_questions
@@ -87,8 +88,6 @@ def _without(registry: Registry, paths: list[Path]) -> Registry:
 def _judge(
     registry: Registry, families: list[tuple[Page, DeclaredFamily]], datasets: list[tuple[Page, DatasetsFile]]
 ) -> None:
-    from zoo.sources.hub import is_offline
-
     questions: list[Question] = []
     for page, file in datasets:
         for index, dataset in enumerate(file.datasets):

@@ -10,6 +10,9 @@ from itertools import pairwise
 from zoo.declarations.dataset import Dataset
 from zoo.errors import ZooError
 from zoo.registry import DeclaredFamily, UnknownBase
+from zoo.sources import hub
+from zoo.sources.repository import inspect
+from zoo.sources.weightfiles import absence, choose
 from zoo.stages.validate.findings import Page
 from zoo.yamlfile import Location
 
@@ -37,10 +40,6 @@ class Question:
         Returns:
             The error where the hub gave no answer.
         """
-        from zoo.sources import hub
-        from zoo.sources.repository import inspect
-        from zoo.sources.weightfiles import absence, choose
-
         try:
             remote = inspect(
                 self.repository, self.revision, hub.storage_folder(self.repository, self.kind), kind=self.kind
