@@ -294,8 +294,8 @@ def remove_package(folder: Path) -> int:
     return size
 
 
-def remove_remains(folder: Path, names: frozenset[str]) -> None:
-    """Remove what is left of a package whose ``zoo.json`` is gone or cannot be read.
+def remove_damaged_package(folder: Path, names: frozenset[str]) -> None:
+    """Remove a package whose ``zoo.json`` is missing or unreadable.
 
     Args:
         names: every file that the package had; a folder that holds anything else is left alone.

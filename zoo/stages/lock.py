@@ -113,8 +113,8 @@ def drift(registry: Registry, workspace: Workspace, lock: Lock) -> Iterator[str]
             yield f"{wanted.label}: {_difference(pinned.recipe, locked)}"
         elif not _stands(pinned.output(None)):
             yield f"{wanted.label}: not built; run `zoo sync`"
-        elif (damage := _damage(pinned, locked)) is not None:
-            yield f"{wanted.label}: {damage}; `zoo sync` builds it again"
+        elif (mismatch := _mismatch(pinned, locked)) is not None:
+            yield f"{wanted.label}: {mismatch}; `zoo sync` builds it again"
 
 
 def sync(
@@ -145,13 +145,13 @@ def sync(
         pinned = pipeline.pin(registry, _request(wanted, _revision(wanted, locked)))
         if pinned.recipe.hash != locked.recipe_hash:
             raise ZooError(f"{wanted.label}: {_difference(pinned.recipe, locked)}")
-        damage = _damage(pinned, locked) if _stands(pinned.output(None)) else None
-        if damage is not None:
+        mismatch = _mismatch(pinned, locked) if _stands(pinned.output(None)) else None
+        if mismatch is not None:
             if warn is not None:
-                warn(f"{wanted.label}: {damage}; it is built again")
+                warn(f"{wanted.label}: {mismatch}; it is built again")
             if not _is_readable(pinned.output(None)):
-                pipeline.clear_remains(registry, pinned)
-        built = pipeline.build(registry, pinned, threads=threads, force=damage is not None, progress=progress)
+                pipeline.remove_damaged_build(registry, pinned)
+        built = pipeline.build(registry, pinned, threads=threads, force=mismatch is not None, progress=progress)
         if locked.contents not in (None, stated_contents(built.package.manifest)):
             raise ZooError(
                 f"{wanted.label}: {_other_bytes(built.package.path)}: other versions of the libraries built it; "
@@ -243,8 +243,8 @@ def _is_readable(folder: Path) -> bool:
     return True
 
 
-def _damage(pinned: pipeline.Pinned, locked: LockedModel) -> str | None:
-    """Say why what stands there is not the package that was locked; None where it is, to the byte.
+def _mismatch(pinned: pipeline.Pinned, locked: LockedModel) -> str | None:
+    """Return why the package in the store is not the locked one; None if it is, to the byte.
 
     Files are read, but for large ones whose hash is remembered for the state that they are in.
     """

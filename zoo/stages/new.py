@@ -23,7 +23,7 @@ from zoo.scaffold.facts import Facts
 from zoo.scaffold.family import plain
 from zoo.scaffold.project import distribution_name, module_name
 from zoo.stages.locations import HUB, find_source, given_location
-from zoo.stages.obstacles import readable_config, tensor_obstacles
+from zoo.stages.obstacles import read_supported_fields, tensor_obstacles
 from zoo.stages.resolve import checkpoint_licence, implied
 from zoo.stages.subject import Subject
 from zoo.stages.tokens import checkpoint_tokens
@@ -93,7 +93,7 @@ def read_facts(registry: Registry, name: str, source: str) -> Facts:
     fields: Any = claimant.family.architecture if claimant else None
     kind = str(fields.type or "decoder") if fields is not None else "decoder"
     part = registry.architecture(kind)
-    arch, refused = readable_config(part, checkpoint.config, implied(registry, None, checkpoint))
+    arch, refused = read_supported_fields(part, checkpoint.config, implied(registry, None, checkpoint))
     unlike = tensor_obstacles(part, arch, checkpoint) if location.is_path and arch is not None else []
     for line in [*refused[1:], *unlike]:
         log.warning("%s: %s", label, line)

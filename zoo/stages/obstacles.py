@@ -18,16 +18,17 @@ MOST = 12
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
-def readable_config(
+def read_supported_fields(
     part: ArchitecturePart, config: Mapping[str, Any], implied: Mapping[str, Any]
 ) -> tuple[Architecture | None, list[str]]:
-    """Read a ``config.json`` without the fields that the architecture refuses.
+    """Read a ``config.json``, leaving out each field that the architecture rejects.
 
     Args:
         implied: what a model of its type is where the file is silent.
 
     Returns:
-        What is left of it as numbers, None where that is too little; and a line for each field that was refused.
+        The architecture that the supported fields describe, None where they are too few; and an error line for each
+        rejected field.
     """
     left, refused = dict(config), list[str]()
     while len(refused) < MOST:

@@ -17,7 +17,7 @@ from zoo.declarations.plan import Plan
 from zoo.declarations.recipe import Precision, Recipe
 from zoo.errors import UsageError
 from zoo.package.folder import MANIFEST, Package
-from zoo.package.publish import remove_remains
+from zoo.package.publish import remove_damaged_package
 from zoo.package.store import output_folder
 from zoo.package.stream import Progress
 from zoo.registry import DeclaredModel, Registry
@@ -187,8 +187,8 @@ def build(
     return Built(package, already_built)
 
 
-def clear_remains(registry: Registry, pinned: Pinned) -> None:
-    """Remove what is left of a pinned build in the store whose manifest is gone or cannot be read.
+def remove_damaged_build(registry: Registry, pinned: Pinned) -> None:
+    """Remove a pinned build from the store if its manifest is missing or unreadable.
 
     Raises:
         ZooError: the folder holds more than such a build writes.
@@ -202,7 +202,7 @@ def clear_remains(registry: Registry, pinned: Pinned) -> None:
         from zoo.stages.documents import document_names
 
         names = document_names(pinned.resolved, registry, folder)
-    remove_remains(folder, names)
+    remove_damaged_package(folder, names)
 
 
 def pin_declared(registry: Registry, model: DeclaredModel, target: str, precision: Precision) -> Recipe:

@@ -118,7 +118,7 @@ def resolve(
     if checkpoint is not None and required:
         part, allowed = registry.architecture(architecture.type), request.allow_unused
         architecture, checkpoint = as_meant(part, architecture, checkpoint, allowed, read=not headers_only)
-    known = Known(
+    known = ModelFacts(
         subject,
         family,
         architecture,
@@ -133,7 +133,7 @@ def resolve(
 
 
 @dataclass(frozen=True)
-class Known:
+class ModelFacts:
     """What is known of a model before a precision and a target are chosen."""
 
     subject: Subject
@@ -144,8 +144,8 @@ class Known:
     tokens: TokenIds
 
 
-def known_here(registry: Registry, declared: DeclaredModel) -> Known:
-    """Collect what a declaration says of its model, held against the weights as far as they are on this machine.
+def declared_facts(registry: Registry, declared: DeclaredModel) -> ModelFacts:
+    """Collect the facts of a declared model, checked against its weights where these are on this machine.
 
     Raises:
         ZooError: the weights that are here contradict the declaration.
@@ -157,7 +157,7 @@ def known_here(registry: Registry, declared: DeclaredModel) -> Known:
     if checkpoint is not None:
         checkpoint = transformed(registry, checkpoint)
     architecture = resolve_architecture(registry, declared, checkpoint)
-    return Known(
+    return ModelFacts(
         subject,
         declared.declared_in,
         architecture,
@@ -170,7 +170,7 @@ def known_here(registry: Registry, declared: DeclaredModel) -> Known:
 def make_recipe(
     registry: Registry,
     request: Request,
-    known: Known,
+    known: ModelFacts,
     precision: Precision,
     quantizer: QuantizerChoice,
     options: Mapping[str, Any],

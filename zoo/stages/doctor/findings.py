@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from zoo.declarations.base import Value
@@ -9,7 +10,8 @@ from zoo.declarations.base import Value
 Status = Literal["ok", "note", "warning", "missing"]
 
 
-class Finding(Value):
+@dataclass(frozen=True)
+class Finding:
     """One thing that was looked at."""
 
     check: str

@@ -49,24 +49,18 @@ def cpu() -> Iterator[Finding]:
     needed, fast = _FEATURES.get(machine, ((), ()))
     described = f"{machine}, {cores} cores"
     if flags is None or not needed:
-        yield Finding(
-            check="cpu", subject="features", status="note", found=f"{described}; its features are not known here"
-        )
+        yield Finding("cpu", "features", "note", f"{described}; its features are not known here")
         return
     lacking = [feature for feature in needed if feature not in flags]
     quick = [feature for feature in fast if feature in flags]
     if lacking:
         mend = "run on a CPU that has it; onnxruntime falls back to slow kernels here"
-        yield Finding(
-            check="cpu", subject="features", status="warning", found=f"{described}, no {lacking[0]}", mend=mend
-        )
+        yield Finding("cpu", "features", "warning", f"{described}, no {lacking[0]}", mend)
     elif not quick:
         mend = f"a CPU with {' or '.join(fast)} multiplies 8-bit weights several times as fast"
-        yield Finding(
-            check="cpu", subject="features", status="note", found=f"{described}, {' '.join(needed)}", mend=mend
-        )
+        yield Finding("cpu", "features", "note", f"{described}, {' '.join(needed)}", mend)
     else:
-        yield Finding(check="cpu", subject="features", status="ok", found=f"{described}, {' '.join((*needed, *quick))}")
+        yield Finding("cpu", "features", "ok", f"{described}, {' '.join((*needed, *quick))}")
 
 
 def kernels(
@@ -86,9 +80,9 @@ def kernels(
             probe.run()
         except Exception as error:
             text = " ".join(str(error).split())[:200] or type(error).__name__
-            yield Finding(check="kernel", subject=probe.name, status="missing", found=text, mend=mend)
+            yield Finding("kernel", probe.name, "missing", text, mend)
         else:
-            yield Finding(check="kernel", subject=probe.name, status="ok", found="computes")
+            yield Finding("kernel", probe.name, "ok", "computes")
 
 
 def memory(plan: Plan, model: str) -> Iterator[Finding]:
@@ -108,7 +102,7 @@ def memory(plan: Plan, model: str) -> Iterator[Finding]:
             mend = f"{smaller}a machine with more memory"
         elif status == "warning":
             mend = "close other programs first"
-        yield Finding(check="memory", subject=subject, status=status, found=described, mend=mend)
+        yield Finding("memory", subject, status, described, mend)
 
 
 def disk(plan: Plan, cache: Path) -> Iterator[Finding]:
@@ -128,7 +122,7 @@ def disk(plan: Plan, cache: Path) -> Iterator[Finding]:
         described = f"needs {bytes_text(taken[device])}, {bytes_text(free)} free"
         more = bytes_text(taken[device] - free)
         mend = None if enough else f"free {more}, or set {variable} to a folder on another disk"
-        yield Finding(check="disk", subject=subject, status="ok" if enough else "missing", found=described, mend=mend)
+        yield Finding("disk", subject, "ok" if enough else "missing", described, mend)
 
 
 def free_space(folder: Path) -> int:

@@ -13,7 +13,7 @@ from importlib import metadata
 from zoo.errors import ZooError
 from zoo.plugins import DISTRIBUTION, Host
 from zoo.registry import Registry
-from zoo.stages.doctor.findings import Finding
+from zoo.stages.doctor.findings import Finding, Status
 from zoo.toolchain import DocumentTarget, Tool
 
 MINIMUM_PYTHON = (3, 11)
@@ -38,10 +38,10 @@ def python_and_packages() -> Iterator[Finding]:
     version = platform.python_version()
     wanted = ".".join(map(str, MINIMUM_PYTHON))
     if sys.version_info >= MINIMUM_PYTHON:
-        yield Finding(check="python", subject="python", status="ok", found=version)
+        yield Finding("python", "python", "ok", version)
     else:
         mend = f"install Python {wanted} or newer"
-        yield Finding(check="python", subject="python", status="missing", found=f"{version}, needs {wanted}", mend=mend)
+        yield Finding("python", "python", "missing", f"{version}, needs {wanted}", mend)
     from packaging.requirements import Requirement
 
     yield from other_owners()
@@ -49,7 +49,7 @@ def python_and_packages() -> Iterator[Finding]:
         requirements = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         mend = f"in the environment of this zoo: pip install {DISTRIBUTION}"
-        yield Finding(check="package", subject=DISTRIBUTION, status="warning", found="not installed as such", mend=mend)
+        yield Finding("package", DISTRIBUTION, "warning", "not installed as such", mend)
         return
     for text in requirements:
         requirement = Requirement(text)
@@ -58,12 +58,12 @@ def python_and_packages() -> Iterator[Finding]:
         found, mend = installed(requirement.name), f"pip install '{requirement.name}{requirement.specifier}'"
         subject = requirement.name
         if found is None:
-            yield Finding(check="package", subject=subject, status="missing", found="not installed", mend=mend)
+            yield Finding("package", subject, "missing", "not installed", mend)
         elif not requirement.specifier.contains(found, prereleases=True):
             there = f"{found}, needs {requirement.specifier}"
-            yield Finding(check="package", subject=subject, status="missing", found=there, mend=mend)
+            yield Finding("package", subject, "missing", there, mend)
         else:
-            yield Finding(check="package", subject=subject, status="ok", found=found)
+            yield Finding("package", subject, "ok", found)
 
 
 def other_owners() -> Iterator[Finding]:
@@ -81,13 +81,9 @@ def other_owners() -> Iterator[Finding]:
         if _FILES.search(distribution.read_text("RECORD") or ""):
             taken.append(f"the package {COMMAND}")
         if taken:
-            yield Finding(
-                check="package",
-                subject=name,
-                status="warning",
-                found=f"{distribution.version} brings {' and '.join(taken)} of its own",
-                mend=f"pip uninstall {name} && pip install --force-reinstall --no-deps {DISTRIBUTION}",
-            )
+            found = f"{distribution.version} brings {' and '.join(taken)} of its own"
+            mend = f"pip uninstall {name} && pip install --force-reinstall --no-deps {DISTRIBUTION}"
+            yield Finding("package", name, "warning", found, mend)
 
 
 def tested_versions(tested: Mapping[str, str], model: str) -> Iterator[Finding]:
@@ -96,10 +92,10 @@ def tested_versions(tested: Mapping[str, str], model: str) -> Iterator[Finding]:
     for package, version in tested.items():
         found = installed(package)
         if found == version:
-            yield Finding(check="tested version", subject=package, status="ok", found=found)
+            yield Finding("tested version", package, "ok", found)
             continue
         there = f"{found or 'not installed'}; the family was tested with {version}"
-        yield Finding(check="tested version", subject=package, status="note", found=there, mend=mend)
+        yield Finding("tested version", package, "note", there, mend)
 
 
 def plugins(host: Host, family_plugin: str | None) -> Iterator[Finding]:
@@ -109,16 +105,9 @@ def plugins(host: Host, family_plugin: str | None) -> Iterator[Finding]:
             mend = (
                 f"pip install --upgrade {record.distribution}" if record.distribution else f"zoo validate {record.name}"
             )
-            yield Finding(
-                check="plugin", subject=record.name, status="warning", found=record.error or "failed", mend=mend
-            )
+            yield Finding("plugin", record.name, "warning", record.error or "failed", mend)
         elif record.name == family_plugin or (family_plugin is None and record.status == "loaded"):
-            yield Finding(
-                check="plugin",
-                subject=record.name,
-                status="ok",
-                found=f"{record.status} {record.version or ''}".strip(),
-            )
+            yield Finding("plugin", record.name, "ok", f"{record.status} {record.version or ''}".strip())
 
 
 def tools(registry: Registry, chosen: str, *, needed: bool) -> Iterator[Finding]:
@@ -133,7 +122,7 @@ def tools(registry: Registry, chosen: str, *, needed: bool) -> Iterator[Finding]
             target: object = registry.target(name)
         except ZooError as error:  # of a plugin that is installed by half; the chosen target was asked for before
             mend = "reinstall the plugin that brings it; see `zoo plugins`"
-            yield Finding(check="plugin", subject=f"target {name}", status="warning", found=str(error), mend=mend)
+            yield Finding("plugin", f"target {name}", "warning", str(error), mend)
             continue
         if isinstance(target, DocumentTarget):
             for tool in target.tools:
@@ -143,25 +132,21 @@ def tools(registry: Registry, chosen: str, *, needed: bool) -> Iterator[Finding]
 def _tool(tool: Tool, target: str, *, needed: bool) -> Finding:
     path = shutil.which(tool.name)
     purpose = f"{tool.purpose}, for the target {target}"
-    bad = "missing" if needed else "note"
+    bad: Status = "missing" if needed else "note"
     if path is None:
         described = f"not on the PATH; {purpose}"
-        return Finding.model_validate(
-            {"check": "tool", "subject": tool.name, "status": bad, "found": described, "mend": tool.install}
-        )
+        return Finding("tool", tool.name, bad, described, tool.install)
     if tool.minimum is None:
-        return Finding(check="tool", subject=tool.name, status="ok", found=f"on the PATH; {purpose}")
+        return Finding("tool", tool.name, "ok", f"on the PATH; {purpose}")
     version, wanted = tool_version(path, tool), ".".join(map(str, tool.minimum))
     if version is None:
         described = f"on the PATH, but prints no version; v{wanted} or newer is needed"
-        return Finding(check="tool", subject=tool.name, status="warning", found=described, mend=tool.install)
+        return Finding("tool", tool.name, "warning", described, tool.install)
     shown = ".".join(map(str, version))
     if version < tool.minimum:
         described = f"v{shown}; v{wanted} or newer is needed"
-        return Finding.model_validate(
-            {"check": "tool", "subject": tool.name, "status": bad, "found": described, "mend": tool.install}
-        )
-    return Finding(check="tool", subject=tool.name, status="ok", found=f"v{shown}; {purpose}")
+        return Finding("tool", tool.name, bad, described, tool.install)
+    return Finding("tool", tool.name, "ok", f"v{shown}; {purpose}")
 
 
 def tool_version(path: str, tool: Tool) -> tuple[int, ...] | None:

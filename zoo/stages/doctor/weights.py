@@ -18,10 +18,10 @@ def token() -> Iterator[Finding]:
     from huggingface_hub import get_token
 
     if get_token():
-        yield Finding(check="hub", subject="token", status="ok", found="set")
+        yield Finding("hub", "token", "ok", "set")
     else:
         described = "none; gated and private repositories stay closed"
-        yield Finding(check="hub", subject="token", status="note", found=described, mend="hf auth login")
+        yield Finding("hub", "token", "note", described, "hf auth login")
 
 
 def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding]:
@@ -33,7 +33,7 @@ def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding
     bad: Status = "missing" if needed else "note"
     if resolved.checkpoint is not None and resolved.source.folder is not None:
         described = "on this machine" if resolved.checkpoint.tensors else "config.json only"
-        yield Finding(check="weights", subject=resolved.source.name, status="ok", found=described)
+        yield Finding("weights", resolved.source.name, "ok", described)
         return
     repository, revision = resolved.source.hub, resolved.source.revision
     if repository is None:
@@ -41,12 +41,12 @@ def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding
             "not on this machine, and no hub id is known",
             f"{command_line('zoo', 'build', model)} --weights DIR",
         )
-        yield Finding(check="weights", subject=resolved.source.name, status=bad, found=described, mend=mend)
+        yield Finding("weights", resolved.source.name, bad, described, mend)
         return
     fetch = command_line("zoo", "fetch", model)
     if hub.is_offline():
         described, mend = "not on this machine, and the network is off", f"with the network on: {fetch}"
-        yield Finding(check="weights", subject=repository, status=bad, found=described, mend=mend)
+        yield Finding("weights", repository, bad, described, mend)
         return
     subject = resolved.subject.declared
     gated = subject is not None and subject.licence.gated
@@ -56,11 +56,11 @@ def weights(resolved: Resolved, model: str, *, needed: bool) -> Iterator[Finding
         remote.describe("config.json")
     except ZooError as error:
         mend = f"hf auth login, and accept the terms at https://huggingface.co/{repository}" if gated else fetch
-        yield Finding(check="hub", subject=repository, status=bad, found=str(error), mend=mend)
+        yield Finding("hub", repository, bad, str(error), mend)
         return
-    yield Finding(check="hub", subject=repository, status="ok", found=f"reachable, commit {remote.commit[:12]}")
+    yield Finding("hub", repository, "ok", f"reachable, commit {remote.commit[:12]}")
     described = "not on this machine; a build fetches them"
-    yield Finding(check="weights", subject=repository, status="note", found=described, mend=fetch)
+    yield Finding("weights", repository, "note", described, fetch)
 
 
 def cache_folder() -> Path:

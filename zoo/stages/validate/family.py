@@ -20,7 +20,7 @@ from zoo.registry import DeclaredFamily, DeclaredModel, Registry, UnknownBase
 from zoo.stages.choices import check_precision, choose_quantizer
 from zoo.stages.listing import parameter_count
 from zoo.stages.request import Request
-from zoo.stages.resolve import known_here, make_recipe
+from zoo.stages.resolve import declared_facts, make_recipe
 from zoo.stages.validate.findings import Page
 from zoo.yamlfile import Location, explain
 
@@ -181,7 +181,7 @@ def _check_targets(page: Page, at: Location, model: DeclaredModel, registry: Reg
     """Hold a model's options against each target's own model, and its builds against each target's rules."""
     with _heard() as lines:
         try:
-            known = known_here(registry, model)
+            known = declared_facts(registry, model)
         except ZooError as error:
             page.error(at, str(error))
             return
