@@ -177,19 +177,19 @@ class Architecture(Numbers):
     """What router and experts are beneath in the names of a layer's tensors."""
     expert_projections: Annotated[tuple[str, str, str], Trait.IMPLIED] = ("gate_proj", "up_proj", "down_proj")
     """How the tensors of an expert's gate, way up and way down are called."""
-    shared_expert_intermediate_size: Annotated[Size | None, Trait.CLAIMED, Trait.SHAPES] = None
+    shared_expert_intermediate_size: Annotated[Size | None, Trait.CLAIMED, Trait.SHAPES, Trait.LATER] = None
     """Beside the chosen experts, every token goes through an MLP so wide, times the sigmoid of a score of its own."""
-    experts_bias: Annotated[bool, Trait.IMPLIED] = False
+    experts_bias: Annotated[bool, Trait.IMPLIED, Trait.LATER] = False
     """Router and experts have biases."""
-    swiglu_alpha: Annotated[float, Trait.CLAIMED, Field(gt=0.0)] = 1.0
+    swiglu_alpha: Annotated[float, Trait.CLAIMED, Field(gt=0.0), Trait.LATER] = 1.0
     """Of experts: a gate g becomes g · sigmoid(alpha · g)."""
-    swiglu_offset: Annotated[float, Trait.IMPLIED] = 0.0
+    swiglu_offset: Annotated[float, Trait.IMPLIED, Trait.LATER] = 0.0
     """Of experts: added to the way up before the gate is multiplied with it."""
-    swiglu_limit: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0)] = None
+    swiglu_limit: Annotated[float | None, Trait.CLAIMED, Field(gt=0.0), Trait.LATER] = None
     """Of experts: the gate is at most so large, and the way up so far from 0."""
-    attention_sinks: Annotated[bool, Trait.IMPLIED] = False
+    attention_sinks: Annotated[bool, Trait.IMPLIED, Trait.LATER] = False
     """Each head has a score that takes part in the softmax and adds no value."""
-    experts_in_turn: Annotated[bool, Trait.IMPLIED] = False
+    experts_in_turn: Annotated[bool, Trait.IMPLIED, Trait.LATER] = False
     """Fused experts hold rows of gate and up in turn, and transformers keeps them with their axes swapped."""
     fused_experts: Annotated[bool, Trait.IMPLIED] = False
     """All experts of a layer lie in two tensors of three axes, as transformers 5 holds them; seen in the tensors."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -12,6 +12,7 @@ from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import HubLocation, Name, Sha256, Value, digest
 from zoo.declarations.licence import Licence
 from zoo.declarations.scheme import BlockScheme
+from zoo.declarations.traits import Trait, hashed_fields
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
@@ -52,10 +53,10 @@ class TokenIds(Value):
     bos_token_id: int | None = None
     eos_token_id: tuple[int, ...] = ()
     pad_token_id: int | None = None
-    added: dict[str, int] = Field(default_factory=dict)
-    """Special tokens that no file of the checkpoint names, text → id. They enter the hash only where there are any."""
-    begin: tuple[str, ...] = ()
-    """Those of them that begin every text. They enter the hash only where there are any."""
+    added: Annotated[dict[str, int], Trait.LATER] = Field(default_factory=dict)
+    """Special tokens that no file of the checkpoint names, text → id."""
+    begin: Annotated[tuple[str, ...], Trait.LATER] = ()
+    """Those of them that begin every text."""
 
 
 class QuantizerChoice(Value):
@@ -84,9 +85,6 @@ class CalibrationPin(Value):
     """SHA-256 of the token ids."""
 
 
-_DECLARED = ("added", "begin")
-
-
 class SmoothingPin(Value):
     """Channels rescaled before weights are rounded, by what tokens drawn at random excite (``zoo.smoothing``)."""
 
@@ -108,33 +106,26 @@ class Recipe(Value):
     chat_template: str | None = None
     precision: Precision
     quantizer: QuantizerChoice
-    taken_over: dict[str, BlockScheme] = Field(default_factory=dict)
+    taken_over: Annotated[dict[str, BlockScheme], Trait.LATER] = Field(default_factory=dict)
     """Weights that the checkpoint stores as integer blocks and the build takes over as they are: a role or a name → the
-    blocks. They enter the hash only where there are any."""
-    allow_nonfinite: bool = False
+    blocks."""
+    allow_nonfinite: Annotated[bool, Trait.LATER] = False
     """NaN and infinite weights are kept where a weight stays a float; integers cannot hold them, so there they are
-    refused still. It enters the hash only where it is allowed."""
-    allow_unused: tuple[str, ...] = ()
-    """Patterns of tensors that the architecture does not use and the build left out. They enter the hash only where
-    there are any."""
+    refused still."""
+    allow_unused: Annotated[tuple[str, ...], Trait.LATER] = ()
+    """Patterns of tensors that the architecture does not use and the build left out."""
     calibration: CalibrationPin | None = None
-    smoothing: SmoothingPin | None = None
-    """How channels are rescaled; None where they are not, and then it does not enter the hash."""
+    smoothing: Annotated[SmoothingPin | None, Trait.LATER] = None
+    """How channels are rescaled; None where they are not."""
     target: TargetChoice
 
     @cached_property
     def hash(self) -> str:
         """Name the build: 64 hexadecimal digits over everything that decides its bits."""
-        fields: dict[str, Any] = self.model_dump(mode="json", exclude={"model", "family", "licence"})
-        if not self.taken_over:
-            del fields["taken_over"]
-        if not self.allow_nonfinite:
-            del fields["allow_nonfinite"]
-        if not self.allow_unused:
-            del fields["allow_unused"]
-        fields["tokens"] = {name: value for name, value in fields["tokens"].items() if value or name not in _DECLARED}
-        if self.smoothing is None:
-            del fields["smoothing"]
+        fields = hashed_fields(self) | {"architecture": hashed_fields(self.architecture)}
+        fields["tokens"] = hashed_fields(self.tokens)
+        for label in ("model", "family", "licence"):
+            del fields[label]
         return digest(fields)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from functools import cache
 from types import NoneType
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -30,6 +30,9 @@ class Trait(enum.Enum):
     """One value a layer."""
     WINDOW = enum.auto()
     """Only the code of some model types looks at it; elsewhere a ``config.json`` carries it for nothing."""
+    LATER = enum.auto()
+    """Added when packages existed already: it enters a recipe's hash only where it differs from its default, so that
+    their hashes stay what they were. Every new field of a recipe and of what it holds has this trait."""
 
 
 @cache
@@ -42,3 +45,12 @@ def fields_with(model: type[BaseModel], trait: Trait) -> tuple[str, ...]:
 def nullable_fields(model: type[BaseModel]) -> frozenset[str]:
     """Find the fields for which null is a value of its own, not a missing one."""
     return frozenset(name for name, field in model.model_fields.items() if NoneType in get_args(field.annotation))
+
+
+def hashed_fields(value: BaseModel) -> dict[str, Any]:
+    """Dump a model as JSON values, without the fields that were added later and have their default."""
+    fields, kind = value.model_dump(mode="json"), type(value)
+    for name in fields_with(kind, Trait.LATER):
+        if getattr(value, name) == kind.model_fields[name].get_default(call_default_factory=True):
+            del fields[name]
+    return fields
