@@ -40,7 +40,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "m"
 
 
-def test_threads_and_interruptions_leave_no_trace(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_threads_and_interruptions_leave_no_trace(folder, tmp_path, monkeypatch, precision):
     quantize, seen = Rtn.quantize, []
 
     def counting(*args):
@@ -51,14 +52,14 @@ def test_threads_and_interruptions_leave_no_trace(folder, tmp_path, monkeypatch)
 
     monkeypatch.setattr(Rtn, "quantize", counting)
     fails_at = None
-    wanted = data(zoo.build(folder, "int8", output=tmp_path / "one", smoothing="always", threads=1))
+    wanted = data(zoo.build(folder, precision, output=tmp_path / "one", smoothing="always", threads=1))
     slabs = len(seen)
-    assert data(zoo.build(folder, "int8", output=tmp_path / "many", smoothing="always", threads=5)) == wanted
+    assert data(zoo.build(folder, precision, output=tmp_path / "many", smoothing="always", threads=5)) == wanted
     fails_at = len(seen) + slabs // 2
     with pytest.raises(ZooError, match="power cut"):
-        zoo.build(folder, "int8", output=tmp_path / "cut", smoothing="always", threads=2)
+        zoo.build(folder, precision, output=tmp_path / "cut", smoothing="always", threads=2)
     seen.clear()
-    package = zoo.build(folder, "int8", output=tmp_path / "cut", smoothing="always", threads=2)
+    package = zoo.build(folder, precision, output=tmp_path / "cut", smoothing="always", threads=2)
     assert len(seen) < 0.8 * slabs, "what was finished was quantized again"
     assert data(package) == wanted
 
@@ -74,7 +75,8 @@ def test_the_recipe_states_it(folder, tmp_path):
     assert package.files["model.onnx.data"].size < plain.files["model.onnx.data"].size + 8192
 
 
-def test_outliers_cost_less(folder, tmp_path):
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_outliers_cost_less(folder, tmp_path, precision):
     import torch
     from transformers import LlamaForCausalLM
 
@@ -83,7 +85,7 @@ def test_outliers_cost_less(folder, tmp_path):
         wanted = LlamaForCausalLM.from_pretrained(folder)(torch.tensor([ids])).logits[0].log_softmax(-1).numpy()
     lost = {}
     for smoothing in ("none", "always"):
-        package = zoo.build(folder, "int8", output=tmp_path / smoothing, smoothing=smoothing)
+        package = zoo.build(folder, precision, output=tmp_path / smoothing, smoothing=smoothing)
         scored = zoo.open(package.path).logits(ids)
         own = scored - np.log(np.exp(scored).sum(-1, keepdims=True))
         lost[smoothing] = float((np.exp(wanted) * (wanted - own)).sum(-1).mean())

@@ -42,13 +42,13 @@ def opened(folder):
     return resolved.checkpoint, lay_out(resolved.recipe, host().registry)
 
 
-def smoothed(folder, name="llama", dtype="float32"):
+def smoothed(folder, name="llama", dtype="float32", fit=None):
     """A new checkpoint of a kind, its computation, and the same checkpoint rescaled."""
     make_of_type(folder, name.partition(",")[0], dtype=dtype, num_hidden_layers=2, **MODELS[name])
     checkpoint, layout = opened(folder)
-    plan = plan_smoothing(layout.program)
+    plan = plan_smoothing(layout.program, by_inputs=fit is not None)
     assert plan is not None
-    return checkpoint, layout, SmoothedCheckpoint(checkpoint, plan, PIN)
+    return checkpoint, layout, SmoothedCheckpoint(checkpoint, plan, PIN.model_copy(update={"fit": fit}))
 
 
 def logits(layout, checkpoint):
@@ -57,9 +57,10 @@ def logits(layout, checkpoint):
     return compute_program(layout.program, list(range(3, 20)), weights).numpy()
 
 
+@pytest.mark.parametrize("fit", [None, (0.3, 0.6)])
 @pytest.mark.parametrize("name", MODELS)
-def test_the_function_stays(tmp_path, name):
-    checkpoint, layout, rescaled = smoothed(tmp_path / "m", name)
+def test_the_function_stays(tmp_path, name, fit):
+    checkpoint, layout, rescaled = smoothed(tmp_path / "m", name, fit=fit)
     wanted, got = logits(layout, checkpoint), logits(layout, rescaled)
     np.testing.assert_allclose(got, wanted, atol=1e-4 * wanted.std(), rtol=1e-4)
     changed = [

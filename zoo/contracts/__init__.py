@@ -23,6 +23,7 @@ from zoo.contracts.architecture import (
 )
 from zoo.contracts.checkpoint import (
     Checkpoint,
+    FollowsTokens,
     ReadsColumns,
     Stamp,
     StoresBlocks,
@@ -85,6 +86,7 @@ __all__ = [
     "FoldLink",
     "FoldableLayer",
     "Folding",
+    "FollowsTokens",
     "HeadPadding",
     "InTransformers",
     "LayerActivations",

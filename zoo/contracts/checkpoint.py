@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zoo.contracts.encoding import BlockTile
+    from zoo.contracts.weights import Parameter
     from zoo.declarations.recipe import TransformPin
     from zoo.declarations.scheme import BlockScheme
 
@@ -139,6 +140,15 @@ class ReadsColumns(Protocol):
 
     def read_columns(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read columns of a matrix, (rows, stop - start), in the stored type; see ``Checkpoint.read``."""
+        ...
+
+
+@runtime_checkable
+class FollowsTokens(Protocol):
+    """What a checkpoint offers that sends tokens through the layers while it is read."""
+
+    def energies(self, parameter: Parameter) -> NDArray[np.float32] | None:
+        """Say what enters a linear whose rows were read: the mean square of each input; None where no token came."""
         ...
 
 

@@ -29,6 +29,8 @@ class Slab(Protocol):
     rows: int
     columns: int
     tile_rows: int
+    energies: NDArray[np.float32] | None
+    """(columns,): the mean square of what each column is multiplied with, where the build followed tokens so far."""
 
     def float32(self, start: int, stop: int, width: int | None = None) -> NDArray[np.float32]:
         """Rows ``start`` to ``stop``, contiguous (stop - start, width); columns past the last are zeros."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import HubLocation, Name, Sha256, Value, digest
@@ -90,6 +90,16 @@ class SmoothingPin(Value):
 
     tokens: int = Field(default=16, ge=1, le=4096)
     seed: int = 0
+    fit: tuple[float, float] | None = None
+    """The powers of the inputs' and of the weights' sizes that channels are rescaled by, where 4-bit blocks are then
+    fitted to those inputs. It enters the recipe only there."""
+
+    @model_serializer(mode="wrap")
+    def _stated(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        if self.fit is None:
+            del fields["fit"]
+        return fields
 
 
 class Recipe(Value):

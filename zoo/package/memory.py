@@ -65,10 +65,12 @@ def slab_bytes(layout: Layout, checkpoint: Checkpoint) -> Counter[SlabBytes]:
     """Count the slabs of a build by what they take; a model has few kinds, however many layers."""
     counts: Counter[SlabBytes] = Counter()
     known: dict[object, Counter[SlabKind]] = {}
+    smoothing = layout.recipe.smoothing
+    fitted = smoothing is not None and smoothing.fit is not None
     for placed in layout.placed:
         row_bytes, taken_over = placed.row_bytes, layout.takes_over(placed.parameter)
         for (rows, dtype, taken), count in slab_kinds(placed.parameter, checkpoint.tensors, known).items():
-            tile = _tile_values(placed, rows) * _tile_bytes(placed.scheme, dtype) + taken.work
+            tile = _tile_values(placed, rows) * _tile_bytes(placed.scheme, dtype, fitted=fitted) + taken.work
             if taken_over:
                 tile = rows * placed.parameter.columns * _BLOCK_BYTES
             counts[SlabBytes(taken.read, taken.laid, rows * row_bytes, round(tile))] += count
@@ -83,7 +85,7 @@ def _tile_values(one: Placed, rows: int) -> int:
     return max(1, min(rows, TILE // columns)) * columns
 
 
-def _tile_bytes(scheme: Scheme, dtype: str) -> float:
+def _tile_bytes(scheme: Scheme, dtype: str, *, fitted: bool = False) -> float:
     """Say how many bytes a value takes in the working forms that ``zoo.quantizers.slab`` and ``rtn`` keep of a tile."""
     wide = dtype == "F32"
     if isinstance(scheme, FloatScheme):
@@ -96,7 +98,7 @@ def _tile_bytes(scheme: Scheme, dtype: str) -> float:
     if scheme.scale_type != "float32":
         size += 24 / scheme.block_size  # the sums that round a scale
     if scheme.bits == 4:
-        size += 2  # levels, and pairs of them
+        size += 14 if fitted else 2  # levels, and pairs of them; weighted values, steps, weighted steps
     if scheme.symmetric:
         size += READABLE[dtype].nbytes  # magnitudes
     elif not wide:

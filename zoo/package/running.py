@@ -71,7 +71,9 @@ def held_bytes(placed: Placed, widened: frozenset[str]) -> int:
     """Count what a weight takes while the package runs; an embedding that is mapped, as if all of it were read."""
     if placed.scheme.kind == "float" and placed.parameter.name in widened:
         return math.prod(placed.parameter.shape) * 4
-    return sum(array.nbytes for array in placed.arrays)
+    scales = math.prod(placed.arrays[1].shape) if placed.scheme.kind == "block" else 0
+    narrow = placed.scheme.kind == "block" and placed.scheme.scale_type != "float32"
+    return sum(array.nbytes for array in placed.arrays) + (2 * scales if narrow else 0)
 
 
 def recorded_memory(manifest: Manifest, registry: Registry) -> RunMemory | None:

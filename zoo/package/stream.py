@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.contracts import Checkpoint, LayerActivations, Parameter, TensorInfo
+from zoo.contracts import Checkpoint, FollowsTokens, LayerActivations, Parameter, TensorInfo
 from zoo.declarations.dtypes import READABLE, held_as
 from zoo.declarations.scheme import BlockScheme, FloatScheme
 from zoo.errors import ZooError
@@ -215,7 +215,10 @@ class WeightStream:
             take_over(first.output.checkpoint, first.job, writer)
         else:
             nonfinite = layout.recipe.allow_nonfinite and isinstance(placed.scheme, FloatScheme)
-            quantize(layout, placed, reader.read(first.job, nonfinite=nonfinite), writer)
+            slab = reader.read(first.job, nonfinite=nonfinite)
+            if isinstance(first.output.checkpoint, FollowsTokens):
+                slab.energies = first.output.checkpoint.energies(placed.parameter)
+            quantize(layout, placed, slab, writer)
         left = [None] * len(task)
         for piece, (flat, _) in zip(task, filled, strict=True):
             data, offset = piece.output.data, piece.placed.offset(piece.placed.arrays[0])

@@ -2,7 +2,8 @@
 
 8 bits, symmetric: scale = max|x| / 127. 4 bits, symmetric: the value of largest magnitude maps to -8 exactly, whatever
 its sign, so scale = -x_extreme / 8 and the sixteen levels are all used; the squared error is about a fifth lower than
-with max|x| / 7. Asymmetric: scale = (max - min) / (2**bits - 1) with zero always among the levels.
+with max|x| / 7. Asymmetric: scale = (max - min) / (2**bits - 1) with zero always among the levels. Where a build knows
+the energies of a weight's inputs, 4-bit blocks get the scale that they ask for (``zoo.quantizers.fitting``).
 
 What levels, scales and zero points stand for: ``zoo.declarations.scheme``.
 """
@@ -13,12 +14,13 @@ import fnmatch
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from zoo.contracts import BlockTile, FloatTile, LayerActivations, Parameter, Slab, TileWriter
 from zoo.declarations.base import Value
 from zoo.declarations.recipe import Precision
-from zoo.declarations.scheme import BlockScheme, FloatScheme, Scheme
+from zoo.declarations.scheme import BlockScheme, FloatScheme, FloatType, Scheme
+from zoo.quantizers.fitting import fit_blocks
 from zoo.quantizers.floats import copy_floats
 from zoo.quantizers.narrow import settle
 
@@ -41,14 +43,23 @@ class RtnOptions(Value):
     64 in rows of fewer than 2,048, else 128."""
     symmetric: bool | None = None
     """Zero is the middle level; otherwise each block has a zero point, which costs a little size and no speed. int8
-    gains nothing by it and is symmetric unless stated; int4 gains much and is not."""
+    gains nothing by it and is symmetric unless stated; int4 gains much and is not, save weights that get 8 bits."""
     head_bits: Bits | None = None
     """Bits of the output head; 8 unless stated."""
     embedding_bits: Bits | None = None
     """Bits of the token embedding; 8 unless stated."""
+    scale_type: FloatType = "float32"
+    """What scales are stored as, unless the target decides it. It enters the recipe only where it is not float32."""
     keep: dict[str, Precision] = Field(default_factory=dict)
     """Weights at a precision of their own: a pattern of names or roles (``lm_head``, ``*.layers.0.*``,
     ``mlp.down_proj``) → fp32, fp16, int8 or int4. The first pattern that matches counts."""
+
+    @model_serializer(mode="wrap")
+    def _stated(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        if self.scale_type == "float32":
+            del fields["scale_type"]
+        return fields
 
 
 class Rtn:
@@ -65,6 +76,7 @@ class Rtn:
             symmetric=options.symmetric if options.symmetric is not None else self.bits == 8,
             head_bits=options.head_bits or 8,
             embedding_bits=options.embedding_bits or 8,
+            scale_type=options.scale_type,
             keep=options.keep,
         )
 
@@ -89,8 +101,11 @@ class Rtn:
         else:
             size = options.block_size
             wanted = block_by_width(max(columns, beside)) if size is None or size == "by-width" else size
+            if bits > self.bits:  # a step that is so much finer loses little in longer blocks, and they are read faster
+                wanted = max(wanted, 128)
             block = fitting_block(wanted, math.gcd(columns, beside))
-        return BlockScheme(bits=bits, block_size=block, symmetric=bool(options.symmetric))
+        symmetric = bool(options.symmetric) or bits > self.bits
+        return BlockScheme(bits=bits, block_size=block, symmetric=symmetric, scale_type=options.scale_type)
 
     def _kept(self, parameter: Parameter) -> Precision | None:
         """The precision that an option gives this very weight."""
@@ -124,8 +139,10 @@ def _symmetric(scheme: BlockScheme, slab: Slab, tile: BlockTile) -> None:
     block, bits, scales = scheme.block_size, scheme.bits, tile.scales
     if bits == 8:
         np.divide(slab.absmax(tile.start, tile.stop, block), np.float32(127), out=scales)
-    else:
+    elif slab.energies is None:
         np.divide(slab.extreme(tile.start, tile.stop, block), np.float32(-8), out=scales)
+    else:
+        scales[...], _ = fit_blocks(slab, tile, scheme)
     settle(scales, scheme.scale_type)
     middle = np.float32(2 ** (bits - 1) + 0.5)
     blocks = _divide_by(slab, tile, block)
@@ -138,13 +155,16 @@ def _asymmetric(scheme: BlockScheme, slab: Slab, tile: BlockTile, zero_points: N
 
     block, bits, scales = scheme.block_size, scheme.bits, tile.scales
     levels = np.float32(2**bits - 1)
-    low, high = slab.extremes(tile.start, tile.stop, block)
-    # The halves are subtracted: the difference of two float32 may exceed the largest one.
-    np.multiply(high / levels - low / levels, np.float32(1), out=scales)
-    settle(scales, scheme.scale_type)
+    if bits == 8 or slab.energies is None:
+        low, high = slab.extremes(tile.start, tile.stop, block)
+        # The halves are subtracted: the difference of two float32 may exceed the largest one.
+        np.multiply(high / levels - low / levels, np.float32(1), out=scales)
+        settle(scales, scheme.scale_type)
+        safe = np.where(scales > 0, scales, np.float32(1))
+        zeros = np.clip(np.rint(-low / safe), 0, levels)
+    else:
+        scales[...], zeros = fit_blocks(slab, tile, scheme)
     blocks = _divide_by(slab, tile, block)
-    safe = np.where(scales > 0, scales, np.float32(1))
-    zeros = np.clip(np.rint(-low / safe), 0, levels)
     np.add(blocks, (zeros + np.float32(0.5))[..., None], out=blocks)
     # The smallest value comes out at 0 or between 0 and 1, the largest may reach one level too high.
     if bits == 8:
@@ -157,11 +177,9 @@ def _cut(blocks: NDArray[np.float32], scheme: BlockScheme, levels: NDArray[np.ui
     """Cut float levels down to integers."""
     import numpy as np
 
-    if scheme.scale_type != "float32":  # a scale that was rounded down leaves its largest values past the last level
+    if scheme.bits == 4 or scheme.scale_type != "float32":  # a scale that is narrower than its values' range
         np.clip(blocks, 0, 2**scheme.bits - 1, out=blocks)
     np.copyto(levels, blocks, casting="unsafe")
-    if scheme.bits == 4:
-        np.minimum(levels, 15, out=levels)
 
 
 def block_by_width(columns: int) -> BlockSize:

@@ -99,6 +99,7 @@ class RawSlab:
         self._tensor = " or ".join(map(repr, names[:4]))
         self._scratch = scratch
         self._nonfinite = nonfinite
+        self.energies: NDArray[np.float32] | None = None
         self._finite = (0, 0)
         self.rows, self.columns = raw.shape
         self.tile_rows = max(1, min(self.rows, TILE // max(1, self.columns)))

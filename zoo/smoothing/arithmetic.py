@@ -31,6 +31,12 @@ Array = NDArray[np.float32]
 Weight = Callable[[Parameter], Array]
 Kind = TypeVar("Kind", bound=Operation)
 
+HALVES = (0.5, 0.5)
+_SMALLEST = 1e-5
+"""Channels are taken for at least this share of the largest one."""
+_STEPS = 16
+"""Scales are powers of 2 ** (1 / 16), so that sums in another order seldom change one."""
+
 _COMPUTE: dict[type[Operation], Callable[[Any, Sequence[Array], Weight], NDArray[Any]]] = {}
 _ACTIVATIONS = {"silu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "relu2"}
 
@@ -167,3 +173,27 @@ def _split(heads: Attention | NormHeads, x: Array) -> list[Array]:
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def balance(
+    excited: NDArray[np.float64] | None, columns: NDArray[np.float64], powers: tuple[float, float] = HALVES
+) -> Array:
+    """Say by how much each channel is rescaled; see ``zoo.smoothing.checkpoint``.
+
+    Args:
+        excited: the root mean square of each channel; None where only the weights count.
+        columns: the root mean square of each column.
+        powers: of the one and of one over the other.
+    """
+    logs = np.zeros(len(columns))
+    for sizes, power in ((excited, powers[0]), (columns, -powers[1])):
+        largest = sizes.max(initial=0.0) if sizes is not None else 0.0
+        if sizes is not None and 0 < largest < np.inf:
+            logs += power * np.log2(np.maximum(sizes / largest, _SMALLEST))
+    return coarse(logs - logs.mean())
+
+
+def coarse(logs: NDArray[np.float64]) -> Array:
+    """Turn base 2 logarithms into numbers, rounded to powers of 2 ** (1 / 16)."""
+    powers: Array = np.exp2(np.rint(logs * _STEPS) / _STEPS).astype(np.float32)
+    return powers

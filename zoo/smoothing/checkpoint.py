@@ -36,17 +36,13 @@ from zoo.operations import Embedding, Linear, TokenIds, Value
 from zoo.package.layout import Layout
 from zoo.package.slabs import chunk_rows
 from zoo.quantizers.slab import RawSlab, Scratch, widen_bf16
-from zoo.smoothing.arithmetic import Array, compute
+from zoo.smoothing.arithmetic import HALVES, Array, balance, coarse, compute
 from zoo.smoothing.plan import Plan, TensorUse, plan_smoothing, rows_and_places
 
 SAMPLED = 128
 """Rows of each tensor that the size of its columns is taken from."""
 _RUN = 8
 """Rows of it that lie together."""
-_SMALLEST = 1e-5
-"""Channels are taken for at least this share of the largest one."""
-_STEPS = 16
-"""Scales are powers of 2 ** (1 / 16), so that sums in another order seldom change one."""
 
 _TODO, _TAKEN, _DONE = range(3)
 
@@ -82,7 +78,7 @@ class SmoothedCheckpoint(CheckpointOver):
     def __init__(self, base: Checkpoint, plan: Plan, pin: SmoothingPin, beside: Checkpoint | None = None) -> None:
         super().__init__(_WithOnes(base, plan.derived))
         self._beside = _WithOnes(beside or base, plan.derived)
-        self._plan = plan
+        self._plan, self._fit = plan, pin.fit
         self._scratch = Scratch()
         self._scales: dict[str, Array] = {}
         self._turn = threading.Condition(threading.RLock())
@@ -91,6 +87,12 @@ class SmoothedCheckpoint(CheckpointOver):
         self._values: dict[Value, Array] = {}
         self._made: dict[str, Array] = {}
         """What linears made so far, (tokens, out_features), by their weights."""
+        self._energies: dict[str, Array] = {}
+        self._read_by: dict[Value, list[str]] = {}
+        """The weights that each value is multiplied with."""
+        for step in plan.steps:
+            if isinstance(step.operation, Linear):
+                self._read_by.setdefault(step.operation.x, []).append(step.operation.weight.name)
         self._last = {value: step.output for step in plan.steps for value in step.operation.inputs}
         self._index = {step.output: index for index, step in enumerate(plan.steps)}
         self._chunks = {name: bytearray(self._count(name)) for name, use in plan.tensors.items() if use.products}
@@ -115,6 +117,10 @@ class SmoothedCheckpoint(CheckpointOver):
         if use is None or (use.columns is None and use.rows is None and not use.products):
             return self.base.read(name, start, stop, out)
         return self._read(self.base, name, use, start, stop, out)
+
+    def energies(self, parameter: Parameter) -> Array | None:
+        """Say what enters a linear whose rows were read, rescaled: the mean square of each input."""
+        return self._energies.get(parameter.name) if self._fit is not None else None
 
     def _read(
         self, source: Checkpoint, name: str, use: TensorUse, start: int, stop: int, out: NDArray[np.uint8] | None
@@ -250,8 +256,18 @@ class SmoothedCheckpoint(CheckpointOver):
             while (index := chunks.find(_TODO)) >= 0 or _TAKEN in chunks:
                 if index < 0:
                     self._turn.wait()
+                elif self._fit is not None and use.rows is not None:
+                    self._multiply_unscaled(name, use, index * step, min((index + 1) * step, rows))
                 else:
                     self._read(self._beside, name, use, index * step, min((index + 1) * step, rows), None)
+
+    def _multiply_unscaled(self, name: str, use: TensorUse, start: int, stop: int) -> None:
+        """Multiply by rows whose own scale follows from what they make; its values are divided by it later."""
+        columns = self._scales_of(use.columns) if use.columns is not None else None
+        for first, last in self._take(name, use, start, stop):
+            values = self._widen(name, self._beside.read(name, first, last))
+            self._multiply(name, use, first, last, values if columns is None else values * columns)
+            self._settle(name, [(first, last)], _DONE)
 
     def _step(self, at: int) -> None:
         step = self._plan.steps[at]
@@ -262,21 +278,33 @@ class SmoothedCheckpoint(CheckpointOver):
             value = self._embedded(operation)
         elif isinstance(operation, Linear):
             value = self._made.pop(operation.weight.name)
-            value = value if operation.bias is None else value + self._weight(operation.bias)
+            read = self._weight if self._fit is None else self._original
+            value = value if operation.bias is None else value + read(operation.bias)
         elif step.output in self._plan.norms:
             link = self._plan.norms[step.output]
             value = compute(operation, inputs, self._original)  # type: ignore[arg-type]
-            excited = np.sqrt(np.square(value, dtype=np.float64).mean(0))
-            self._scales[link.source.name] = balance(excited, self._column_sizes(link))
+            excited = np.sqrt(self._energy(value))
+            self._scales[link.source.name] = balance(excited, self._column_sizes(link), self._fit or HALVES)
             value = value / self._scales[link.source.name]
         else:
             value = compute(operation, inputs, self._weight)  # type: ignore[arg-type]
         self._values[step.output] = value
+        for name in self._read_by.get(step.output, ()):
+            energy = self._energy(value)
+            finite = np.clip(np.nan_to_num(energy), 1e-30, 1e30)
+            self._energies[name] = coarse(np.log2(finite))
         self._at = at + 1
         for operand in step.operation.inputs:
             if self._last[operand] == step.output:
                 self._values.pop(operand, None)
         self._turn.notify_all()
+
+    def _energy(self, value: Array) -> NDArray[np.float64]:
+        """The mean square of each channel; with ``fit`` every token counts alike, however large its values are."""
+        squares = np.square(value, dtype=np.float64)
+        if self._fit is not None:
+            squares /= np.maximum(squares.mean(1, keepdims=True), 1e-30)
+        return np.asarray(squares.mean(0))
 
     def _embedded(self, operation: Embedding) -> Array:
         each = operation.weight.slices[0]
@@ -332,23 +360,6 @@ class SmoothedCheckpoint(CheckpointOver):
         return np.sqrt(total / max(1, count))
 
 
-def balance(excited: NDArray[np.float64] | None, columns: NDArray[np.float64]) -> Array:
-    """Say by how much each channel is rescaled; see the head of this file.
-
-    Args:
-        excited: the root mean square of each channel; None where only the weights count.
-        columns: the root mean square of each column.
-    """
-    logs = np.zeros(len(columns))
-    for sizes, sign in ((excited, 1), (columns, -1)):
-        largest = sizes.max(initial=0.0) if sizes is not None else 0.0
-        if sizes is not None and 0 < largest < np.inf:
-            logs += sign * np.log2(np.maximum(sizes / largest, _SMALLEST))
-    logs = (logs - logs.mean()) / 2
-    scales: Array = np.exp2(np.rint(logs * _STEPS) / _STEPS).astype(np.float32)
-    return scales
-
-
 def smoothed(layout: Layout, seen: Checkpoint, beside: Checkpoint | None = None) -> Checkpoint:
     """Rescale a checkpoint as its recipe says.
 
@@ -359,5 +370,5 @@ def smoothed(layout: Layout, seen: Checkpoint, beside: Checkpoint | None = None)
     pin = layout.recipe.smoothing
     if pin is None or layout.program is None:
         return seen
-    plan = plan_smoothing(layout.program, layout.taken_over)
+    plan = plan_smoothing(layout.program, layout.taken_over, by_inputs=pin.fit is not None)
     return seen if plan is None else SmoothedCheckpoint(seen, plan, pin, beside)

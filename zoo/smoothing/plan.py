@@ -39,18 +39,19 @@ class Plan:
     steps: tuple[Step, ...]
     """The computation up to the last norm that is rescaled."""
     norms: dict[Value, FoldLink]
-    """The norms that are rescaled, by what they make."""
+    """What is rescaled by what tokens excite, by the value whose channels it makes: norms; with ``by_inputs`` all."""
     tensors: dict[str, TensorUse]
     """The tensors that are changed or multiplied by."""
     derived: dict[str, tuple[int, ...]]
     """The tensors that no checkpoint has, by name, with their shapes: ones, before they are changed."""
 
 
-def plan_smoothing(program: Program, fixed: Collection[str] = ()) -> Plan | None:
+def plan_smoothing(program: Program, fixed: Collection[str] = (), *, by_inputs: bool = False) -> Plan | None:
     """Choose what is rescaled: norms that feed linears alone, and what is multiplied into the input of one.
 
     Args:
         fixed: tensors that keep their values, since their stored levels are taken over.
+        by_inputs: rescale what is multiplied into a linear's input by what tokens excite there too.
 
     Returns:
         None where the computation has no such norm, or operations that are not computed here.
@@ -75,6 +76,7 @@ def plan_smoothing(program: Program, fixed: Collection[str] = ()) -> Plan | None
     makers = {
         step.operation.weight.name: step.output for step in steps if isinstance(step.operation, RmsNorm | LayerNorm)
     }
+    inputs = {step.operation.weight.name: step.operation.x for step in steps if isinstance(step.operation, Linear)}
     for segment in _all(segments):
         for link in fold_links(segment):
             norm = makers.get(link.source.name)
@@ -87,8 +89,8 @@ def plan_smoothing(program: Program, fixed: Collection[str] = ()) -> Plan | None
                 if embedding.channels is not None and embedding.weight in link.consumers:
                     each = embedding.channels.slices[0]
                     tensors[each.tensor].rows, tensors[each.tensor].row_slice = link, each
-            if norm is not None:
-                norms[norm] = link
+            if norm is not None or by_inputs:
+                norms[inputs[link.consumers[0].name] if norm is None else norm] = link
     if not norms:
         return None
     last = max(index for index, step in enumerate(steps) if step.output in norms)

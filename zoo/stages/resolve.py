@@ -24,7 +24,7 @@ from zoo.stages.choices import check_mixed, check_precision, choose_calibration,
 from zoo.stages.locations import Location
 from zoo.stages.reading import MULTIMODAL, as_meant, without_leftovers
 from zoo.stages.request import Request as Request
-from zoo.stages.smoothing import choose_smoothing
+from zoo.stages.smoothing import choose_bits, choose_smoothing
 from zoo.stages.subject import Subject, identify
 from zoo.stages.tokens import resolve_tokens
 from zoo.stages.weights import licence_of, locate_weights, open_location_here, transformed
@@ -185,6 +185,7 @@ def make_recipe(
         ZooError: the target's rules refuse it.
     """
     target, declared = registry.target(request.target), known.subject.declared
+    quantizer = choose_bits(registry, request, precision, quantizer, known.architecture)
     recipe = Recipe(
         model=declared.name if declared else known.subject.label,
         family=known.family.family.name if known.family else None,

@@ -1,4 +1,4 @@
-"""Whether a build rescales channels before it rounds weights."""
+"""What a build of a narrow model does about its outliers: rescale channels, and give some weights more bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,30 @@ from zoo.stages.request import Request
 CHOICES = ("auto", "always", "none")
 NARROW = 2048
 """``auto`` rescales models narrower than this: their rows average over few blocks, and it was measured to help there
-(CHANGELOG.md). It takes a build about half its processor time again, seconds there and half a minute at 33B."""
+(CHANGELOG.md). It takes a build about half its processor time again, and 4-bit blocks several times as much: seconds
+there, but minutes at 33B."""
+TOKENS = 64
+FIT = (0.3, 0.6)
+"""Tokens and powers for 4-bit blocks, chosen by measurement (docs/accuracy.md). They take less of the inputs' sizes
+than 8 bits do, since what is left of those weighs errors, and more of the weights'."""
+DEEP = 16
+"""Layers from which on a narrow model's first and last, and all that make q, k and v, get 8 bits in an int4 build: a
+fifth of the weights, which lose two fifths of what all of them lose."""
+RAISED = "attn.qkv_proj"
+
+
+def choose_bits(
+    registry: Registry, request: Request, precision: Precision, quantizer: QuantizerChoice, architecture: Architecture
+) -> QuantizerChoice:
+    """Give the weights that lose most in 4 bits 8, where nobody chose: in the option ``keep``, spelled out."""
+    layers, target = architecture.num_hidden_layers, registry.target(request.target)
+    stated = request.mixed is not None or "keep" in request.quantizer_options or "keep" not in quantizer.options
+    if precision != "int4" or stated or not getattr(target, "rounds_activations", False):
+        return quantizer
+    if architecture.hidden_size >= NARROW or layers < DEEP:
+        return quantizer
+    keep = dict.fromkeys((RAISED, "*.layers.0.*", f"*.layers.{layers - 1}.*"), "int8")
+    return quantizer.model_copy(update={"options": {**quantizer.options, "keep": keep}})
 
 
 def choose_smoothing(
@@ -24,8 +47,8 @@ def choose_smoothing(
 ) -> SmoothingPin | None:
     """Decide whether channels are rescaled.
 
-    ``auto`` does it where kernels round what weights are multiplied with, 8 bits are asked for and the model is narrow.
-    What is chosen or calibrated by activations stays as it is measured.
+    ``auto`` does it where kernels round what weights are multiplied with and the model is narrow. What is chosen or
+    calibrated by activations stays as it is measured.
 
     Raises:
         UsageError: another word, or ``always`` where it is not possible.
@@ -36,7 +59,7 @@ def choose_smoothing(
     target = registry.target(request.target)
     rounds = target.needs_weights and bool(getattr(target, "rounds_activations", False))
     calibrated = registry.quantizer(quantizer.name).needs_activations or request.mixed is not None
-    if asked == "none" or (asked == "auto" and (precision != "int8" or architecture.hidden_size >= NARROW)):
+    if asked == "none" or (asked == "auto" and architecture.hidden_size >= NARROW):
         return None
     if rounds and not calibrated and precision in ("int8", "int4"):
         from zoo.smoothing.plan import plan_smoothing
@@ -48,7 +71,7 @@ def choose_smoothing(
         if _tensors(computed) == _tensors(part.parameters(short, target.head_multiple)) and (
             plan_smoothing(with_lookup_scales(program)) is not None
         ):
-            return SmoothingPin()
+            return SmoothingPin(tokens=TOKENS, fit=FIT) if precision == "int4" else SmoothingPin()
     if asked == "always":
         raise UsageError(
             f"--smoothing always: target {request.target!r} at {precision} has nothing to rescale here, or activations "

@@ -102,9 +102,6 @@ class Gguf:
                 f"target 'gguf': blocks of {SIZE} do not divide the {parameter.shape[-1]} columns of {parameter.name}; "
                 f"keep it as floats: --quantizer-option 'keep={kept}'"
             )
-        if scheme.bits == 8 and recipe.precision == "int4":
-            # ggml has no such blocks with zero points; its symmetric ones lose as little.
-            scheme = scheme.model_copy(update={"symmetric": True})
         kind_of(scheme)
         return scheme.model_copy(update={"scale_type": "float16"})
 

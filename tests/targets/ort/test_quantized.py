@@ -43,7 +43,7 @@ def dequantize(folder: Path) -> dict[str, np.ndarray]:
             continue
         numbers = {one.name: one.i for one in node.attribute}
         stored = node.input[1] if node.op_type == "MatMulNBits" else node.input[0]
-        scales = arrays[node.input[2]]
+        scales = arrays[node.input[2].removesuffix("/Cast/output_0")].astype(np.float32)
         rows, blocks = scales.shape
         levels = unpack(arrays[stored].reshape(rows, -1), numbers["bits"]).reshape(rows, blocks, -1)
         zeros = np.full((rows, blocks), 2 ** (numbers["bits"] - 1))

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from zoo.engine.prepack.store import DATA, GRAPH, MARKER, PART, drop, entry, find, limit, make_room, require_own
 from zoo.errors import ZooError
+from zoo.package.running import held_by
 from zoo.trust import make_private
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ Progress = Callable[[str, int, int], None]
 
 
 def grows_to(package: Package) -> int:
-    """Bytes on disk that the prepared weights of a package take: its own, and as many rearranged."""
-    return int(sum(record.size for record in package.manifest.files.values()) * 2.15)
+    """Bytes on disk that the prepared weights of a package take: its own, scales in float32, and as many rearranged."""
+    return int(held_by(package.manifest) * 2.15)
 
 
 def can_prepare(package: Package) -> bool:
@@ -98,6 +99,8 @@ def _prepare(graph: Path, folder: Path, progress: Progress | None) -> None:
 
     source, model = graph.parent, onnx.load(str(graph), load_external_data=False)
     external = external_tensors(model)
+    casts = {node.output[0]: node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in external}
+    folded: dict[str, Any] = {}
     prepared: dict[str, list[tuple[str, str]]] = {}
     with open(folder / DATA, "wb") as data, tempfile.TemporaryDirectory(dir=folder, prefix="one-") as room:
         nodes = [node for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in external]
@@ -105,9 +108,21 @@ def _prepare(graph: Path, folder: Path, progress: Progress | None) -> None:
             if progress is not None:
                 progress(node.name, done, len(nodes))
             weights = [external[name] for name in node.input[1:] if name in external]
-            product = one_product(model, node, weights)
+            wide = {name: widen(external[casts[name].input[0]], name, source) for name in node.input if name in casts}
+            product = one_product(model, node, [*weights, *wide.values()])
+            folded |= {name: store(tensor, data) for name, tensor in wide.items()}
             for name, entries in prepacked(product, node.name, source, Path(room), data).items():
                 prepared.setdefault(name, []).extend(entries)
+        for name, node in casts.items():
+            if name not in folded:
+                folded[name] = store(widen(external[node.input[0]], name, source), data)
+            model.graph.node.remove(node)
+            tensor = external.pop(node.input[0], None)
+            if tensor is not None:
+                model.graph.initializer.remove(tensor)
+        for name, tensor in folded.items():
+            tensor.external_data.extend(entries_of(prepared.get(name, [])))
+        model.graph.initializer.extend(folded.values())
         for name, tensor in external.items():
             file, offset, length = place(tensor)
             locate(tensor, DATA, copy(source / file, offset, length, data), length, prepared.get(name, []))
@@ -137,8 +152,42 @@ def locate(tensor: Any, file: str, offset: int, length: int, prepared: Sequence[
 
     tensor.data_location = onnx.TensorProto.EXTERNAL
     del tensor.external_data[:]
-    for key, value in [("location", file), ("offset", str(offset)), ("length", str(length)), *prepared]:
-        tensor.external_data.add(key=key, value=value)
+    said = [("location", file), ("offset", str(offset)), ("length", str(length)), *prepared]
+    tensor.external_data.extend(entries_of(said))
+
+
+def entries_of(said: Sequence[tuple[str, str]]) -> list[Any]:
+    """Write pairs as entries of an initializer's external data."""
+    import onnx
+
+    return [onnx.StringStringEntryProto(key=key, value=value) for key, value in said]
+
+
+def widen(tensor: Any, name: str, source: Path) -> Any:
+    """Make the float32 initializer that a cast of a stored one gives.
+
+    Args:
+        name: of the cast's result.
+        source: the folder of the stored one's data.
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    file, offset, length = place(tensor)
+    with (source / file).open("rb") as stored:
+        stored.seek(offset)
+        values = np.frombuffer(stored.read(length), helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    return numpy_helper.from_array(values.astype(np.float32).reshape(tuple(tensor.dims)), name)
+
+
+def store(tensor: Any, data: IO[bytes]) -> Any:
+    """Append an initializer's own bytes to a file at the next page, and say where they lie."""
+    start = -(-data.tell() // PAGE) * PAGE
+    data.seek(start)
+    data.write(tensor.raw_data)
+    locate(tensor, DATA, start, len(tensor.raw_data))
+    tensor.ClearField("raw_data")
+    return tensor
 
 
 def one_product(model: Any, node: Any, weights: Sequence[Any]) -> bytes:

@@ -1,8 +1,9 @@
 """The layout of onnxruntime's MatMulNBits and GatherBlockQuantized.
 
 ``weight`` is uint8 ``(rows, blocks, block_size * bits / 8)``: 4-bit values two to a byte, the even column in the low
-half. ``scales`` is float32 ``(rows, blocks)``. ``zero_points``, only of an asymmetric scheme, is uint8
-``(rows, ceil(blocks * bits / 8))``. A weight that stays floating point numbers is ``weight`` alone, row by row.
+half. ``scales`` is ``(rows, blocks)``, of the scheme's type; the graph casts others than float32 once, at load.
+``zero_points``, only of an asymmetric scheme, is uint8 ``(rows, ceil(blocks * bits / 8))``. A weight that stays
+floating point numbers is ``weight`` alone, row by row.
 
 Source: onnxruntime, docs/ContribOperators.md, com.microsoft.MatMulNBits.
 """
@@ -42,7 +43,9 @@ class MatMulNBits(Encoding):
             "weight": ArrayLayout(
                 "uint8", (*rows, blocks, scheme.block_size * scheme.bits // 8), "levels" if whole else None
             ),
-            "scales": ArrayLayout("float32", (*rows, blocks), "scales"),
+            "scales": ArrayLayout(
+                scheme.scale_type, (*rows, blocks), "scales" if scheme.scale_type == "float32" else None
+            ),
         }
         if not scheme.symmetric:
             points = (*rows, -(-blocks * scheme.bits // 8))
@@ -50,16 +53,28 @@ class MatMulNBits(Encoding):
         return layouts
 
     def encode(self, scheme: Scheme, tile: Tile, out: Mapping[str, NDArray[Any]]) -> None:
-        """Pack 4-bit levels and zero points, two to a byte."""
-        if not isinstance(tile, BlockTile) or isinstance(scheme, FloatScheme) or scheme.bits == 8:
+        """Pack 4-bit levels and zero points, two to a byte, and store scales in their type."""
+        if not isinstance(tile, BlockTile) or isinstance(scheme, FloatScheme):
+            return
+        if scheme.scale_type != "float32":
+            from zoo.quantizers.narrow import narrowed
+
+            out["scales"][...] = narrowed(tile.scales, scheme.scale_type)
+        if scheme.bits == 8:
             return
         pack_pairs(tile.levels, out["weight"])
         if tile.zero_points is not None:
             pack(tile.zero_points, out["zero_points"])
 
     def decode(self, scheme: Scheme, arrays: Mapping[str, NDArray[Any]], tile: Tile) -> None:
-        """Spread 4-bit levels and zero points, one to a byte."""
-        if not isinstance(tile, BlockTile) or isinstance(scheme, FloatScheme) or scheme.bits == 8:
+        """Spread 4-bit levels and zero points, one to a byte, and widen scales."""
+        if not isinstance(tile, BlockTile) or isinstance(scheme, FloatScheme):
+            return
+        if scheme.scale_type != "float32":
+            from zoo.quantizers.narrow import widened
+
+            tile.scales[...] = widened(arrays["scales"], scheme.scale_type)
+        if scheme.bits == 8:
             return
         unpack(arrays["weight"], tile.levels)
         if tile.zero_points is not None:

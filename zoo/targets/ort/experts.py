@@ -135,4 +135,4 @@ def _stored(graph: Graph, weight: Parameter, scheme: BlockScheme) -> list[str]:
     """Levels, their blocks one behind the other, and scales."""
     count, rows, columns = weight.shape
     levels = graph.external(weight, "weight", shape=[count, rows, columns * scheme.bits // 8], view="_rows")
-    return [levels, graph.external(weight, "scales")]
+    return [levels, graph.floats(weight, "scales")]

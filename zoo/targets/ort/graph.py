@@ -78,10 +78,10 @@ class Graph:
             self._initializers[name] = tensor
         return name
 
-    def floats(self, weight: Parameter) -> str:
-        """Refer to a weight that is stored as floats, as float32."""
-        name = self.external(weight, "weight")
-        return name if self.stored(weight).dtype == "float32" else self.as_float(name)
+    def floats(self, weight: Parameter, array: str = "weight") -> str:
+        """Refer to an array of a weight that holds floats, as float32; onnxruntime folds the cast when it loads."""
+        name = self.external(weight, array)
+        return name if self.stored(weight, array).dtype == "float32" else self.as_float(name)
 
     def as_float(self, value: str) -> str:
         """Cast a value to float32, once however often it is asked for."""

@@ -75,8 +75,8 @@ def _looked_up(emission: Emission, step: Step, op: Embedding) -> str:
 
 def _levels(graph: Graph, weight: Parameter, scheme: BlockScheme) -> list[str]:
     """The scales of a weight in blocks, and its zero points where it has some."""
-    arrays = ["scales"] if scheme.symmetric else ["scales", "zero_points"]
-    return [graph.external(weight, array) for array in arrays]
+    scales = [graph.floats(weight, "scales")]
+    return scales if scheme.symmetric else [*scales, graph.external(weight, "zero_points")]
 
 
 @emits(Linear)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from zoo.contracts import OWN_ENGINE, Encoding, PackageContents, Parameter, StoredArray, View
 from zoo.declarations.base import Value
@@ -31,6 +31,7 @@ class OrtTarget:
 
     Options: ClassVar[type[OrtOptions]] = OrtOptions
     precisions: ClassVar[Mapping[Precision, str]] = {"int8": "rtn", "int4": "rtn", "fp16": "float", "fp32": "float"}
+    quantizer_options: ClassVar[Mapping[Precision, Mapping[str, Any]]] = {"int4": {"scale_type": "bfloat16"}}
     operations: ClassVar[Mapping[str, frozenset[str]] | None] = OPERATIONS
     emitter_version: ClassVar[int] = 3
     needs_weights: ClassVar[bool] = True
