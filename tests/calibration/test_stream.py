@@ -93,7 +93,9 @@ def test_gptq_loses_less_than_rounding_on_its_own_samples(tmp_path, options):
     for quantizer in ("gptq", "rtn"):
         name = "rtn" if quantizer == "rtn" else "gptq"
         own = {key: value for key, value in options.items() if quantizer == "gptq" or key == "symmetric"}
-        request = Request(str(tmp_path / "m"), "int4", quantizer=name, quantizer_options={"block_size": 16, **own})
+        request = Request(
+            str(tmp_path / "m"), "int4", quantizer=name, quantizer_options={"block_size": 16, **own}, smoothing="none"
+        )
         resolved = prepare(tmp_path / "m", **own) if quantizer == "gptq" else resolve(host().registry, request)
         package = make(resolved, tmp_path / name)
         found = np.stack([logits_of(package.path, ids.astype(np.int64)) for ids in TOKENS])

@@ -59,7 +59,8 @@ def with_levels(registry: Registry, request: Request, resolved: Resolved) -> Res
         from zoo.smoothing.plan import plan_smoothing
 
         layout = lay_out(recipe, registry)
-        if layout.program is None or plan_smoothing(layout.program, layout.taken_over) is None:
+        fitted = recipe.smoothing.fit is not None  # by the maker of the levels; too little is left to follow tokens for
+        if fitted or layout.program is None or plan_smoothing(layout.program, layout.taken_over) is None:
             recipe = recipe.model_copy(update={"smoothing": None})
     return replace(resolved, recipe=recipe)
 
