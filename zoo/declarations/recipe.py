@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, JsonValue
 
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.base import HubLocation, Name, Sha256, Value, digest
@@ -90,16 +90,9 @@ class SmoothingPin(Value):
 
     tokens: int = Field(default=16, ge=1, le=4096)
     seed: int = 0
-    fit: tuple[float, float] | None = None
+    fit: Annotated[tuple[float, float] | None, Trait.LATER] = None
     """The powers of the inputs' and of the weights' sizes that channels are rescaled by, where 4-bit blocks are then
-    fitted to those inputs. It enters the recipe only there."""
-
-    @model_serializer(mode="wrap")
-    def _stated(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        if self.fit is None:
-            del fields["fit"]
-        return fields
+    fitted to those inputs."""
 
 
 class Recipe(Value):
@@ -132,8 +125,7 @@ class Recipe(Value):
     @cached_property
     def hash(self) -> str:
         """Name the build: 64 hexadecimal digits over everything that decides its bits."""
-        fields = hashed_fields(self) | {"architecture": hashed_fields(self.architecture)}
-        fields["tokens"] = hashed_fields(self.tokens)
+        fields = hashed_fields(self)
         for label in ("model", "family", "licence"):
             del fields[label]
         return digest(fields)

@@ -50,7 +50,10 @@ def nullable_fields(model: type[BaseModel]) -> frozenset[str]:
 def hashed_fields(value: BaseModel) -> dict[str, Any]:
     """Dump a model as JSON values, without the fields that were added later and have their default."""
     fields, kind = value.model_dump(mode="json"), type(value)
-    for name in fields_with(kind, Trait.LATER):
-        if getattr(value, name) == kind.model_fields[name].get_default(call_default_factory=True):
+    for name, field in kind.model_fields.items():
+        held = getattr(value, name)
+        if Trait.LATER in field.metadata and held == field.get_default(call_default_factory=True):
             del fields[name]
+        elif isinstance(held, BaseModel):
+            fields[name] = hashed_fields(held)
     return fields
