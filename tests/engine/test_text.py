@@ -65,7 +65,7 @@ def test_what_a_training_script_left_on_cuts_no_prompt(tmp_path, folder) -> None
 
 
 def test_half_of_a_pair_is_no_text(tokenizer) -> None:
-    with pytest.raises(UsageError, match="no valid text"):
+    with pytest.raises(UsageError, match="not valid text"):
         tokenizer.encode("a\ud800b")
 
 

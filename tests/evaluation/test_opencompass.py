@@ -114,7 +114,7 @@ def test_a_folder_of_another_layout(fp32: Path, tmp_path: Path) -> None:
     ("task", "file", "rows", "match"),
     [
         ("oc_hellaswag", HELLASWAG, [{"query": "a", "choices": ["b", "c"]}], "1: a row without an answer"),
-        ("oc_hellaswag", HELLASWAG, [{"query": "a", "choices": ["b"], "gold": 7}], "none of 0, 1, 2, 3"),
+        ("oc_hellaswag", HELLASWAG, [{"query": "a", "choices": ["b"], "gold": 7}], "not one of 0, 1, 2, 3"),
         ("oc_hellaswag", HELLASWAG, [{"ctx": "a", "gold": 1}], "no 'query'; it is not of the layout"),
         ("oc_piqa", "piqa/dev.jsonl", [{"goal": "a", "sol1": "b", "sol2": "c"}], "3 labels for the 1 rows"),
         ("oc_gsm8k", "gsm8k/test.jsonl", [{"question": "a", "answer": ""}], "jsonl:1: a row without an answer"),

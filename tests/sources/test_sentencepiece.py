@@ -147,5 +147,5 @@ def test_damage_never_ends_in_a_traceback(trained, data):
 
 def test_what_is_no_model():
     for raw in (b"", b"{}", b"\x00" * 50):
-        with pytest.raises(ZooError, match="no sentencepiece model"):
+        with pytest.raises(ZooError, match="not a sentencepiece model"):
             convert(raw, {}, {}, "m")

@@ -71,7 +71,9 @@ def test_what_one_target_refuses_is_refused_before_any_is_written(checkpoint, tm
     assert "-o DIR" in run(checkpoint, "--target", "ort,vllm", code=2).stderr
 
 
-TOGETHER = ("-p", "int4", "--block-size", 32, "--quantizer-option", "symmetric=true", "--threads", 2)
+TOGETHER = (
+    "-p", "int4", "--smoothing", "none", "--block-size", 32, "--quantizer-option", "symmetric=true", "--threads", 2
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import zoo
 from tests.checkpoints import make_checkpoint
 from zoo import BlockScheme, BlockTile, Parameter, RowSlice, TensorInfo, TransformedCheckpoint, TransformPin
 from zoo.contracts import StoredArray
+from zoo.declarations.dtypes import held_as
 from zoo.errors import ZooError
 from zoo.package import slabs as slabs_module
 from zoo.package.layout import lay_out
@@ -96,7 +97,7 @@ def tile_of(package, name):
     (placed,) = (one for one in layout.placed if one.parameter.name == name)
 
     def array(one: StoredArray) -> np.ndarray:
-        values = np.memmap(package.path / one.file, one.dtype, "r", one.offset, one.shape)
+        values = np.memmap(package.path / one.file, held_as(one.dtype), "r", one.offset, one.shape)
         return values.reshape(placed.rows, *placed.row_shape(one))
 
     arrays = {one.array: np.array(array(one)) for one in placed.arrays}

@@ -68,6 +68,7 @@ class Rtn:
     Options: ClassVar[type[RtnOptions]] = RtnOptions
     precisions: ClassVar[tuple[Precision, ...]] = ("int8", "int4")
     needs_activations: ClassVar[bool] = False
+    fits_energies: ClassVar[bool] = True
 
     def __init__(self, precision: Precision, options: RtnOptions) -> None:
         self.bits: Bits = 4 if precision == "int4" else 8

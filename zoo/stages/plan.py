@@ -17,7 +17,8 @@ from zoo.package.running import RUN_BASE, RUN_CONTEXT, run_memory
 from zoo.registry import Registry
 from zoo.stages.storage import describe_storage
 
-_MANIFEST_BYTES = 4096
+_MANIFEST_BYTES, _INPUT_BYTES = 4096, 110
+"""What ``zoo.json`` takes, and each tensor's name and digest in it: about."""
 
 
 def default_threads() -> int:
@@ -56,7 +57,8 @@ def plan(
     files, _ = companion_files(recipe, checkpoint)
     small = files | dict(layout.files(files))
     begun = sum(len(header) for header in layout.headers(files).values())
-    written = begun + layout.data_size + sum(len(content) for content in small.values()) + _MANIFEST_BYTES
+    written = begun + layout.data_size + sum(len(content) for content in small.values())
+    written += _MANIFEST_BYTES + _INPUT_BYTES * len(checkpoint.tensors if checkpoint is not None else ())
     context = min(RUN_CONTEXT, recipe.architecture.context_length)
     reads = _reads(layout, checkpoint)
     memory = run_memory(layout)

@@ -58,7 +58,10 @@ def choose_smoothing(
         raise UsageError(f"--smoothing is {', '.join(CHOICES)}, not {asked!r}")
     target = registry.target(request.target)
     rounds = target.needs_weights and bool(getattr(target, "rounds_activations", False))
-    calibrated = registry.quantizer(quantizer.name).needs_activations or request.mixed is not None
+    kind = registry.quantizer(quantizer.name)
+    calibrated = kind.needs_activations or request.mixed is not None
+    if precision == "int4" and asked == "auto" and not getattr(kind, "fits_energies", False):
+        return None  # it has an importance of its own, of the channels as they are
     if asked == "none" or (asked == "auto" and architecture.hidden_size >= NARROW):
         return None
     if rounds and not calibrated and precision in ("int8", "int4"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zoo.calibration.weights import read_float32
 from zoo.declarations.base import Value
 from zoo.errors import ZooError
+from zoo.quantizers.fitting import SHARES
 from zoo.quantizers.slab import Scratch
 
 if TYPE_CHECKING:
@@ -60,22 +61,29 @@ def weight_errors(
         if wanted.size != values.size:
             raise ZooError(f"the weight {name} is read as {values.shape}; the original is {one.parameter.shape}")
         wanted = wanted.reshape(-1, wanted.shape[-1])
-        nearest = None if layout.quantizer.needs_activations else layout.recipe.smoothing is None
-        errors.append(_error(name, wanted, values.reshape(wanted.shape), one.scheme, nearest))
+        errors.append(_error(name, wanted, values.reshape(wanted.shape), one.scheme, _worst_limit(layout, one.scheme)))
     if placed:
         raise ZooError(f"the weight {min(placed)} is not in what another program reads of the package")
     return tuple(errors)
 
 
-def _error(
-    name: str, wanted: NDArray[np.float32], values: NDArray[np.float32], scheme: Scheme, nearest: bool | None
-) -> WeightError:
-    """Compare one weight.
+def _worst_limit(layout: Layout, scheme: Scheme) -> float | None:
+    """Say how far a value may be from the original, over the largest of its block; None where levels are calibrated."""
+    smoothing = layout.recipe.smoothing
+    if layout.quantizer.needs_activations:
+        return None
+    limit = 1.05 * 2.0 ** (1 - scheme.bits) if scheme.kind == "block" else 2.0**-6
+    if smoothing is not None:
+        limit += 2**0.125 - 1  # two steps of a scale, where sums in another order chose another one
+        if smoothing.fit is not None and scheme.kind == "block" and scheme.bits == 4:
+            limit += 1 - min(SHARES)  # the ends of a range that was cut
+    return limit
 
-    Args:
-        nearest: whether levels are the nearest ones; of rescaled channels (False) they may be off by two steps of a
-            scale, where sums in another order chose another one; None where they are chosen otherwise.
-    """
+
+def _error(
+    name: str, wanted: NDArray[np.float32], values: NDArray[np.float32], scheme: Scheme, worst_limit: float | None
+) -> WeightError:
+    """Compare one weight."""
     import numpy as np
 
     apart, size = values - wanted, float(np.linalg.norm(wanted))
@@ -92,7 +100,5 @@ def _error(
         error=error,
         error_limit=min(0.5, 2.0 ** (4 - bits)) if bits else 2.0**-8,
         worst=float(worst.max(initial=0.0)),
-        worst_limit=(1.05 * 2.0 ** (1 - bits) if bits else 2.0**-6) + (0 if nearest else 2**0.125 - 1)
-        if nearest is not None
-        else None,
+        worst_limit=worst_limit,
     )

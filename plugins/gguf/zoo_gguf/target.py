@@ -102,6 +102,9 @@ class Gguf:
                 f"target 'gguf': blocks of {SIZE} do not divide the {parameter.shape[-1]} columns of {parameter.name}; "
                 f"keep it as floats: --quantizer-option 'keep={kept}'"
             )
+        if scheme.bits == 8 and recipe.precision == "int4":
+            # ggml has no longer 8-bit blocks, nor any with zero points; its symmetric ones lose as little.
+            scheme = scheme.model_copy(update={"block_size": SIZE, "symmetric": True})
         kind_of(scheme)
         return scheme.model_copy(update={"scale_type": "float16"})
 

@@ -61,8 +61,14 @@ class VllmOptions(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_the_checkpoint(cls, stated: Any, info: ValidationInfo) -> Any:
-        """Spell out the checkpoint's own type where weights are stored, so that it enters the recipe."""
-        dtype = (info.context or {}).get("dtype")
+        """Spell out what follows from the checkpoint, so that it enters the recipe.
+
+        That is its own type where weights are stored; and that weights are served as they are published, where vLLM
+        reads their experts in no other form.
+        """
+        architecture, dtype = ((info.context or {}).get(key) for key in ("architecture", "dtype"))
+        if isinstance(stated, dict) and architecture is not None and architecture.experts_in_turn:
+            stated = {**ORIGINAL, **stated}
         if (
             dtype
             and isinstance(stated, dict)

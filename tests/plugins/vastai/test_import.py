@@ -201,7 +201,7 @@ def test_contradictions(zoo, tmp_path, hand, case) -> None:
 
 
 BROKEN = {
-    "shape": (compile_file(shapes=[1000, 2048]), "no multiple of 16"),
+    "shape": (compile_file(shapes=[1000, 2048]), "not a multiple of 16"),
     "context": (compile_file(shapes=[1024, 8192]), "longer than the context of 4096"),
     "heads": (compile_file(tp=3), "does not divide the 32 attention heads"),
     "align missing": (compile_file("/x/Llama-2-70b-hf", tp=16), "align_qkv is missing"),

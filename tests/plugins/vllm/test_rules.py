@@ -39,7 +39,7 @@ def test_a_split_that_the_numbers_do_not_allow(tmp_path, model, options, reason)
 
 @pytest.mark.parametrize(
     ("heads", "groups", "tp", "reason"),
-    [(24, 2, 3, "no multiple of the 2 KV heads"), (12, 6, 4, "the 6 KV heads"), (24, 24, 3, "the vocabulary")],
+    [(24, 2, 3, "not a multiple of the 2 KV heads"), (12, 6, 4, "the 6 KV heads"), (24, 24, 3, "the vocabulary")],
 )
 def test_a_split_of_other_numbers(heads, groups, tp, reason) -> None:
     from zoo_vllm.rules import broken_tensor_parallel
