@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -24,6 +25,8 @@ GRACE = 10.0
 """Seconds that the program has to end by itself."""
 SILENCE = 300.0
 """Seconds without a byte of an answer after which it hangs."""
+_RAISED = re.compile(r"\b\w*(Error|Exception): \S")
+"""How Python ends a traceback."""
 _WATCH = """
 import os, signal, subprocess, sys, threading, time
 child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL)
@@ -188,9 +191,10 @@ class ServerProcess:
         with contextlib.suppress(OSError, ValueError):
             self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 20_000))
             lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+            raised = [line for line in lines if _RAISED.search(line)]  # what came later speaks of the first
             errors = [line for line in lines if "error" in line.lower()]
             if lines:
-                return f": {one_line((errors or lines)[-1].strip())[:300]}"
+                return f": {one_line((raised[:1] or errors or lines)[-1].strip())[:300]}"
         return ""
 
     def close(self) -> None:

@@ -97,7 +97,7 @@ def test_transformers_answers_and_gives_logits(built, precision, choices):
 FAKE = """#!{python}
 import http.server, json, sys
 if {how!r} == "dies":
-    sys.exit("RuntimeError: no GPU")
+    sys.exit("(EngineCore) ValueError: no GPU\\nRuntimeError: Engine core failed. See root cause above.")
 class Asked(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
@@ -111,7 +111,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])
     ("how", "reason"),
     [
         ("absent", "vllm is not installed; install it with: pip install vllm, in an environment of its own"),
-        ("dies", "vllm ended with exit code 1 while it opened .*: RuntimeError: no GPU"),
+        ("dies", r"vllm ended with exit code 1 while it opened .*: \(EngineCore\) ValueError: no GPU"),
         ("old", r"vllm is version 0\.6\.1; this zoo needs 0\.11 or later"),
     ],
 )
