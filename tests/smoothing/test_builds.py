@@ -102,3 +102,18 @@ def test_floats_are_left_alone(folder, tmp_path, precision):
 def test_other_words_are_refused(folder):
     with pytest.raises(UsageError, match="auto, always, none"):
         zoo.build(folder, "int8", smoothing="some")
+
+
+@pytest.mark.parametrize(
+    ("layers", "options", "raised"),
+    [
+        (17, {}, ["*.layers.0.*", "*.layers.1.*", "*.layers.15.*", "*.layers.16.*", "attn.qkv_proj"]),
+        (15, {}, []),
+        (17, {"quantizer_options": {"keep": {"lm_head": "int8"}}}, ["lm_head"]),
+    ],
+)
+def test_a_deep_narrow_model_gets_8_bits_at_its_ends(tmp_path, layers, options, raised):
+    make_checkpoint(tmp_path / "m", num_hidden_layers=layers)
+    recipe = zoo.plan(tmp_path / "m", "int4", **options).recipe
+    assert sorted(recipe.quantizer.options["keep"]) == raised
+    assert set(recipe.quantizer.options["keep"].values()) <= {"int8"}
