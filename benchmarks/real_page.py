@@ -74,33 +74,37 @@ def losses(result: dict[str, Any]) -> list[dict[str, Any]]:
 def table(result: dict[str, Any]) -> list[str]:
     """Return the tables of all copies and what they were measured with."""
     lines: list[str] = []
-    for copy, rows in result["accuracy"].items():
-        lines += [f"## {copy}", "", *_one(rows, result.get("speed", {}))]
+    for index, (copy, rows) in enumerate(result["accuracy"].items()):
+        # Speed is that of the first: the copies have the same shapes.
+        lines += [f"## {copy}", "", *_one(rows, result.get("speed", {}) if index == 0 else None)]
     lines += [f"- {name}: not measured: {why}" for name, why in result["missing"].items()]
     lines += ["", f"Measured on {tables.machine_line(result['machine'])}, {result['date']}, in "
               f"{result['minutes']:.0f} minutes, with:", "", *tables.versions_lines(result["versions"])]  # fmt: skip
     return lines
 
 
-def _one(rows: dict[str, Any], speed: dict[str, Any]) -> list[str]:
+def _one(rows: dict[str, Any], speed: dict[str, Any] | None) -> list[str]:
     if not rows:
         return ["nothing was measured", ""]
     kinds = list(next(iter(rows.values()))["texts"])
     heads = ["", "weights, MB", "mean KL", *(f"KL, {kind}" for kind in kinds), "same token",
-             *(f"perplexity, {kind}" for kind in kinds), "greedy", "prefill", "decode", "of bandwidth"]  # fmt: skip
+             *(f"perplexity, {kind}" for kind in kinds), "greedy"]  # fmt: skip
+    heads += ["prefill", "decode", "of bandwidth"] if speed is not None else []
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     first = next(iter(rows.values()))["texts"]
     original = ["original, float32", "", "", *("" for _ in kinds), "",
-                *(f"{first[kind]['perplexity_reference']:.2f}" for kind in kinds), "", "", "", ""]  # fmt: skip
-    lines.append(f"| {' | '.join(original)} |")
+                *(f"{first[kind]['perplexity_reference']:.2f}" for kind in kinds)]  # fmt: skip
+    lines.append(f"| {' | '.join([*original, *[''] * (len(heads) - len(original))])} |")
     for name, row in rows.items():
-        texts, figures = row["texts"], speed.get(name, {})
+        texts = row["texts"]
         cells = [f"**{name}**" if name.startswith("zoo") else name, f"{row['weights_mb']:.0f}", kl(row["kl_mean"])]
         cells += [kl(texts[kind]["kl_mean"]) for kind in kinds]
         cells += [f"{row['top1']:.1%}", *(f"{texts[kind]['perplexity']:.2f}" for kind in kinds)]
         cells += [f"{row['greedy_share']:.0%}" if "greedy_share" in row else "-"]
-        cells += [tables.number(statistics.median(figures[key])) if figures.get(key) else "-" for key in SPEEDS]
-        cells += [f"{share:.0%}" if (share := of_bandwidth(name, row, speed)) else "-"]
+        if speed is not None:
+            figures = speed.get(name, {})
+            cells += [tables.number(statistics.median(figures[key])) if figures.get(key) else "-" for key in SPEEDS]
+            cells += [f"{share:.0%}" if (share := of_bandwidth(name, row, speed)) else "-"]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
