@@ -124,6 +124,9 @@ class Quantizer(Protocol):
     statistics of each linear's inputs; embeddings, norms and biases come without. Two more members are then looked for:
     ``true_sequential``, a bool (observe each group of linears only after those before it are quantized), and ``fold``
     (see ``Folding``).
+
+    A class that says ``fits_energies = True`` weighs errors of 4-bit blocks with ``Slab.energies``; for it alone, int4
+    builds of narrow models rescale channels and follow tokens by default.
     """
 
     Options: ClassVar[type[BaseModel]]

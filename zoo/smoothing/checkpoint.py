@@ -89,8 +89,8 @@ class SmoothedCheckpoint(CheckpointOver):
         """What linears made so far, (tokens, out_features), by their weights."""
         self._energies: dict[str, Array] = {}
         self._read_by: dict[Value, list[str]] = {}
-        """The weights that each value is multiplied with."""
-        for step in plan.steps:
+        """The weights that each value is multiplied with, whose energies are asked for: with ``fit`` alone."""
+        for step in plan.steps if self._fit is not None else ():
             if isinstance(step.operation, Linear):
                 self._read_by.setdefault(step.operation.x, []).append(step.operation.weight.name)
         self._last = {value: step.output for step in plan.steps for value in step.operation.inputs}
@@ -120,7 +120,7 @@ class SmoothedCheckpoint(CheckpointOver):
 
     def energies(self, parameter: Parameter) -> Array | None:
         """Say what enters a linear whose rows were read, rescaled: the mean square of each input."""
-        return self._energies.get(parameter.name) if self._fit is not None else None
+        return self._energies.get(parameter.name)
 
     def _read(
         self, source: Checkpoint, name: str, use: TensorUse, start: int, stop: int, out: NDArray[np.uint8] | None
@@ -289,10 +289,9 @@ class SmoothedCheckpoint(CheckpointOver):
         else:
             value = compute(operation, inputs, self._weight)  # type: ignore[arg-type]
         self._values[step.output] = value
-        for name in self._read_by.get(step.output, ()):
-            energy = self._energy(value)
-            finite = np.clip(np.nan_to_num(energy), 1e-30, 1e30)
-            self._energies[name] = coarse(np.log2(finite))
+        if names := self._read_by.get(step.output):
+            finite = np.clip(np.nan_to_num(self._energy(value)), 1e-30, 1e30)
+            self._energies |= dict.fromkeys(names, coarse(np.log2(finite)))
         self._at = at + 1
         for operand in step.operation.inputs:
             if self._last[operand] == step.output:
