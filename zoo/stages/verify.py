@@ -23,6 +23,7 @@ from zoo.registry import Registry
 from zoo.reports import keep_report, make_report, require_place
 from zoo.stages.opening import choose_engine, open_engine, with_memory
 from zoo.stages.reading import as_meant, without_leftovers
+from zoo.stages.smoothing import steady_products
 from zoo.stages.subject import Subject, find_package, identify
 from zoo.stages.texts import EncoderVerification, verify_encoder
 from zoo.stages.weights import are_declared, locate_weights, retransformed
@@ -186,7 +187,8 @@ def _read_back(layout: Layout, package: Package, checkpoint: Checkpoint) -> tupl
     if isinstance(layout.target, ReadBack):
         return weight_errors(layout, checkpoint, layout.target.read_back(package))
     own = ((each.parameter.name, read_package(layout, package.path, each)) for each in layout.placed)
-    return weight_errors(layout, smoothed(layout, checkpoint), own)
+    with steady_products([layout.recipe]):
+        return weight_errors(layout, smoothed(layout, checkpoint), own)
 
 
 def original_weights(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_TILE = 1 << 20
+"""Numbers that are worked on at a time: their forms in float64 stay in the cache, and their memory is used again."""
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -35,8 +39,17 @@ def relative_error(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> t
     """Sums of squares of the difference and of what was wanted; the root of their ratio is the relative RMS error."""
     import numpy as np
 
-    wide = wanted.astype(np.float64)
-    return float(np.square(found - wide).sum()), float(np.square(wide).sum())
+    error = total = 0.0
+    for rows in _tiles(wanted):
+        wide = wanted[rows].astype(np.float64)
+        error, total = error + float(np.square(found[rows] - wide).sum()), total + float(np.square(wide).sum())
+    return error, total
+
+
+def _tiles(rows: NDArray[np.float32]) -> Iterator[slice]:
+    """Cut (positions, width) into runs of rows."""
+    step = max(1, _TILE // max(1, rows.shape[-1]))
+    return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
 def root_ratio(error: float, total: float) -> float:
@@ -68,22 +81,27 @@ class LogitFigures:
         Args:
             tie: nats by which the reference may prefer its own top token to the package's while both count as equal.
         """
+        for rows in _tiles(reference):
+            self._add(reference[rows], package[rows], tie)
+
+    def _add(self, reference: NDArray[np.float32], package: NDArray[np.float32], tie: float) -> None:
         import numpy as np
 
         self.positions += len(reference)
-        self._deviation += float(reference.astype(np.float64).std(axis=-1).sum())
+        p = log_softmax(reference)
+        self._deviation += float(p.std(axis=-1).sum())  # of the logits too, which are apart by a constant
         good = np.isfinite(package).all(axis=-1)
         self.not_finite += int((~good).sum())
         if not good.all():
-            reference, package = reference[good], package[good]
+            reference, package, p = reference[good], package[good], p[good]
         if not len(reference):
             return
-        p, q = log_softmax(reference), log_softmax(package)
+        q = log_softmax(package)
         top, other = p.argmax(axis=-1), q.argmax(axis=-1)
         rows = np.arange(len(p))
         self.same_top += int((top == other).sum())
         self.near_top += int((p[rows, top] - p[rows, other] <= tie).sum())
-        kl = (np.exp(p) * (p - q)).sum(axis=-1)
+        kl = np.einsum("pv,pv->p", np.exp(p), p - q)
         self.kl_sum += float(kl.sum())
         self.kl_worst = max(self.kl_worst, float(kl.max()))
         self.largest_difference = max(self.largest_difference, float(np.abs(reference - package).max()))
