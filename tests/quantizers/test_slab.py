@@ -54,6 +54,24 @@ def test_blocks_have_the_extremes_that_numpy_finds(dtype, columns):
         assert np.array_equal(slab.extreme(0, 7, block)[clear], largest[clear])
 
 
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+@pytest.mark.parametrize(("block", "largest"), [(32, 100), (64, 100), (16, 3e6)])
+def test_each_value_times_the_factor_of_its_block_is_rounded_once(dtype, block, largest):
+    rng = np.random.default_rng(5)
+    values = rng.standard_normal((6, 200)).astype(np.float32)
+    values[0] *= 1e-6  # subnormal float16
+    raw = {"F16": values.astype(np.float16), "BF16": to_bf16(values), "F32": values}[dtype]
+    slab = RawSlab(raw, dtype, "t", Scratch())
+    exact = slab.float32(0, 6, 256).astype(np.float64)
+    factors = (rng.uniform(-1, 1, (5, 256 // block)) * largest).astype(np.float32)
+    for _ in range(2):  # the second time it is known that all is finite
+        scaled = slab.scaled(1, 6, factors, block)
+        assert scaled.shape == (5, 256 // block, block)
+        expected = exact[1:].reshape(scaled.shape) * factors[..., None]
+        assert np.array_equal(scaled, expected.astype(np.float32))
+        slab.absmax(0, 6, block)
+
+
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan, -np.nan])
 @pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
 @pytest.mark.parametrize("method", ["float32", "float16", "absmax", "extreme", "extremes"])

@@ -36,6 +36,14 @@ class Slab(Protocol):
         """Rows ``start`` to ``stop``, contiguous (stop - start, width); columns past the last are zeros."""
         ...
 
+    def scaled(self, start: int, stop: int, factors: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+        """Rows times a factor for each block of columns, (stop - start, blocks, block), zeros right of the last column.
+
+        Args:
+            factors: (stop - start, blocks).
+        """
+        ...
+
     def absmax(self, start: int, stop: int, block: int) -> NDArray[np.float32]:
         """The largest magnitude in each block of columns, (stop - start, blocks)."""
         ...

@@ -207,7 +207,4 @@ def _divide_by(slab: Slab, tile: BlockTile, block: int) -> NDArray[np.float32]:
     if not usable.all():
         np.copyto(scales, np.float32(0), where=~usable)
     inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=usable)
-    rows, count = scales.shape
-    blocks = slab.float32(tile.start, tile.stop, count * block).reshape(rows, count, block)
-    np.multiply(blocks, inverse[..., None], out=blocks)
-    return blocks
+    return slab.scaled(tile.start, tile.stop, inverse, block)

@@ -128,23 +128,6 @@ def _in_order(name: str, numbers: Architecture) -> bool:
     return (numbers.query_pre_attn_scalar or numbers.head_dim) == width
 
 
-def tensor_name(parameter: Parameter, numbers: Architecture) -> str:
-    """Name a tensor as llama.cpp does: ``model.layers.0.self_attn.q_proj.weight`` is ``blk.0.attn_q.weight``.
-
-    Raises:
-        ZooError: llama.cpp has no name for it.
-    """
-    known = _known(numbers)
-    stem, _, kind = parameter.name.rpartition(".")
-    names = {name: short for short, name in known.outside.items()}
-    if parameter.layer is not None:
-        at = f"{known.layers}.{parameter.layer}."
-        names = {f"{at}{name}": f"blk.{parameter.layer}.{short}" for short, name in _in_layer(known).items()}
-    if stem not in names:
-        raise ZooError(f"target 'gguf': llama.cpp has no name for the tensor {parameter.name!r}")
-    return f"{names[stem]}.{kind}"
-
-
 def _in_layer(known: GgufArchitecture) -> dict[str, str]:
     """List the tensors of a layer, and what each is called here: parts and experts by names of our own."""
     together = {short: name.replace("{}", "*") for short, name in known.experts.items()}
@@ -153,7 +136,9 @@ def _in_layer(known: GgufArchitecture) -> dict[str, str]:
 
 
 def tensor_names(numbers: Architecture) -> dict[str, str]:
-    """List llama.cpp's names of all tensors, and what each is called in the checkpoint."""
+    """List llama.cpp's names of all tensors, and what each is called in the checkpoint: ``blk.0.attn_q.weight`` is
+    ``model.layers.0.self_attn.q_proj.weight``.
+    """
     known = _known(numbers)
     stems = dict(known.outside)
     for index in range(numbers.num_hidden_layers):

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from zoo.declarations.recipe import Precision
 
 
+_HALF_MOST = 2.0**127
+"""What is below it can be doubled in float32."""
+
+
 class GgmlOptions(BaseModel):
     """There is nothing to choose."""
 
@@ -54,10 +58,10 @@ class Ggml:
                 continue
             np.divide(slab.absmax(tile.start, tile.stop, SIZE), np.float32(127), out=tile.scales)
             inverse = np.divide(np.float32(1), tile.scales, out=np.zeros_like(tile.scales), where=tile.scales != 0)
-            values = slab.float32(tile.start, tile.stop)
-            # One factor a value: numpy takes twice as long for rows of 32 with a factor each.
-            values *= np.repeat(inverse.reshape(-1), SIZE).reshape(values.shape)
-            values += values
+            early = inverse.max(initial=0) < _HALF_MOST
+            values = slab.scaled(tile.start, tile.stop, inverse + inverse if early else inverse, SIZE)
+            if not early:
+                values += values
             # Cut off, twice the value is a number of halves, t. It is rounded, halves away from zero, by (t + 1) >> 1
             # where it is positive and by t >> 1 where it is negative, exactly.
             halves = values.astype(np.int16)

@@ -128,10 +128,13 @@ class Gguf:
         first = struct.pack(f"<{len(factors)}f", *factors)
         first += bytes(-len(first) % ALIGNMENT)
         tensors = [WrittenTensor("rope_freqs.weight", "F32", (len(factors),), 0)] if factors else []
+        names = {name: short for short, name in naming.tensor_names(recipe.architecture).items()}
         for array in contents.arrays:
-            name = naming.tensor_name(array.parameter, recipe.architecture)
-            kind = kind_of(contents.schemes[array.parameter.name])
-            tensors.append(WrittenTensor(name, kind, array.parameter.shape, len(first) + array.offset))
+            parameter = array.parameter
+            if parameter.name not in names:
+                raise ZooError(f"target 'gguf': llama.cpp has no name for the tensor {parameter.name!r}")
+            kind = kind_of(contents.schemes[parameter.name])
+            tensors.append(WrittenTensor(names[parameter.name], kind, parameter.shape, len(first) + array.offset))
         return {FILE: header(_metadata(contents), tensors) + first}
 
     def files(self, contents: PackageContents) -> Iterator[tuple[str, bytes]]:

@@ -6,7 +6,6 @@ Keys: ggml's ``docs/gguf.md``; kinds of tokens: llama.cpp's ``llama_token_type``
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from zoo_gguf.pretokenizers import GPT2, PRE_TOKENIZERS
 from zoo_gguf.tokenizer import KEY, TEMPLATE
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
+_BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 _DIGITS = r"\p{N}"
 
 
@@ -69,17 +69,14 @@ def _template(companions: Mapping[str, bytes]) -> bytes | None:
 
 def _pieces(told: Mapping[str, Any], count: int) -> list[tuple[str, int]]:
     """List every token by id, with its kind; ids that no text has are unused."""
-    pieces = {index: (text, _kind(text, told)) for text, index in told["model"]["vocab"].items()}
+    single = _BYTES if _sentencepiece(told) else ()
+    pieces = {index: (text, _BYTE if text in single else _NORMAL) for text, index in told["model"]["vocab"].items()}
     for added in told.get("added_tokens") or ():
         kind = _CONTROL if added.get("special") else _USER_DEFINED
         if added["content"] == told["model"].get("unk_token"):
             kind = _UNKNOWN
         pieces[added["id"]] = added["content"], kind
     return [pieces.get(index, (f"[PAD{index}]", _UNUSED)) for index in range(count)]
-
-
-def _kind(text: str, told: Mapping[str, Any]) -> int:
-    return _BYTE if _sentencepiece(told) and re.fullmatch("<0x[0-9A-F]{2}>", text) else _NORMAL
 
 
 def _sentencepiece(told: Mapping[str, Any]) -> bool:
