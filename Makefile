@@ -36,7 +36,7 @@ check: $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
 
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/compare.py --out benchmarks/results/engine-int8.json
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

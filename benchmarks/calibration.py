@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what calibrated quantizers keep: the tables of docs/calibration.md, which calibration_page.py writes.
+"""Measure what calibrated quantizers keep: the tables of docs/calibration.md, which pages.py writes.
 
     python benchmarks/calibration.py --model zoo-tiny TEXT --model CHECKPOINT TEXT
 
@@ -19,8 +19,9 @@ from typing import Any
 
 import machine
 import numpy as np
-from calibration_page import RESULTS, row
 from numpy.typing import NDArray
+from pages import RESULTS as ALL_RESULTS
+from pages import spread
 
 import zoo
 from zoo.calibration.execute import Executor
@@ -32,6 +33,7 @@ from zoo.quantizers.slab import Scratch
 from zoo.stages.resolve import Request, resolve
 from zoo.verify.candidate import Candidate
 
+RESULTS = ALL_RESULTS / "calibration"
 SHARE = 0.6
 """The part of a text that samples come from."""
 WINDOW = 256
@@ -204,7 +206,8 @@ def measure(model: str, text: Path, options: argparse.Namespace, work: Path) -> 
             "options": variant.options, "runs": runs,
         }  # fmt: skip
         result["variants"].append(found)
-        print(row(found, result["variants"]), file=sys.stderr, flush=True)
+        loss = spread([run["float_kl"] for run in runs], ".1e")
+        print(f"{variant.precision} {variant.name}: KL {loss}", file=sys.stderr, flush=True)
     return result
 
 

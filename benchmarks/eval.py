@@ -5,11 +5,10 @@
     python benchmarks/eval.py equal                        fp32 against the hf model, sample by sample, three tasks
     python benchmarks/eval.py accuracy --data DIR          a real model's scores: fp32, int8 and int4; DIR holds
                         the files of PIQA, ARC-Challenge and MMLU as OpenCompass' archive lays them out
-    python benchmarks/eval.py page --output docs/evaluation.md     the page, from what the three kept
 
-Each writes JSON under benchmarks/results/. Both sides of `speed` get the same texts through the same call of the
-harness, tokenizing included, loading not; they take turns, each in a process of its own. Weights are random: of a right
-shape, and good for nothing else.
+Each writes JSON under benchmarks/results/, and docs/evaluation.md. Both sides of `speed` get the same texts through the
+same call of the harness, tokenizing included, loading not; they take turns, each in a process of its own. Weights are
+random: of a right shape, and good for nothing else.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pages
 import real_model
 from checkpoints import ensure
-from evaluation_page import write_page
 from machine import describe
 
 HERE = Path(__file__).resolve().parent
@@ -211,8 +210,6 @@ def main() -> None:
     scored = commands.add_parser("accuracy")
     scored.add_argument("--cache", type=Path, default=ROOT / ".bench")
     scored.add_argument("--data", type=Path, required=True)
-    page = commands.add_parser("page")
-    page.add_argument("--output", type=Path, required=True)
     side = commands.add_parser("side")
     side.add_argument("side", choices=["zoo", "hf"])
     side.add_argument("path", type=Path)
@@ -222,12 +219,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "side":
         print(json.dumps(time_side(args.side, args.path, args.load, args.count, args.seed, args.batch)))
-    elif args.command == "page":
-        write_page(RESULTS, args.output)
     else:
         result = {"speed": speed, "equal": equal, "accuracy": accuracy}[args.command](args)
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"eval-{args.command}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        pages.write("evaluation")
 
 
 if __name__ == "__main__":

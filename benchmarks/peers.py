@@ -16,7 +16,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from backends import PEERS, Backend, Site
+from backends import BACKENDS, PEERS, Backend, Site
 
 CONSTRAINTS = "torch==2.13.0\n"
 VERSIONS = """
@@ -53,6 +53,25 @@ def sites(cache: Path) -> dict[str, Site]:
             native = Path(entry["native"]) if entry.get("native") else None
             found[name] = Site(Path(entry["python"]), cache / name, native)
     return found
+
+
+def available(cache: Path, names: list[str], zoo_python: Path) -> tuple[dict[str, Site], dict[str, str]]:
+    """Return the programs that can be measured, and for the others why not."""
+    state, ready = read_state(cache), sites(cache)
+    ready["zoo"] = Site(zoo_python, cache / "zoo")
+    absent = {"reason": "not set up: run benchmarks/peers.py setup"}
+    missing = {name: state.get(name, absent)["reason"] for name in names if name not in ready}
+    return {name: ready[name] for name in names if name in ready}, missing
+
+
+def versions(cache: Path, found: dict[str, Site]) -> dict[str, dict[str, str]]:
+    """Return the versions of what is measured."""
+    state = read_state(cache)
+    return {
+        name: versions_of(site.python, BACKENDS[name].versions) if name == "zoo" else state[name]["versions"]
+        for name, site in found.items()
+        if name == "zoo" or name in state
+    }
 
 
 def install(peer: Backend, cache: Path, options: dict[str, Any]) -> dict[str, Any]:

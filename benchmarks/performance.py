@@ -23,7 +23,7 @@ from typing import Any
 import disk
 import machine
 import numpy as np
-import performance_page
+import pages
 from checkpoints import ensure
 from measure import busy_seconds, measure, own_seconds
 from performance_page import LARGE, LIMIT, MEASURED, PLANNED, SMALL
@@ -33,7 +33,7 @@ from zoo.engine.int8_cache import find_scales
 from zoo.engine.session import Row, Session
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS, PAGE = ROOT / "benchmarks/results/performance.json", ROOT / "docs/performance.md"
+RESULTS = pages.RESULTS / "performance.json"
 CONTEXTS = (256, 1024, 4096, 8192, 16384, 32000)
 STREAMS = (1, 2, 4, 8, 16, 32, 64)
 ZOOS = (10, 100, 1000, 10_000)
@@ -222,11 +222,13 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, "page"], help="what is measured anew; all by default")
+    parser.add_argument("parts", nargs="*", help=f"what is measured anew, of {', '.join(PARTS)}, page; all by default")
     parser.add_argument(
         "--cache", type=Path, default=ROOT / ".bench", help="folder of checkpoints and packages [.bench]"
     )
     args = parser.parse_args()
+    if unknown := {*args.parts} - {*PARTS, "page"}:
+        parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
     (work := args.cache.resolve() / "performance").mkdir(parents=True, exist_ok=True)
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name in args.parts or PARTS:
@@ -236,7 +238,7 @@ def main() -> None:
             others = (busy_seconds() - own_seconds() - busy) / (time.perf_counter() - start) / (os.cpu_count() or 1)
             found.setdefault("others", {})[name] = max(0.0, others)
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    PAGE.write_text(performance_page.page(found))
+    pages.write("performance")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write docs/performance.md from what performance.py measured."""
+"""Hold what performance.py measured against the machine's limits: the tables of docs/performance.md."""
 
 from typing import Any
 
@@ -10,54 +10,6 @@ LIMIT = 120
 """Seconds that one command over a zoo of models may take."""
 SHAPES[SMALL] = Shape(576, 1536, 30, 9, 3, vocab=49152, context=32768, tied=True)
 
-PAGE = """# How costs grow
-
-<!-- Written by benchmarks/performance.py; do not edit. -->
-
-Measured on {cpu}, {cores} cores, {memory} GB, on {date}: int8, random weights, weights not prepared, a float32 KV cache
-unless it says otherwise. Each time is the least of several. Other programs took of the processors meanwhile: {others}.
-
-Physical limits of this machine, and shares are of them: {read:.1f} GB/s read from memory, {integer:.0f} G operations a
-second in 8-bit integers (ONNX Runtime's product of 2,048 x 2,048), {write:.2f} GB/s written to disk with fsync.
-
-## Parameters
-
-A build writes its package, prefill (256 tokens) does two operations a weight and token, decoding reads all weights but
-the embedding. {planned}: sizes by `zoo build --dry-run`, from headers; times, marked ~, are estimates by the
-shares that {large} reached.
-
-{parameters}
-
-## Context
-
-{small} after so many tokens: a step of one token in ms (share of the bandwidth, weights and cache read once), a
-prompt's tokens a second there, and the cache; then the same with `--kv int8`.
-
-{context}
-
-## Streams
-
-{large}, answers at once, each after 256 tokens. The limit is the larger of reading weights and caches and of two
-operations a weight and answer.
-
-{streams}
-
-## Threads
-
-{large}. One and two threads are measured; more are estimates by Amdahl's law through them: time = serial +
-parallel / threads. The range is what every pair of rounds would say. More threads never decode faster than memory is
-read, which that law does not know.
-
-{threads}
-
-## Models in a zoo
-
-Declared in YAML, a hundred a family; whole commands, with the most memory that they take. Their limit is the
-interpreter: reading YAML, checking it, writing pages.
-
-{zoos}
-"""
-
 
 def table(head: str, rows: list[list[object]]) -> str:
     """Write a table, numbers to the right."""
@@ -66,18 +18,15 @@ def table(head: str, rows: list[list[object]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
 
 
-def page(parts: dict[str, Any]) -> str:
-    """Write the page from the figures."""
-    about, by_threads = parts["machine"], parts["limits"]["threads"]
+def tables(parts: dict[str, Any]) -> dict[str, Any]:
+    """Return the page's values."""
+    by_threads = parts["limits"]["threads"]
     bare = {key: max(one[key] for one in by_threads.values()) for key in ("read", "integer")}
     bare["write"] = parts["limits"]["disk_write"]
-    return PAGE.format(
-        cpu=about["cpu"], cores=about["cores"], memory=about["memory_gb"], date=parts["date"],
-        others=", ".join(f"{name} {share:.0%}" for name, share in parts["others"].items()),
-        read=bare["read"] / 1e9, integer=bare["integer"] / 1e9, write=bare["write"] / 1e9, small=SMALL, large=LARGE,
-        planned=", ".join(PLANNED), parameters=sizes(parts["parameters"], bare), context=contexts(parts, bare),
-        streams=streams(parts, bare), threads=threads(parts["cores"]), zoos=zoos(parts["zoos"]),
-    )  # fmt: skip
+    return {"parts": parts, "bare": bare, "small": SMALL, "large": LARGE, "planned": ", ".join(PLANNED),
+            "parameters": sizes(parts["parameters"], bare), "context": contexts(parts, bare),
+            "streams": streams(parts, bare), "threads": threads(parts["cores"]),
+            "zoos": zoos(parts["zoos"])}  # fmt: skip
 
 
 def work(name: str, row: dict[str, Any]) -> dict[str, float]:

@@ -27,14 +27,15 @@ from typing import Any
 import fidelity
 import machine
 import numpy as np
+import pages
 import programs
 import real_model
 import real_page
 import rounds
 from backends import BACKENDS, Site
 from backends.base import RUNNERS, Load, last_json
-from compare import available, versions
 from measure import folder_bytes, measure
+from peers import available, versions
 from programs import ENTRIES, Entry, Inputs
 
 HERE = Path(__file__).resolve().parent
@@ -217,7 +218,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.page:
-        real_page.write(json.loads((HERE / "results" / "real.json").read_text()))
+        real_page.write(pages.read("real"))
+        pages.write("accuracy")
         return
     if args.wikitext is None:
         parser.error("--wikitext FILE: a text to measure on")
@@ -253,7 +255,6 @@ def main() -> None:
     if args.what != "speed":
         result["accuracy"]["zoo-tiny"] = bench.small()
     keep()
-    print("\n".join(real_page.table(result)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Run every attack and write the table of them into docs/reliability.md.
 
-    python benchmarks/attacks.py [--write] [PYTEST-ARGUMENT ...]
+    python docs/attacks.py [--write] [PYTEST-ARGUMENT ...]
 
 An attack is a test marked ``@pytest.mark.attack("where it was found", "what it tries")``; its variants are the cases of
 the test. Without ``--write`` the table goes to stdout. The exit code is 1 where an attack gets through.
