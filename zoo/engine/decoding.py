@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from zoo.engine.cache import Slots
     from zoo.engine.draft import Draft
-    from zoo.engine.generation import Piece, Request
+    from zoo.engine.generation import ActiveRequest, Piece
     from zoo.engine.session import Session
 
 
@@ -35,7 +35,7 @@ class Decoded(NamedTuple):
 def decode(
     session: Session,
     slots: Slots,
-    running: Mapping[int, Request],
+    running: Mapping[int, ActiveRequest],
     *,
     prompts: Sequence[Row] = (),
     guesses: int = 0,

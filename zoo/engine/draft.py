@@ -16,7 +16,7 @@ from zoo.engine.session import Row
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
-    from zoo.engine.generation import Generation, Request
+    from zoo.engine.generation import ActiveRequest, Generation
     from zoo.engine.session import Session
 
 _log = logging.getLogger("zoo")
@@ -106,14 +106,14 @@ class Draft:
         self._cost = DRAFT_COST * cost
         self._steps = STEP_COST_4_BITS if bits < FEW_BITS else STEP_COST
         self._ids = min(vocab_size, session.vocab_size)
-        self._seats: dict[Request, tuple[int, int]] = {}
+        self._seats: dict[ActiveRequest, tuple[int, int]] = {}
         """Answer → its slot here, and how many tokens of its text the slot holds for sure."""
 
     def pace(self) -> Pace:
         """Make what an answer keeps of its guesses."""
         return Pace(self._cost, self._steps)
 
-    def extend(self, news: Mapping[int, list[int]], running: Mapping[int, Request], most: int) -> None:
+    def extend(self, news: Mapping[int, list[int]], running: Mapping[int, ActiveRequest], most: int) -> None:
         """Add guesses to what answers bring to a step.
 
         Args:
@@ -146,7 +146,7 @@ class Draft:
     def _has_room(self, own: int, ids: list[int]) -> bool:
         return len(self._slots.tokens[own]) + len(ids) <= self._slots.context
 
-    def _catch_up(self, request: Request) -> tuple[int, list[int]] | None:
+    def _catch_up(self, request: ActiveRequest) -> tuple[int, list[int]] | None:
         """Bring the draft up to an answer's text, a chunk at a time.
 
         Returns:
@@ -165,7 +165,7 @@ class Draft:
         self._seats[request] = own, len(self._slots.tokens[own])
         return (own, missing) if len(missing) <= SHORT else None
 
-    def _seat(self, request: Request) -> tuple[int, int]:
+    def _seat(self, request: ActiveRequest) -> tuple[int, int]:
         """Return an answer's slot here, and how much of its text that holds; at least its last token is missing."""
         seat = self._seats.get(request)
         if seat is None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.contracts.engine import OWN_ENGINE, Ability
 from zoo.engine.chat import Message
-from zoo.engine.generation import Generation, Limits, Piece, Request, run_request
+from zoo.engine.generation import ActiveRequest, Generation, Limits, Piece, run_request
 from zoo.engine.int8_cache import find_scales
 from zoo.engine.machine import give_back_memory
 from zoo.engine.options import AnswerOptions, read_form, read_options
@@ -197,7 +197,7 @@ class OrtEngine(TextEngine):
         generation = Generation(list(prompt_ids))
         generation.timings.load_s = self.load_seconds
         draft = self._draft
-        request = Request(
+        request = ActiveRequest(
             generation, limits, sampling, self.context_length, self.tokenizer, constraint=constraint,
             tie=self.batching_effect if lookup or draft is not None else 0.0, lookup=lookup,
             pace=None if draft is None else draft.pace(),

@@ -1,6 +1,6 @@
 """One answer: its own sampler, stops, text and timings, advanced by one step's logits at a time.
 
-A ``Request`` knows no session: whoever runs it, alone or among others, hands it logits and takes its next token.
+A ``ActiveRequest`` knows no session: whoever runs it, alone or among others, hands it logits and takes its next token.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Piece:
     """Where it was asked for."""
 
 
-class Request:
-    """An answer in the making.
+class ActiveRequest:
+    """A request that is being answered.
 
     Args:
         generation: filled as the answer grows.
@@ -270,7 +270,7 @@ def _gap(scores: NDArray[np.float32]) -> float:
 
 
 def run_request(
-    session: Session, cache: KVCache, request: Request, draft: Draft | None = None
+    session: Session, cache: KVCache, request: ActiveRequest, draft: Draft | None = None
 ) -> Generator[Piece, None, None]:
     """Run one request by itself: the prompt, then a token a step, until something ends it.
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zoo.engine.generation import Generation, Piece, Request
+from zoo.engine.generation import ActiveRequest, Generation, Piece
 from zoo.engine.options import read_options
 from zoo.errors import UsageError, ZooError
 
@@ -45,7 +45,7 @@ class Recomputed:
         self.generation = Generation(ids)
         self.generation.timings.load_s = engine.load_seconds
         self._engine = engine
-        self._request = Request(self.generation, limits, sampling, engine.context_length, tokenizer)
+        self._request = ActiveRequest(self.generation, limits, sampling, engine.context_length, tokenizer)
 
     def __iter__(self) -> Recomputed:
         return self

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from zoo.engine.decoding import decode
-from zoo.engine.generation import AHEAD, Generation, Limits, Piece, Request
+from zoo.engine.generation import AHEAD, ActiveRequest, Generation, Limits, Piece
 from zoo.engine.logprobs import text_logprobs
 from zoo.engine.machine import free_memory
 from zoo.engine.prefixes import PrefixCache
@@ -91,7 +91,7 @@ class Scheduler:
         self._lookup = lookup
         self._tie = engine.batching_effect if lookup or self._draft is not None else 0.0
         self._most_waiting = waiting
-        self._waiting: deque[tuple[Ticket, Request]] = deque()
+        self._waiting: deque[tuple[Ticket, ActiveRequest]] = deque()
         self._seats: dict[int, Seat] = {}
         self._counts = dict.fromkeys(
             ("requests", "finished", "cancelled", "failed", "prompt_tokens", "cached_tokens", "output_tokens",
@@ -150,7 +150,7 @@ class Scheduler:
             )
         generation = Generation(ids)
         generation.timings.load_s = self._engine.load_seconds
-        request = Request(
+        request = ActiveRequest(
             generation, limits, sampling, self.context, self._engine.tokenizer, logprobs=logprobs,
             prompt_logprobs=prompt_logprobs, end_logprob=end_logprob, constraint=constraint, visible=visible,
             tie=self._tie, lookup=self._lookup, pace=None if self._draft is None else self._draft.pace(),

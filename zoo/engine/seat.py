@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zoo.engine.generation import Request
+    from zoo.engine.generation import ActiveRequest
     from zoo.engine.ticket import Ticket
 
 
@@ -41,7 +41,7 @@ class SchedulerStats:
 class Seat:
     """A running request and its slot."""
 
-    def __init__(self, ticket: Ticket, request: Request, slot: int) -> None:
+    def __init__(self, ticket: Ticket, request: ActiveRequest, slot: int) -> None:
         self.ticket = ticket
         self.request = request
         self.slot = slot

@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo.contracts.engine import require
 from zoo.engine.engine import Stream
-from zoo.engine.generation import Generation, Limits, Piece, Request
+from zoo.engine.generation import ActiveRequest, Generation, Limits, Piece
 from zoo.engine.machine import free_memory
 from zoo.engine.options import read_form, read_options
 from zoo.engine.sampling import Sampling
@@ -175,10 +175,10 @@ class ServerEngine(TextEngine):
     def answer(
         self, generation: Generation, limits: Limits, sampling: Sampling, logprobs: int | None = None, **text: Any
     ) -> Generator[Piece, None, None]:
-        """Fill an answer; ``text`` are keywords of ``Request`` that say what becomes of its text."""
+        """Fill an answer; ``text`` are keywords of ``ActiveRequest`` that say what becomes of its text."""
         timings, started = generation.timings, time.perf_counter()
         timings.load_s, timings.prefill_tokens = self.load_seconds, len(generation.prompt_ids)
-        request = Request(generation, limits, sampling, self.context_length, self.tokenizer, **text)
+        request = ActiveRequest(generation, limits, sampling, self.context_length, self.tokenizer, **text)
         asked = Limits(request.room, limits.stop, limits.stop_token_ids)
         chosen = self.tokens(generation.prompt_ids, asked, sampling, logprobs)
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zoo.engine import OrtEngine
 from zoo.engine.cache import Slots
 from zoo.engine.decoding import decode
-from zoo.engine.generation import Generation, Limits, Request
+from zoo.engine.generation import ActiveRequest, Generation, Limits
 from zoo.engine.sampling import Sampling
 from zoo.engine.steps import compute
 
@@ -42,7 +42,7 @@ def complete(engine: OrtEngine, requests: Sequence[Prompt], batch: int = BATCH) 
     # One more than run, to make a step even, and one that holds the last prompt, for the next to begin with.
     slots = session.new_slots(batch + 2)
     last = batch + 1
-    running: dict[int, tuple[int, Request]] = {}
+    running: dict[int, tuple[int, ActiveRequest]] = {}
     waiting = sorted(range(len(requests)), key=lambda one: requests[one].ids, reverse=True)
     while waiting or running:
         for slot in range(batch):
@@ -60,14 +60,14 @@ def complete(engine: OrtEngine, requests: Sequence[Prompt], batch: int = BATCH) 
             yield index, cut(engine.tokenizer.decode(request.generation.token_ids), requests[index].until)
 
 
-def _begin(engine: OrtEngine, slots: Slots, slot: int, last: int, prompt: Prompt) -> Request:
+def _begin(engine: OrtEngine, slots: Slots, slot: int, last: int, prompt: Prompt) -> ActiveRequest:
     """Compute a prompt and choose its answer's first token."""
     held = min(slots.sequence(last).common(prompt.ids), len(prompt.ids) - 1)
     (logits,) = compute(engine.session, slots, last, prompt.ids, held, 1)
     slots.copy(last, slot, len(prompt.ids))
     limits = Limits(prompt.max_new_tokens, tuple(stop for stop in prompt.until if stop), engine.stop_token_ids)
     generation = Generation(list(prompt.ids))
-    request = Request(generation, limits, prompt.sampling, engine.context_length, engine.tokenizer)
+    request = ActiveRequest(generation, limits, prompt.sampling, engine.context_length, engine.tokenizer)
     request.accept(logits[0])
     return request
 
