@@ -189,13 +189,13 @@ def write(name: str) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(PAGES)}; all by default")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(PAGES)}; all that are there by default")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     if unknown := {*args.names} - {*PAGES}:
         parser.error(f"unknown pages: {', '.join(sorted(unknown))}")
     stale = []
-    for name in args.names or PAGES:
+    for name in args.names or (name for name in PAGES if (DOCS / f"{name}.md").is_file()):
         if not args.check:
             write(name)
         elif (DOCS / f"{name}.md").read_text(encoding="utf-8") != render(name):
