@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,15 @@ def test_they_lose_less_than_by_rounding(kind: str, tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = model(torch.from_numpy(TOKENS.astype(np.int64))).logits
     lost = {}
-    for quantizer in ("rtn", "gptq"):
-        package = make(prepared(tmp_path / "model", quantizer), tmp_path / quantizer).path
-        lost[quantizer] = divergence(wanted, np.stack([logits_of(package, one.astype(np.int64)) for one in TOKENS]))
-    assert lost["gptq"] < 0.8 * lost["rtn"], lost
+    for way in ("rtn", "gptq", "original"):
+        resolved = prepared(tmp_path / "model", "rtn" if way == "rtn" else "gptq")
+        if way == "original":
+            pin = resolved.recipe.calibration.model_copy(update={"activations": "original"})
+            resolved = replace(resolved, recipe=resolved.recipe.model_copy(update={"calibration": pin}))
+        package = make(resolved, tmp_path / way).path
+        lost[way] = divergence(wanted, np.stack([logits_of(package, one.astype(np.int64)) for one in TOKENS]))
+    assert max(lost["gptq"], lost["original"]) < 0.8 * lost["rtn"], lost
+    assert lost["gptq"] != lost["original"]
 
 
 def without_tokens(folder: Path) -> Any:

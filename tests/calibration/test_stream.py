@@ -10,7 +10,8 @@ import pytest
 
 import zoo
 from tests.checkpoints import make_checkpoint
-from zoo.calibration import stream as stream_module
+from zoo.calibration import passes as passes_module
+from zoo.calibration.passes import Passes
 from zoo.calibration.states import STATES
 from zoo.calibration.stream import CalibratedStream
 from zoo.calibration.weights import read_package
@@ -107,13 +108,13 @@ def test_the_next_layer_sees_what_was_stored(tmp_path, monkeypatch):
     """Hidden states after a layer are those of its stored weights, not of its original ones."""
     make_checkpoint(tmp_path / "m")
     seen = {}
-    original = CalibratedStream._advance
+    original = Passes.advance
 
     def advance(self, index, segment, weights, mixture):
         seen[index] = {name: one.copy() for name, one in weights.items()}
         return original(self, index, segment, weights, mixture)
 
-    monkeypatch.setattr(CalibratedStream, "_advance", advance)
+    monkeypatch.setattr(Passes, "advance", advance)
     resolved = prepare(tmp_path / "m")
     package = make(resolved, tmp_path / "p")
     layout = lay_out(resolved.recipe, host().registry)
@@ -175,7 +176,7 @@ def test_signals_end_it_between_two_steps(tmp_path, monkeypatch):
 
     make_checkpoint(tmp_path / "m")
     resolved = prepare(tmp_path / "m")
-    original = CalibratedStream._advance
+    original = Passes.advance
 
     def advance(self, index, segment, weights, mixture):
         if index == 1:
@@ -183,7 +184,7 @@ def test_signals_end_it_between_two_steps(tmp_path, monkeypatch):
         return original(self, index, segment, weights, mixture)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CalibratedStream, "_advance", advance)
+        patch.setattr(Passes, "advance", advance)
         with pytest.raises(ZooError, match="same command continues") as caught:
             make(resolved, tmp_path / "p")
     assert caught.value.exit_code == 128 + signal.SIGTERM
@@ -256,7 +257,7 @@ def test_long_samples_and_batches_agree(tmp_path, monkeypatch):
     make_checkpoint(tmp_path / "m")
     resolved = prepare(tmp_path / "m", "int8")
     make(resolved, tmp_path / "one")
-    monkeypatch.setattr(stream_module, "BATCH", 1)
+    monkeypatch.setattr(passes_module, "BATCH", 1)
     make(resolved, tmp_path / "two")
     ids = TOKENS[0].astype(np.int64)
     np.testing.assert_allclose(logits_of(tmp_path / "one", ids), logits_of(tmp_path / "two", ids), atol=0.2)

@@ -8,10 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from typer.testing import CliRunner
 
 from tests.checkpoints import make_checkpoint
-from tests.stages.test_calibrate import add_tokenizer, words
+from tests.stages.test_calibrate import words
 from zoo.cli import app
 from zoo.errors import ZooError
 from zoo.package.folder import read_manifest
@@ -97,6 +100,22 @@ def read_bytes(monkeypatch) -> Counter[str]:
     return counted
 
 
+@pytest.fixture
+def passed(monkeypatch) -> list[object]:
+    """The segments that batches of samples are sent through from here on, one for each time."""
+    from zoo.calibration.execute import Executor
+
+    counted: list[object] = []
+    original = Executor.run
+
+    def run(self, segment, *args, **more):
+        counted.append(segment)
+        return original(self, segment, *args, **more)
+
+    monkeypatch.setattr(Executor, "run", run)
+    return counted
+
+
 def sizes(checkpoint: Path) -> dict[str, int]:
     """Bytes of each tensor."""
     raw = (checkpoint / "model.safetensors").read_bytes()
@@ -109,29 +128,49 @@ def calibrated(checkpoint: Path, tmp_path: Path, options: tuple) -> tuple[Path, 
     """Give a checkpoint a tokenizer, and options calibration data."""
     (tmp_path / "text.txt").write_text(words(400))
     more = ("--calibration", tmp_path / "text.txt", "--samples", 4, "--sequence-length", 16)
-    return add_tokenizer(shutil.copytree(checkpoint, tmp_path / "m")), (*options, *more)
+    tokenizer = Tokenizer(BPE({text: index for index, text in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    folder = shutil.copytree(checkpoint, tmp_path / "m")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder, (*options, *more)
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {one.name: one.read_bytes() for one in folder.iterdir() if one.name != "zoo.json"}
 
 
-@pytest.mark.parametrize(("quantizer", "targets"), [("rtn", ("ort", "vllm", "gguf")), ("gptq", ("ort", "vllm"))])
-def test_weights_are_read_once_for_all_and_come_out_as_built_apart(
-    checkpoint, tmp_path, read_bytes, quantizer, targets
-):
-    options = (*TOGETHER, "--quantizer", quantizer)
-    if quantizer == "gptq":
+@pytest.mark.parametrize("quantizer", ["rtn", "gptq", "awq"])
+def test_weights_are_read_once_for_all_and_come_out_as_built_apart(checkpoint, tmp_path, read_bytes, passed, quantizer):
+    targets, options = ("ort", "vllm", "gguf"), (*TOGETHER, "--quantizer", quantizer)
+    if quantizer != "rtn":
         checkpoint, options = calibrated(checkpoint, tmp_path, options)
         read_bytes.clear()
     run(checkpoint, *options, "--target", ",".join(targets), "-o", tmp_path / "all")
     assert read_bytes == sizes(checkpoint)
+    # The samples are one batch: it goes through the embedding and each layer, and at int4 no further than the head.
+    assert len(passed) == (0 if quantizer == "rtn" else 4)
     for name in targets:
-        run(checkpoint, *options, "--target", name, "-o", tmp_path / name)
+        alone = () if quantizer == "rtn" else ("--activations", "original")
+        run(checkpoint, *options, *alone, "--target", name, "-o", tmp_path / name)
         assert files(tmp_path / "all" / name) == files(tmp_path / name)
+        assert read_manifest(tmp_path / "all" / name).recipe.hash == read_manifest(tmp_path / name).recipe.hash
         assert read_manifest(tmp_path / name).notes == ()
-    notes = read_manifest(tmp_path / "all" / targets[0]).notes
-    assert notes == tuple(f"read in one pass with the package for {name}" for name in targets[1:])
+    ways = ("read",) if quantizer == "rtn" else ("read", "calibrated")
+    notes = read_manifest(tmp_path / "all" / "ort").notes
+    assert notes == tuple(f"{way} in one pass with the package for {name}" for way in ways for name in targets[1:])
+
+
+def test_each_target_may_follow_what_it_stored(checkpoint, tmp_path):
+    checkpoint, options = calibrated(checkpoint, tmp_path, (*TOGETHER, "--quantizer", "gptq"))
+    run(checkpoint, *options, "--target", "ort,gguf", "-o", tmp_path / "all", "--activations", "stored")
+    run(checkpoint, *options, "--target", "gguf", "-o", tmp_path / "stored")
+    run(checkpoint, *options, "--target", "gguf", "-o", tmp_path / "original", "--activations", "original")
+    stored = files(tmp_path / "stored")
+    assert files(tmp_path / "all" / "gguf") == stored
+    assert files(tmp_path / "original") != stored
+    assert read_manifest(tmp_path / "original").recipe.calibration.activations == "original"
+    sequential = (*options, "--quantizer-option", "true_sequential=true", "--activations", "original")
+    assert "observes what was stored" in run(checkpoint, *sequential, "-o", tmp_path / "no", code=2).stderr
 
 
 def test_levels_are_shared_where_blocks_and_scales_agree(tmp_path, read_bytes):
@@ -153,7 +192,8 @@ def test_what_was_interrupted_goes_on_for_each_target(checkpoint, tmp_path, monk
     if quantizer == "gptq":
         checkpoint, options = calibrated(checkpoint, tmp_path, options)
     for name in targets.split(","):
-        run(checkpoint, *options, "--target", name, "-o", tmp_path / name)
+        alone = () if quantizer == "rtn" else ("--activations", "original")
+        run(checkpoint, *options, *alone, "--target", name, "-o", tmp_path / name)
     original, left = Journal.mark, [5]
 
     def mark(self, stop, checksum):

@@ -34,8 +34,6 @@ class Expert:
     number: int
     gate_up: Parameter
     down: Parameter
-    placed: tuple[Placed, ...]
-    """What is stored of it, in the file's order."""
     tokens: NDArray[np.intp]
     """Those that are sent through it."""
     shares: NDArray[np.float32]
@@ -43,24 +41,26 @@ class Expert:
     shown: NDArray[np.intp]
     """Those that its Hessians are of."""
 
+    def stored(self, placed: Sequence[Placed]) -> tuple[Placed, ...]:
+        """Find what is stored of it among what is stored of all, in the file's order."""
+        tensors = {each.tensor for each in (*self.gate_up.slices, *self.down.slices)}
+        parts = (_stored_of(one, self.number) for one in placed)
+        return tuple(one for one in parts if {each.tensor for each in one.parameter.slices} <= tensors)
+
 
 class Mixture:
     """The experts of one layer, and the tokens of all samples on their way through them.
 
     Args:
-        placed: what is stored of the experts.
         folder: where the files go meanwhile.
         shape: samples, tokens of each, hidden size.
     """
 
-    def __init__(
-        self, operation: Experts, placed: Sequence[Placed], folder: Path, shape: tuple[int, int, int],
-        executor: Executor,
-    ) -> None:  # fmt: skip
+    def __init__(self, operation: Experts, folder: Path, shape: tuple[int, int, int], executor: Executor) -> None:
         self.count = operation.gate_up.experts or 0
         self.least = min(shape[0] * shape[1], operation.gate_up.columns)
         """Tokens that an expert's Hessians are of at the least."""
-        self._operation, self._placed, self._executor = operation, placed, executor
+        self._operation, self._executor = operation, executor
         self._inputs = States(folder, shape, "calibration.experts")
         self._made = States(folder, shape, "calibration.mixed")
         self._run: TorchRun | None = None
@@ -90,16 +90,13 @@ class Mixture:
         weights, chosen = (np.concatenate(found) for found in zip(*self._routes, strict=True))
         for number in range(self.count):
             gate_up, down = (one_expert(weight, number) for weight in self._operation.weights[:2])
-            tensors = {each.tensor for each in (*gate_up.slices, *down.slices)}
-            stored = (_stored_of(placed, number) for placed in self._placed)
-            mine = tuple(one for one in stored if {each.tensor for each in one.parameter.slices} <= tensors)
             tokens, places = (chosen == number).nonzero()
             shown = tokens
             if len(tokens) < self.least:
                 nearest = self._nearest[1][:, number].cpu().numpy()
                 others = nearest[~np.isin(nearest, tokens)][: self.least - len(tokens)]
                 shown = np.sort(np.concatenate([tokens, others]))
-            yield Expert(number, gate_up, down, mine, tokens, weights[tokens, places], shown)
+            yield Expert(number, gate_up, down, tokens, weights[tokens, places], shown)
 
     def add(self, expert: Expert, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Send an expert's tokens through its weights, and add up what it makes of them."""

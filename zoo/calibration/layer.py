@@ -38,6 +38,12 @@ class Layer:
         self._shown: dict[int, NDArray[np.float32]] = {}
         """What was handed out: the same array each time, so that a quantizer knows it again."""
 
+    def over(self, weights: Mapping[str, NDArray[np.float32]]) -> Layer:
+        """Take what was observed along with weights of one's own; nothing done to it is seen by another one."""
+        other = Layer(self._segment, weights, self._torch, self.device)
+        other.tokens, other._hessians = self.tokens, dict(self._hessians)
+        return other
+
     def observe(self, parameter: Parameter, x: Any) -> None:
         """Add inputs (tokens, in_features) to the Hessian that the parameter's group shares."""
         group = self._group[parameter.name]
@@ -119,8 +125,9 @@ class Layer:
             np.divide(self.weight(link.bias), rows, out=self.weight(link.bias))
         for one in link.consumers:
             np.multiply(self.weight(one), scales, out=self.weight(one))
-        hessian = self._hessians.get(self._group[link.consumers[0].name])
+        group = self._group[link.consumers[0].name]
+        hessian = self._hessians.get(group)
         if hessian is not None:
             inverse = self._torch.from_numpy(1 / scales).to(hessian.device)
-            hessian.mul_(inverse[:, None]).mul_(inverse)
-            self._shown.pop(self._group[link.consumers[0].name], None)
+            self._hessians[group] = hessian.mul(inverse[:, None]).mul_(inverse)
+            self._shown.pop(group, None)

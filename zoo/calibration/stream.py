@@ -8,9 +8,8 @@ finished layers, so that it ends in the bytes of an undisturbed one.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,57 +20,19 @@ from zoo.calibration.execute import Executor
 from zoo.calibration.experts import Expert, ExpertActivations, Mixture
 from zoo.calibration.layer import Layer
 from zoo.calibration.owners import Owners, OwnersActivations
+from zoo.calibration.passes import Passes
 from zoo.calibration.program import Segment, cut
-from zoo.calibration.states import States
 from zoo.calibration.weights import empty_arrays, read_float32, read_stored
 from zoo.contracts import Folding, LayerActivations, Parameter, StoredArray
 from zoo.errors import ZooError
-from zoo.operations import Experts
-from zoo.operations.compute import TorchRun
 from zoo.package.layout import Placed
 from zoo.package.signals import Signals
 from zoo.package.stream import Output, Progress, input_bytes, made_progress, quantize
 from zoo.quantizers.slab import RawSlab, Scratch
 from zoo.quantizers.tiles import ArrayWriter, read_back
 
-BATCH = 2048
-"""Tokens that are computed at once, unless a sample is longer."""
 CHUNK = 16 * 2**20
 """Weights that a quantizer gets at once: whole rows."""
-
-
-class CalibratedStreams:
-    """A pass over one output, or over several in step: each segment is done for all before the next one.
-
-    Args:
-        outputs: what is written.
-        tokens: int32 (samples, length) for each: the calibration data.
-        device: ``cpu`` or ``cuda``.
-    """
-
-    def __init__(
-        self, outputs: Sequence[Output], signals: Signals, tokens: Sequence[NDArray[np.int32]], device: str = "cpu"
-    ) -> None:
-        self._streams = {
-            output: CalibratedStream(output, signals, own, device) for output, own in zip(outputs, tokens, strict=True)
-        }
-
-    def run(self, threads: int, progress: Callable[[Progress], None] | None = None) -> None:
-        """Do every segment; torch has threads of its own.
-
-        Raises:
-            ZooError: what went wrong, named by layer; or a signal asked to stop.
-        """
-        with contextlib.ExitStack() as running:
-            passes = [stream.segments(progress) for stream in self._streams.values()]
-            for one in passes:
-                running.callback(one.close)
-            for _ in zip(*passes, strict=True):
-                pass
-
-    def notes(self, output: Output) -> tuple[str, ...]:
-        """Say what a reader of a package should know; each saw what it stored before, so nothing else is shared."""
-        return self._streams[output].notes
 
 
 class CalibratedStream:
@@ -92,13 +53,38 @@ class CalibratedStream:
         self._program = cut(layout.program)
         self._owners = Owners(layout.graph, whole=layout.target.view == "graph")
         self._scratch = Scratch()
-        self._width = layout.program.width(self._program.before.exit)
+        self._passes: Passes
         self._progress: Callable[[Progress], None] | None = None
         self._started = time.monotonic()
         self._bytes = output.resumed
-        self._few: list[tuple[int, int, int]] = []
-        """Experts that fewer tokens chose than their Hessians are of: (tokens, layer, expert)."""
-        self._least = 0
+
+    @property
+    def target(self) -> str:
+        """What it is built for."""
+        return self._layout.recipe.target.name
+
+    @property
+    def original(self) -> bool:
+        """Whether samples go through the original weights."""
+        pin = self._layout.recipe.calibration
+        return pin is not None and pin.activations == "original"
+
+    def follows(self, other: CalibratedStream) -> bool:
+        """Tell whether what enters its linears is what enters another one's."""
+        mine, theirs = self._layout, other._layout
+        same = mine.recipe.architecture == theirs.recipe.architecture and mine.graph == theirs.graph
+        return self.original and other.original and same and np.array_equal(self._tokens, other._tokens)
+
+    def begin(self, progress: Callable[[Progress], None] | None, lead: CalibratedStream | None = None) -> Passes:
+        """Get ready; return the samples, those of the stream that leads where another one does."""
+        self._progress = progress
+        if lead is not None:
+            self._program, self._passes = lead._program, lead._passes
+        else:
+            assert self._layout.program is not None
+            width = self._layout.program.width(self._program.before.exit)
+            self._passes = Passes(self._executor, self._tokens, width, self._data.folder, self._signals)
+        return self._passes
 
     def segments(self, progress: Callable[[Progress], None] | None = None) -> Generator[None]:
         """Do one segment after the other: what is before the layers, each layer, what is behind them.
@@ -106,43 +92,56 @@ class CalibratedStream:
         Raises:
             ZooError: what went wrong, named by layer; or a signal asked to stop.
         """
-        self._progress = progress
-        self._states = States(self._data.folder, (*self._tokens.shape, self._width))
+        passes = self.begin(progress)
         try:
-            for index, (placed, segment) in enumerate(self._steps()):
-                last = segment is self._program.after
-                plain, of_experts = self._apart(segment, placed)
-                finished = bool(placed) and placed[-1].stop <= self._done
-                weights = self._stored(self._owners, plain) if finished else self._quantize(index, segment, plain)
+            for index, (placed, segment) in enumerate(self.steps()):
+                plain, of_experts = self.apart(segment, placed)
+                finished = self.finished(placed)
+                weights = self._stored(self._owners, plain) if finished else self.quantize(index, segment, plain)
                 mixture = None
                 try:
                     if segment.experts is not None:
                         mixture = self._mix(index, segment, of_experts, weights, finished=finished)
                     if placed and not finished:
-                        self._finish(placed)
-                    if not last:
-                        self._advance(index, segment, weights, mixture)
+                        self.finish(placed)
+                    if not self.ends_with(segment):
+                        passes.advance(index, segment, weights, mixture)
                 finally:
                     if mixture is not None:
                         mixture.close()
                 del weights  # others may work before the next segment
                 yield
         finally:
-            self._states.close()
+            passes.close()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the build is to say of experts that few tokens reached."""
-        if not self._few:
-            return ()
-        fewest, layer, expert = min(self._few)
-        return (
-            f"{len(self._few)} experts were chosen by fewer than {self._least} of {self._tokens.size} calibration "
-            f"tokens (expert {expert} of layer {layer} by {fewest}); they were calibrated with the tokens that came "
-            "nearest to choosing them as well",
-        )
+        """What a reader of the package should know."""
+        return self._passes.notes
 
-    def _steps(self) -> Iterator[tuple[list[Placed], Segment]]:
+    def ends_with(self, segment: Segment) -> bool:
+        """Tell whether a segment is the last."""
+        return segment is self._program.after
+
+    def finished(self, placed: Sequence[Placed]) -> bool:
+        """Tell whether an earlier build stored all of this."""
+        return bool(placed) and placed[-1].stop <= self._done
+
+    def originals(self, segment: Segment) -> dict[str, NDArray[np.float32]]:
+        """Read a segment's weights, but for experts'."""
+        inside = {weight.name for weight in (segment.experts.weights[:2] if segment.experts is not None else ())}
+        return {
+            name: read_float32(weight, self._checkpoint, self._scratch)
+            for name, weight in segment.weights.items()
+            if name not in inside
+        }
+
+    def linears(self, segment: Segment, placed: Sequence[Placed]) -> set[str]:
+        """Name the linears of a segment that something is stored of."""
+        owners = {owner.name for one in placed for owner in self._owners.of(one.parameter)}
+        return owners & {one.name for group in segment.groups for one in group}
+
+    def steps(self) -> Iterator[tuple[list[Placed], Segment]]:
         """Pair each segment with what it writes, in the file's order."""
         segments = [self._program.before, *self._program.layers, self._program.after]
         where: dict[str, int] = {}
@@ -160,17 +159,27 @@ class CalibratedStream:
             lists[index].append(placed)
         return zip(lists, segments, strict=True)
 
-    def _quantize(self, index: int, segment: Segment, placed: Sequence[Placed]) -> dict[str, NDArray[np.float32]]:
-        """Quantize and write a segment's weights, but for experts; return what they stand for now."""
+    def quantize(
+        self, index: int, segment: Segment, placed: Sequence[Placed], seen: Layer | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Quantize and write a segment's weights, but for experts; return what they stand for now.
+
+        Args:
+            seen: the weights as they were and what enters them; observed here, through the weights as they become, if
+                None.
+        """
         quantizer = self._layout.quantizer
         owners = {owner.name: owner for one in placed for owner in self._owners.of(one.parameter)}
-        weights = {name: read_float32(owner, self._checkpoint, self._scratch) for name, owner in owners.items()}
-        layer = Layer(segment, weights, self._executor.torch, self._executor.device)
+        weights = {
+            name: read_float32(owner, self._checkpoint, self._scratch) if seen is None else seen.weight(owner).copy()
+            for name, owner in owners.items()
+        }
+        layer = self._passes.layer(segment, weights) if seen is None else seen.over(weights)
         groups = [[one for one in group if one.name in weights] for group in segment.groups]
         groups = [group for group in groups if group]
         folded = False
         sequential = bool(getattr(quantizer, "true_sequential", False))
-        if groups and not sequential:
+        if groups and not sequential and seen is None:
             self._observe(index, segment, layer, weights, [one for group in groups for one in group])
         if any(segment is one for one in self._program.layers) and isinstance(quantizer, Folding):
             if sequential:
@@ -207,7 +216,7 @@ class CalibratedStream:
         # What was added to it in float32 cannot be taken away again.
         return read_float32(one.parameter, self._checkpoint, self._scratch).reshape(one.rows, -1)
 
-    def _apart(self, segment: Segment, placed: Sequence[Placed]) -> tuple[list[Placed], list[Placed]]:
+    def apart(self, segment: Segment, placed: Sequence[Placed]) -> tuple[list[Placed], list[Placed]]:
         """Take what experts are made of from among what a segment writes: (the others, theirs)."""
         names = {weight.name for weight in (segment.experts.weights[:2] if segment.experts is not None else ())}
         found: tuple[list[Placed], list[Placed]] = [], []
@@ -225,47 +234,57 @@ class CalibratedStream:
         finished: bool,
     ) -> Mixture:
         """Send all samples through a segment's experts, each quantized first, or read back where all is finished."""
-        operation = segment.experts
-        assert operation is not None
-        mixture = Mixture(operation, placed, self._data.folder, self._states.shape, self._executor)
-        tensors = self._tensors(weights)
-        with self._executor.torch.no_grad():
-            for start, stop in self._batches():
-                self._executor.run(
-                    segment, self._enter(index, start, stop), tensors, mix=partial(mixture.record, start)
-                )
-            for expert in mixture:
-                self._check_signals()
-                owners = Owners((expert.gate_up, expert.down), whole=self._layout.target.view == "graph")
-                if len(expert.tokens) < mixture.least:
-                    self._few.append((len(expert.tokens), index - 1, expert.number))
-                    self._least = mixture.least
-                if finished:
-                    mixture.add(expert, self._stored(owners, expert.placed))
-                else:
-                    mixture.add(expert, self._quantize_expert(mixture, expert, owners))
+        mixture = self._passes.mixture(index, segment, weights)
+        for expert in mixture:
+            self._passes.remember_few(mixture, index - 1, expert)
+            if finished:
+                mixture.add(expert, self._stored(self._owners_in(expert), expert.stored(placed)))
+            else:
+                own = self.of_expert(expert)
+                self.quantize_expert(expert, placed, own, self.activations(mixture, expert, own))
+                mixture.add(expert, own)
         return mixture
 
-    def _quantize_expert(self, mixture: Mixture, expert: Expert, owners: Owners) -> dict[str, NDArray[np.float32]]:
-        """Quantize and write what is stored of one expert; return what it stands for now."""
-        weights = {
-            one.name: read_float32(one, self._checkpoint, self._scratch) for one in (expert.gate_up, expert.down)
-        }
-        activations = {
+    def of_expert(self, expert: Expert) -> dict[str, NDArray[np.float32]]:
+        """Read the weights of an expert."""
+        both = (expert.gate_up, expert.down)
+        return {one.name: read_float32(one, self._checkpoint, self._scratch) for one in both}
+
+    def activations(
+        self, mixture: Mixture, expert: Expert, weights: Mapping[str, NDArray[np.float32]]
+    ) -> dict[str, ExpertActivations]:
+        """Say what enters an expert's weights; the gate and way up in ``weights`` makes what goes down."""
+        return {
             owner.name: ExpertActivations(
                 self._executor.device, len(expert.shown),
                 partial(mixture.hessian, expert, owner, weights[expert.gate_up.name]),
             )
             for owner in (expert.gate_up, expert.down)
         }  # fmt: skip
-        for one in expert.placed:
+
+    def quantize_expert(
+        self,
+        expert: Expert,
+        placed: Sequence[Placed],
+        weights: dict[str, NDArray[np.float32]],
+        seen: Mapping[str, LayerActivations],
+    ) -> None:
+        """Quantize and write what is stored of one expert; ``weights`` become what they stand for then.
+
+        Args:
+            placed: what is stored of all experts.
+        """
+        owners = self._owners_in(expert)
+        for one in expert.stored(placed):
             values = self._values(owners, one, weights)
-            self._store(one, activations[owners.of(one.parameter)[0].name], values)
+            self._store(one, seen[owners.of(one.parameter)[0].name], values)
             owners.give(one.parameter, values, weights)
             self._report(one.parameter, input_bytes(one.parameter, self._checkpoint.tensors))
-        return weights
 
-    def _finish(self, placed: Sequence[Placed]) -> None:
+    def _owners_in(self, expert: Expert) -> Owners:
+        return Owners((expert.gate_up, expert.down), whole=self._layout.target.view == "graph")
+
+    def finish(self, placed: Sequence[Placed]) -> None:
         """Hash what was written of a segment, and mark it as done."""
         for one in placed:
             for array in one.arrays:
@@ -295,7 +314,7 @@ class CalibratedStream:
         views = placed.by_rows(out)
         step = max(1, CHUNK // max(1, matrix.shape[1]))
         for start in range(0, placed.rows, step):
-            self._check_signals()
+            self._passes.check_signals()
             stop = min(start + step, placed.rows)
             slab = RawSlab(matrix[start:stop], "F32", parameter.name, self._scratch)
             rows = {name: array[start:stop] for name, array in views.items()}
@@ -323,53 +342,16 @@ class CalibratedStream:
             stored.give(one.parameter, values, weights)
         return weights
 
-    def _batches(self) -> Iterator[tuple[int, int]]:
-        count, length = self._tokens.shape
-        step = max(1, BATCH // length)
-        for start in range(0, count, step):
-            self._check_signals()
-            yield start, min(start + step, count)
-
-    def _enter(self, index: int, start: int, stop: int) -> Any:
-        torch = self._executor.torch
-        values = self._tokens[start:stop].astype(np.int64) if index == 0 else self._states.read(start, stop)
-        return torch.from_numpy(values).to(self._executor.device)
-
-    def _tensors(self, weights: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
-        return {name: self._executor.torch.from_numpy(one).to(self._executor.device) for name, one in weights.items()}
-
     def _observe(
         self,
         index: int,
         segment: Segment,
         layer: Layer,
-        weights: dict[str, NDArray[np.float32]],
+        weights: Mapping[str, NDArray[np.float32]],
         wanted: Sequence[Parameter],
     ) -> None:
-        """Send all samples as far as the wanted linears, gathering the statistics of their inputs."""
-        tensors, names = self._tensors(weights), {one.name for one in wanted}
-        with self._executor.torch.no_grad():
-            for start, stop in self._batches():
-                state = self._enter(index, start, stop)
-                self._executor.run(segment, state, tensors, layer.observe, names, mix=_nothing)
-                self._report(wanted[0], 0)
-        layer.tokens = self._tokens.size
-        layer.check()
-
-    def _advance(
-        self, index: int, segment: Segment, weights: dict[str, NDArray[np.float32]], mixture: Mixture | None
-    ) -> None:
-        """Send all samples through a finished segment; what its experts make of them is there already."""
-        tensors = self._tensors(weights)
-        with self._executor.torch.no_grad():
-            for start, stop in self._batches():
-                mix = None if mixture is None else partial(mixture.result, start)
-                state = self._executor.run(segment, self._enter(index, start, stop), tensors, mix=mix)
-                self._states.write(start, state.cpu().numpy())
-
-    def _check_signals(self) -> None:
-        if self._signals.stop.is_set():
-            raise self._signals.error()
+        names = {one.name for one in wanted}
+        self._passes.observe(index, segment, layer, weights, names, partial(self._report, wanted[0], 0))
 
     def _report(self, parameter: Parameter, size: int) -> None:
         self._bytes += size
@@ -377,8 +359,3 @@ class CalibratedStream:
             return
         total = sum(self._output.sizes.values())
         self._progress(made_progress(self._output, parameter, self._bytes, self._output.resumed, total, self._started))
-
-
-def _nothing(operation: Experts, run: TorchRun) -> Any:
-    """Stand for what experts make, where nothing that is looked at depends on it (a ``Mix``)."""
-    return run.torch.zeros_like(run.value(operation.x))

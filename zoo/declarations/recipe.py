@@ -83,6 +83,9 @@ class CalibrationPin(Value):
     seed: int = 0
     fingerprint: Sha256 | None = None
     """SHA-256 of the token ids."""
+    activations: Annotated[Literal["stored", "original"], Trait.LATER] = "stored"
+    """What a layer's inputs come from: the layers before it as they are stored, or the original weights. Those are the
+    same for every package of a model, so that several built together observe them once."""
 
 
 class SmoothingPin(Value):

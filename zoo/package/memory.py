@@ -235,4 +235,7 @@ def calibration_memory(layout: Layout) -> int:
     together: dict[int | None, int] = {}
     for (layer, _), size in hessians.items():
         together[layer] = together.get(layer, 0) + size
-    return max(layers.values()) + expert + max(9 * widest // 4, *together.values()) + stored + _TORCH
+    pin = layout.recipe.calibration
+    # Samples went through the weights as they were before any is rounded in its place.
+    layer = max(layers.values()) * (2 if pin is not None and pin.activations == "original" else 1)
+    return layer + expert + max(9 * widest // 4, *together.values()) + stored + _TORCH

@@ -253,7 +253,7 @@ def _write_data(drafts: Sequence[_Draft], work: _Work) -> None:
     with contextlib.ExitStack() as opened:
         outputs = [opened.enter_context(_opened(draft, source, stamps, work)) for draft in drafts]
         if drafts[0].layout.quantizer.needs_activations:
-            from zoo.calibration.stream import CalibratedStreams
+            from zoo.calibration.together import CalibratedStreams
 
             tokens = [draft.order.calibration for draft in drafts if draft.order.calibration is not None]
             stream: Any = CalibratedStreams(outputs, work.signals, tokens, work.device)

@@ -65,7 +65,7 @@ def choose_calibration(
     """
     name = request.calibration
     if not registry.quantizer(quantizer.name).needs_activations and request.mixed is None:
-        for option in ("calibration", "samples", "sequence_length"):
+        for option in ("calibration", "samples", "sequence_length", "activations"):
             if getattr(request, option) is not None:
                 raise UsageError(
                     f"quantizer {quantizer.name!r} needs no calibration data; leave --{option.replace('_', '-')} out"
@@ -74,17 +74,17 @@ def choose_calibration(
     uses = family.family.datasets.calibration if family else ()
     use: CalibrationUse | None = next((use for use in uses if name in (None, use.dataset)), None)
     if use is not None:
-        return _pin(request, use.dataset, use.samples, use.sequence_length)
+        return _pin(request, quantizer, use.dataset, use.samples, use.sequence_length)
     if name is None:
         if reads_weights(registry.target(request.target), request.target_options):
             mixed = request.mixed is not None and not registry.quantizer(quantizer.name).needs_activations
             raise needs_calibration("--mixed auto" if mixed else f"quantizer {quantizer.name!r}")
         return None
     if is_path(name, registry):
-        return _pin(request, Path(name).name, DEFAULT_SAMPLES, DEFAULT_SEQUENCE_LENGTH)
+        return _pin(request, quantizer, Path(name).name, DEFAULT_SAMPLES, DEFAULT_SEQUENCE_LENGTH)
     if "calibration" not in registry.dataset(name).purposes:
         raise UsageError(f"dataset {name!r} is not a calibration dataset")
-    return _pin(request, name, DEFAULT_SAMPLES, DEFAULT_SEQUENCE_LENGTH)
+    return _pin(request, quantizer, name, DEFAULT_SAMPLES, DEFAULT_SEQUENCE_LENGTH)
 
 
 def is_path(name: str, registry: Registry) -> bool:
@@ -100,12 +100,19 @@ def needs_calibration(what: str) -> UsageError:
     )
 
 
-def _pin(request: Request, dataset: str, samples: int, length: int) -> CalibrationPin:
+def _pin(request: Request, quantizer: QuantizerChoice, dataset: str, samples: int, length: int) -> CalibrationPin:
+    sequential = quantizer.options.get("true_sequential") is True
+    activations = request.activations or ("original" if request.together and not sequential else "stored")
+    if activations not in ("stored", "original"):
+        raise UsageError(f"--activations is stored or original, not {activations!r}")
+    if activations == "original" and sequential:
+        raise UsageError("true_sequential observes what was stored; leave it out, or --activations original")
     return CalibrationPin(
         dataset=dataset,
         samples=request.samples or samples,
         sequence_length=request.sequence_length or length,
         seed=request.seed,
+        activations="original" if activations == "original" else "stored",
     )
 
 

@@ -122,6 +122,10 @@ def _steps(
         kept = sum(layout.takes_over(placed.parameter) for placed in layout.placed)
         if kept:
             steps.append(f"take over the levels of {kept} weights as {checkpoint.name} stores them")
+        if recipe.calibration is not None and layout.quantizer.needs_activations:
+            pin = recipe.calibration
+            seen = "the original weights" if pin.activations == "original" else "the layers that are stored"
+            steps.append(f"send {pin.samples} samples of {pin.sequence_length} tokens through {seen}, layer by layer")
         steps.append(f"store {len(layout.placed) - kept} weights by {recipe.quantizer.name} as {recipe.precision}")
     steps.append(f"write {', '.join(name for name, _ in layout.files(files))} for {recipe.target.name}")
     steps.append("check and publish the folder")

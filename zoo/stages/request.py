@@ -29,6 +29,12 @@ class Request:
     samples: int | None = option(None, "Calibration samples; by default what the family states.", min=1, max=100_000)
     sequence_length: int | None = option(None, "Length of a calibration sample, in tokens.", min=2, max=2**20)
     seed: int = option(0, "Seed of the choice of calibration samples.", min=0)
+    activations: str | None = option(
+        None,
+        "What calibrated layers see of those before them: as stored (more exact; the default for one target) or the "
+        "original weights (observed once for all; the default for several).",
+        metavar="stored|original",
+    )
     mixed: str | None = option(
         None, "Measure the error of each weight and give more bits to the worst.", metavar="auto"
     )
@@ -60,3 +66,5 @@ class Request:
         "of that name.",
     )
     target_options: Mapping[str, Any] = field(default_factory=dict)
+    together: bool = False
+    """Whether packages for other targets are built in the same run."""

@@ -50,7 +50,9 @@ def pin_several(registry: Registry, request: Request, **pinning: Any) -> dict[st
     pinned = {}
     for name in names:
         options = {key: value for key, value in request.target_options.items() if key in fields[name]}
-        pinned[name] = pipeline.pin(registry, replace(request, target=name, target_options=options), **pinning)
+        pinned[name] = pipeline.pin(
+            registry, replace(request, target=name, target_options=options, together=True), **pinning
+        )
         if not pinned[name].reads_weights(registry):
             raise ZooError(f"target {name!r} writes no weights; build it by itself")
     return pinned
