@@ -23,8 +23,6 @@ from zoo.terminal import one_line
 
 GRACE = 10.0
 """Seconds that the program has to end by itself."""
-SILENCE = 300.0
-"""Seconds without a byte of an answer after which it hangs."""
 _RAISED = re.compile(r"\b\w*(Error|Exception): \S")
 """How Python ends a traceback."""
 _WATCH = """
@@ -42,17 +40,27 @@ os._exit(code if code >= 0 else 128 - code)
 """Ends the program when this process does, however that ends: its end of a pipe closes."""
 
 
-def start_seconds() -> float:
-    """How long a program may take to open its model: ``ZOO_ENGINE_START``, seconds; 600 unless set.
+def _seconds(variable: str, default: float) -> float:
+    """Read how long to wait from the environment.
 
     Raises:
         ZooError: it is not a number of seconds.
     """
-    text = os.environ.get("ZOO_ENGINE_START", "600")
+    text = os.environ.get(variable, str(default))
     with contextlib.suppress(ValueError):
         if 0 < float(text) < 1e6:
             return float(text)
-    raise ZooError(f"ZOO_ENGINE_START must be a number of seconds, not {text!r}")
+    raise ZooError(f"{variable} must be a number of seconds, not {text!r}")
+
+
+def start_seconds() -> float:
+    """How long a program may take to open its model: ``ZOO_ENGINE_START``, seconds; 600 unless set."""
+    return _seconds("ZOO_ENGINE_START", 600)
+
+
+def silent_seconds() -> float:
+    """How long a program may give no byte of an answer: ``ZOO_ENGINE_SILENCE``, seconds; 300 unless set."""
+    return _seconds("ZOO_ENGINE_SILENCE", 300)
 
 
 class ServerProcess:
@@ -72,7 +80,7 @@ class ServerProcess:
     def __init__(
         self, name: str, argv: Sequence[str], *, key: str, opens: str, environment: Mapping[str, str] | None = None
     ) -> None:
-        self.name, self._opens = name, opens
+        self.name, self._opens, self._silence = name, opens, silent_seconds()
         self._key = secrets.token_hex(16)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -100,7 +108,7 @@ class ServerProcess:
                 raise self._died("while it opened")
             with (
                 contextlib.suppress(OSError, http.client.HTTPException),
-                self._answer("GET", "/health", None, 5) as got,
+                self._answer("GET", "/health", None, min(5, max(until - time.monotonic(), 0.1))) as got,
             ):
                 if got.status == 200:
                     return
@@ -141,9 +149,9 @@ class ServerProcess:
 
     @contextlib.contextmanager
     def _answer(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float = SILENCE
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout or self._silence)
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -162,7 +170,11 @@ class ServerProcess:
         try:
             yield
         except TimeoutError:
-            raise ZooError(f"{self.name} hangs: it gave nothing for {SILENCE:g} s") from None
+            last = self._last()
+            self.close()
+            raise ZooError(
+                f"{self.name} hangs: it gave nothing for {self._silence:g} s (ZOO_ENGINE_SILENCE); it was ended{last}"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(2)  # the socket closes before the process is gone

@@ -222,6 +222,49 @@ def test_another_version_one_that_dies_and_one_that_hangs(package, tmp_path, mon
         zoo.open(package)
 
 
+HEALTHY = """
+import http.server
+class Silent(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"version": "9.9.9"}')
+    def do_POST(self):
+        print("stuck", flush=True)
+        time.sleep(60)
+with open(os.environ["PID_FILE"], "w") as file:
+    print(os.getpid(), file=file)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Silent).serve_forever()
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "command", "variable", "reason"),
+    [
+        ("gguf", ("run", "Once upon"), "SILENCE", "hangs: it gave nothing for 1 s (ZOO_ENGINE_SILENCE); it was ended"),
+        ("gguf", ("bench", "--input-len", 4, "--output-len", 2), "SILENCE", "hangs: it gave nothing for 1 s"),
+        ("gguf", ("run", "Once upon"), "START", "has not opened tiny within 1 s (ZOO_ENGINE_START); it was ended"),
+        ("vllm", ("run", "Once upon"), "SILENCE", "hangs: it gave nothing for 1 s (ZOO_ENGINE_SILENCE); it was ended"),
+        ("vllm", ("run", "Once upon"), "START", "has not opened tiny within 1 s (ZOO_ENGINE_START); it was ended"),
+    ],
+)  # fmt: skip
+def test_one_that_never_answers_is_ended(original, package, tmp_path, monkeypatch, target, command, variable, reason):
+    name, program = {"gguf": ("llama.cpp", "llama-server"), "vllm": ("vllm", "vllm")}[target]
+    if target == "vllm":
+        package = zoo.build(original, "int8", output=tmp_path / "tiny", target="vllm").path
+    rest = HEALTHY if variable == "SILENCE" else HEALTHY.replace("self.send_response(200)", "time.sleep(60)")
+    (tmp_path / program).write_text(FAKE.format(python=sys.executable, build=9999, rest=rest))
+    (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PID_FILE", str(tmp_path / "pid"))
+    monkeypatch.setenv(f"ZOO_ENGINE_{variable}", "1")
+    done = run(command[0], package, *command[1:], code=1)
+    assert f"{name} {reason}" in done.stderr.splitlines()[-1]
+    assert len(done.stderr.splitlines()) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
 def test_one_that_dies_while_it_answers(engine, package):
     opened = zoo.open(package, threads=1)
     answer = opened.stream(PROMPT, max_new_tokens=200, ignore_eos=True)
