@@ -16,12 +16,14 @@ from zoo.embedding.queue import TextQueue
 from zoo.embedding.results import Embeddings, Ranked
 from zoo.embedding.session import LOGITS, TextSession
 from zoo.embedding.tokens import TextEncoder, TextTokens
+from zoo.engine.huge_pages import use_huge_pages
 from zoo.engine.machine import give_back_memory
 from zoo.engine.prepack import open_graph
 from zoo.engine.text import Tokenizer
 from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.chat_defaults import ChatDefaults
 from zoo.package.folder import Package
+from zoo.package.running import held_by
 from zoo.sources.jsonfile import parse_object
 
 _ACTIVATIONS = {"Sigmoid": True, "Identity": False}
@@ -75,6 +77,7 @@ class EncoderEngine(Engine):
         """
         opened = cls(package, threads)
         give_back_memory()
+        use_huge_pages(held_by(package.manifest))
         return opened
 
     def settings(self) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from zoo.contracts.engine import OWN_ENGINE, Ability
 from zoo.engine.chat import Message
 from zoo.engine.generation import ActiveRequest, Generation, Limits, Piece, run_request
+from zoo.engine.huge_pages import use_huge_pages
 from zoo.engine.int8_cache import find_scales
 from zoo.engine.machine import give_back_memory
 from zoo.engine.options import AnswerOptions, read_form, read_options
@@ -65,6 +66,7 @@ class OrtEngine(TextEngine):
         """
         opened = cls(package, threads)
         give_back_memory()
+        use_huge_pages(held_by(package.manifest))
         return opened
 
     @cached_property
@@ -86,6 +88,7 @@ class OrtEngine(TextEngine):
         self.session = open_graph(package, lambda graph: Session(package.path, threads, graph, scales))
         self.load_seconds += self.session.load_seconds
         self._cache = self.session.new_cache()
+        use_huge_pages(held_by(package.manifest))
 
     def guess_with(self, smaller: Engine | None) -> None:
         """Have a smaller model guess the tokens of all answers from now on; they stay the answers that they are.

@@ -1,0 +1,66 @@
+"""Weights in huge pages, from which a step reads them faster.
+
+A step of generation reads every weight once. In pages of 4 KiB the processor translates 256 addresses for a MiB and
+fetches ahead no farther than a page; in pages of 2 MiB it translates one for two. Linux leaves memory in small pages
+unless a program asks ("madvise", the default of most distributions), and onnxruntime does not ask.
+
+Measured on two cores of a Zen 4, Linux 6.18, one token after 128: SmolLM2-135M int8 10.9 to 8.1 ms a step, a 1.1B Llama
+int8 50 to 38 ms and int4 39 to 28 ms. Prepared weights (``zoo.engine.prepack``) are mapped from a file, which the file
+system keeps in huge pages where it can.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+COLLAPSE = 25
+"""``MADV_COLLAPSE`` of Linux 6.1 (include/uapi/asm-generic/mman-common.h): copy memory into huge pages now."""
+HUGE = 2**21
+AT_ONCE = 32 * HUGE
+"""Bytes of a call: each makes the kernel gather what other cores have under way, and other threads wait for parts."""
+SMALLEST = 2**25
+"""Bytes of weights below which caches hold them, and their addresses."""
+
+
+def use_huge_pages(weights_bytes: int) -> None:
+    """Begin to move this process's memory into huge pages, in the background: it takes a second a GB.
+
+    Args:
+        weights_bytes: of the package that was opened; a small one gains nothing.
+    """
+    if weights_bytes >= SMALLEST:
+        threading.Thread(target=collapse, name="zoo-huge-pages", daemon=True).start()
+
+
+def collapse() -> int:
+    """Move anonymous memory into huge pages; contents and addresses stay.
+
+    A region that is unmapped meanwhile, and a kernel that does not know the call, are passed over.
+
+    Returns:
+        Bytes of the calls that succeeded.
+    """
+    try:
+        madvise = ctypes.CDLL(None).madvise
+        regions = list(anonymous(Path("/proc/self/maps").read_text()))
+    except (OSError, AttributeError, TypeError):  # another system
+        return 0
+    moved = 0
+    for start, stop in regions:
+        for at in range(-(-start // HUGE) * HUGE, stop // HUGE * HUGE, AT_ONCE):
+            size = min(AT_ONCE, stop // HUGE * HUGE - at)
+            if madvise(ctypes.c_void_p(at), ctypes.c_size_t(size), COLLAPSE) == 0:
+                moved += size
+    return moved
+
+
+def anonymous(maps: str) -> Iterator[tuple[int, int]]:
+    """Find the writable private memory without a file, (start, stop), in ``/proc/self/maps`` (proc(5))."""
+    for line in maps.splitlines():
+        addresses, permissions, _, _, inode, *name = line.split(maxsplit=5)
+        if permissions == "rw-p" and inode == "0" and name in ([], ["[heap]"]):
+            start, stop = addresses.split("-")
+            yield int(start, 16), int(stop, 16)
