@@ -29,11 +29,17 @@ def show(
     for section, fields in description.fields.items():
         echo(f"\n{section}")
         print_table(
-            ["  FIELD", "VALUE", "FROM"],
-            [(f"  {name}", _text(field.value), field.origin) for name, field in fields.items()],
+            ["FIELD", "VALUE", "FROM"],
+            [(name, _text(field.value), field.origin) for name, field in fields.items()],
         )
 
 
 def _text(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.replace("\n", "\\n")
+    """Format a value: texts as they are, entries of a list one after the other, anything else as JSON."""
+    if isinstance(value, str):
+        return value.replace("\n", "\\n")
+    if isinstance(value, list) and value and all(isinstance(entry, str) for entry in value):
+        return " ".join(value) if any(" " in entry for entry in value) else ", ".join(value)
+    if isinstance(value, list) and value and all(isinstance(entry, dict) and "url" in entry for entry in value):
+        return "; ".join(f"{entry.get('title') or entry.get('name')} <{entry['url']}>" for entry in value)
+    return json.dumps(value, ensure_ascii=False)
