@@ -71,22 +71,38 @@ def picture(result: dict[str, Any]) -> str:
     marks = [
         svg.text(LEFT, 22, "Mean KL from float32 (less is higher) against decode speed: up and right is better", "bold")
     ]
-    for power in range(math.ceil(low), math.floor(high) + 1):
-        y = at(0, 10**power)[1]
-        marks += [svg.line(LEFT, y, WIDTH - RIGHT, y, "grid"), svg.text(LEFT - 8, y + 4, f"1e{power}", anchor="end")]
+    for power in range(math.floor(low), math.ceil(high)):
+        for digit in (1, 2, 5):
+            if low <= math.log10(digit * 10**power) <= high:
+                y = at(0, digit * 10**power)[1]
+                marks += [svg.line(LEFT, y, WIDTH - RIGHT, y, "grid"),
+                          svg.text(LEFT - 8, y + 4, f"{digit * 10.0**power:g}", anchor="end")]  # fmt: skip
     step = 10 ** math.floor(math.log10(fastest)) / (2 if fastest < 3 * 10 ** math.floor(math.log10(fastest)) else 1)
     for index in range(int(fastest / step) + 1):
         x = at(index * step, 10**low)[0]
         marks += [svg.line(x, TOP, x, HEIGHT - BOTTOM, "grid"),
                   svg.text(x, HEIGHT - BOTTOM + 18, f"{index * step:.0f}", anchor="middle")]  # fmt: skip
     marks.append(svg.text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, "decode, tokens/s", anchor="middle"))
-    taken: list[tuple[float, float]] = []
+    taken = [(at(x, y)[0] - 7, at(x, y)[1] - 7, at(x, y)[0] + 7, at(x, y)[1] + 7) for _, x, y in points]
     for name, x, y in sorted(points, key=lambda point: at(*point[1:])[1]):
         (across, down), css = at(x, y), "zoo" if name.startswith("zoo") else "peer"
-        label = down + 4
-        while any(abs(label - other) < 13 and abs(across - beside) < 190 for beside, other in taken):
-            label += 13
-        taken.append((across, label))
+        left, base, anchor = label_place(across, down, 7.0 * len(name), taken)
         marks.append(svg.rect(across - 5, down - 5, 10, 10, css, radius=0 if "8" in name.split()[1] else 5, title=name))
-        marks.append(svg.text(across + 9, label, name, "bold" if css == "zoo" else ""))
+        marks.append(svg.text(left, base, name, "bold" if css == "zoo" else "", anchor))
     return svg.document(WIDTH, HEIGHT, "Mean KL against decode speed, zoo and its peers", STYLE, marks)
+
+
+Box = tuple[float, float, float, float]
+
+
+def label_place(x: float, y: float, width: float, taken: list[Box]) -> tuple[float, float, str]:
+    """Return where a point's label stands (x, baseline, anchor): the first place that covers nothing; claim it."""
+    for lift in (0, 14, -14, 28, -28):
+        for anchor, left in (("start", x + 9), ("end", x - 9 - width)):
+            box = (left, y + lift - 8, left + width, y + lift + 6)
+            if left + width < WIDTH and not any(
+                box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in taken
+            ):
+                taken.append(box)
+                return (left if anchor == "start" else x - 9), y + lift + 4, anchor
+    return x + 9, y + 4, "start"
