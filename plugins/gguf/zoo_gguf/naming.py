@@ -82,6 +82,11 @@ def architecture_of(numbers: Architecture) -> str:
     """
     if encoders.is_encoder(numbers):
         return encoders.require(numbers)
+    if numbers.kv_lora_rank is not None:
+        raise ZooError(
+            "attention over a latent (MLA): llama.cpp's attn_k_b has each head's rows as columns, and only whole rows of "
+            "a checkpoint's tensors are written"
+        )
     departs = frozenset(
         name
         for name, field in Architecture.model_fields.items()
