@@ -84,8 +84,8 @@ def architecture_of(numbers: Architecture) -> str:
         return encoders.require(numbers)
     if numbers.kv_lora_rank is not None:
         raise ZooError(
-            "attention over a latent (MLA): llama.cpp's attn_k_b has each head's rows as columns, and only whole rows of "
-            "a checkpoint's tensors are written"
+            "attention over a latent (MLA): llama.cpp's attn_k_b has each head's rows as columns, and only whole rows "
+            "of a checkpoint's tensors are written"
         )
     departs = frozenset(
         name
