@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 from tests.checkpoints import make_checkpoint
 from tests.stages.test_calibrate import words
 from zoo.cli import app
+from zoo.datasets.texts import read_texts
 from zoo.errors import ZooError
 from zoo.package.folder import read_manifest
+from zoo.stages import calibrate
 
 WIDE = {"hidden_size": 128, "intermediate_size": 256, "vocab_size": 320}
 
@@ -140,12 +142,18 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("quantizer", ["rtn", "gptq", "awq"])
-def test_weights_are_read_once_for_all_and_come_out_as_built_apart(checkpoint, tmp_path, read_bytes, passed, quantizer):
+def test_weights_are_read_once_for_all_and_come_out_as_built_apart(
+    checkpoint, tmp_path, monkeypatch, read_bytes, passed, quantizer
+):
     targets, options = ("ort", "vllm", "gguf"), (*TOGETHER, "--quantizer", quantizer)
     if quantizer != "rtn":
         checkpoint, options = calibrated(checkpoint, tmp_path, options)
         read_bytes.clear()
-    run(checkpoint, *options, "--target", ",".join(targets), "-o", tmp_path / "all")
+    with monkeypatch.context() as patch:
+        texts = []
+        patch.setattr(calibrate, "read_texts", lambda *args: (texts.append(args), read_texts(*args))[1])
+        run(checkpoint, *options, "--target", ",".join(targets), "-o", tmp_path / "all")
+    assert len(texts) == (0 if quantizer == "rtn" else 1)
     assert read_bytes == sizes(checkpoint)
     # The samples are one batch: it goes through the embedding and each layer, and at int4 no further than the head.
     assert len(passed) == (0 if quantizer == "rtn" else 4)

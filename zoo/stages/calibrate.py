@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.contracts import reads_weights
 from zoo.datasets.texts import read_texts
+from zoo.declarations.recipe import CalibrationPin
 from zoo.errors import UsageError, ZooError
 from zoo.registry import Registry
 from zoo.sources.dataset_files import bring_dataset, find_in_folder, locate_dataset
@@ -43,7 +45,7 @@ def calibrated(
     target = registry.target(request.target)
     if pin is None or resolved.checkpoint is None or not reads_weights(target, resolved.recipe.target.options):
         return resolved, None
-    from zoo.calibration.samples import draw, fingerprint
+    from zoo.calibration.samples import fingerprint
 
     context = resolved.recipe.architecture.longest_text
     if request.sequence_length is None and pin.sequence_length > context:
@@ -61,18 +63,32 @@ def calibrated(
             return resolved, None
         raise ZooError(f"{resolved.checkpoint.name}: has no tokenizer, which calibration samples need")
     files, form = locate(registry, request, pin.dataset, data)
-    tokens = draw(
-        read_texts(files, form),
-        tokenizer.raw,
-        samples=pin.samples,
-        length=pin.sequence_length,
-        seed=pin.seed,
-        vocab=resolved.recipe.architecture.vocab_size,
-        name=pin.dataset,
-    )
+    stamps = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    tokens = _drawn(stamps, form, tokenizer.raw, pin, resolved.recipe.architecture.vocab_size)
     pinned = pin.model_copy(update={"fingerprint": fingerprint(tokens)})
     recipe = resolved.recipe.model_copy(update={"calibration": pinned})
     return replace(resolved, recipe=type(recipe).model_validate(recipe.model_dump())), tokens
+
+
+@lru_cache(maxsize=1)
+def _drawn(
+    stamps: tuple[tuple[Path, int, int], ...], form: str | None, tokenizer: bytes, pin: CalibrationPin, vocab: int
+) -> NDArray[np.int32]:
+    """Draw samples; those of several targets are drawn once.
+
+    Args:
+        stamps: each file, its size and when it was changed.
+        tokenizer: ``tokenizer.json``.
+    """
+    from zoo.calibration.samples import draw
+
+    texts = read_texts([path for path, _, _ in stamps], form)
+    tokens = draw(
+        texts, tokenizer,
+        samples=pin.samples, length=pin.sequence_length, seed=pin.seed, vocab=vocab, name=pin.dataset,
+    )  # fmt: skip
+    tokens.flags.writeable = False
+    return tokens
 
 
 def locate(registry: Registry, request: Request, name: str, data: Path | None) -> tuple[list[Path], str | None]:
