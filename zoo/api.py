@@ -43,6 +43,7 @@ class Choices(TypedDict, total=False):
     adapter_scales: Sequence[float]
     no_adapter: bool
     allow_unused: Sequence[str]
+    context: int | None
     target: str
     target_options: Mapping[str, Any] | None
 

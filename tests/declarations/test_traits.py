@@ -49,7 +49,7 @@ def test_null_is_a_value_only_where_the_type_says_so():
         "attention_multiplier", "attn_logit_softcapping", "final_logit_softcapping", "kv_lora_rank", "layer_types",
         "moe_intermediate_size", "n_shared_experts", "no_rope_layer_interval", "no_rope_layers", "num_experts",
         "q_lora_rank", "query_pre_attn_scalar", "rope_local_base_freq", "rope_scaling", "sliding_window",
-        "sliding_window_pattern", "verify_as", "shared_expert_intermediate_size", "swiglu_limit",
+        "sliding_window_pattern", "verify_as", "shared_expert_intermediate_size", "swiglu_limit", "built_context",
     }  # fmt: skip
 
 

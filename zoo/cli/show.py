@@ -10,6 +10,9 @@ import typer
 from zoo.cli.options import Json
 from zoo.cli.output import echo, print_json, print_table, stored_text
 
+_SHOWN = 8
+"""So many numbers of a list are shown."""
+
 
 def show(
     model: Annotated[str, typer.Argument(help="A declared model, a checkpoint folder or file, a package or a hub id.")],
@@ -42,4 +45,13 @@ def _text(value: object) -> str:
         return " ".join(value) if any(" " in entry for entry in value) else ", ".join(value)
     if isinstance(value, list) and value and all(isinstance(entry, dict) and "url" in entry for entry in value):
         return "; ".join(f"{entry.get('title') or entry.get('name')} <{entry['url']}>" for entry in value)
+    if isinstance(value, dict):
+        value = {name: _brief(entry) for name, entry in value.items()}
     return json.dumps(value, ensure_ascii=False)
+
+
+def _brief(value: object) -> object:
+    """Count numbers that would fill the screen."""
+    if isinstance(value, list) and len(value) > _SHOWN and all(isinstance(entry, int | float) for entry in value):
+        return f"{len(value)} numbers"
+    return value

@@ -20,18 +20,17 @@ from pydantic.fields import FieldInfo
 
 from zoo.declarations.base import Name
 from zoo.declarations.consistency import check_experts, check_latent
+from zoo.declarations.intervals import MOST_LAYERS, LayerType, by_interval
 from zoo.declarations.rope import Numbers, Size
 from zoo.declarations.rope import RopeScaling as RopeScaling
 from zoo.declarations.traits import Trait, fields_with, nullable_fields
 from zoo.errors import ZooError
 
-MOST_LAYERS = 10_000
 Layers = Annotated[int, Field(gt=0, le=MOST_LAYERS)]
 Heads = Annotated[int, Field(gt=0, le=16_384)]
 HeadSize = Annotated[int, Field(gt=0, le=65_536)]
 """What is looped over or made an array of is bounded far above any model: no file can ask for a year of work."""
 Attention = Literal["MHA", "GQA", "MQA"]
-LayerType = Literal["full_attention", "sliding_attention"]
 
 
 class Architecture(Numbers):
@@ -195,6 +194,8 @@ class Architecture(Numbers):
     """All experts of a layer lie in two tensors of three axes, as transformers 5 holds them; seen in the tensors."""
     config_names: Annotated[dict[str, str], Trait.IMPLIED] = Field(default_factory=dict)
     """Field → the key of ``config.json`` that states it, where it has another name there."""
+    built_context: Annotated[Size | None, Trait.LATER] = None
+    """Tokens that a package is built for, where fewer than the model's; a build states it, no file."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of an architecture other than ``decoder``, checked by that architecture."""
 
@@ -216,7 +217,7 @@ class Architecture(Numbers):
                     f"hidden_size {hidden} is not divisible by num_attention_heads {heads}; state head_dim"
                 )
             data["head_dim"] = hidden // heads
-        _by_interval(data)
+        by_interval(data)
         data["use_sliding_window"] = data.get("sliding_window") is not None and data.get("use_sliding_window", True)
         if data["use_sliding_window"] is False:
             data |= {"sliding_window": None, "layer_types": None}
@@ -241,6 +242,9 @@ class Architecture(Numbers):
             raise ValueError(
                 f"partial_rotary_factor {self.partial_rotary_factor} of head_dim {self.head_dim} makes no pairs"
             )
+        divisors = None if self.rope_scaling is None else self.rope_scaling.divisors(self.context_length)
+        if divisors is not None and 2 * len(divisors) != self.turning:
+            raise ValueError(f"longrope has {len(divisors)} factors for the {self.turning // 2} pairs that turn")
         return self
 
     @classmethod
@@ -250,13 +254,19 @@ class Architecture(Numbers):
         Args:
             implied: fields that hold where the file is silent.
             type: the registered architecture that computes it.
+        """
+        stated = {name: config[name] for name in cls.model_fields if config.get(name) is not None}
+        return cls.of_config({**implied, **stated, "type": type})
+
+    @classmethod
+    def of_config(cls, fields: Mapping[str, Any]) -> Architecture:
+        """Check fields that a ``config.json`` stated.
 
         Raises:
             ZooError: a field is missing or is not what it must be.
         """
-        stated = {name: config[name] for name in cls.model_fields if config.get(name) is not None}
         try:
-            return cls.model_validate({**implied, **stated, "type": type})
+            return cls.model_validate(fields)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(step) for step in first["loc"])
@@ -267,7 +277,8 @@ class Architecture(Numbers):
     def context_length(self) -> int:
         """Tokens that a prompt and its answer may have together."""
         stated = self.max_position_embeddings
-        return stated if self.rope_scaling is None else self.rope_scaling.context(stated)
+        own = stated if self.rope_scaling is None else self.rope_scaling.context(stated)
+        return own if self.built_context is None else min(own, self.built_context)
 
     @property
     def longest_text(self) -> int:
@@ -276,7 +287,7 @@ class Architecture(Numbers):
         Dynamic scaling turns all of a longer text by that text's length, which no cache of positions can follow.
         """
         dynamic = self.rope_scaling is not None and self.rope_scaling.rope_type == "dynamic"
-        return self.max_position_embeddings if dynamic else self.context_length
+        return min(self.max_position_embeddings, self.context_length) if dynamic else self.context_length
 
     @property
     def attention(self) -> Attention:
@@ -366,22 +377,6 @@ class Architecture(Numbers):
         if self.layer_types is not None and self.layer_types[layer] == "full_attention":
             return None
         return self.sliding_window
-
-
-def _by_interval(data: dict[str, Any]) -> None:
-    """List layer by layer what is stated as an interval."""
-    pattern, interval = data.pop("sliding_window_pattern", None), data.pop("no_rope_layer_interval", None)
-    every = len(pattern) if isinstance(pattern, str) else pattern or 0
-    if isinstance(pattern, str) and pattern != "L" * (every - 1) + "G":
-        raise ValueError(f"sliding_window_pattern {pattern:.40} is not a number, or L's before a G")
-    layers = data.get("num_hidden_layers")
-    if not isinstance(layers, int) or not 0 < layers <= MOST_LAYERS:
-        return
-    if 0 < every <= layers and data.get("sliding_window") and data.get("layer_types") is None:
-        in_turn: tuple[LayerType, LayerType] = ("sliding_attention", "full_attention")
-        data["layer_types"] = tuple(in_turn[(layer + 1) % every == 0] for layer in range(layers))
-    if isinstance(interval, int) and 0 < interval <= layers and data.get("no_rope_layers") is None:
-        data["no_rope_layers"] = tuple(int((layer + 1) % interval != 0) for layer in range(layers))
 
 
 def _optional(field: FieldInfo) -> Any:

@@ -9,9 +9,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from zoo.declarations.architecture import Architecture, RopeScaling
+from zoo.declarations.intervals import MOST_LAYERS
 from zoo.declarations.traits import Trait, fields_with
 from zoo.decoder.windows import windows
 from zoo.errors import ZooError
@@ -26,9 +25,6 @@ _SIZES = fields_with(Architecture, Trait.REQUIRED)
 _IMPLIED = frozenset(fields_with(Architecture, Trait.IMPLIED))
 _CLAIMED = fields_with(Architecture, Trait.CLAIMED)
 _DEFAULT_CONTEXT = 2048
-
-_MOST_LAYERS = 10_000
-"""More is a mistake in the file; the list of their tensors alone would fill the memory."""
 
 # Keys that change what is computed, each with the values, besides null and false, at which they change nothing.
 _TRIVIAL: dict[str, tuple[Any, ...]] = {
@@ -61,7 +57,8 @@ _TRIVIAL: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (),
 }
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
-_ROPE_TYPES = ("linear", "dynamic", "llama3", "yarn")
+_ROPE_TYPES = ("linear", "dynamic", "llama3", "yarn", "longrope")
+_LONG_ROPE = ("short_factor", "long_factor")
 _ROPE_KEYS = frozenset(RopeScaling.model_fields) | {"type", "rope_theta", "partial_rotary_factor", "finetuned"}
 _FALSY_IS_ABSENT = frozenset({"beta_fast", "beta_slow", "mscale", "mscale_all_dim"})
 
@@ -116,8 +113,8 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
             raise ZooError(f"config.json: {name} must be true or false, not {_shown(value)}")
         numbers[name] = bool(value)
     numbers["rms_norm_eps"] = _number(config, "rms_norm_eps", 1e-6)
-    if numbers["num_hidden_layers"] > _MOST_LAYERS:
-        raise ZooError(f"config.json: num_hidden_layers {numbers['num_hidden_layers']} is more than {_MOST_LAYERS}")
+    if numbers["num_hidden_layers"] > MOST_LAYERS:
+        raise ZooError(f"config.json: num_hidden_layers {numbers['num_hidden_layers']} is more than {MOST_LAYERS}")
     activation = config.get("hidden_act", "silu")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ZooError(
@@ -133,18 +130,8 @@ def read_config(config: Mapping[str, Any], implied: Mapping[str, Any]) -> Archit
         raise ZooError(f"config.json: {stated} contradict each other")
     numbers |= {name: config[name] for name in _CLAIMED if name in implied and config.get(name) is not None}
     numbers |= _rope(config, implied, numbers["max_position_embeddings"])
-    arch = _validated(numbers)
-    return _validated(numbers | windows(config, implied, arch.num_hidden_layers, arch.context_length))
-
-
-def _validated(numbers: dict[str, Any]) -> Architecture:
-    try:
-        return Architecture.model_validate(numbers)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise ZooError(f"config.json: {f'{where}: ' if where else ''}{message}") from None
+    arch = Architecture.of_config(numbers)
+    return Architecture.of_config(numbers | windows(config, implied, arch.num_hidden_layers, arch.context_length))
 
 
 def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -212,6 +199,8 @@ def _rope(config: Mapping[str, Any], implied: Mapping[str, Any], context: int) -
     if any(isinstance(value, dict) for value in stated.values()):
         return _by_layer(config, implied, stated, where, context)
     kind = stated.get("rope_type", stated.get("type")) or "default"
+    if any(stated.get(name) is not None for name in _LONG_ROPE):
+        kind = "longrope"  # early files name it su, some yarn
     if kind != "default" and kind not in _ROPE_TYPES:
         raise ZooError(f"config.json: {where}: rope_type {_shown(kind)} is not supported by this decoder")
     unknown = sorted(str(name) for name in stated.keys() - _ROPE_KEYS if stated[name] is not None)
@@ -245,7 +234,7 @@ def _scaling(
 ) -> dict[str, Any]:
     """Gather the numbers that a kind of scaling needs, and check that it has them."""
     fields: dict[str, Any] = {"rope_type": kind}
-    for name in sorted(RopeScaling.model_fields.keys() - {"rope_type", "truncate"}):
+    for name in sorted(RopeScaling.model_fields.keys() - {"rope_type", "truncate", *_LONG_ROPE}):
         value = stated.get(name)
         if value is None or (name in _FALSY_IS_ABSENT and value == 0 and value is not False):
             continue
@@ -256,11 +245,16 @@ def _scaling(
     if not isinstance(stated.get("truncate"), bool | None):
         raise ZooError(f"config.json: {where}: truncate must be true or false, not {_shown(stated['truncate'])}")
     fields["truncate"] = stated.get("truncate") is not False
-    if kind in ("yarn", "llama3"):
+    if kind == "longrope":
+        fields |= {name: _divisors(stated, name, where) for name in _LONG_ROPE}
+    if kind in ("yarn", "llama3", "longrope"):
         if config.get("original_max_position_embeddings") is not None:
             fields["original_max_position_embeddings"] = _integer(config, "original_max_position_embeddings")
-        fields.setdefault("original_max_position_embeddings", context)
-    if kind == "yarn":
+        if kind != "longrope":
+            fields.setdefault("original_max_position_embeddings", context)
+        elif "original_max_position_embeddings" not in fields:
+            raise ZooError(f"config.json: {where}: original_max_position_embeddings is missing")
+    if kind in ("yarn", "longrope"):
         fields.setdefault("factor", context / fields["original_max_position_embeddings"])
     needed = ("factor", "low_freq_factor", "high_freq_factor") if kind == "llama3" else ("factor",)
     for name in needed:
@@ -271,6 +265,13 @@ def _scaling(
     if fields["factor"] * max(context, fields.get("original_max_position_embeddings", 0)) >= 2**31:
         raise ZooError(f"config.json: {where}: factor {_shown(fields['factor'])} gives no usable context")
     return fields
+
+
+def _divisors(stated: Mapping[str, Any], name: str, where: str) -> tuple[float, ...]:
+    values = stated.get(name)
+    if not isinstance(values, list) or not values:
+        raise ZooError(f"config.json: {where}: {name} must be a list of numbers, not {_shown(values)}")
+    return tuple(_number({name: value}, name, 0.0, where) for value in values)
 
 
 def _integer(values: Mapping[str, Any], name: str, where: str = "") -> int:

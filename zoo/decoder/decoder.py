@@ -52,11 +52,12 @@ class Decoder:
         return arch.with_layers(min(max(2, arch.layer_kinds), arch.num_hidden_layers))
 
     def in_transformers(self, arch: Architecture) -> InTransformers | None:
-        """Say how transformers computes the same where it does so as another type, or from fused experts."""
-        from zoo.decoder.elsewhere import Elsewhere, FusedExperts
+        """Say how transformers computes the same where it does so as another type, otherwise, or from fused experts."""
+        from zoo.decoder.elsewhere import Elsewhere, FusedExperts, SameType
 
         if arch.verify_as is not None:
             return Elsewhere(arch)
         if arch.num_experts is not None and (arch.experts_in_turn or not arch.fused_experts):
-            return FusedExperts()
-        return None
+            return FusedExperts(arch)
+        longrope = arch.rope_scaling is not None and arch.rope_scaling.rope_type == "longrope"
+        return SameType(arch) if longrope else None

@@ -20,12 +20,32 @@ _FUSED = {"self_attn.qkv_proj": [f"self_attn.{each}_proj" for each in "qkv"],
 _OF_EXPERTS = re.compile(r"(model\.layers\.\d+\.)mlp\.(?:(gate\.\w+)|experts\.(gate_up|down)_proj)")
 
 
-class FusedExperts:
-    """A checkpoint's separate experts as the fused tensors that transformers 5 holds (``InTransformers``)."""
+class SameType:
+    """A checkpoint by its own type and names, in the context that it is built for (``InTransformers``)."""
+
+    def __init__(self, arch: Architecture) -> None:
+        self._arch = arch
 
     def transformers_config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Leave the configuration as it is."""
+        """Leave the configuration as it is, but for the factors of LongRoPE that this context does not call for."""
+        return _of_context(self._arch, config)
+
+    def transformers_weight(self, arch: Architecture, name: str) -> Parameter | None:
+        """None: weights are called as they are stored."""
+        return None
+
+
+def _of_context(arch: Architecture, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """State one set of factors twice, since transformers changes from one to the other with the length of a text."""
+    divisors = arch.rope_scaling and arch.rope_scaling.divisors(arch.context_length)
+    if divisors is None:
         return config
+    where = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    return {**config, where: {**config[where], "short_factor": list(divisors), "long_factor": list(divisors)}}
+
+
+class FusedExperts(SameType):
+    """A checkpoint's separate experts as the fused tensors that transformers 5 holds (``InTransformers``)."""
 
     def transformers_weight(self, arch: Architecture, name: str) -> Parameter | None:
         """Stack the experts' rows as they lie there; None of what is no expert's nor a router's."""
@@ -73,7 +93,8 @@ class Elsewhere:
         arch, unsaid = self._arch, fields_with(Architecture, Trait.IMPLIED)
         numbers = arch.model_dump(mode="json", exclude={"type", "options", *unsaid}, exclude_none=True)
         bias = arch.attention_bias or arch.qkv_bias
-        return {"model_type": arch.verify_as, **numbers, "attention_bias": bias, "pad_token_id": None}
+        stated = {"model_type": arch.verify_as, **numbers, "attention_bias": bias, "pad_token_id": None}
+        return _of_context(arch, stated)
 
     def transformers_weight(self, arch: Architecture, name: str) -> Parameter | None:
         """Find the rows of a weight of the other type, which may lie in several tensors here."""

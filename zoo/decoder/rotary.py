@@ -2,7 +2,8 @@
 
 Base: RoFormer, arXiv 2104.09864. ``linear``: position interpolation, arXiv 2306.15595. ``dynamic``: the NTK-aware base
 that grows with the sequence (arXiv 2309.00071, section 3.3), as transformers computes it. ``yarn``: arXiv 2309.00071.
-``llama3``: the frequency bands of Llama 3.1 (arXiv 2407.21783). Parity with transformers is tested.
+``llama3``: the frequency bands of Llama 3.1 (arXiv 2407.21783). ``longrope``: each frequency divided by its own
+factor (arXiv 2402.13753). Parity with transformers is tested.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def angles(arch: Architecture, padded: int) -> Angles:
     elif scaling.rope_type == "dynamic":
         frequencies = base
         growth = (arch.rope_theta, scaling.factor, arch.max_position_embeddings, size / (size - 2) if size > 2 else 1.0)
+    elif scaling.rope_type == "longrope":
+        frequencies, magnitude = _divided(arch, scaling, base)
     elif scaling.rope_type == "yarn":
         try:
             frequencies, magnitude = _yarn(arch, scaling, base)
@@ -60,6 +63,13 @@ def _frequencies(theta: float, size: int) -> Frequencies:
     with np.errstate(divide="ignore", over="ignore"):  # ``angles`` refuses what is not finite
         frequencies: Frequencies = np.float32(1) / np.power(np.float32(theta), exponents)
     return frequencies
+
+
+def _divided(arch: Architecture, scaling: RopeScaling, base: Frequencies) -> tuple[Frequencies, float]:
+    """Divide each frequency by its own factor, and scale q and k (arXiv 2402.13753; transformers' attention factor)."""
+    divisors = np.array(scaling.divisors(arch.context_length), np.float32)
+    frequencies: Frequencies = np.divide(base, divisors)
+    return frequencies, scaling.magnitude
 
 
 def _bands(arch: Architecture, scaling: RopeScaling, base: Frequencies) -> Frequencies:

@@ -92,6 +92,10 @@ def _architecture_fields(architecture: Architecture, origins: dict[str, str]) ->
         origin = origins.get(name) or ("computed" if derived else "default")
         fields[name] = Field(value=_jsonable(getattr(architecture, name)), origin=origin)
     fields["attention"] = Field(value=architecture.attention, origin="computed")
+    context, scaling = architecture.context_length, architecture.rope_scaling
+    if scaling is not None and (divisors := scaling.divisors(context)) is not None:
+        which = "short_factor" if divisors is scaling.short_factor else "long_factor"
+        fields["rope_factors"] = Field(value=f"{which}, for {context} tokens", origin="computed")
     return fields
 
 

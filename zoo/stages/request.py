@@ -60,6 +60,9 @@ class Request:
     allow_nonfinite: bool = option(
         False, "Keep NaN and infinite weights where a weight stays a float (fp16, fp32, norms)."
     )
+    context: int | None = option(
+        None, "Tokens that the package serves; by default all that the model was made for.", min=1
+    )
     target: str = option(
         "ort",
         "Runtime to build for; `--target NAME --help` also shows its options. NAME,NAME builds for each, into a folder "

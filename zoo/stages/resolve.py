@@ -110,6 +110,7 @@ def resolve(
         )
     family = subject.family or (claimed_family(registry, checkpoint) if checkpoint is not None else None)
     architecture = resolve_architecture(registry, subject.declared, checkpoint)
+    architecture = serving(architecture, request.context)
     if lacks := missing(registry.architecture(architecture.type), architecture, target):
         raise ZooError(f"target {request.target!r} does not support: {', '.join(lacks)}")
     quantizer = choose_quantizer(registry, request, precision)
@@ -276,6 +277,20 @@ def resolve_architecture(
             declared.name, origin, name, value, checkpoint.name, actual,
         )  # fmt: skip
     return actual_architecture
+
+
+def serving(architecture: Architecture, context: int | None) -> Architecture:
+    """Build for so many tokens; None for all that the model was made for.
+
+    Raises:
+        UsageError: the model was made for fewer.
+    """
+    most = architecture.context_length
+    if context is None or context == most:
+        return architecture
+    if not 1 <= context < most:
+        raise UsageError(f"--context must be 1 to {most}, the model's, not {context}")
+    return architecture.model_copy(update={"built_context": context})
 
 
 def implied(registry: Registry, declared: DeclaredModel | None, checkpoint: Checkpoint) -> dict[str, Any]:

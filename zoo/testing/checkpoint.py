@@ -49,6 +49,8 @@ def write_config(
     scaling = numbers.get("rope_scaling")
     if scaling is not None and scaling["rope_type"] != "yarn":
         scaling.pop("truncate", None)
+    if scaling is not None and scaling["rope_type"] == "longrope":  # stated beside the factors
+        numbers["original_max_position_embeddings"] = scaling.pop("original_max_position_embeddings")
     stated = {**numbers, **arch.options} if own is None else own
     config = {"model_type": model_type, **stated, "torch_dtype": "float32", **tokens}
     folder.mkdir(parents=True, exist_ok=True)

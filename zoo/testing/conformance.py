@@ -172,7 +172,9 @@ def _reference(case: Case, ids: list[int]) -> Any:
         if case.own_operations_suffice:
             return all_logits(find_reference(checkpoint, part, case.arch), ids)
         pytest.fail(f"transformers has no {case.model_type!r}; state REFERENCE in the test file")
-    if checkpoint.config.get("model_type") not in transformers.CONFIG_MAPPING or case.arch.experts_in_turn:
+    longrope = case.arch.rope_scaling is not None and case.arch.rope_scaling.rope_type == "longrope"
+    otherwise = case.arch.experts_in_turn or longrope  # in transformers' own loading, not in what is computed
+    if checkpoint.config.get("model_type") not in transformers.CONFIG_MAPPING or otherwise:
         return all_logits(TransformersReference(checkpoint, part, case.arch), ids)
     model = transformers.AutoModelForCausalLM.from_pretrained(case.checkpoint, dtype=torch.float32).eval()
     with torch.inference_mode():

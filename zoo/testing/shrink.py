@@ -30,7 +30,9 @@ def shrink(arch: Architecture) -> Architecture:
         hidden += 8 * heads
     scaling = arch.rope_scaling
     if scaling is not None and scaling.original_max_position_embeddings is not None:
-        scaling = scaling.model_copy(update={"original_max_position_embeddings": CONTEXT // 4})
+        pairs = int(head_dim * arch.partial_rotary_factor) // 2
+        fewer = {name: (getattr(scaling, name) or ())[-pairs:] or None for name in ("short_factor", "long_factor")}
+        scaling = scaling.model_copy(update={"original_max_position_embeddings": CONTEXT // 4, **fewer})
     numbers = arch.with_layers(max(LAYERS, arch.layer_kinds)).model_dump()
     return Architecture.model_validate(
         numbers

@@ -56,7 +56,7 @@ class GgufCheckpoint:
         self.metadata = next(iter(headers.values())).metadata
         _check_parts(name, headers)
         stored = {tensor.name: tensor for header in headers.values() for tensor in header.tensors.values()}
-        self.config: dict[str, Any] = make_config(self.metadata, stored, self._rope_factors(), name)
+        self.config: dict[str, Any] = make_config(self.metadata, stored, self._rope_factors, name)
         _, architecture = find_architecture(self.metadata, stored, name)
         parts = {file: header.tensors for file, header in headers.items()}
         self._tensors = make_tensors(architecture, self.config, parts, name)
@@ -154,13 +154,13 @@ class GgufCheckpoint:
             self._files.read_into(tensor.info.file, stored.offset + start * stored.row_bytes, raw.reshape(-1).data)
         return raw
 
-    def _rope_factors(self) -> list[float] | None:
+    def _rope_factors(self, table: str) -> list[float] | None:
         for file, header in self._headers.items():
-            stored = header.tensors.get("rope_freqs.weight")
+            stored = header.tensors.get(f"{table}.weight")
             if stored is None:
                 continue
             if stored.kind != "F32" or len(stored.shape) != 1 or stored.shape[0] > 2**16:
-                raise ZooError(f"{self.name}: rope_freqs.weight is not a list of F32 numbers")
+                raise ZooError(f"{self.name}: {table}.weight is not a list of F32 numbers")
             import numpy as np
 
             if self._is_here:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from zoo import ZooError
@@ -46,15 +46,19 @@ def find_architecture(
     return name, ARCHITECTURES[name]
 
 
+Factors = Callable[[str], list[float] | None]
+"""Reads a table of what rotary frequencies are divided by, by its name; None where a file has none."""
+
+
 def make_config(
-    metadata: Mapping[str, Any], tensors: Mapping[str, StoredTensor], factors: list[float] | None, where: str
+    metadata: Mapping[str, Any], tensors: Mapping[str, StoredTensor], factors: Factors, where: str
 ) -> dict[str, Any]:
     """Make a ``config.json``.
 
     Args:
         metadata: the file's key-value pairs.
         tensors: by the file's names.
-        factors: what rotary frequencies are divided by (``rope_freqs.weight``), where the file says it.
+        factors: reads ``rope_freqs``, ``rope_factors_long`` and ``rope_factors_short``.
         where: the file, for messages.
 
     Raises:
@@ -68,7 +72,7 @@ class _Config:
         self._name, self._arch = find_architecture(metadata, tensors, where)
         self._metadata, self._tensors, self._where = metadata, tensors, where
 
-    def make(self, factors: list[float] | None) -> dict[str, Any]:
+    def make(self, factors: Factors) -> dict[str, Any]:
         arch = self._arch
         config: dict[str, Any] = {"model_type": arch.model_type, **arch.fixed}
         for key, name in {**NUMBERS, **arch.numbers}.items():
@@ -153,7 +157,7 @@ class _Config:
             groups["topk_method"] = "group_limited_greedy"
         return {**heads, **parts, "scoring_func": _SCORES[gate], **groups}
 
-    def _rope(self, factors: list[float] | None, config: Mapping[str, Any]) -> dict[str, Any]:
+    def _rope(self, factors: Factors, config: Mapping[str, Any]) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         turned, head = self._number("rope.dimension_count"), config.get("head_dim")
         if _whole(turned) and _whole(head) and turned != head:
@@ -162,10 +166,15 @@ class _Config:
             fields["partial_rotary_factor"] = turned / head
         kind = self._metadata.get(f"{self._name}.rope.scaling.type", "none")
         factor = self._number("rope.scaling.factor") or 1.0
-        if any(name.startswith("rope_factors_") for name in self._tensors):
-            kind = "longrope"
-        if factors is not None:
-            fields["rope_scaling"] = self._llama3(factors, config)
+        if (divisors := factors("rope_freqs")) is not None:
+            fields["rope_scaling"] = self._llama3(divisors, config)
+        elif any(name.startswith("rope_factors_") for name in self._tensors):
+            lists = {f"{which}_factor": factors(f"rope_factors_{which}") for which in ("short", "long")}
+            original = self._number("rope.scaling.original_context_length")
+            stated = {"original_max_position_embeddings": original} if original else {}
+            magnitude = self._number("rope.scaling.attn_factor")
+            stated |= {} if magnitude is None else {"attention_factor": magnitude}
+            fields["rope_scaling"] = {"rope_type": "longrope", **lists, **stated}
         elif kind not in ("none", "linear") or factor != 1.0:
             scaling: dict[str, Any] = {"rope_type": "linear" if kind == "none" else kind, "factor": factor}
             original = self._number("rope.scaling.original_context_length")

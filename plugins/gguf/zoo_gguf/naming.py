@@ -26,6 +26,7 @@ _SHAPE = frozenset(
         ),
         *("head_dim", "vocab_size", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling"),
         *("tie_word_embeddings", "sliding_window_pattern", "no_rope_layer_interval", "verify_as", "config_names"),
+        "built_context",
     ]
 )
 """Numbers that every architecture of llama.cpp takes, or that say nothing about what is computed."""

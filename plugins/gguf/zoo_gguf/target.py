@@ -62,14 +62,14 @@ class Gguf:
 
     def lacks(self, arch: Architecture) -> list[str]:
         """Name what keeps a model from being written: numbers that llama.cpp does not compute, other positions."""
-        lacks = []
         try:
-            naming.architecture_of(arch)
+            name = naming.architecture_of(arch)
         except ZooError as error:
-            lacks.append(str(error))
-        if arch.rope_scaling is not None and arch.rope_scaling.rope_type not in ("linear", "llama3"):
-            lacks.append(f"rope scaling {arch.rope_scaling.rope_type!r}, which is not written; linear and llama3 are")
-        return lacks
+            return [str(error)]
+        kind = None if arch.rope_scaling is None else arch.rope_scaling.rope_type
+        if kind in (None, "linear", "llama3") or (kind == "longrope" and name == "phi3"):
+            return []
+        return [f"rope scaling {kind!r}, which is not written; linear, llama3 and Phi-3's longrope are"]
 
     def read_back(self, package: Package) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Read every tensor by the package gguf."""
@@ -79,7 +79,7 @@ class Gguf:
         numbers = package.manifest.recipe.architecture
         names = naming.tensor_names(numbers)
         for tensor in GGUFReader(package.path / FILE).tensors:
-            if tensor.name != "rope_freqs.weight":
+            if not tensor.name.startswith("rope_f"):
                 yield names.get(tensor.name, tensor.name), dequantize(tensor.data, tensor.tensor_type)
 
     def check(self, recipe: Recipe) -> None:
@@ -124,10 +124,11 @@ class Gguf:
 
     def headers(self, contents: PackageContents) -> Mapping[str, bytes]:
         """Make the file's header; where positions are stretched by frequency, the factors lie first among the data."""
-        recipe, factors = contents.recipe, _factors(contents.recipe)
-        first = struct.pack(f"<{len(factors)}f", *factors)
-        first += bytes(-len(first) % ALIGNMENT)
-        tensors = [WrittenTensor("rope_freqs.weight", "F32", (len(factors),), 0)] if factors else []
+        recipe, first, tensors = contents.recipe, b"", list[WrittenTensor]()
+        for name, factors in _factors(contents.recipe).items():
+            tensors.append(WrittenTensor(f"{name}.weight", "F32", (len(factors),), len(first)))
+            first += struct.pack(f"<{len(factors)}f", *factors)
+            first += bytes(-len(first) % ALIGNMENT)
         names = {name: short for short, name in naming.tensor_names(recipe.architecture).items()}
         for array in contents.arrays:
             parameter = array.parameter
@@ -153,6 +154,9 @@ def _metadata(contents: PackageContents) -> dict[str, Any]:
     own = encoders.numbers_of(numbers, contents.companions) if encoder else naming.numbers_of(numbers)
     if scaling is not None and scaling.rope_type == "linear":
         own |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
+    elif scaling is not None and scaling.rope_type == "longrope":
+        own |= {"rope.scaling.type": "longrope", "rope.scaling.attn_factor": scaling.magnitude}
+        own["rope.scaling.original_context_length"] = scaling.original_max_position_embeddings
     stated = {"general.architecture": name, "general.type": "model", "general.name": recipe.model}
     stated |= {"general.file_type": _FILE_TYPES[max(set(layer), key=layer.count)] if layer else 0}
     stated |= {"general.quantization_version": 2, "general.license": recipe.licence.id}
@@ -160,14 +164,16 @@ def _metadata(contents: PackageContents) -> dict[str, Any]:
     return stated | {f"{name}.{key}": value for key, value in own.items()} | keys(contents.companions, recipe)
 
 
-def _factors(recipe: Recipe) -> list[float]:
-    """Compute what each rotary frequency is divided by; none where all are as they were.
+def _factors(recipe: Recipe) -> dict[str, Sequence[float]]:
+    """Compute what each rotary frequency is divided by, by the tensor's name; none where all are as they were.
 
-    Source: transformers' ``_compute_llama3_parameters``.
+    Source: transformers' ``_compute_llama3_parameters``; llama.cpp, ``get_rope_factors``.
     """
     numbers, scaling = recipe.architecture, recipe.architecture.rope_scaling
+    if scaling is not None and scaling.rope_type == "longrope":
+        return {"rope_factors_long": scaling.long_factor or (), "rope_factors_short": scaling.short_factor or ()}
     if scaling is None or scaling.rope_type != "llama3":
-        return []
+        return {}
     low, high = scaling.low_freq_factor or 1.0, scaling.high_freq_factor or 4.0
     original = scaling.original_max_position_embeddings or 8192
     factors = []
@@ -175,4 +181,4 @@ def _factors(recipe: Recipe) -> list[float]:
         wave = 2 * math.pi * numbers.rope_theta ** (2 * index / numbers.head_dim)
         share = min(max((original / wave - low) / (high - low), 0.0), 1.0)
         factors.append(1 / ((1 - share) / scaling.factor + share))
-    return factors
+    return {"rope_freqs": factors}
