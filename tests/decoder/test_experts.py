@@ -109,6 +109,27 @@ def test_sinks_biases_and_clamped_gates_from_mxfp4(tmp_path: Path, caplog: Any) 
     assert float(np.median(off) / wanted.std()) < 0.8
 
 
+@pytest.mark.parametrize("width", [96, 32], ids=["wider", "as wide as hidden"])
+def test_experts_that_are_stored_as_floats_have_their_axes_swapped(tmp_path: Path, width: int) -> None:
+    """As transformers saves them; where both axes are as long, shapes do not tell."""
+    from zoo.stages.verify import verify
+
+    model = make_of_type(tmp_path / "checkpoint", "gpt_oss", dtype="bfloat16", **{**SINKS, "intermediate_size": width})
+    tokens = prompt(100)
+    wanted = logits_of(model, tokens)
+    package = zoo.build(str(tmp_path / "checkpoint"), "fp32", output=tmp_path / "fp32")
+    engine = zoo.open(package.path)
+    assert float(np.abs(engine.logits(tokens) - wanted).max()) <= 1e-3
+    generated = engine.generate(tokens[:5], max_new_tokens=200, ignore_eos=True).token_ids
+    assert generated == greedy_of(model, tokens[:5], 200)
+    assert verify(host().registry, str(package.path), weights=str(tmp_path / "checkpoint"), quick=True).verdict.passed
+    last = zoo.plan(str(tmp_path / "checkpoint"), "int8").writes[-1]
+    rounded = zoo.build(str(tmp_path / "checkpoint"), "int8", output=tmp_path / "int8")
+    assert rounded.manifest.files["model.onnx.data"].size == last.offset + last.nbytes
+    off = np.sqrt(np.mean((zoo.open(rounded.path).logits(tokens) - wanted) ** 2, -1))
+    assert float(np.median(off) / wanted.std()) < 0.25
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
 @pytest.mark.parametrize("name", ["gqa", "unnormalized"])
 def test_every_precision_stays_near(name: str, precision: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from zoo.contracts.architecture import (
     RepeatingLayers,
     Shrinking,
     StoredOtherwise,
+    SwappedAxes,
     few_layers,
 )
 from zoo.contracts.checkpoint import (
@@ -112,6 +113,7 @@ __all__ = [
     "StoredOtherwise",
     "StoresBlocks",
     "StoresQuantized",
+    "SwappedAxes",
     "Target",
     "TensorInfo",
     "Tile",

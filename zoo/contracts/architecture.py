@@ -9,6 +9,7 @@ from zoo.contracts.weights import Parameter
 from zoo.declarations.architecture import Architecture
 
 if TYPE_CHECKING:
+    from zoo.contracts.checkpoint import Checkpoint
     from zoo.operations.record import GraphOps
 
 
@@ -106,6 +107,15 @@ class StoredOtherwise(Protocol):
 
     def as_stored(self, arch: Architecture, tensors: Collection[str]) -> Architecture:
         """Finish numbers by what the tensors are called; their ``config.json`` does not tell."""
+        ...
+
+
+@runtime_checkable
+class SwappedAxes(Protocol):
+    """What an architecture may offer too, where checkpoints store matrices as (…, in, out)."""
+
+    def swapped(self, arch: Architecture, checkpoint: Checkpoint) -> Collection[str]:
+        """Name those tensors of a checkpoint whose last two axes are swapped."""
         ...
 
 

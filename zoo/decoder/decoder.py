@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from zoo.contracts import InTransformers, Parameter
+from zoo.contracts import Checkpoint, InTransformers, Parameter
 from zoo.declarations.architecture import Architecture
 from zoo.decoder import config, experts, forward, weights
 from zoo.operations import GraphOps
@@ -42,6 +42,10 @@ class Decoder:
     def as_stored(self, arch: Architecture, tensors: Collection[str]) -> Architecture:
         """Finish numbers by what the tensors are called."""
         return experts.as_stored(arch, tensors)
+
+    def swapped(self, arch: Architecture, checkpoint: Checkpoint) -> Collection[str]:
+        """Name tensors whose matrices lie as (in, out)."""
+        return experts.swapped(arch, checkpoint)
 
     def forward(self, arch: Architecture, ops: GraphOps, head_multiple: int = 1) -> None:
         """Compose the computation."""

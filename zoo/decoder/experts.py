@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from zoo.contracts import Parameter, ParameterKind, RowSlice, interleaved
+from zoo.contracts import Checkpoint, Parameter, ParameterKind, RowSlice, interleaved, stored_type
 from zoo.declarations.architecture import Architecture
 from zoo.operations import ExpertGroups, GraphOps, Value
 
@@ -17,6 +17,20 @@ def as_stored(arch: Architecture, tensors: Collection[str]) -> Architecture:
     name = f"model.layers.{arch.first_k_dense_replace}.mlp.{FUSED}"
     fused = arch.num_experts is not None and not {name, name.removeprefix("model.")}.isdisjoint(tensors)
     return arch.model_copy(update={"fused_experts": True}) if fused else arch
+
+
+def swapped(arch: Architecture, checkpoint: Checkpoint) -> list[str]:
+    """Name the tensors of experts that a checkpoint stores as (experts, in, out), as transformers saves floats."""
+    if not arch.experts_in_turn:
+        return []
+    width, hidden, names = arch.expert_width, arch.hidden_size, list[str]()
+    for layer in filter(arch.is_sparse, range(arch.num_hidden_layers)):
+        block = f"model.layers.{layer}.mlp"
+        ways_up, down = f"{block}.{FUSED}", f"{block}.experts.down_proj"
+        info = checkpoint.tensors.get(ways_up)
+        if info is not None and info.shape[1:] == (hidden, 2 * width) and stored_type(checkpoint, ways_up) is None:
+            names += [name for name in (ways_up, down) if name in checkpoint.tensors]
+    return names
 
 
 def parameters(arch: Architecture, layer: int) -> Iterator[Parameter]:

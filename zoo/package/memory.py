@@ -15,6 +15,7 @@ from zoo.declarations.dtypes import READABLE
 from zoo.declarations.scheme import FloatScheme, Scheme
 from zoo.package.layout import NO_FILES, Layout, Placed
 from zoo.package.slabs import SLAB, SlabKind, slab_jobs, slab_kinds
+from zoo.sources.swapped import held_bytes
 
 SPARE_BUFFERS = 2
 """Finished slabs that wait to be hashed, beside the one that each thread works on."""
@@ -161,7 +162,8 @@ def working_memory(layout: Layout, checkpoint: Checkpoint, threads: int) -> int:
     ahead = threads + SPARE_BUFFERS
     read, laid, stored, tile = range(4)
     return (
-        sum(_largest(counts, field, threads) for field in (read, laid, tile))
+        held_bytes(checkpoint)
+        + sum(_largest(counts, field, threads) for field in (read, laid, tile))
         + _largest(counts, stored, ahead)
         + _side_memory(layout, checkpoint, ahead)
         + bookkeeping(counts.total(), len(layout.arrays))

@@ -10,13 +10,14 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from zoo.contracts import ArchitecturePart, Checkpoint, StoredOtherwise, TensorInfo
+from zoo.contracts import ArchitecturePart, Checkpoint, StoredOtherwise, SwappedAxes, TensorInfo
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.dtypes import READABLE
 from zoo.errors import ZooError
 from zoo.sources.buffers import is_buffer
 from zoo.sources.content import tensor_digests
 from zoo.sources.named import NamedCheckpoint, beneath
+from zoo.sources.swapped import SwappedCheckpoint
 from zoo.stages.weights import quant_method
 
 log = logging.getLogger("zoo")
@@ -75,6 +76,8 @@ def as_meant(
     tensors = checkpoint.tensors
     if isinstance(part, StoredOtherwise):
         arch = part.as_stored(arch, tensors)
+    if isinstance(part, SwappedAxes) and (swapped := part.swapped(arch, checkpoint)):
+        checkpoint = SwappedCheckpoint(checkpoint, swapped)
     arch, names = _tied(part, arch, checkpoint, _finder(tensors), read=read)
     taken = set(names.values())
     hidden = _extra_layers(tensors, arch.num_hidden_layers)
