@@ -128,3 +128,14 @@ def test_memory_does_not_grow_with_their_number(tmp_path: Path) -> None:
         most[count] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert most[16] < 1.25 * most[4], most
+
+
+def test_a_recipe_says_that_experts_are_calibrated_apart(tmp_path: Path) -> None:
+    make_of_type(tmp_path / "mixture", "mixtral", **FEW)
+    make_of_type(tmp_path / "dense", "mistral")
+    mixture, dense = (prepared(tmp_path / name).recipe for name in ("mixture", "dense"))
+    assert mixture.calibration is not None
+    assert dense.calibration is not None
+    assert (mixture.calibration.experts, dense.calibration.experts) == ("apart", "together")
+    together = mixture.calibration.model_copy(update={"experts": "together"})
+    assert mixture.model_copy(update={"calibration": together}).hash != mixture.hash

@@ -86,6 +86,8 @@ class CalibrationPin(Value):
     activations: Annotated[Literal["stored", "original"], Trait.LATER] = "stored"
     """What a layer's inputs come from: the layers before it as they are stored, or the original weights. Those are the
     same for every package of a model, so that several built together observe them once."""
+    experts: Annotated[Literal["together", "apart"], Trait.LATER] = "together"
+    """Of a mixture: its experts were calibrated by all tokens, as first packages were, or each by its own tokens."""
 
 
 class SmoothingPin(Value):

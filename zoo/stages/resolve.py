@@ -187,6 +187,9 @@ def make_recipe(
     """
     target, declared = registry.target(request.target), known.subject.declared
     quantizer = choose_bits(registry, request, precision, quantizer, known.architecture)
+    calibration = choose_calibration(registry, request, quantizer, known.family)
+    if calibration is not None and known.architecture.num_experts is not None:
+        calibration = calibration.model_copy(update={"experts": "apart"})
     recipe = Recipe(
         model=declared.name if declared else known.subject.label,
         family=known.family.family.name if known.family else None,
@@ -199,7 +202,7 @@ def make_recipe(
         quantizer=quantizer,
         allow_nonfinite=request.allow_nonfinite,
         allow_unused=tuple(request.allow_unused),
-        calibration=choose_calibration(registry, request, quantizer, known.family),
+        calibration=calibration,
         smoothing=choose_smoothing(registry, request, precision, quantizer, known.architecture),
         target=TargetChoice(
             name=request.target,
