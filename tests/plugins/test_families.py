@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -399,3 +402,23 @@ def test_a_format_without_a_system_turn_says_so() -> None:
     assert template is not None
     with pytest.raises(ZooError, match="no system turn"):
         render(template, [{"role": "system", "content": "Be brief"}, *TALK], SPECIAL)
+
+
+def test_the_core_names_no_family() -> None:
+    """Neither in a string nor as a name; `llama3` is a type of rotary scaling, and `tiny` a word."""
+    root = Path(__file__).parents[2]
+    families = [declared.family for declared in host().registry.families.values()]
+    names = {name for family in families for name in (family.name, *family.claims)} - {"llama3", "tiny"}
+    assert {"qwen3", "gpt_oss", "phi"} <= names
+    for path in (root / "zoo").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            words = {str(getattr(node, field, None)).lower() for field in ("value", "id", "attr", "name", "arg")}
+            assert not words & names, f"{path}:{getattr(node, 'lineno', 0)}: {words & names}"
+
+
+def test_a_family_costs_no_more_than_60_lines_of_python() -> None:
+    for folder in (Path(__file__).parents[2] / "plugins").glob("*/zoo_*"):
+        hooks = set(re.findall(r"def (register_\w+)", (folder / "__init__.py").read_text()))
+        if hooks and hooks <= {"register_families", "register_architectures"} and folder.name != "zoo_embeddings":
+            lines = sum(len(path.read_text().splitlines()) for path in folder.rglob("*.py"))
+            assert lines <= 60, f"{folder.name}: {lines} lines"

@@ -85,7 +85,7 @@ class RopeScaling(Numbers):
 
         transformers changes from the short ones to the long ones where a text outgrows the original context, and
         computes all of it again. Runtimes that keep keys turned choose once, by the context that they serve, as vLLM
-        (``Phi3LongRoPEScaledRotaryEmbedding``) and llama.cpp (``get_rope_factors``) do.
+        and llama.cpp (``get_rope_factors``) do.
         """
         original = self.original_max_position_embeddings
         return self.short_factor if original is not None and context <= original else self.long_factor
