@@ -49,3 +49,20 @@ def test_blocks_and_what_each_reads(name: str, layers: int) -> None:
 
 def test_a_tied_head_is_said() -> None:
     assert outline(Decoder(), Architecture.model_validate({**NUMBERS, "tie_word_embeddings": True})).tied
+
+
+CLAMPED = {"experts_bias": True, "swiglu_limit": 7.0, "fused_experts": True, "experts_in_turn": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, [("2 of 4 experts", "gated MLPs 48 wide, silu")]),
+        ({"n_shared_experts": 2}, [("2 of 4 experts", "gated MLPs 48 wide, silu"), ("Gated MLP", "96 wide, silu")]),
+        (CLAMPED, [("2 of 4 experts, biased", "gated MLPs 48 wide, silu ≤ 7")]),
+    ],
+)
+def test_experts_and_the_mlp_beside_them(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
+    found = outline(Decoder(), Architecture.model_validate({**NUMBERS, **experts, **changes}))
+    assert [(block.name, block.note) for block in found.layer if block.kind == "mlp"] == wanted

@@ -111,7 +111,8 @@ def _block(program: Program, operations: Sequence[Operation], reads: tuple[int, 
     experts = next((operation for operation in operations if isinstance(operation, Experts)), None)
     if experts is not None:
         count, width = experts.gate_up.shape[0], experts.down.shape[-1]
-        name, note = f"{experts.chosen} of {count} experts", f"gated MLPs {width} wide, silu"
+        name, note = f"{experts.chosen} of {count} experts{biased}", f"gated MLPs {width} wide, silu"
+        note += f" ≤ {experts.limit:g}" if experts.limit is not None else ""
         return Block(kind="mlp", name=name, note=note, reads=reads)
     linears = [operation.weight.shape for operation in operations if isinstance(operation, Linear)]
     function = next((operation.function for operation in operations if isinstance(operation, Activation)), None)
