@@ -31,7 +31,7 @@ class Request:
     seed: int = option(0, "Seed of the choice of calibration samples.", min=0)
     activations: str | None = option(
         None,
-        "What calibrated layers see of those before them: as stored (more exact; the default for one target) or the "
+        "What calibrated layers see of those before them: as stored (the default for one target) or the "
         "original weights (observed once for all; the default for several).",
         metavar="stored|original",
     )
