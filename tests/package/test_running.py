@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import zoo
 from tests.checkpoints import make_checkpoint
 from tests.engine.made import make_package
+from zoo.cli import app
 from zoo.declarations.memory import WIDENED, RunMemory
 from zoo.package.folder import open_package
 from zoo.package.layout import lay_out
@@ -19,6 +21,7 @@ from zoo.package.running import opening_bytes, recorded_memory, run_memory, stor
 from zoo.plugins import host
 from zoo.stages.opening import open_engine, with_memory
 from zoo.stages.serve import served_models
+from zoo.units import bytes_text
 
 pytest.importorskip("torch")
 
@@ -70,6 +73,17 @@ def test_a_plan_predicts_what_the_manifest_records(tmp_path) -> None:
     assert halves is not None
     grown = later.run_memory_bytes - planned.run_memory_bytes
     assert grown == halves.weights_bytes - memory.weights_bytes
+
+
+def test_a_plan_and_the_servers_limit_count_an_8_bit_cache(tmp_path) -> None:
+    planned = zoo.plan("zoo-tiny", "int8", output=tmp_path / "p")
+    path = zoo.build("zoo-tiny", "int8", output=tmp_path / "p").path
+    plain, rounded = (zoo.open(path, kv=kv).token_bytes for kv in ("fp32", "int8"))
+    assert planned.run_memory_bytes - planned.run_int8_kv_bytes == planned.run_context * (plain - rounded)
+    (served,) = served_models(host().registry, [str(path)], kv="int8")
+    assert served.memory.kv_bytes_per_token == rounded == plain // 4
+    shown = CliRunner().invoke(app, ["build", "zoo-tiny", "-p", "int8", "--dry-run"]).stdout
+    assert f"{bytes_text(planned.run_memory_bytes)}, {bytes_text(planned.run_int8_kv_bytes)} with --kv int8" in shown
 
 
 MEASURE = """

@@ -180,6 +180,12 @@ def _print_plans(plans: Mapping[str, Plan], memory: int, *, as_json: bool) -> No
     echo(f"disk of all: {bytes_text(cache + total)}; peak memory of building them together: {bytes_text(memory)}")
 
 
+def _run_text(plan: Any) -> str:
+    """Write what running takes; also over an 8-bit KV cache, where there is a cache."""
+    plain, smaller = bytes_text(plan.run_memory_bytes), bytes_text(plan.run_int8_kv_bytes)
+    return plain if plain == smaller else f"{plain}, {smaller} with --kv int8"
+
+
 def _print_plan(plan: Any) -> None:
     """Print what a build would do and cost."""
     rows = [
@@ -192,7 +198,7 @@ def _print_plan(plan: Any) -> None:
         ("to write", bytes_text(plan.write_bytes)),
         ("peak memory", bytes_text(plan.peak_memory_bytes)),
         ("disk", bytes_text(plan.disk_cache_bytes + plan.disk_output_bytes)),
-        (f"memory to run at {plan.run_context} tokens", bytes_text(plan.run_memory_bytes)),
+        (f"memory to run at {plan.run_context} tokens", _run_text(plan)),
     ]
     if plan.format:
         arch = plan.recipe.architecture

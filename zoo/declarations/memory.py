@@ -23,6 +23,11 @@ class RunMemory(Value):
     kv_bytes_per_token: int
     """Keys and values of one token of one sequence, float32; a quarter with ``--kv int8``."""
 
+    def kept(self, kv: KV) -> RunMemory:
+        """Count the same with keys and values kept in another way."""
+        share = 4 if kv == "int8" else 1
+        return self.model_copy(update={"kv_bytes_per_token": self.kv_bytes_per_token // share})
+
     def running(self, tokens: int) -> int:
         """Count the weights and the caches of so many tokens, of all sequences together."""
         return self.weights_bytes + tokens * self.kv_bytes_per_token

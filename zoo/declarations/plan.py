@@ -59,4 +59,6 @@ class Plan(Value):
     """Space that the output needs while building."""
     run_memory_bytes: int
     """Predicted resident set size of running the package at ``run_context`` tokens."""
+    run_int8_kv_bytes: int
+    """The same with ``--kv int8``."""
     run_context: int

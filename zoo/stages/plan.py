@@ -89,6 +89,7 @@ def plan(
         disk_cache_bytes=download_bytes,
         disk_output_bytes=written,
         run_memory_bytes=RUN_BASE + memory.running(context) if memory is not None else 0,
+        run_int8_kv_bytes=RUN_BASE + memory.kept("int8").running(context) if memory is not None else 0,
         run_context=context,
     )
 

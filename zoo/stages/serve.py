@@ -219,9 +219,7 @@ def _memory(registry: Registry, kv: KV, *packages: Package) -> RunMemory:
     ]
     return RunMemory(
         weights_bytes=sum(one.weights_bytes for one in memories),
-        kv_bytes_per_token=sum(
-            one.kv_bytes_per_token // (4 if kv == "int8" and one is memories[0] else 1) for one in memories
-        ),
+        kv_bytes_per_token=sum(one.kv_bytes_per_token for one in (memories[0].kept(kv), *memories[1:])),
     )
 
 
