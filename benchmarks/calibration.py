@@ -65,7 +65,7 @@ def variants(block8: int, block4: int) -> list[Variant]:
         base: dict[str, Any] = {"block_size": block, "symmetric": symmetric}
         found += [Variant("int4", "rtn", base, (0,)), Variant("int4", "gptq", base), Variant("int4", "awq", base)]
     base = {"block_size": block4, "symmetric": True}
-    found.append(Variant("int4", "gptq", {**base, "scale_search": 0, "activation_order": False}))
+    found.append(Variant("int4", "gptq", {**base, "activation_order": False}))
     found.append(Variant("int4", "gptq", {**base, "true_sequential": True}))
     return found
 

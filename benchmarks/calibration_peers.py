@@ -35,7 +35,6 @@ KEEP = {"embed_tokens": "fp32", "lm_head": "fp32"}
 OURS: dict[str, dict[str, Any]] = {
     "zoo, rtn": {"quantizer": "rtn"},
     "zoo, gptq": {"quantizer": "gptq"},
-    "zoo, gptq without scale search": {"quantizer": "gptq", "scale_search": 0},
 }
 
 

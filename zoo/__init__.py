@@ -99,6 +99,7 @@ _EXPORTS = {
     "ReadBack": "zoo.contracts:ReadBack",
     "Selective": "zoo.contracts:Selective",
     "WeightsOptional": "zoo.contracts:WeightsOptional",
+    "round_to_nearest": "zoo.quantizers.rtn:round_to_nearest",
     "narrowed": "zoo.quantizers.narrow:narrowed",
     "widened": "zoo.quantizers.narrow:widened",
     "Checkpoint": "zoo.contracts:Checkpoint",

@@ -40,6 +40,18 @@ def test_seeds_draw_others_and_the_same_again(tokenizer):
     assert fingerprint(one) == fingerprint(again) != fingerprint(two)
 
 
+def test_a_share_of_random_tokens(tokenizer):
+    texts = [" ".join(map(str, range(200)))]
+    found = draw(
+        iter(texts), tokenizer, samples=6, length=5, seed=0, vocab=400, name="d", random_share=0.5
+    )  # fmt: skip
+    assert found.shape == (6, 5)
+    assert np.array_equal(found[:3], take(tokenizer, texts, samples=3))
+    assert np.all(np.diff(found[:3, 1:]) == 1)
+    assert not np.any(np.all(np.diff(found[3:, 1:]) == 1, axis=1))
+    assert np.all(found[:, 0] == 0)
+
+
 def test_no_more_is_read_than_needed(tokenizer):
     read = []
 

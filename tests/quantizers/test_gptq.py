@@ -55,11 +55,11 @@ def lost(weight, found, seen):
     return float(((delta @ seen.values) * delta).sum())
 
 
-def plain_gptq(weight, hessian, scales, zero, top, block, damping=0.01, order=None):
+def plain_gptq(weight, hessian, scales, zero, top, block, damping=0.4, order=None):
     """Algorithm 1 without batches or factors: eliminate one column after the other from the inverse, in float64."""
     columns = len(hessian)
     order = np.arange(columns) if order is None else order
-    h = hessian.astype(np.float64) + damping * np.diag(hessian).astype(np.float64).mean() * np.eye(columns)
+    h = hessian.astype(np.float64) + damping * np.diag(np.diag(hessian))
     inverse = np.linalg.inv(h[np.ix_(order, order)])
     work = weight.astype(np.float64)[:, order]
     result = np.empty_like(work)
@@ -81,7 +81,7 @@ def test_it_is_the_papers_procedure(precision, ordered):
     # More columns than a batch has, so that corrections cross batches.
     weight = np.random.default_rng(1).standard_normal((24, 192)).astype(np.float32)
     seen = Seen(correlated(192))
-    options = {"block_size": 32, "scale_search": 0, "activation_order": ordered, "symmetric": True}
+    options = {"block_size": 32, "activation_order": ordered, "symmetric": True}
     found, out = run(Gptq, weight, seen, precision, **options)
     bits = 8 if precision == "int8" else 4
     order = np.argsort(-np.diag(seen.values), kind="stable") if ordered else None
@@ -104,16 +104,14 @@ def test_it_loses_less_than_rounding(precision, symmetric, columns):
     assert lost(weight, found, seen) < 0.5 * lost(weight, rounded, seen)
 
 
-def test_order_and_scale_search_each_help():
+def test_the_activation_order_helps():
     weight = np.random.default_rng(3).standard_normal((128, 256)).astype(np.float32)
     seen = Seen(correlated(256))
-    losses = [
-        lost(weight, run(Gptq, weight, seen, block_size=64, **options)[0], seen)
-        for options in (
-            {"activation_order": False, "scale_search": 0}, {"scale_search": 0}, {"activation_order": True},
-        )
-    ]  # fmt: skip
-    assert losses == sorted(losses, reverse=True)
+    in_order, as_they_stand = (
+        lost(weight, run(Gptq, weight, seen, block_size=64, activation_order=ordered)[0], seen)
+        for ordered in (True, False)
+    )
+    assert in_order < as_they_stand
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -130,7 +128,7 @@ def test_channels_never_excited_are_rounded():
     inputs = correlated(64)
     inputs[:, 10:20] = 0
     seen = Seen(inputs)
-    found, out = run(Gptq, weight, seen, "int8", block_size=16, scale_search=0)
+    found, out = run(Gptq, weight, seen, "int8", block_size=16)
     step = np.repeat(out["scales"], 16, 1)
     assert np.all(np.abs(found - weight)[:, 10:20] <= 0.501 * step[:, 10:20])
 
@@ -149,7 +147,7 @@ def test_damping_is_raised_where_the_hessian_is_indefinite(caplog):
     seen = Seen(correlated(32))
     seen.values = np.eye(32, dtype=np.float32)
     seen.values[0, 1] = seen.values[1, 0] = 1.05
-    found, _ = run(Gptq, weight, seen)
+    found, _ = run(Gptq, weight, seen, damping=0.01)
     assert np.isfinite(found).all()
     assert "layer.w: its Hessian is singular at damping 0.01; 0.1 is used" in caplog.text
 
@@ -159,7 +157,7 @@ def test_a_hopeless_hessian_is_named():
     seen = Seen(correlated(32))
     seen.values = np.eye(32, dtype=np.float32)
     seen.values[0, 1] = seen.values[1, 0] = 1e6
-    with pytest.raises(ZooError, match=r"layer\.w: the Hessian .* not positive definite even at damping 100"):
+    with pytest.raises(ZooError, match=r"layer\.w: the Hessian .* not positive definite even at damping 4000"):
         run(Gptq, weight, seen)
     seen.values[3, 3] = np.nan
     with pytest.raises(ZooError, match=r"layer\.w: the Hessian of its inputs holds NaN"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
 
 import zoo
 from tests.checkpoints import make_checkpoint
+from tests.stages.test_calibrate import add_tokenizer, words
 from zoo.errors import UsageError, ZooError
 from zoo.package import slabs as slabs_module
 from zoo.quantizers import slab as slab_module
@@ -75,17 +77,22 @@ def test_the_recipe_states_it(folder, tmp_path):
     assert package.files["model.onnx.data"].size < plain.files["model.onnx.data"].size + 8192
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_outliers_cost_less(folder, tmp_path, precision):
+@pytest.mark.parametrize(("precision", "quantizer"), [("int8", None), ("int4", None), ("int4", "gptq")])
+def test_outliers_cost_less(folder, tmp_path, precision, quantizer):
     import torch
     from transformers import LlamaForCausalLM
 
+    options = {}
+    if quantizer is not None:
+        (tmp_path / "text.txt").write_text(words(600))
+        options = {"quantizer": quantizer, "calibration": tmp_path / "text.txt", "samples": 9, "sequence_length": 32}
+        folder = add_tokenizer(shutil.copytree(folder, tmp_path / "model"))
     ids = np.random.default_rng(0).integers(0, 331, 64).tolist()
     with torch.no_grad():
         wanted = LlamaForCausalLM.from_pretrained(folder)(torch.tensor([ids])).logits[0].log_softmax(-1).numpy()
     lost = {}
     for smoothing in ("none", "always"):
-        package = zoo.build(folder, precision, output=tmp_path / smoothing, smoothing=smoothing)
+        package = zoo.build(folder, precision, output=tmp_path / smoothing, smoothing=smoothing, **options)
         scored = zoo.open(package.path).logits(ids)
         own = scored - np.log(np.exp(scored).sum(-1, keepdims=True))
         lost[smoothing] = float((np.exp(wanted) * (wanted - own)).sum(-1).mean())

@@ -24,11 +24,15 @@ def draw(
     seed: int,
     vocab: int,
     name: str,
+    random_share: float = 0.0,
 ) -> NDArray[np.int32]:
     """Cut texts into blocks of ``length`` tokens, one text after the other, and draw ``samples`` of them.
 
     Each block is led by what the tokenizer (the content of a ``tokenizer.json``) puts before a text, as it is when the
     model is used.
+
+    Args:
+        random_share: share of the samples that are tokens drawn at random instead, each as likely; they come last.
 
     Returns:
         int32 (samples, length).
@@ -36,6 +40,8 @@ def draw(
     Raises:
         ZooError: the texts hold fewer samples, or a token that the model has not.
     """
+    count = int(samples * random_share)
+    samples -= count
     encoder = load(tokenizer, "tokenizer.json")
     encoder.no_truncation()
     encoder.no_padding()
@@ -59,8 +65,12 @@ def draw(
             f"dataset {name}: holds {len(blocks)} samples of {length} tokens, fewer than the {samples} asked for; "
             "give more text, or lower --samples or --sequence-length"
         )
-    chosen = np.sort(np.random.default_rng(seed).choice(len(blocks), samples, replace=False))
-    tokens = np.array([blocks[one] for one in chosen], np.int32)
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.choice(len(blocks), samples, replace=False))
+    tokens = np.array([blocks[one] for one in chosen], np.int32).reshape(samples, length)
+    drawn = generator.integers(vocab, size=(count, length), dtype=np.int32)
+    drawn[:, : len(lead)] = lead
+    tokens = np.concatenate([tokens, drawn])
     if int(tokens.max()) >= vocab:
         raise ZooError(f"tokenizer.json: makes token {int(tokens.max())}, but the model's vocabulary is {vocab}")
     return tokens

@@ -127,7 +127,7 @@ class Numbers:
 
     def _held(self, layout: Layout) -> Held:
         """Read off the program what decides the memory of a run, once for the builds that compute the same."""
-        key = layout.target.head_multiple, layout.recipe.smoothing is not None
+        key = layout.target.head_multiple, layout.recipe.scales_lookups
         if key not in self._helds:
             assert layout.program is not None  # an engine of zoo's runs it
             self._helds[key] = Held.of(layout.program)

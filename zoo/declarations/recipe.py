@@ -135,6 +135,14 @@ class Recipe(Value):
             del fields[label]
         return digest(fields)
 
+    @property
+    def scales_lookups(self) -> bool:
+        """Whether an embedding that is the head too is rescaled, and what is looked up scaled back.
+
+        Calibrated builds need what is looked up first, and its scales are known last.
+        """
+        return self.smoothing is not None and self.calibration is None
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy, with other values for some fields; the copy has a hash of its own."""
         copy = super().model_copy(update=update, deep=deep)

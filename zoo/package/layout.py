@@ -194,7 +194,7 @@ class Layout:
         if self.architecture is None:
             return None
         program = record(self.architecture, self.recipe.architecture, self.target.head_multiple)
-        return with_lookup_scales(program) if self.recipe.smoothing is not None else program
+        return with_lookup_scales(program) if self.recipe.scales_lookups else program
 
 
 def lay_out(recipe: Recipe, registry: Registry) -> Layout:
@@ -210,7 +210,7 @@ def lay_out(recipe: Recipe, registry: Registry) -> Layout:
         return Layout(recipe, None, quantizer, target, (), ())
     architecture = registry.architecture(recipe.architecture.type)
     graph = tuple(architecture.parameters(recipe.architecture, target.head_multiple))
-    if recipe.smoothing is not None:
+    if recipe.scales_lookups:
         graph = _with_lookup_scales(graph, record(architecture, recipe.architecture, target.head_multiple))
     stored: Sequence[Parameter] = graph if target.view == "graph" else checkpoint_view(graph)
     if isinstance(target, Rearranging):

@@ -128,10 +128,16 @@ def round_to_nearest(slab: Slab, out: TileWriter) -> None:
     for tile in out.tiles(slab.tile_rows):
         if isinstance(tile, FloatTile) or isinstance(scheme, FloatScheme):
             copy_floats(slab, tile)
-        elif tile.zero_points is None:
-            _symmetric(scheme, slab, tile)
         else:
-            _asymmetric(scheme, slab, tile, tile.zero_points)
+            round_tile(scheme, slab, tile)
+
+
+def round_tile(scheme: BlockScheme, slab: Slab, tile: BlockTile) -> None:
+    """Fill rows of a slab by rounding each block to the scale that its own values ask for."""
+    if tile.zero_points is None:
+        _symmetric(scheme, slab, tile)
+    else:
+        _asymmetric(scheme, slab, tile, tile.zero_points)
 
 
 def _symmetric(scheme: BlockScheme, slab: Slab, tile: BlockTile) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import reads_weights
 from zoo.datasets.texts import read_texts
@@ -64,7 +64,8 @@ def calibrated(
         raise ZooError(f"{resolved.checkpoint.name}: has no tokenizer, which calibration samples need")
     files, form = locate(registry, request, pin.dataset, data)
     stamps = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    tokens = _drawn(stamps, form, tokenizer.raw, pin, resolved.recipe.architecture.vocab_size)
+    share: Any = resolved.recipe.quantizer.options.get("random_share", 0)
+    tokens = _drawn(stamps, form, tokenizer.raw, pin, resolved.recipe.architecture.vocab_size, share)
     pinned = pin.model_copy(update={"fingerprint": fingerprint(tokens)})
     recipe = resolved.recipe.model_copy(update={"calibration": pinned})
     return replace(resolved, recipe=type(recipe).model_validate(recipe.model_dump())), tokens
@@ -72,7 +73,12 @@ def calibrated(
 
 @lru_cache(maxsize=1)
 def _drawn(
-    stamps: tuple[tuple[Path, int, int], ...], form: str | None, tokenizer: bytes, pin: CalibrationPin, vocab: int
+    stamps: tuple[tuple[Path, int, int], ...],
+    form: str | None,
+    tokenizer: bytes,
+    pin: CalibrationPin,
+    vocab: int,
+    random_share: float,
 ) -> NDArray[np.int32]:
     """Draw samples; those of several targets are drawn once.
 
@@ -86,6 +92,7 @@ def _drawn(
     tokens = draw(
         texts, tokenizer,
         samples=pin.samples, length=pin.sequence_length, seed=pin.seed, vocab=vocab, name=pin.dataset,
+        random_share=random_share,
     )  # fmt: skip
     tokens.flags.writeable = False
     return tokens

@@ -25,6 +25,7 @@ from zoo.package.account import account
 from zoo.package.layout import Layout, lay_out
 from zoo.registry import Registry
 from zoo.reports import keep_report, recipe_report, reports
+from zoo.smoothing.checkpoint import smoothed
 from zoo.sources.content import countable, settle, tensor_digests
 from zoo.sources.named import beneath
 from zoo.stages.resolve import Request, Resolved
@@ -278,7 +279,7 @@ def _measure(
     with folder as place:
         costs = measure(
             found.low,
-            resolved.checkpoint,
+            smoothed(found.low, resolved.checkpoint),
             tokens,
             {name: (low[name], high[name]) for name in found.names},
             Path(place),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from zoo.contracts import Parameter, few_layers
+from zoo.contracts import Folding, Parameter, few_layers
 from zoo.declarations.architecture import Architecture
 from zoo.declarations.recipe import Precision, QuantizerChoice, Recipe, SmoothingPin
 from zoo.errors import UsageError
@@ -60,12 +60,12 @@ def choose_smoothing(
     target = registry.target(request.target)
     rounds = target.needs_weights and bool(getattr(target, "rounds_activations", False))
     kind = registry.quantizer(quantizer.name)
-    calibrated = kind.needs_activations or request.mixed is not None
+    measured = issubclass(kind, Folding) or (request.mixed is not None and not kind.needs_activations)
     if precision == "int4" and asked == "auto" and not getattr(kind, "fits_energies", False):
         return None  # it has an importance of its own, of the channels as they are
     if asked == "none" or (asked == "auto" and architecture.hidden_size >= NARROW):
         return None
-    if rounds and not calibrated and precision in ("int8", "int4"):
+    if rounds and not measured and precision in ("int8", "int4"):
         from zoo.smoothing.plan import plan_smoothing
 
         part = registry.architecture(architecture.type)

@@ -1,7 +1,7 @@
 """The quantizer ``imatrix``: rounding that weighs each column's error by what enters it, as an imatrix file states.
 
-Each block tries some scales, from half its range to a tenth more, fits each to its levels by least squares, and takes
-the one that loses least, Σ importance · (value - stored)², as ``make_qx_quants`` in llama.cpp's ``ggml-quants.c`` does.
+4-bit blocks are fitted as zoo fits those of rounding to nearest, with the file's values for the energies of the inputs;
+8-bit ones keep the scale that their own values ask for, as llama.cpp's Q8_0 does.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import hashlib
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from zoo import (
     BlockScheme,
-    BlockTile,
     FloatScheme,
     LayerActivations,
     Parameter,
@@ -24,8 +23,7 @@ from zoo import (
     Slab,
     TileWriter,
     ZooError,
-    narrowed,
-    widened,
+    round_to_nearest,
 )
 from zoo_gguf.architectures import ARCHITECTURES, VARIANTS
 from zoo_gguf.imatrix import importance, read_imatrix
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 
     from zoo.declarations.recipe import Precision
 
-SHARES = (1.0, *(0.5 + step / 20 for step in range(13) if step != 10))
-"""Of the range that a block's values have."""
 _SHORT = {name: short for arch in (*ARCHITECTURES.values(), *(variant for _, variant in VARIANTS.values()))
           for short, name in {**arch.layer, **arch.experts}.items()}  # fmt: skip
 _SHORT |= {"mlp.experts.gate_up_proj": "ffn_gate_exps", "mlp.experts.down_proj": "ffn_down_exps"}
@@ -95,21 +91,12 @@ class Imatrix:
         """Round the slab's rows."""
         import numpy as np
 
-        weights = self._importance(parameter)
-        for tile in out.tiles(slab.tile_rows):
-            if not isinstance(tile, BlockTile):
-                rows = {"float32": slab.float32, "float16": slab.float16}.get(tile.values.dtype.name, slab.bfloat16)
-                tile.values[...] = rows(tile.start, tile.stop)
-                continue
-            count, size = tile.levels.shape[1:]
-            values = slab.float32(tile.start, tile.stop, count * size).reshape(tile.levels.shape)
-            padded = np.zeros(count * size, np.float32)
-            padded[: slab.columns] = 1 if weights is None else weights
-            assert isinstance(out.scheme, BlockScheme)
-            _fit(values, padded.reshape(count, size), out.scheme, tile)
+        worth = self._importance(parameter)
+        slab.energies = np.ones(slab.columns, np.float32) if worth is None else worth
+        round_to_nearest(slab, out)
 
     def _importance(self, parameter: Parameter) -> NDArray[np.float32] | None:
-        """Find what the columns of a linear are worth, 1 on the average."""
+        """Find what the columns of a linear are worth."""
         if self.options.file not in _READ:
             raise ZooError(
                 f"the imatrix of SHA-256 {self.options.file[:12]}… is not open; --quantizer-option file=PATH names it"
@@ -127,7 +114,7 @@ class Imatrix:
                 f"the imatrix has {len(values)} values for {parameter.name}, which has {parameter.columns} columns; "
                 "it is of another model"
             )
-        return values / values.mean() + 1e-3  # nothing at all would leave a scale open
+        return values
 
 
 def _entry(tensor: str) -> str:
@@ -137,42 +124,3 @@ def _entry(tensor: str) -> str:
         return "output.weight" if tensor == "lm_head.weight" else tensor
     short = _SHORT.get(re.sub(r"\.experts\.\d+\.", ".experts.{}.", layer[2]))
     return f"blk.{layer[1]}.{short}.weight" if short else tensor
-
-
-def _fit(values: NDArray[np.float32], weights: NDArray[Any], scheme: BlockScheme, tile: BlockTile) -> None:
-    """Choose the scale, zero point and levels of each block of ``values``, (rows, blocks, block)."""
-    import numpy as np
-
-    top, middle = 2**scheme.bits - 1, 2 ** (scheme.bits - 1)
-    low, high = np.minimum(values.min(-1), 0), np.maximum(values.max(-1), 0)
-    if scheme.symmetric and scheme.bits == 4:
-        whole = np.where(high > -low, high, low) / -middle
-    elif scheme.symmetric:
-        whole = np.maximum(high, -low) / (middle - 1)
-    else:
-        whole = high / top - low / top
-    least = np.full(whole.shape, np.inf, np.float32)
-    for share in SHARES if scheme.bits == 4 else SHARES[:1]:
-        scale = _stored(whole * np.float32(share), scheme)
-        safe = np.where(scale == 0, 1, scale)
-        zero = np.full_like(scale, middle) if scheme.symmetric else np.clip(np.rint(-low * share / safe), 0, top)
-        levels = np.clip(np.rint(values / safe[..., None] + zero[..., None]), 0, top)
-        steps = levels - zero[..., None]
-        square = (weights * steps * steps).sum(-1)
-        fitted = (weights * steps * values).sum(-1) / np.where(square > 0, square, 1)
-        scale = _stored(np.where(square > 0, fitted, 0).astype(np.float32), scheme)
-        error = (weights * (steps * scale[..., None] - values) ** 2).sum(-1)
-        better = error < least
-        least = np.where(better, error, least)
-        tile.scales[better] = scale[better]
-        tile.levels[better] = levels[better].astype(np.uint8)
-        if tile.zero_points is not None:
-            tile.zero_points[better] = zero[better].astype(np.uint8)
-
-
-def _stored(scales: NDArray[np.float32], scheme: BlockScheme) -> NDArray[np.float32]:
-    """Round scales to what they are stored as; one that is too small to divide by is none."""
-    import numpy as np
-
-    rounded = widened(narrowed(scales.astype(np.float32), scheme.scale_type), scheme.scale_type)
-    return np.where(np.abs(rounded) >= np.float32(2.0**-126), rounded, np.float32(0))
