@@ -41,7 +41,7 @@ def draw(
         ZooError: the texts hold fewer samples, or a token that the model has not.
     """
     count = int(samples * random_share)
-    samples -= count
+    of_text = samples - count
     encoder = load(tokenizer, "tokenizer.json")
     encoder.no_truncation()
     encoder.no_padding()
@@ -56,18 +56,18 @@ def draw(
         while len(rest) >= body:
             blocks.append(lead + rest[:body])
             rest = rest[body:]
-            if len(blocks) == samples * POOL:
+            if len(blocks) == of_text * POOL:
                 break
-        if len(blocks) == samples * POOL:
+        if len(blocks) == of_text * POOL:
             break
-    if len(blocks) < samples:
+    if len(blocks) < of_text:
         raise ZooError(
             f"dataset {name}: holds {len(blocks)} samples of {length} tokens, fewer than the {samples} asked for; "
             "give more text, or lower --samples or --sequence-length"
         )
     generator = np.random.default_rng(seed)
-    chosen = np.sort(generator.choice(len(blocks), samples, replace=False))
-    tokens = np.array([blocks[one] for one in chosen], np.int32).reshape(samples, length)
+    chosen = np.sort(generator.choice(len(blocks), of_text, replace=False))
+    tokens = np.array([blocks[one] for one in chosen], np.int32).reshape(of_text, length)
     drawn = generator.integers(vocab, size=(count, length), dtype=np.int32)
     drawn[:, : len(lead)] = lead
     tokens = np.concatenate([tokens, drawn])
