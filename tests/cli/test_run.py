@@ -48,16 +48,16 @@ def test_stdout_is_the_continuation_and_nothing_else(package, engine) -> None:
 
 
 def test_it_is_neither_wrapped_nor_read_as_markup(package, monkeypatch) -> None:
-    from zoo.engine.generation import Piece, Request
+    from zoo.engine.generation import ActiveRequest, Piece
 
     text = "[bold]no markup[/bold] :smile: " + "word " * 200 + "\r\n\ttail  "
-    accept = Request._accept
+    accept = ActiveRequest._accept
 
     def spoken(self, logits, scores):
         piece = accept(self, logits, scores)
         return Piece(piece.token_id, text if piece.text else "")
 
-    monkeypatch.setattr(Request, "_accept", spoken)
+    monkeypatch.setattr(ActiveRequest, "_accept", spoken)
     result = run(package, "Once upon a time", "--max-new-tokens", 1)
     assert result.stdout_bytes == text.encode()
 
@@ -143,10 +143,10 @@ def thinker(tmp_path_factory) -> Path:
 
 
 def test_thoughts_are_no_part_of_the_answer(thinker, monkeypatch) -> None:
-    from zoo.engine.generation import Piece, Request
+    from zoo.engine.generation import ActiveRequest, Piece
 
-    accept, said = Request._accept, iter(("Hm, ", "so.</thi", "nk>\n\nYes", ".") + ("",) * 50)
-    monkeypatch.setattr(Request, "_accept", lambda self, *more: Piece(accept(self, *more).token_id, next(said)))
+    accept, said = ActiveRequest._accept, iter(("Hm, ", "so.</thi", "nk>\n\nYes", ".") + ("",) * 50)
+    monkeypatch.setattr(ActiveRequest, "_accept", lambda self, *more: Piece(accept(self, *more).token_id, next(said)))
     result = run(thinker, "Well?", "--chat", "--show-thinking", "--max-new-tokens", 8)
     assert (result.exit_code, result.stdout) == (0, "Yes.")
     assert result.stderr == "Hm, so.\n"

@@ -28,6 +28,8 @@ from zoo.package.datafile import DataFiles
 from zoo.plugins import host
 from zoo.sources.folder import open_folder
 from zoo.stages.build import build
+from zoo.stages.request import Request
+from zoo.stages.resolve import resolve
 
 LLAMA = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
 SHAPES = {"heads as they are": {"head_dim": 16}, "padded heads": {"head_dim": 10}}
@@ -146,11 +148,10 @@ def repack(plain: Path, folder: Path, layout: str, arch) -> Path:
 def pair(tmp_path, layout, precision, quantizer, **shape):
     """A recipe of a plain checkpoint, and the same one of the repacked checkpoint."""
     make_checkpoint(tmp_path / "plain", **{**LLAMA, **shape})
-    plain = prepare(tmp_path / "plain", precision, quantizer) if quantizer in ("gptq", "awq") else None
-    if plain is None:
-        from zoo.stages.request import Request
-        from zoo.stages.resolve import resolve
-
+    if quantizer in ("gptq", "awq"):
+        plain = prepare(tmp_path / "plain", precision, quantizer)
+        plain = replace(plain, recipe=plain.recipe.model_copy(update={"smoothing": None}))
+    else:
         plain = resolve(host().registry, Request(str(tmp_path / "plain"), precision, smoothing="none"))
     arch = plain.recipe.architecture
     fused = open_folder(repack(tmp_path / "plain", tmp_path / "fused", layout, arch))

@@ -10,12 +10,11 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from zoo.contracts import Checkpoint, TensorInfo
 from zoo.sources.named import NamedCheckpoint
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 _KEPT = 2
@@ -63,6 +62,8 @@ class SwappedCheckpoint(NamedCheckpoint):
             end = min(stop, (matrix + 1) * count)
             parts.append(self._matrix(name, matrix)[row : row + end - at])
             at = end
+        import numpy as np
+
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if out is None:
             return np.ascontiguousarray(rows)
@@ -74,6 +75,8 @@ class SwappedCheckpoint(NamedCheckpoint):
         """Read a matrix, or take it from those that are kept, (out, in)."""
         with self._lock:
             if (kept := self._matrices.get((name, index))) is None:
+                import numpy as np
+
                 columns = self.tensors[name].shape[-1]
                 kept = np.ascontiguousarray(self.base.read(name, index * columns, (index + 1) * columns).T)
                 self._matrices[name, index] = kept
