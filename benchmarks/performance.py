@@ -29,6 +29,7 @@ from measure import busy_seconds, measure, own_seconds
 from performance_page import LARGE, LIMIT, MEASURED, PLANNED, SMALL
 from rounds import failure, log
 
+from zoo.engine.huge_pages import collapse
 from zoo.engine.int8_cache import find_scales
 from zoo.engine.session import Row, Session
 
@@ -108,6 +109,13 @@ def package(work: Path, shape: str) -> Path:
     return out
 
 
+def opened(work: Path, shape: str, threads: int | None = None, scales: Any = None) -> Session:
+    """Open a package as the engine does, its weights in huge pages."""
+    session = Session(package(work, shape), threads, scales=scales)
+    collapse()
+    return session
+
+
 def zoo(*arguments: object, env: dict[str, str] | None = None) -> Any:
     """Run a command and return what it measured; raise RuntimeError where it fails."""
     command = ["timeout", str(LIMIT), sys.executable, "-m", "zoo", *map(str, arguments)]
@@ -150,7 +158,7 @@ def parameters(work: Path) -> dict[str, Any]:
                                           "run_memory_bytes", "run_context")}  # fmt: skip
         if shape in MEASURED:
             built = zoo("build", checkpoint, "--force", "-o", package(work, shape))
-            session = Session(package(work, shape))
+            session = opened(work, shape)
             row |= {"build_s": built.wall, "build_peak": built.peak_rss, "load_s": session.load_seconds,
                     "prefill_s": step(session, filled(session, 0), 256, 3),
                     "decode_s": step(session, filled(session, 256))}  # fmt: skip
@@ -161,9 +169,9 @@ def parameters(work: Path) -> dict[str, Any]:
 
 def context(work: Path) -> dict[str, Any]:
     """Time a step of one token, and one of a prompt's chunk, after more and more of them."""
-    plain = Session(package(work, SMALL))
+    plain = opened(work, SMALL)
     found: dict[str, Any] = {"token_bytes": plain.token_bytes}
-    for name, session in (("fp32", plain), ("int8", Session(package(work, SMALL), scales=find_scales(plain, None)))):
+    for name, session in (("fp32", plain), ("int8", opened(work, SMALL, scales=find_scales(plain, None)))):
         for tokens in CONTEXTS:
             slots, chunk = filled(session, tokens), session.chunk(tokens)
             row = {"decode_s": step(session, slots, repeats=6), "chunk": chunk}
@@ -175,14 +183,14 @@ def context(work: Path) -> dict[str, Any]:
 
 def streams(work: Path) -> dict[str, Any]:
     """Time a step of so many answers at once, each after 256 tokens."""
-    session = Session(package(work, LARGE))
+    session = opened(work, LARGE)
     return {str(count): step(session, filled(session, 256, count), repeats=5) for count in STREAMS}
 
 
 def cores(work: Path) -> dict[str, Any]:
     """Time steps by one thread and by two, several times over."""
     found: dict[str, Any] = {}
-    sessions = {count: Session(package(work, LARGE), count) for count in threads()}
+    sessions = {count: opened(work, LARGE, count) for count in threads()}
     for _ in range(5):
         for count, session in sessions.items():
             row = found.setdefault(str(count), {"decode_s": [], "prefill_s": []})

@@ -1,4 +1,4 @@
-"""The kit builds a checkpoint of 400 MB for each kind of model; here, for one of each way in which layers are stored."""
+"""The kit builds a checkpoint of 400 MB for each kind of model; here, for each way in which layers are stored."""
 
 from __future__ import annotations
 
