@@ -42,6 +42,8 @@ from shapes import SHAPES
 
 BLOCK_128 = "zoo (block 128)"
 NAMES = ["zoo", *PEERS]
+OPENS = {"ik_llama.cpp": "llama.cpp"}
+"""Whose packages a program without any of its own opens."""
 PROMPTS = {256: 64, 1024: 16}
 """Tokens of a prompt, and of the answer after it."""
 STREAMS = (1, 4, 8)
@@ -72,7 +74,7 @@ class Bench:
 
     def package(self, name: str, kind: str = "random") -> Path:
         """Return where a program's package is."""
-        return self.cache / "engine" / f"{self.args.shape}-{kind}-{self.args.precision}" / name
+        return self.cache / "engine" / f"{self.args.shape}-{kind}-{self.args.precision}" / OPENS.get(name, name)
 
     def warm(self) -> None:
         """Bring everything that is opened into the page cache, as far as it fits."""
@@ -109,13 +111,15 @@ def build(bench: Bench) -> dict[str, Any]:
         out.parent.mkdir(parents=True, exist_ok=True)
         return rounds.build_once(name, bench.sites[name], checkpoint, out, args.precision)
 
-    found = bench.interleave("build", {name: partial(once, name) for name in bench.sites})
+    found = bench.interleave("build", {name: partial(once, name) for name in bench.sites if name not in OPENS})
     edits = bench.package("zoo", "editing")
     if not edits.is_dir():
         edits.parent.mkdir(parents=True, exist_ok=True)
         rounds.build_once("zoo", bench.sites["zoo"], editing.ensure(bench.cache, args.shape), edits, args.precision)
     for out in (edits, *(bench.package(name) for name in ("zoo", *VARIANTS) if name in bench.sites)):
-        bench.run([str(bench.sites["zoo"].python), "-m", "zoo", "prepare", str(out), "--json"])
+        done = measure([str(bench.sites["zoo"].python), "-m", "zoo", "prepare", str(out)])
+        if done.code:
+            raise RuntimeError(rounds.failure(done.stderr))
     return found
 
 

@@ -23,7 +23,7 @@ IK_LLAMA = replace(
     LLAMA_CPP,
     name="ik_llama.cpp",
     distribution="ik-llama-cpp-python",
-    formats={},
+    formats={"int8": "Q8_0, block 32", "int4": "Q4_0, block 32"},
     requirements=("ik-llama-cpp-python", "numpy"),
     versions=("ik-llama-cpp-python",),
     prepare=None,
