@@ -140,7 +140,8 @@ def benchmarks() -> dict[str, Any]:
             group[result["kind"]].append(result)
             for name, found in result["versions"].items():
                 group["versions"].setdefault(name, {}).update(found)
-    return {"groups": groups}
+    newest = sorted(groups.items(), key=lambda group: group[0].rpartition("; ")[2], reverse=True)
+    return {"groups": dict(newest)}
 
 
 def calibration() -> dict[str, Any]:
