@@ -42,13 +42,17 @@ def test_memory_moves_into_huge_pages_and_keeps_its_contents():
     assert memory[:] == pattern
 
 
-def test_regions_of_files_and_guard_pages_are_left_out():
-    maps = (
-        "7f0000000000-7f0000400000 rw-p 00000000 00:00 0 \n"
-        "7f0000400000-7f0000800000 ---p 00000000 00:00 0 \n"
-        "7f0000800000-7f0000c00000 rw-p 00000000 fe:00 77                         /models/model data.bin\n"
-        "7f0000c00000-7f0001000000 rw-s 00000000 00:01 9                          /dev/zero (deleted)\n"
-        "55d000000000-55d000200000 rw-p 00000000 00:00 0                          [heap]\n"
-        "7ffc00000000-7ffc00400000 rw-p 00000000 00:00 0                          [stack]\n"
+def test_regions_of_files_and_guard_pages_are_left_out_and_what_is_nearly_empty():
+    regions = (
+        ("7f0000000000-7f0000400000 rw-p 00000000 00:00 0 ", 4096),
+        ("7f0000400000-7f0000800000 ---p 00000000 00:00 0 ", 0),
+        ("7f0000800000-7f0000c00000 rw-p 00000000 fe:00 77                         /models/model data.bin", 4096),
+        ("7f0000c00000-7f0001000000 rw-s 00000000 00:01 9                          /dev/zero (deleted)", 4096),
+        ("7f0001000000-7f0001400000 rw-p 00000000 00:00 0 ", 2048),
+        ("55d000000000-55d000200000 rw-p 00000000 00:00 0                          [heap]", 2048),
+        ("7ffc00000000-7ffc00400000 rw-p 00000000 00:00 0                          [stack]", 4096),
+    )
+    maps = "".join(
+        f"{head}\nSize: 4096 kB\nRss:                {resident} kB\nVmFlags: rd wr mr\n" for head, resident in regions
     )
     assert list(anonymous(maps)) == [(0x7F0000000000, 0x7F0000400000), (0x55D000000000, 0x55D000200000)]

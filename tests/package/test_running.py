@@ -8,12 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import zoo
 from tests.checkpoints import make_checkpoint
 from tests.engine.made import make_package
-from zoo.cli import app
 from zoo.declarations.memory import WIDENED, RunMemory
 from zoo.package.folder import open_package
 from zoo.package.layout import lay_out
@@ -21,7 +19,6 @@ from zoo.package.running import opening_bytes, recorded_memory, run_memory, stor
 from zoo.plugins import host
 from zoo.stages.opening import open_engine, with_memory
 from zoo.stages.serve import served_models
-from zoo.units import bytes_text
 
 pytest.importorskip("torch")
 
@@ -75,25 +72,11 @@ def test_a_plan_predicts_what_the_manifest_records(tmp_path) -> None:
     assert grown == halves.weights_bytes - memory.weights_bytes
 
 
-def test_a_plan_and_the_servers_limit_count_an_8_bit_cache(tmp_path) -> None:
-    planned = zoo.plan("zoo-tiny", "int8", output=tmp_path / "p")
-    path = zoo.build("zoo-tiny", "int8", output=tmp_path / "p").path
-    plain, rounded = (zoo.open(path, kv=kv).token_bytes for kv in ("fp32", "int8"))
-    assert planned.run_memory_bytes - planned.run_int8_kv_bytes == planned.run_context * (plain - rounded)
-    (served,) = served_models(host().registry, [str(path)], kv="int8")
-    assert served.memory.kv_bytes_per_token == rounded == plain // 4
-    shown = CliRunner().invoke(app, ["build", "zoo-tiny", "-p", "int8", "--dry-run"]).stdout
-    assert f"{bytes_text(planned.run_memory_bytes)}, {bytes_text(planned.run_int8_kv_bytes)} with --kv int8" in shown
-
-
 MEASURE = """
 import sys
 from pathlib import Path
 import zoo
-from zoo.engine import huge_pages
 from zoo.engine.session import Session
-
-huge_pages.SMALLEST = 2**62  # they round up what lies beside the weights, sooner or later: up to 12 MB here
 
 def resident():
     fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
@@ -129,7 +112,7 @@ def test_a_mixed_package_takes_what_is_recorded(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     mapped = 2 * 16000 * 768  # of the embedding only rows that were looked up are resident
-    assert int(done.stdout) == pytest.approx(memory.weights_bytes - mapped, rel=0.15)
+    assert int(done.stdout) == pytest.approx(memory.weights_bytes - mapped, rel=0.1)
 
 
 def test_what_other_programs_run_records_nothing(tmp_path) -> None:

@@ -22,6 +22,8 @@ COLLAPSE = 25
 HUGE = 2**21
 AT_ONCE = 32 * HUGE
 """Bytes of a call: each makes the kernel gather what other cores have under way, and other threads wait for parts."""
+FULL = 0.95
+"""Share of a region that is resident, from which on it is moved."""
 SMALLEST = 2**25
 """Bytes of weights below which caches hold them, and their addresses."""
 
@@ -46,7 +48,7 @@ def collapse() -> int:
     """
     try:
         madvise = ctypes.CDLL(None).madvise
-        regions = list(anonymous(Path("/proc/self/maps").read_text()))
+        regions = list(anonymous(Path("/proc/self/smaps").read_text()))
     except (OSError, AttributeError, TypeError):  # another system
         return 0
     moved = 0
@@ -64,9 +66,17 @@ def collapse() -> int:
 
 
 def anonymous(maps: str) -> Iterator[tuple[int, int]]:
-    """Find the writable private memory without a file, (start, stop), in ``/proc/self/maps`` (proc(5))."""
+    """Find writable private memory without a file that is full, (start, stop), in ``/proc/self/smaps`` (proc(5)).
+
+    Where little of a region is there, a stack or a cache that waits, huge pages would fill it.
+    """
+    start = stop = 0
     for line in maps.splitlines():
-        addresses, permissions, _, _, inode, *name = line.split(maxsplit=5)
-        if permissions == "rw-p" and inode == "0" and name in ([], ["[heap]"]):
-            start, stop = addresses.split("-")
-            yield int(start, 16), int(stop, 16)
+        first, *fields = line.split(maxsplit=5)
+        if "-" in first and not first.endswith(":"):
+            permissions, _, _, inode, *name = fields
+            start, stop = (int(part, 16) for part in first.split("-"))
+            if permissions != "rw-p" or inode != "0" or name not in ([], ["[heap]"]):
+                start = stop
+        elif first == "Rss:" and 1024 * int(fields[0]) > FULL * (stop - start) > 0:
+            yield start, stop
