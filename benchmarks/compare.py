@@ -156,7 +156,7 @@ def streams(bench: Bench) -> dict[str, Any]:
     bench.warm()
 
     def zoo(name: str) -> dict[str, Any]:
-        return spread(bench.zoo("zoo_streams.py", bench.package(name), STREAM_PROMPT, STREAM_NEW, bench.vocab,
+        return flattened(bench.zoo("zoo_streams.py", bench.package(name), STREAM_PROMPT, STREAM_NEW, bench.vocab,
                                 *STREAMS))  # fmt: skip
 
     def llama() -> dict[str, Any]:
@@ -169,7 +169,7 @@ def streams(bench: Bench) -> dict[str, Any]:
             raise RuntimeError(rounds.failure(done.stderr or done.stdout))
         rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         found = {str(row["pl"]): {"decode_tok_s": row["speed_tg"], "total_tok_s": row["speed"]} for row in rows}
-        return spread(found | {"others_cpu": done.others})
+        return flattened(found | {"others_cpu": done.others})
 
     calls = {"zoo": partial(zoo, "zoo")}
     calls |= {name: partial(zoo, name) for name in (BLOCK_128,) if name in bench.sites}
@@ -178,7 +178,7 @@ def streams(bench: Bench) -> dict[str, Any]:
     return bench.interleave("streams", calls)
 
 
-def spread(found: dict[str, Any]) -> dict[str, Any]:
+def flattened(found: dict[str, Any]) -> dict[str, Any]:
     """Write {"8": {"decode_tok_s": x}} as {"decode_tok_s ×8": x}."""
     flat = {key: value for key, value in found.items() if not isinstance(value, dict)}
     return flat | {f"{key} ×{count}": value for count, row in found.items() if isinstance(row, dict)

@@ -44,8 +44,8 @@ class Expert:
     def stored(self, placed: Sequence[Placed]) -> tuple[Placed, ...]:
         """Find what is stored of it among what is stored of all, in the file's order."""
         tensors = {each.tensor for each in (*self.gate_up.slices, *self.down.slices)}
-        parts = (_stored_of(one, self.number) for one in placed)
-        return tuple(one for one in parts if {each.tensor for each in one.parameter.slices} <= tensors)
+        parts = (_stored_of(whole, self.number) for whole in placed)
+        return tuple(part for part in parts if {each.tensor for each in part.parameter.slices} <= tensors)
 
 
 class Mixture:

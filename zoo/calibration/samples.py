@@ -67,7 +67,7 @@ def draw(
         )
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.choice(len(blocks), of_text, replace=False))
-    tokens = np.array([blocks[one] for one in chosen], np.int32).reshape(of_text, length)
+    tokens = np.array([blocks[index] for index in chosen], np.int32).reshape(of_text, length)
     drawn = generator.integers(vocab, size=(count, length), dtype=np.int32)
     drawn[:, : len(lead)] = lead
     tokens = np.concatenate([tokens, drawn])

@@ -138,8 +138,8 @@ class CalibratedStream:
 
     def linears(self, segment: Segment, placed: Sequence[Placed]) -> set[str]:
         """Name the linears of a segment that something is stored of."""
-        owners = {owner.name for one in placed for owner in self._owners.of(one.parameter)}
-        return owners & {one.name for group in segment.groups for one in group}
+        owners = {owner.name for array in placed for owner in self._owners.of(array.parameter)}
+        return owners & {linear.name for group in segment.groups for linear in group}
 
     def steps(self) -> Iterator[tuple[list[Placed], Segment]]:
         """Pair each segment with what it writes, in the file's order."""
