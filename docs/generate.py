@@ -226,11 +226,12 @@ def catalog() -> str:
     from zoo.plugins import host
     from zoo.stages.catalog import collect, parts_by_plugin
 
-    files = site(collect(host().registry, parts_by_plugin(host().records), []))
+    zoo = collect(host().registry, parts_by_plugin(host().records), [])
+    files = {name: b"".join(pieces) for name, pieces in site(zoo)}
     if "--check" not in sys.argv:
         from zoo.catalog.folder import publish_site
 
-        publish_site(ROOT / "docs/catalog", files)
+        publish_site(ROOT / "docs/catalog", ((name, [content]) for name, content in files.items()))
     return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
 
 

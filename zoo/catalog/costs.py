@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from zoo.catalog.cards import BuildCost, LayerWeight, Share
@@ -147,7 +148,7 @@ def _group(parameters: Iterable[Parameter]) -> dict[str, Alike]:
     """Group weights that differ in nothing but their layer: the ends of what they are made of tell it."""
     groups: dict[object, list[Any]] = {}
     for parameter in parameters:
-        ends = _unnamed(parameter.slices[0]), _unnamed(parameter.slices[-1])
+        ends = _UNNAMED(parameter.slices[0]), _UNNAMED(parameter.slices[-1])
         key = (
             parameter.kind,
             parameter.role,
@@ -161,9 +162,8 @@ def _group(parameters: Iterable[Parameter]) -> dict[str, Alike]:
     return {one.name: Alike(one, times, _slabs(one)) for one, times in groups.values()}
 
 
-def _unnamed(one: RowSlice) -> tuple[object, ...]:
-    """All of a slice but the tensor's name."""
-    return tuple(getattr(one, name) for name in RowSlice.__slots__ if name != "tensor")
+_UNNAMED = attrgetter(*(name for name in RowSlice.__slots__ if name != "tensor"))
+"""All of a slice but the tensor's name."""
 
 
 def _headers(parameters: Iterable[Parameter]) -> DeclaredCheckpoint:

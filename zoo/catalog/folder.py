@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from zoo.errors import ZooError
@@ -18,13 +18,19 @@ _FIRST_LINE = "made by zoo catalog; the files of this folder, which the next run
 _LONGEST_MARKER = 16 * 2**20
 
 
-def marker(files: Mapping[str, bytes]) -> bytes:
+def marker(names: Iterable[str]) -> bytes:
     """Make the file by which a later run knows the folder and everything in it as its own."""
-    return "\n".join([_FIRST_LINE, *sorted(files), ""]).encode()
+    return "\n".join([_FIRST_LINE, *sorted(names), ""]).encode()
 
 
-def publish_site(output: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files beside the folder and give them its name in one step.
+def publish_site(output: Path, files: Iterable[tuple[str, Iterable[bytes]]]) -> tuple[int, int]:
+    """Write files beside the folder as they are made, and give them its name in one step.
+
+    Args:
+        files: path inside the folder, and the file in pieces.
+
+    Returns:
+        How many files, and their bytes.
 
     Raises:
         ZooError: the folder holds something that no catalog made, or cannot be written.
@@ -34,13 +40,29 @@ def publish_site(output: Path, files: Mapping[str, bytes]) -> None:
         recover(output, CATALOG)
         check_replaceable(output)
         before, staging = standing(output, CATALOG), make_staging(output)
-        with guarded(staging.new):
-            for folder in sorted({str(Path(name).parent) for name in files}):
-                (staging.new / folder).mkdir(parents=True, exist_ok=True)
-            for name, content in files.items():
-                (staging.new / name).write_bytes(content)
-            (staging.new / MARKER).write_bytes(marker(files))
+        try:
+            with guarded(staging.new):
+                sizes = _write(staging.new, files)
+                (staging.new / MARKER).write_bytes(marker(sizes))
+        except BaseException:
+            staging.remove()
+            raise
         publish(staging, before, CATALOG)
+    return len(sizes), sum(sizes.values())
+
+
+def _write(folder: Path, files: Iterable[tuple[str, Iterable[bytes]]]) -> dict[str, int]:
+    """Write files; return the bytes of each."""
+    sizes: dict[str, int] = {}
+    folders: set[Path] = set()
+    for name, pieces in files:
+        path = folder / name
+        if path.parent not in folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folders.add(path.parent)
+        with path.open("wb") as file:
+            sizes[name] = sum(map(file.write, pieces))
+    return sizes
 
 
 def check_place(output: Path) -> Path:

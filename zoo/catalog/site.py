@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic_core import to_jsonable_python
 
 from zoo import hookspecs
 from zoo.catalog import drawing, words
-from zoo.catalog.cards import Fact, ModelCard, PartCard, Zoo
+from zoo.catalog.cards import ModelCard, PartCard, Zoo
 from zoo.catalog.directory import directory
 from zoo.catalog.measured import accuracy, speed, take_apart
 from zoo.catalog.plots import plots
@@ -22,26 +25,27 @@ FORMAT_VERSION = 1
 DEFAULT_PRECISION = "int8"
 
 
-def site(zoo: Zoo) -> dict[str, bytes]:
-    """Make every file. The same zoo gives the same bytes."""
+def site(zoo: Zoo) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Make every file, one after the other: its path, and its bytes in pieces. The same zoo gives the same bytes."""
     pages = Pages(zoo)
-    files = {f"assets/{asset.name}": asset.read_bytes() for asset in sorted((HERE / "assets").iterdir())}
-    files["index.html"] = pages.render("index.html", "index.html", "models", **index(zoo))
+    for asset in sorted((HERE / "assets").iterdir()):
+        yield f"assets/{asset.name}", [asset.read_bytes()]
+    yield pages.file("index.html", "index.html", "models", **index(zoo))
+    models: dict[str, list[ModelCard]] = {}
     for model in zoo.models:
-        files[model.path] = pages.render("model.html", model.path, "models", **model_view(model))
+        yield pages.file("model.html", model.path, "models", **model_view(model, pages))
+        models.setdefault(model.family, []).append(model)
     for family in zoo.families:
-        models = [model for model in zoo.models if model.family == family.family.name]
-        files[family.path] = pages.render("family.html", family.path, "families", card=family, models=models)
+        mine = models.get(family.family.name, [])
+        yield pages.file("family.html", family.path, "families", card=family, models=mine)
     for part in (*zoo.targets, *zoo.quantizers):
-        files[part.path] = pages.render("part.html", part.path, f"{part.kind}s", **part_view(zoo, part))
+        yield pages.file("part.html", part.path, f"{part.kind}s", **part_view(zoo, part))
     for kind in ("families", "targets", "quantizers"):
-        path = f"{kind}/index.html"
-        files[path] = pages.render(f"{kind}.html", path, kind)
-    files["datasets.html"] = pages.render("datasets.html", "datasets.html", "datasets", users=dataset_users(zoo))
-    files["directory.html"] = pages.render("directory.html", "directory.html", "directory", plugins=directory())
-    files["guide.html"] = pages.render("guide.html", "guide.html", "guide", **guide())
-    files["catalog.json"] = machine_readable(zoo)
-    return files
+        yield pages.file(f"{kind}.html", f"{kind}/index.html", kind)
+    yield pages.file("datasets.html", "datasets.html", "datasets", users=dataset_users(zoo))
+    yield pages.file("directory.html", "directory.html", "directory", plugins=directory())
+    yield pages.file("guide.html", "guide.html", "guide", **guide())
+    yield "catalog.json", machine_readable(zoo)
 
 
 class Pages:
@@ -71,11 +75,42 @@ class Pages:
             "dataset_names": frozenset(dataset.name for dataset in zoo.datasets),
         }
 
-    def render(self, template: str, path: str, section: str, **view: Any) -> bytes:
+        self._shared: dict[object, Any] = {}
+        self._fact_rows = self._environment.get_template("macros.html").module.fact_rows  # type: ignore[attr-defined]
+
+    def file(self, template: str, path: str, section: str, **view: Any) -> tuple[str, Iterable[bytes]]:
         """Render a page; its links are relative to ``path``."""
         root = "../" * (len(PurePosixPath(path).parts) - 1)
         text = self._environment.get_template(template).render(root=root, section=section, **view)
-        return f"{text.rstrip()}\n".encode()
+        return path, [f"{text.rstrip()}\n".encode()]
+
+    def drawings(self, card: ModelCard) -> dict[str, Markup]:
+        """Draw a model; models of the same architecture are drawn once."""
+        key = id(card.architecture)
+        if key not in self._shared:
+            self._shared[key] = {
+                "stack": drawing.stack(card),
+                "heads": drawing.heads(card),
+                "mlp": drawing.mlp(card),
+                "weights": drawing.weights(card),
+            }
+        drawings: dict[str, Markup] = self._shared[key]
+        return drawings
+
+    def values(self, card: ModelCard) -> dict[str, Markup]:
+        """Tabulate the facts, the same section once, by name.
+
+        Datasets and a target's own defaults are left out: other pages, or other parts of the page, show them.
+        """
+        values = {}
+        for section, fields in card.facts.items():
+            key = section, id(fields)
+            if key not in self._shared:
+                changed = {name: fact for name, fact in fields.items() if section != fact.origin}
+                self._shared[key] = self._fact_rows(changed) if changed and section != "datasets" else ""
+            if self._shared[key]:
+                values[section] = self._shared[key]
+        return values
 
 
 def index(zoo: Zoo) -> dict[str, Any]:
@@ -101,7 +136,7 @@ def _uses(zoo: Zoo) -> set[str]:
     return {words.use_of(card.licence)[0] for card in zoo.models}
 
 
-def model_view(card: ModelCard) -> dict[str, Any]:
+def model_view(card: ModelCard, pages: Pages) -> dict[str, Any]:
     """Collect what a model's page shows."""
     use, sentence = words.use_of(card.licence)
     reports = []
@@ -112,27 +147,14 @@ def model_view(card: ModelCard) -> dict[str, Any]:
         "card": card,
         "use": use,
         "use_sentence": sentence,
-        "stack": drawing.stack(card),
-        "heads": drawing.heads(card),
+        **pages.drawings(card),
         "attention_sentence": drawing.attention_sentence(card),
-        "mlp": drawing.mlp(card),
-        "weights": drawing.weights(card),
         "reports": reports,
         "first_precision": DEFAULT_PRECISION if DEFAULT_PRECISION in card.precisions else "".join(card.precisions[:1]),
         "documents": _by_target(card),
-        "values": _values(card),
+        "values": pages.values(card),
         "package_files": {build.target: build.files for build in card.builds},
     }
-
-
-def _values(card: ModelCard) -> dict[str, dict[str, Fact]]:
-    """Leave out what other pages or other parts of the page show: datasets, and a target's own defaults."""
-    values = {}
-    for section, fields in card.facts.items():
-        changed = {name: one for name, one in fields.items() if section != one.origin}
-        if changed and section != "datasets":
-            values[section] = changed
-    return values
 
 
 def _by_target(card: ModelCard) -> dict[str, list[Any]]:
@@ -193,17 +215,49 @@ def guide() -> dict[str, Any]:
     }
 
 
-def machine_readable(zoo: Zoo) -> bytes:
+def machine_readable(zoo: Zoo) -> Iterator[bytes]:
     """Write all of it as JSON: one line a model, family, target, quantizer or dataset."""
-    parts: dict[str, Any] = {"format": "zoo-catalog", "format_version": FORMAT_VERSION, **zoo.model_dump(mode="json")}
-    for card, model in zip(zoo.models, parts["models"], strict=True):
-        model["page"] = card.path
-    fields = [f"{_json(name)}:{_lines(value)}" for name, value in parts.items()]
-    return ("{" + ",\n".join(fields) + "}\n").encode()
+    texts = JsonTexts()
+    yield f'{{"format":"zoo-catalog",\n"format_version":{FORMAT_VERSION}'.encode()
+    for name in Zoo.model_fields:
+        value = getattr(zoo, name)
+        yield f",\n{_json(name)}:".encode()
+        if isinstance(value, str):
+            yield _json(value).encode()
+            continue
+        yield b"[\n"
+        for index, card in enumerate(value):
+            text = texts.model(card) if isinstance(card, ModelCard) else _json(card.model_dump(mode="json"))
+            yield f"{',' + chr(10) if index else ''}{text}".encode()
+        yield b"]"
+    yield b"}\n"
 
 
-def _lines(value: Any) -> str:
-    return "[\n" + ",\n".join(map(_json, value)) + "]" if isinstance(value, list) else _json(value)
+class JsonTexts:
+    """Cards of models as JSON; what they share is written once."""
+
+    _SHARED = frozenset({"architecture", "licence", "shares", "layer", "outline", "builds"})
+
+    def __init__(self) -> None:
+        self._texts: dict[int, str] = {}
+
+    def model(self, card: ModelCard) -> str:
+        """Write a card, and the address of its page."""
+        own = card.model_dump(mode="json", exclude={*self._SHARED, "facts"})
+        fields = []
+        for name in ModelCard.model_fields:
+            value = getattr(card, name)
+            if name == "facts":
+                text = "{" + ",".join(f"{_json(section)}:{self._once(facts)}" for section, facts in value.items()) + "}"
+            else:
+                text = self._once(value) if name in self._SHARED else _json(own[name])
+            fields.append(f"{_json(name)}:{text}")
+        return "{" + ",".join([*fields, f'"page":{_json(card.path)}']) + "}"
+
+    def _once(self, value: Any) -> str:
+        if id(value) not in self._texts:
+            self._texts[id(value)] = _json(to_jsonable_python(value))
+        return self._texts[id(value)]
 
 
 def _json(value: Any) -> str:

@@ -65,7 +65,7 @@ class RowSlice:
     @property
     def size(self) -> int:
         """Values that are taken, without padding."""
-        return self.count * flat_shape(self.tensor_shape)[1]
+        return math.prod(self.tensor_shape) if self.rows is None else self.count * flat_shape(self.tensor_shape)[1]
 
     @property
     def stored_rows(self) -> int:

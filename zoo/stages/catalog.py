@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zoo.catalog.cards import BuildCost, Fact, FamilyCard, ModelCard, Refused, Written, Zoo
 from zoo.catalog.costs import Numbers
@@ -13,6 +13,7 @@ from zoo.catalog.folder import check_place, publish_site
 from zoo.catalog.outline import outline
 from zoo.catalog.parts import quantizer_card, target_card
 from zoo.catalog.site import site
+from zoo.declarations.architecture import Architecture
 from zoo.declarations.dataset import DatasetUses
 from zoo.declarations.recipe import Recipe
 from zoo.declarations.report import Report
@@ -22,10 +23,12 @@ from zoo.plugins import PluginRecord
 from zoo.registry import DeclaredModel, Registry
 from zoo.reports import latest_verification
 from zoo.results import all_reports, ladder
-from zoo.stages.describe import declared_fields
+from zoo.stages.describe import Field, declared_fields
 from zoo.stages.listing import DEFAULT_TARGET
-from zoo.stages.pipeline import pin_declared
+from zoo.stages.resolve import declared_facts, pin_declared
 from zoo.toolchain import DocumentTarget, TargetContext
+
+T = TypeVar("T")
 
 
 def write_catalog(
@@ -47,14 +50,8 @@ def write_catalog(
     """
     check_place(output)
     zoo = collect(registry, brought_by, all_reports(registry) if reports is None else reports)
-    files = site(zoo)
-    publish_site(output, files)
-    return {
-        "models": len(zoo.models),
-        "families": len(zoo.families),
-        "files": len(files),
-        "bytes": sum(map(len, files.values())),
-    }
+    files, size = publish_site(output, site(zoo))
+    return {"models": len(zoo.models), "families": len(zoo.families), "files": files, "bytes": size}
 
 
 def parts_by_plugin(records: Iterable[PluginRecord]) -> dict[tuple[str, str], str]:
@@ -70,14 +67,13 @@ def collect(registry: Registry, brought_by: Mapping[tuple[str, str], str], repor
     for report in sorted(reports, key=lambda one: (one.measured_at, one.recipe_hash, one.kind)):
         measured.setdefault((report.family, report.model), []).append(report)
     times = Counter(model.name for model in registry.models())
-    cache: dict[Any, Any] = {}
+    shared = Shared(registry)
     models = tuple(
         model_card(
-            registry,
+            shared,
             model,
             model.name if times[model.name] == 1 else model.full_name,
             measured.get((model.family.name, model.name), []),
-            cache,
         )
         for model in sorted(registry.models(), key=lambda one: (one.family.name, one.name))
     )
@@ -96,21 +92,55 @@ def collect(registry: Registry, brought_by: Mapping[tuple[str, str], str], repor
     )
 
 
-def model_card(
-    registry: Registry, model: DeclaredModel, name: str, reports: list[Report], cache: dict[Any, Any]
-) -> ModelCard:
+class Shared:
+    """What models have in common, made and kept once: a zoo of thousands has few architectures."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self._known: dict[object, Any] = {}
+        self._file_names: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """Make a value unless one of this key is known."""
+        if key not in self._known:
+            self._known[key] = make()
+        value: T = self._known[key]
+        return value
+
+    def numbers(self, architecture: Architecture) -> Numbers:
+        """The weights that an architecture's numbers make."""
+        return Numbers(architecture, self.registry, self._file_names)
+
+    def facts(self, section: Mapping[str, Field]) -> dict[str, Fact]:
+        """The facts of a section; sections that say the same are one."""
+        key = tuple((name, _hashable(field.value), field.origin) for name, field in section.items())
+        return self.once(
+            ("facts", key),
+            lambda: {name: Fact(value=field.value, origin=field.origin) for name, field in section.items()},
+        )
+
+
+def _hashable(value: Any) -> object:
+    """Tell a JSON value from every other one, True from 1 too."""
+    return value if isinstance(value, str) else repr(value)
+
+
+_CARD_FIELDS = set(ModelCard.model_fields)
+
+
+def model_card(shared: Shared, model: DeclaredModel, name: str, reports: list[Report]) -> ModelCard:
     """Collect what is known of a model.
 
     Args:
         name: what commands call it.
         reports: of this model, oldest first.
-        cache: what models of the same numbers share.
     """
-    architecture = model.architecture
-    key = architecture.model_dump_json()
-    numbers: Numbers = cache.setdefault(key, Numbers(architecture, registry, cache.setdefault("files", {})))
-    if ("outline", key) not in cache:
-        cache["outline", key] = outline(registry.architecture(architecture.type), architecture)
+    registry = shared.registry
+    key = model.architecture.model_dump_json()
+    numbers = shared.once(("numbers", key), lambda: shared.numbers(model.architecture))
+    architecture, parameters = numbers.architecture, numbers.parameters
+    part = registry.architecture(architecture.type)
+    known = declared_facts(registry, model, look=False)
     builds: list[BuildCost] = []
     documents: list[Written] = []
     refused: list[Refused] = []
@@ -119,48 +149,45 @@ def model_card(
             target = registry.target(target_name)
         except ZooError:
             continue  # its own page says why
-        if missing(registry.architecture(architecture.type), architecture, target):
+        if shared.once(("missing", key, target_name), lambda target=target: missing(part, architecture, target)):  # type: ignore[misc]
             continue
         for precision in target.precisions:
             try:
-                recipe = pin_declared(registry, model, target_name, precision)
+                recipe = pin_declared(registry, model, target_name, precision, known)
                 if target.needs_weights:
                     same = (key, recipe.quantizer.model_dump_json(), recipe.target.model_dump_json(), precision)
-                    if same not in cache:
-                        cache[same] = numbers.cost(recipe)
-                    builds.append(cache[same])
+                    builds.append(shared.once(same, lambda recipe=recipe: numbers.cost(recipe)))  # type: ignore[misc]
                 elif isinstance(target, DocumentTarget):
-                    documents.append(written(registry, model, target, recipe, numbers.parameters))
+                    documents.append(written(registry, model, target, recipe, parameters))
             except ZooError as error:
                 refused.append(Refused(target=target_name, precision=precision, reason=str(error)))
     default = [build.precision for build in builds if build.target == DEFAULT_TARGET]
-    sections = declared_fields(registry, model, numbers.parameters)
-    return ModelCard(
+    sections = declared_fields(registry, model, parameters)
+    # Not validated: that would copy what models share.
+    return ModelCard.model_construct(
+        _CARD_FIELDS,
         name=name,
         model=model.name,
         family=model.family.name,
         title=model.model.title or model.name,
         chat=bool(model.chat),
-        parameters=numbers.parameters,
+        parameters=parameters,
         attention=architecture.attention,
         context_length=architecture.context_length,
         architecture=architecture,
         licence=model.licence,
         weights=model.model.weights.hub,
-        shares=numbers.shares(),
-        layer=numbers.layer(),
-        outline=cache["outline", key],
+        shares=shared.once(("shares", key), numbers.shares),
+        layer=shared.once(("layer", key), numbers.layer),
+        outline=shared.once(("outline", key), lambda: outline(part, architecture)),
         precisions=tuple(default),
-        builds=tuple(builds),
+        builds=shared.once(("builds", *map(id, builds)), lambda: tuple(builds)),
         documents=tuple(documents),
         refused=tuple(refused),
         verified=verified(reports),
         reports=tuple(reports),
         rungs=ladder(model, reports),
-        facts={
-            section: {field: Fact(value=one.value, origin=one.origin) for field, one in fields.items()}
-            for section, fields in sections.items()
-        },
+        facts={section: shared.facts(fields) for section, fields in sections.items()},
     )
 
 

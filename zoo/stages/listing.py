@@ -140,7 +140,7 @@ class Room:
 
     def _check(self, model: DeclaredModel, precision: str) -> bool:
         from zoo.catalog.costs import Numbers
-        from zoo.stages.pipeline import pin_declared
+        from zoo.stages.resolve import pin_declared
 
         if self._context > model.architecture.context_length:
             return False

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from zoo.contracts import reads_weights
 from zoo.declarations.plan import Plan
-from zoo.declarations.recipe import Precision, Recipe
+from zoo.declarations.recipe import Recipe
 from zoo.errors import UsageError
 from zoo.package.folder import MANIFEST, Package
 from zoo.package.publish import remove_damaged_package
 from zoo.package.store import output_folder
 from zoo.package.stream import Progress
-from zoo.registry import DeclaredModel, Registry
+from zoo.registry import Registry
 from zoo.stages.calibrate import calibrated
 from zoo.stages.mixed import MixedChoice, mixed
 from zoo.stages.plan import plan as make_plan
@@ -203,13 +203,3 @@ def remove_damaged_build(registry: Registry, pinned: Pinned) -> None:
 
         names = document_names(pinned.resolved, registry, folder)
     remove_damaged_package(folder, names)
-
-
-def pin_declared(registry: Registry, model: DeclaredModel, target: str, precision: Precision) -> Recipe:
-    """Pin a build as far as the declaration goes, whatever is on this machine.
-
-    Raises:
-        ZooError: the target refuses it.
-    """
-    request = Request(model=model.full_name, precision=precision, target=target)
-    return resolve(registry, request, declared_only=True).recipe

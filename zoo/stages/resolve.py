@@ -66,7 +66,6 @@ def resolve(
     *,
     fetch: bool = True,
     headers_only: bool = False,
-    declared_only: bool = False,
 ) -> Resolved:
     """Pin everything that decides the output.
 
@@ -75,7 +74,6 @@ def resolve(
             the declaration goes.
         headers_only: read the headers of weights that are not on this machine over the network instead of downloading
             them: enough to plan a build, not to make it.
-        declared_only: look at no weights at all, whatever is on this machine.
 
     Raises:
         UsageError: an unknown model, precision, quantizer, target or option.
@@ -91,11 +89,11 @@ def resolve(
     assert location is not None  # a subject that is not a package has its weights somewhere
     stated = subject.declared.target_options(request.target) if subject.declared is not None else {}
     reads = reads_weights(target, {**stated, **request.target_options})
-    required = reads and (fetch or headers_only) and not declared_only
+    required = reads and (fetch or headers_only)
     checkpoint: Checkpoint | None = None
     if required:
         checkpoint = location.open(registry, licence=licence_of(subject))
-    elif not declared_only:
+    else:
         checkpoint = open_location_here(registry, subject, location, named=request.weights is not None)
     if checkpoint is not None:
         checkpoint = transformed(registry, checkpoint, request.transforms)
@@ -145,8 +143,11 @@ class ModelFacts:
     tokens: TokenIds
 
 
-def declared_facts(registry: Registry, declared: DeclaredModel) -> ModelFacts:
+def declared_facts(registry: Registry, declared: DeclaredModel, *, look: bool = True) -> ModelFacts:
     """Collect the facts of a declared model, checked against its weights where these are on this machine.
+
+    Args:
+        look: without, no weights are looked at, whatever is on this machine.
 
     Raises:
         ZooError: the weights that are here contradict the declaration.
@@ -154,7 +155,7 @@ def declared_facts(registry: Registry, declared: DeclaredModel) -> ModelFacts:
     subject = Subject(declared.name, declared=declared)
     location = locate_weights(registry, subject, None, None)
     assert location is not None  # a declared model has its weights somewhere
-    checkpoint = open_location_here(registry, subject, location)
+    checkpoint = open_location_here(registry, subject, location) if look else None
     if checkpoint is not None:
         checkpoint = transformed(registry, checkpoint)
     architecture = resolve_architecture(registry, declared, checkpoint)
@@ -166,6 +167,26 @@ def declared_facts(registry: Registry, declared: DeclaredModel) -> ModelFacts:
         WeightsPin(hub=location.hub, revision=location.revision),
         resolve_tokens(declared, checkpoint, architecture.vocab_size),
     )
+
+
+def pin_declared(
+    registry: Registry, model: DeclaredModel, target: str, precision: Precision, known: ModelFacts | None = None
+) -> Recipe:
+    """Pin a build as far as the declaration goes, whatever is on this machine, for a target that lacks nothing of it.
+
+    Args:
+        known: what ``declared_facts`` collects without a look at weights, for callers that pin several builds.
+
+    Raises:
+        ZooError: the target refuses it.
+    """
+    known = known or declared_facts(registry, model, look=False)
+    request = Request(model=model.full_name, precision=precision, target=target)
+    if not reads_weights(registry.target(target), model.target_options(target)):
+        refuse_adapters(request, model)
+    quantizer = choose_quantizer(registry, request, precision)
+    options = target_options(registry, request, model, known.family, known.architecture)
+    return make_recipe(registry, request, known, precision, quantizer, options)
 
 
 def make_recipe(

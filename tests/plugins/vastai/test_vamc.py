@@ -134,7 +134,7 @@ def test_a_checkpoint_that_nobody_declared_needs_only_its_config(zoo, tmp_path, 
 def test_any_declared_model_builds_with_its_defaults(zoo, tmp_path) -> None:
     from zoo.plugins import host
     from zoo.stages.catalog import written
-    from zoo.stages.pipeline import pin_declared
+    from zoo.stages.resolve import pin_declared
 
     registry = host().registry
     target = registry.target("vamc")
