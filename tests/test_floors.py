@@ -23,8 +23,8 @@ def room(module: str) -> str:
     return parts[1] if len(parts) > 1 else "__init__"
 
 
-def imports(path: Path) -> set[str]:
-    """List the rooms that a file imports when it runs; what only types need does not count."""
+def nodes(path: Path) -> list[ast.AST]:
+    """List the nodes of a file without what only types need."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing_only = {
         inside
@@ -33,10 +33,13 @@ def imports(path: Path) -> set[str]:
         for child in node.body
         for inside in ast.walk(child)
     }
+    return [node for node in ast.walk(tree) if node not in typing_only]
+
+
+def imports(path: Path) -> set[str]:
+    """List the rooms that a file imports when it runs."""
     rooms = set()
-    for node in ast.walk(tree):
-        if node in typing_only:
-            continue
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "zoo":
             # ``from zoo import hookimpl`` is of the package itself.
             names = [f"zoo.{one.name}" for one in node.names] if node.module == "zoo" else [node.module]
@@ -95,3 +98,33 @@ def test_rooms_make_no_circle(graph) -> None:
         done += free
         for name in free:
             del left[name]
+
+
+FEATURES = {"zoo_server"}
+"""Plugins that are released with the core and may import its rooms, as the command line does."""
+
+
+def modules(path: Path) -> set[str]:
+    """List the modules that a file imports when it runs."""
+    names = set()
+    for node in nodes(path):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def test_no_room_imports_a_plugin() -> None:
+    assert not {name for path in ROOT.rglob("*.py") for name in modules(path) if name.startswith("zoo_")}
+
+
+def test_other_plugins_import_what_zoo_exports() -> None:
+    inside = {
+        f"{path.name}: {name}"
+        for path in ROOT.parent.glob("plugins/*/zoo_*/**/*.py")
+        if not FEATURES & set(path.parts)
+        for name in modules(path)
+        if name.startswith("zoo.")
+    }
+    assert not inside

@@ -29,9 +29,9 @@ def test_lm_eval_reads_a_task_with_its_include(tmp_path: Path) -> None:
 
 def test_uvicorn_has_the_methods_that_a_connection_overrides() -> None:
     pytest.importorskip("uvicorn")
-    from zoo.server.connection import Connection, H11Protocol
+    from zoo_server.connection import Connection, H11Protocol
 
-    why = seen_in("uvicorn", "0.54.0", "zoo/server/connection.py")
+    why = seen_in("uvicorn", "0.54.0", "zoo_server/connection.py")
     for name in ("connection_made", "connection_lost", "data_received", "on_response_complete", "send_400_response"):
         assert name in vars(Connection), name
         assert callable(getattr(H11Protocol, name, None)), f"{why}: {name}"

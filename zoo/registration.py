@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CORE_COMMANDS = frozenset(
     [
         *("list", "show", "plugins", "fetch", "build", "verify", "run", "bench", "eval", "report"),
-        *("serve", "doctor", "new", "validate", "catalog", "rm", "prepare", "embed", "rerank"),
+        *("doctor", "new", "validate", "catalog", "rm", "prepare", "embed", "rerank"),
         *(
             "lock",
             "sync",

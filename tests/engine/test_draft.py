@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from zoo_server.served import served_models
 
 import zoo
 from tests.checkpoints import make_checkpoint
@@ -17,7 +18,6 @@ from zoo.engine import Limits, Scheduler
 from zoo.engine.batching import batching_effect
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import host
-from zoo.stages.serve import served_models
 
 TEXTS = ("Once upon a time", "The sun", "A dog and a cat went to", "She said hello. " * 12)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from zoo_server.served import served_models
 
 import zoo
 from tests.checkpoints import make_of_type
@@ -13,7 +14,6 @@ from zoo.engine import Limits, Scheduler
 from zoo.engine.int8_cache import find_scales
 from zoo.engine.session import Row, Session
 from zoo.plugins import host
-from zoo.stages.serve import served_models
 
 KINDS = {
     "llama, heads of 24 in 32": ("llama", {"hidden_size": 96, "head_dim": 24}),

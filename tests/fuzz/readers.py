@@ -506,9 +506,9 @@ def _body(kind: str) -> Callable[[bytes], object]:
     """A request's body; what it refuses is an error of the protocol, with one line."""
 
     def read(raw: bytes) -> object:
-        from zoo.server import schemas
-        from zoo.server.body import parse
-        from zoo.server.errors import ApiError
+        from zoo_server import schemas
+        from zoo_server.body import parse
+        from zoo_server.errors import ApiError
 
         try:
             return parse(raw, getattr(schemas, kind))

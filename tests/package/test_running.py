@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from zoo_server.served import served_models
 
 import zoo
 from tests.checkpoints import make_checkpoint
@@ -18,7 +19,6 @@ from zoo.package.layout import lay_out
 from zoo.package.running import opening_bytes, recorded_memory, run_memory, stored_bytes
 from zoo.plugins import host
 from zoo.stages.opening import open_engine, with_memory
-from zoo.stages.serve import served_models
 
 pytest.importorskip("torch")
 

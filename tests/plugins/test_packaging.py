@@ -65,5 +65,5 @@ def test_the_wheel_holds_the_small_model_and_no_tests(root_wheel) -> None:
     names = root_wheel.namelist()
     assert "zoo_tiny/checkpoint/model.safetensors" in names
     assert "zoo/py.typed" in names
-    assert {"zoo/server/page/index.html", "zoo/server/page/style.css", "zoo/server/page/page.js"} <= set(names)
+    assert {"zoo_server/page/index.html", "zoo_server/page/style.css", "zoo_server/page/page.js"} <= set(names)
     assert not [one for one in names if one.startswith(("tests/", "benchmarks/", "docs/"))]

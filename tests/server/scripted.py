@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from zoo_server.tokens import TokenTable
 
 from zoo.engine import Generation, OrtEngine, Piece, SchedulerStats
-from zoo.server.tokens import TokenTable
 
 
 class Ticket:

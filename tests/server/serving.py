@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from zoo_server.listening import bind, url
+from zoo_server.logs import Log
+from zoo_server.run import LOOPBACK, make_server
+from zoo_server.served import served_models
+from zoo_server.settings import ServerSettings
+
 from zoo.plugins import host
-from zoo.server.listening import bind, url
-from zoo.server.logs import Log
-from zoo.server.run import LOOPBACK, make_server
-from zoo.server.settings import ServerSettings
-from zoo.stages.serve import served_models
 
 
 @dataclass

@@ -16,12 +16,12 @@ from pathlib import Path
 import httpx2
 import pytest
 from typer.testing import CliRunner
+from zoo_server.listening import bind_path, check_certificate, close
+from zoo_server.settings import ServerSettings
 
 from tests.server.serving import post, read_all, serving
 from zoo.cli import app
 from zoo.errors import UsageError, ZooError
-from zoo.server.listening import bind_path, check_certificate, close
-from zoo.server.settings import ServerSettings
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "serve.md"
 DASHBOARD = GUIDE.with_name("grafana.json")
@@ -43,7 +43,7 @@ def test_a_path_that_a_proxy_mounts_it_at(package) -> None:
 
 
 def test_the_page_has_relative_addresses_only() -> None:
-    page = Path(__file__).parents[2] / "zoo" / "server" / "page"
+    page = Path(__file__).parents[2] / "plugins/server/zoo_server/page"
     for file in (*page.glob("*.js"), page / "index.html"):
         for address in re.findall(r"""(?:src|href)="([^"]*)"|ask\([`"]([^`"]*)""", file.read_text()):
             assert not "".join(address).startswith("/"), f"{file.name}: {address}"

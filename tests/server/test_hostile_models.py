@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from zoo_server import textwork
 
 import zoo
 from tests.server.scripted import base_checkpoint
 from tests.server.serving import post, serving
-from zoo.server import textwork
 
 pytestmark = pytest.mark.attack(
     "s03_template_bombs.py, t01_tokenizer_bombs.py", "a served model whose template or tokenizer hangs, beside others"
@@ -102,7 +102,7 @@ def test_text_that_a_tokenizer_cannot_take_is_a_400(slow_expression, monkeypatch
 
 
 def test_the_worker_gives_the_same_ids(engine, package) -> None:
-    from zoo.server.tokens import TokenTable
+    from zoo_server.tokens import TokenTable
 
     work = textwork.TextWork()
     work.open(package)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from zoo_server.logprobs import Offsets, chat_logprobs, completion_logprobs
+from zoo_server.tokens import TokenTable
 
 from zoo.engine.logprobs import TokenLogprob
-from zoo.server.logprobs import Offsets, chat_logprobs, completion_logprobs
-from zoo.server.tokens import TokenTable
 
 PROMPT = "Once upon a time"
 

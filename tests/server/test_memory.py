@@ -10,14 +10,14 @@ import time
 from typing import Any
 
 import pytest
+from zoo_server import body as bodies
+from zoo_server.body import parse
+from zoo_server.connection import most_connections
+from zoo_server.errors import ApiError
+from zoo_server.logs import BURST, Log
+from zoo_server.schemas import ChatRequest, CompletionRequest
 
 from tests.server.serving import post, serving
-from zoo.server import body as bodies
-from zoo.server.body import parse
-from zoo.server.connection import most_connections
-from zoo.server.errors import ApiError
-from zoo.server.logs import BURST, Log
-from zoo.server.schemas import ChatRequest, CompletionRequest
 
 
 def filled(head: str, piece: str, tail: str, count: int) -> bytes:

@@ -10,12 +10,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from zoo_server.page import TYPES
 
 from tests.server.serving import Served, serving
 from zoo.declarations.report import MachineKind, Report
 from zoo.package.folder import read_manifest
 from zoo.reports import keep_report
-from zoo.server.page import TYPES
 
 
 def get(served: Served, path: str, **headers: str) -> httpx2.Response:
@@ -41,7 +41,7 @@ def test_every_file_comes_under_a_strict_policy(served: Served) -> None:
 
 
 def test_the_page_names_its_own_files_and_nothing_outside() -> None:
-    folder = files("zoo.server.page")
+    folder = files("zoo_server.page")
     text = {name: (folder / name).read_text(encoding="utf-8") for name in TYPES}
     namespace = "http://www.w3.org/2000/svg"
     assert not [name for name, one in text.items() if re.search(r"https?://|//cdn", one.replace(namespace, ""))]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from zoo_server.served import served_models
 
 import zoo
 from tests.server.serving import Served, serving
@@ -15,7 +16,6 @@ from tests.server.test_bad_input import complete, error_of
 from tests.server.test_protection import LONG, ask_raw, idle, wait_for
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import host
-from zoo.stages.serve import served_models
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_a_package_that_was_damaged(package, tmp_path) -> None:
 
 
 def test_a_client_that_leaves_while_its_model_loads(three, monkeypatch) -> None:
-    from zoo.server import pool
+    from zoo_server import pool
 
     begun, go = threading.Event(), threading.Event()
     start = pool.start_model

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from zoo_server.turn import as_template_reads
 
 from zoo.engine.chat import render
-from zoo.server.turn import as_template_reads
 
 CALL = {"type": "function", "id": "c", "function": {"name": "now", "arguments": {"zone": "é"}}}
 ASK = {"role": "user", "content": "When?"}

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from zoo.cli.output import print_notice
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 
 
 def _take_offline(args: list[str]) -> list[str]:
@@ -38,6 +38,17 @@ class ZooGroup(TyperGroup):
             if type(error).__name__ == "NoArgsIsHelpError":
                 raise
             raise _end(error) from None
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, or None; raise where a plugin that ``ZOO_PLUGINS`` leaves out may have it."""
+        from zoo.plugins import host
+
+        command = super().get_command(ctx, cmd_name)
+        if command is None and any(record.status == "disabled" for record in host().records):
+            raise UsageError(
+                f"no such command {cmd_name!r}; ZOO_PLUGINS leaves out plugins, which may bring it: see zoo plugins"
+            )
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""

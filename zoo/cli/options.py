@@ -131,26 +131,6 @@ class TargetCommand(TyperCommand):
         return super().invoke(ctx)
 
 
-class EngineCommand(TargetCommand):
-    """A command that also takes the options of the engine that ``--engine`` names."""
-
-    selector = "--engine"
-    default = None
-
-    def options_of(self, target: str) -> type[BaseModel]:
-        """Return the options model of the named engine."""
-        from zoo.declarations.base import Value
-        from zoo.plugins import host
-        from zoo.stages.opening import engine_names
-        from zoo.stages.serve_elsewhere import engine, server_names
-
-        registry = host().registry
-        if target not in server_names(registry) and target in engine_names(registry):
-            return Value  # it opens packages, by the options of this command
-        engine(registry, target)
-        return registry.target(target).Options
-
-
 def chosen_target(args: Sequence[str], selector: str = "--target") -> str | None:
     """Return the value of ``--target``, or of another option, before anything else is parsed."""
     chosen = None

@@ -1,1 +1,0 @@
-"""Serve packages over HTTP, in OpenAI's protocol."""
