@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import zoo
 from tests.plugins.vllm.conftest import SHOWS
+from zoo.cli import app
 from zoo.plugins import host
 
 TINY = ("zoo-tiny", "--engine", "vllm")
@@ -167,7 +169,7 @@ def test_without_it_the_command_and_how_to_install_it_are_the_result(serve, monk
     assert value(calls()[0]["argv"], "--tensor-parallel-size") == "2"
 
 
-def test_what_cannot_be_served_is_said_before_anything_is_called(serve, fake_tool, calls, tmp_path) -> None:
+def test_what_cannot_be_served_is_said_before_anything_is_called(fake_tool, calls, tmp_path) -> None:
     fake_tool("vllm", SHOWS)
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -190,8 +192,8 @@ def test_what_cannot_be_served_is_said_before_anything_is_called(serve, fake_too
         (("zoo-tiny", "--tp", "2"), 2, "No such option: --tp"),
         (("zoo-tiny", "--weights", "."), 2, "--weights needs --engine"),
     ]:
-        done = serve(*args)
-        assert done.returncode == code, done.stderr
+        done = CliRunner().invoke(app, ["serve", *map(str, args)])
+        assert done.exit_code == code, done.stderr
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert not calls()
