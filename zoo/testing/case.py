@@ -45,6 +45,8 @@ class Case:
         shipped = declared.weights_folder
         self.arch = declared.architecture if shipped else small(registry, declared.architecture)
         self.registry = registry if shipped else with_numbers(registry, declared, self.arch)
+        self._packages: dict[str, Package] = {}
+        self._engines: dict[str, Any] = {}
 
     @property
     def name(self) -> str:
@@ -106,16 +108,20 @@ class Case:
         return plan(resolved.recipe, resolved.checkpoint, self.registry, self.folder / precision)
 
     def package(self, precision: str) -> Package:
-        """Build a precision, or open what was built."""
+        """Build a precision, once."""
         from zoo.stages.build import build
 
-        resolved = self.resolve(precision)
-        return build(resolved.recipe, resolved.checkpoint, self.folder / precision, self.registry, threads=1)
+        if precision not in self._packages:
+            resolved, output = self.resolve(precision), self.folder / precision
+            self._packages[precision] = build(resolved.recipe, resolved.checkpoint, output, self.registry, threads=1)
+        return self._packages[precision]
 
     def engine(self, precision: str) -> Any:
-        """Open a package: a decoder's or an encoder's."""
-        engine = self.registry.engine(RUNS_ON, next(iter(self.registry.target(RUNS_ON).engines)))
-        return engine.open(self.package(precision), threads=1)
+        """Open a package, once: a decoder's or an encoder's."""
+        if precision not in self._engines:
+            engine = self.registry.engine(RUNS_ON, next(iter(self.registry.target(RUNS_ON).engines)))
+            self._engines[precision] = engine.open(self.package(precision), threads=1)
+        return self._engines[precision]
 
     def precisions(self) -> tuple[str, ...]:
         """Name the precisions that run here."""
