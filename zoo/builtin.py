@@ -23,8 +23,6 @@ def register_architectures(register: RegisterPart) -> None:
 def register_quantizers(register: RegisterPart) -> None:
     register("float", "zoo.quantizers.floats:Float")
     register("rtn", "zoo.quantizers.rtn:Rtn")
-    register("gptq", "zoo.quantizers.gptq:Gptq")
-    register("awq", "zoo.quantizers.awq:Awq")
 
 
 @hookimpl

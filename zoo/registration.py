@@ -19,26 +19,12 @@ if TYPE_CHECKING:
     import typer
 
 CORE_COMMANDS = frozenset(
-    [
-        *("list", "show", "plugins", "fetch", "build", "verify", "run", "bench", "eval", "report"),
-        *("doctor", "new", "validate", "catalog", "rm", "prepare", "embed", "rerank"),
-        *(
-            "lock",
-            "sync",
-            "ci",
-            "push",
-            "pull",
-            "sbom",
-            "plan",
-            "install",
-            "uninstall",
-            "upgrade",
-            "search",
-            "alias",
-            "gc",
-        ),
-    ]
-)
+    (
+        "list", "show", "plugins", "fetch", "build", "verify", "run", "bench", "eval", "report", "doctor", "validate",
+        "catalog", "rm", "prepare", "embed", "rerank", "lock", "sync", "ci", "plan", "install", "uninstall", "upgrade",
+        "search", "alias", "gc",
+    )
+)  # fmt: skip
 """Commands that no plugin may take; a test compares them with the command line."""
 
 _PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")

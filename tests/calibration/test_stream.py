@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from zoo_calibrated.gptq import Gptq
 
 import zoo
 from tests.checkpoints import make_checkpoint
@@ -18,7 +19,6 @@ from zoo.calibration.weights import read_package
 from zoo.errors import UsageError, ZooError
 from zoo.package.layout import lay_out
 from zoo.plugins import host
-from zoo.quantizers.gptq import Gptq
 from zoo.stages.build import build
 from zoo.stages.resolve import Request, resolve
 

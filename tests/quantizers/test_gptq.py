@@ -6,10 +6,10 @@ import gc
 
 import numpy as np
 import pytest
+from zoo_calibrated.gptq import Gptq
 
 from zoo.contracts import Parameter, RowSlice
 from zoo.errors import ZooError
-from zoo.quantizers.gptq import Gptq
 from zoo.quantizers.rtn import Rtn
 from zoo.quantizers.slab import RawSlab, Scratch
 from zoo.quantizers.tiles import NEUTRAL, ArrayWriter, empty_arrays, read_back
@@ -221,8 +221,7 @@ def test_kept_precisions():
 @pytest.mark.parametrize("size", [1, 7, 96, 1100])
 def test_a_triangle_is_inverted_and_reversed_in_place(size):
     import torch
-
-    from zoo.quantizers.gptq import _invert_lower, _reverse
+    from zoo_calibrated.gptq import _invert_lower, _reverse
 
     rng = np.random.default_rng(size)
     made = np.tril(rng.standard_normal((size, size))) * 0.1 + np.eye(size) * 2

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from zoo_share import stage as share
 
 from tests.hubserver import HubServer, hub
 from tests.sharing.test_registry import contents
 from zoo.errors import ZooError
 from zoo.plugins import host
-from zoo.stages import share
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from pathlib import Path
 import httpx2
 import pytest
 from typer.testing import CliRunner, Result
+from zoo_share import stage as share
+from zoo_share.remote import open_remote
 
 from tests.sharing.conftest import RealRegistry
 from zoo.cli import app
 from zoo.errors import UsageError, ZooError
 from zoo.package.folder import read_manifest
 from zoo.plugins import host
-from zoo.sharing.remote import open_remote
-from zoo.stages import share
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 from typer.testing import CliRunner
+from zoo_scaffold.facts import Facts
+from zoo_scaffold.family import family_yaml
 
 from tests.checkpoints import SMALL
 from zoo import plugins
 from zoo.cli import app
-from zoo.scaffold import family_yaml
-from zoo.scaffold.facts import Facts
 from zoo.stages.validate import validate
 from zoo.testing.checkpoint import write_tokenizer
 

@@ -58,13 +58,11 @@ def _add_commands() -> None:
         embed,
         fetch,
         manage,
-        new,
         plan,
         plugins,
         prepare,
         rm,
         run,
-        share,
         show,
         validate,
         verify,
@@ -93,16 +91,12 @@ def _add_commands() -> None:
     app.command("bench")(bench.bench)
     app.command("rm")(rm.remove)
     app.command("catalog")(catalog.catalog)
-    app.command("new")(new.new)
     app.command("validate")(validate.validate)
     app.command("lock")(workspace.lock)
     app.command("sync")(workspace.sync)
     app.command("ci")(workspace.ci)
     for command in (manage.install, manage.uninstall, manage.upgrade, manage.search, manage.alias, manage.gc):
         app.command(command.__name__)(command)
-    app.command("push")(share.push)
-    app.command("pull")(share.pull)
-    app.command("sbom")(share.sbom)
     brought = {id(command): command for command in host().registry.commands.values()}
     for plugin_app in brought.values():
         app.registered_commands += plugin_app.registered_commands

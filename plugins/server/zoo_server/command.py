@@ -85,9 +85,10 @@ def serve(
     **limits: Any,
 ) -> None:
     """Serve packages over HTTP in OpenAI's protocol; print the address, and log JSON lines to stderr."""
+    from zoo_share.remote import is_remote
+    from zoo_share.stage import pull
+
     from zoo.plugins import host as plugin_host
-    from zoo.sharing.remote import is_remote
-    from zoo.stages.share import pull
     from zoo_server.elsewhere import serves_elsewhere
 
     registry = plugin_host().registry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.scaffold.family import plain
+from zoo_scaffold.family import plain
 
 
 def fine_tune_yaml(name: str, base: str, licence: str, weights: str) -> str:

@@ -20,9 +20,9 @@ from typing import Any
 from zoo.declarations.manifest import Manifest
 from zoo.errors import UsageError, ZooError
 from zoo.package.folder import MAX_FILES
-from zoo.sharing.remote import Step, Upload
 from zoo.sources.hub_errors import Place
 from zoo.sources.transfer import Wanted
+from zoo_share.remote import Step, Upload
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"

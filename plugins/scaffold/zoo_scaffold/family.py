@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from zoo.scaffold.facts import EXAMPLE_NUMBERS, QUESTION, Facts
+from zoo_scaffold.facts import EXAMPLE_NUMBERS, QUESTION, Facts
 
 SIZES = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",

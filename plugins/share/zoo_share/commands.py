@@ -25,12 +25,12 @@ def push(
     """Push a package to a registry or to the hub, with a model card; --sign KEY signs it."""
     from zoo.cli.progress import step_progress
     from zoo.plugins import host
-    from zoo.stages import share
     from zoo.stages.subject import locate_package
+    from zoo_share import stage
 
     folder = locate_package(host().registry, package, precision)
     with step_progress() as step:
-        done = share.push(host().registry, folder, location, key=key, plain_http=plain_http, step=step)
+        done = stage.push(host().registry, folder, location, key=key, plain_http=plain_http, step=step)
     echo(f"pushed {folder.name} to {done}")
 
 
@@ -48,10 +48,10 @@ def pull(
 ) -> None:
     """Pull a package; every file is checked against its manifest first."""
     from zoo.cli.progress import fetch_progress
-    from zoo.stages import share
+    from zoo_share import stage
 
     with fetch_progress() as progress:
-        done = share.pull(location, output, key=key, plain_http=plain_http, force=force, progress=progress)
+        done = stage.pull(location, output, key=key, plain_http=plain_http, force=force, progress=progress)
     manifest = done.package.manifest
     if as_json:
         print_json(
@@ -73,7 +73,7 @@ def sbom(
 ) -> None:
     """Print a package's CycloneDX ML-BOM: the model, its weights, files, tools and licence."""
     from zoo.plugins import host
-    from zoo.stages import share
     from zoo.stages.subject import locate_package
+    from zoo_share import stage
 
-    print_json(share.sbom(locate_package(host().registry, package, precision)))
+    print_json(stage.sbom(locate_package(host().registry, package, precision)))

@@ -133,7 +133,7 @@ def distribution_name(name: str) -> str:
 
 def project_files(name: str, yaml: str) -> dict[str, str]:
     """Make the files of a plugin project, by their paths in it."""
-    from zoo.scaffold.schema import described_schema
+    from zoo_scaffold.schema import described_schema
 
     module = module_name(name)
     values: dict[str, object] = {"name": name, "module": module, "version": __version__, "api": API_VERSION}

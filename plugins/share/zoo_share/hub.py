@@ -8,12 +8,12 @@ from functools import cached_property
 
 from zoo import __version__
 from zoo.declarations.manifest import Manifest
-from zoo.sharing.remote import Step, Upload
 from zoo.sources.hub import check_id, check_revision, storage_folder
 from zoo.sources.hub_errors import Place, attempt
 from zoo.sources.parallel import each
 from zoo.sources.repository import Repository, inspect
 from zoo.sources.transfer import Wanted
+from zoo_share.remote import Step, Upload
 
 
 class HubRemote:

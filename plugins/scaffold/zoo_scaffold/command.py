@@ -30,7 +30,7 @@ def new(
 ) -> None:
     """Create a plugin: a project that installs and passes its tests, or the YAML of a fine-tune."""
     from zoo.plugins import host
-    from zoo.stages.new import new_family, new_fine_tune
+    from zoo_scaffold.new import new_family, new_fine_tune
 
     registry = host().registry
     if fine_tune_of is not None:

@@ -18,10 +18,6 @@ from zoo.declarations.traits import Trait, fields_with
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import GROUP
 from zoo.registry import Registry
-from zoo.scaffold import family_yaml, fine_tune_yaml, project_files, slug
-from zoo.scaffold.facts import Facts
-from zoo.scaffold.family import plain
-from zoo.scaffold.project import distribution_name, module_name
 from zoo.stages.locations import HUB, find_source, given_location
 from zoo.stages.obstacles import read_supported_fields, tensor_obstacles
 from zoo.stages.resolve import checkpoint_licence, implied
@@ -30,6 +26,10 @@ from zoo.stages.tokens import checkpoint_tokens
 from zoo.stages.weights import open_here
 from zoo.tokenizer.files import read_files
 from zoo.tokenizer.templates import DEFAULT, chat_templates
+from zoo_scaffold.facts import Facts
+from zoo_scaffold.family import family_yaml, plain
+from zoo_scaffold.project import distribution_name, module_name, project_files, slug
+from zoo_scaffold.tune import fine_tune_yaml
 
 log = logging.getLogger("zoo")
 

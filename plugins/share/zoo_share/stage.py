@@ -26,12 +26,12 @@ from zoo.package.staging import Staging, make_staging
 from zoo.package.store import output_folder
 from zoo.registry import Registry
 from zoo.results import of_build
-from zoo.sharing.describe import bill_of_materials, model_card
-from zoo.sharing.remote import CARD, SIGNATURE, Remote, Step, Upload, open_remote
-from zoo.sharing.signing import check, required_keys, sign
 from zoo.sources.transfer import Arrival, Tally, Wanted, bring
 from zoo.stages.report import KINDS, tabulate
 from zoo.units import bytes_text
+from zoo_share.describe import bill_of_materials, model_card
+from zoo_share.remote import CARD, SIGNATURE, Remote, Step, Upload, open_remote
+from zoo_share.signing import check, required_keys, sign
 
 _LABEL = re.compile(r"\w[\w.+-]{0,150}")
 _MAX_SIGNATURE = 2**24

@@ -74,11 +74,11 @@ def open_remote(location: str, *, plain_http: bool = False) -> Remote:
     """
     remote: Remote
     if location.startswith("oci://"):
-        from zoo.sharing.oci import OciRemote
+        from zoo_share.oci import OciRemote
 
         remote = OciRemote(location, plain_http=plain_http)
     elif location.startswith("hf:"):
-        from zoo.sharing.hub import HubRemote
+        from zoo_share.hub import HubRemote
 
         remote = HubRemote(location)
     else:

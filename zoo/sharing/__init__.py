@@ -1,1 +1,0 @@
-"""Packages in registries and on the hub: pushed, pulled, signed, described."""
