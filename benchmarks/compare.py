@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Compare zoo with its peers on one shape of random weights: builds, one request, several at once, prompt lookup.
+"""Compare zoo with its peers on one shape of random weights: builds, one request, several at once.
 
     python benchmarks/compare.py build --precision int8 --out benchmarks/results/engine-int8.json
-    python benchmarks/compare.py solo streams lookup profile --precision int8 --out benchmarks/results/engine-int8.json
+    python benchmarks/compare.py solo streams profile --precision int8 --out benchmarks/results/engine-int8.json
     python benchmarks/pages.py benchmarks                                 docs/benchmarks.md from the results
 
 Peers that were never set up are set up first (--no-setup: not); one that could not be is named with the reason.
@@ -12,7 +12,6 @@ machine that is quiet for minutes only can be used part by part.
 - build: all programs' packages, which the other parts open; the input is in the page cache.
 - solo: prompts of 256 and 1024 tokens, then new tokens; beside them a plain read of as many bytes as a step reads.
 - streams: 1, 4 and 8 requests at once against llama.cpp's llama-batched-bench.
-- lookup: an editing prompt (see editing.py) with and without prompt lookup.
 - profile: which kernels the time of a decode step goes to.
 
 zoo's weights are prepared before anything is timed, as they are from a package's second start on.
@@ -22,14 +21,12 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import editing
 import machine
 import peers
 import rounds
@@ -48,8 +45,6 @@ PROMPTS = {256: 64, 1024: 16}
 """Tokens of a prompt, and of the answer after it."""
 STREAMS = (1, 4, 8)
 STREAM_PROMPT, STREAM_NEW = 128, 32
-DOCUMENT, EVERY, EDITED = 400, 16, 256
-"""Tokens of the document, which of them are changed, and how many are generated."""
 
 Part = Callable[["Bench"], dict[str, Any]]
 
@@ -102,7 +97,7 @@ class Bench:
 
 
 def build(bench: Bench) -> dict[str, Any]:
-    """Build every program's package, and the one that edits; open zoo's once, which prepares their weights."""
+    """Build every program's package; open zoo's once, which prepares their weights."""
     args = bench.args
     checkpoint = ensure(bench.cache, args.shape, "random")
 
@@ -112,11 +107,7 @@ def build(bench: Bench) -> dict[str, Any]:
         return rounds.build_once(name, bench.sites[name], checkpoint, out, args.precision)
 
     found = bench.interleave("build", {name: partial(once, name) for name in bench.sites if name not in OPENS})
-    edits = bench.package("zoo", "editing")
-    if not edits.is_dir():
-        edits.parent.mkdir(parents=True, exist_ok=True)
-        rounds.build_once("zoo", bench.sites["zoo"], editing.ensure(bench.cache, args.shape), edits, args.precision)
-    for out in (edits, *(bench.package(name) for name in ("zoo", *VARIANTS) if name in bench.sites)):
+    for out in (bench.package(name) for name in ("zoo", *VARIANTS) if name in bench.sites):
         done = measure([str(bench.sites["zoo"].python), "-m", "zoo", "prepare", str(out)])
         if done.code:
             raise RuntimeError(rounds.failure(done.stderr))
@@ -185,18 +176,6 @@ def flattened(found: dict[str, Any]) -> dict[str, Any]:
                    for key, value in row.items()}  # fmt: skip
 
 
-def lookup(bench: Bench) -> dict[str, Any]:
-    """Prompt lookup on an editing prompt, against plain decoding."""
-
-    def once() -> dict[str, Any]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "prompt.json"
-            path.write_text(json.dumps(editing.prompt(bench.vocab, DOCUMENT, EVERY)))
-            return bench.zoo("zoo_lookup.py", bench.package("zoo", "editing"), path, EDITED, 1)
-
-    return bench.interleave("lookup", {"zoo": once})
-
-
 def profile(bench: Bench) -> dict[str, Any]:
     """Where the time of a decode step goes, by onnxruntime's profiler; plain reads of as many bytes in turn."""
     size = step_bytes(bench)
@@ -209,7 +188,7 @@ def profile(bench: Bench) -> dict[str, Any]:
     return bench.interleave("profile", {"zoo": once, "read": lambda: bench.run(reader)}) | {"step_bytes": size}
 
 
-PARTS: dict[str, Part] = {"build": build, "solo": solo, "streams": streams, "lookup": lookup, "profile": profile}
+PARTS: dict[str, Part] = {"build": build, "solo": solo, "streams": streams, "profile": profile}
 
 
 def add(old: Any, new: Any) -> Any:
@@ -225,8 +204,8 @@ def merged(bench: Bench, parts: dict[str, Any]) -> dict[str, Any]:
     """Return the whole result: what --out holds of the same machine and settings, and the new parts."""
     args = bench.args
     settings: dict[str, Any] = {"shape": args.shape, "precision": args.precision, "threads": args.threads,
-                "streams": {"prompt": STREAM_PROMPT, "new": STREAM_NEW, "counts": STREAMS}, "prompts": PROMPTS,
-                "lookup": {"document": DOCUMENT, "every": EVERY, "new": EDITED}}  # fmt: skip
+                "streams": {"prompt": STREAM_PROMPT, "new": STREAM_NEW, "counts": STREAMS},
+                "prompts": PROMPTS}  # fmt: skip
     settings = json.loads(json.dumps(settings))  # its keys are texts then, as they are in a file
     result: dict[str, Any] = {
         "kind": "engine", "date": date.today().isoformat(), "machine": machine.describe(),

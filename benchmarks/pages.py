@@ -48,12 +48,6 @@ def cell(figures: dict[str, Any], key: str, own: dict[str, Any] | None = None, m
     return text + (f" **×{mine / middle if more else middle / mine:.2f}**" if mine else "")
 
 
-def spread(runs: list[float], form: str) -> str:
-    """Write a mean, and the range where there is one."""
-    low, high = format(min(runs), form), format(max(runs), form)
-    return format(statistics.mean(runs), form) + (f" ({low} … {high})" if len(runs) > 1 else "")
-
-
 def kl(value: float) -> str:
     """Write a divergence."""
     if value < 1e-3:
@@ -80,15 +74,6 @@ def noise(parts: list[dict[str, Any]]) -> str:
     return f"other programs took at most {most:.0%} of the machine's processor time" if most > 0.005 else ""
 
 
-def of_rtn(variant: dict[str, Any], variants: list[dict[str, Any]]) -> str:
-    """Write a quantizer's loss as a share of what rounding to nearest loses at the same blocks."""
-    same = ("precision", "block", "symmetric")
-    plain = next(one for one in variants
-                 if one["quantizer"] == "rtn" and all(one[key] == variant[key] for key in same))  # fmt: skip
-    loss, base = (statistics.mean(run["float_kl"] for run in one["runs"]) for one in (variant, plain))
-    return "-" if variant is plain else f"{loss / base:.2f}"
-
-
 def machine(found: dict[str, Any]) -> str:
     """Write the machine in one line."""
     return (f"{found['cpu']}, {found['cores']} cores ({', '.join(found['extensions'])}), "
@@ -107,11 +92,10 @@ def environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(HERE / "pages"), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
-    found.filters |= {"number": number, "kl": kl, "machine": machine, "versions": versions, "spread": spread,
+    found.filters |= {"number": number, "kl": kl, "machine": machine, "versions": versions,
                       "median": statistics.median, "percent": lambda share, digits=0: f"{share:.{digits}%}",
                       "digits": lambda value, form: format(value, form)}  # fmt: skip
-    found.globals |= {"cell": cell, "median_of": median, "against": against, "noise": noise, "values": values,
-                      "of_rtn": of_rtn}  # fmt: skip
+    found.globals |= {"cell": cell, "median_of": median, "against": against, "noise": noise, "values": values}
     return found
 
 
@@ -144,11 +128,6 @@ def benchmarks() -> dict[str, Any]:
     return {"groups": dict(newest)}
 
 
-def calibration() -> dict[str, Any]:
-    """Calibrated quantizers (calibration.py, calibration_peers.py)."""
-    return {"quality": read("calibration/quality"), "peers": read("calibration/peers")}
-
-
 def evaluation() -> dict[str, Any]:
     """Scores (eval.py)."""
     return {name: read(f"eval-{name}") for name in ("accuracy", "equal", "speed")}
@@ -170,7 +149,7 @@ def serving() -> dict[str, Any]:
 
 
 PAGES: dict[str, Callable[[], dict[str, Any]]] = {
-    page.__name__: page for page in (accuracy, benchmarks, calibration, evaluation, performance, serving)
+    page.__name__: page for page in (accuracy, benchmarks, evaluation, performance, serving)
 }
 
 
