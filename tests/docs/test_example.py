@@ -26,7 +26,7 @@ def test_the_example_installs_validates_and_passes_its_tests(tmp_path: Path) -> 
     for command in (
         "pip install -e pico",
         "zoo validate pico pico/zoo_pico/pico.yaml --offline",
-        "pytest -q pico/tests -p no:cacheprovider -k 'not slab_by_slab or pico-1b'",  # one large build is enough
+        "pytest -q pico/tests -p no:cacheprovider -k 'not slab_by_slab and pico-1b'",  # the core's tests try the rest
     ):
         done = subprocess.run(shlex.split(command), cwd=tmp_path, env=variables, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}"

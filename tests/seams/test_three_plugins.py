@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,16 +84,40 @@ def archive(tmp_path) -> Path:
     return path
 
 
+COMMANDS = """
+import json, os, sys
+from typer.testing import CliRunner
+from zoo.cli import app
+for line in sys.stdin:
+    folder, arguments = json.loads(line)
+    os.chdir(folder)
+    done = CliRunner().invoke(app, arguments)
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(site) -> Iterator[subprocess.Popen[str]]:
+    """A process that has the three wheels and runs a command of ``zoo`` for each line: a folder, and arguments."""
+    env = {**os.environ, "PYTHONPATH": str(site), "ZOO_STRICT_PLUGINS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMANDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    )
+    yield process
+    process.communicate()
+
+
 @pytest.fixture
-def run(site, tmp_path):
-    """Run ``zoo`` in a process that has the three wheels."""
+def run(installed, tmp_path):
+    """Run ``zoo`` with the three wheels, in the test's folder; return what it prints."""
 
     def run(*args: object, code: int = 0) -> str:
-        env = {**os.environ, "PYTHONPATH": str(site), "ZOO_STRICT_PLUGINS": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "zoo", *(str(arg) for arg in args)]
-        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
+        assert installed.stdin is not None
+        assert installed.stdout is not None
+        print(json.dumps([str(tmp_path), [str(arg) for arg in args]]), file=installed.stdin, flush=True)
+        exit_code, printed, errors = json.loads(installed.stdout.readline())
+        assert exit_code == code, printed + errors
+        return printed
 
     return run
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -155,17 +154,32 @@ def test_a_fine_tune_is_five_lines_that_work(here, monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_a_new_project_installs_and_passes_its_own_tests(checkpoint, here) -> None:
-    """As an author would: install the folder, run its tests, list its models."""
+    """As an author would: install the folder with its data, run its tests, list its models.
+
+    What the kit builds is built by the tutorial's project; here are the tests of what was declared.
+    """
     zoo("new", "nice", "--from", str(checkpoint))
     site = here / "site"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
     done = subprocess.run([*pip, str(here / "nice")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert {"nice.yaml", "py.typed", "__init__.py"} <= {path.name for path in (site / "zoo_nice").iterdir()}
+    assert list(site.glob("*.dist-info/licenses/LICENSE"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests",
+        "-k",
+        "loads or listed or declaration",
+    ]
     done = subprocess.run(command, cwd=here / "nice", env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout
+    assert "3 passed" in done.stdout
     listed = subprocess.run(
         [sys.executable, "-m", "zoo", "list", "--family", "nice"], env=environment, capture_output=True, text=True
     )
@@ -245,27 +259,3 @@ def test_every_field_of_the_schema_is_described(here) -> None:
     for name, part in [("Family", schema), *schema["$defs"].items()]:
         bare = [field for field, value in part.get("properties", {}).items() if not value.get("description")]
         assert bare == [], name
-
-
-@pytest.mark.slow
-def test_the_wheel_holds_the_data(here) -> None:
-    """A plugin that installs without its YAML would declare nothing."""
-    zoo("new", "acme")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        "wheels",
-        str(here / "acme"),
-    ]
-    done = subprocess.run(pip, cwd=here, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (wheel,) = (here / "wheels").iterdir()
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {"zoo_acme/acme.yaml", "zoo_acme/py.typed", "zoo_acme/__init__.py"} <= set(names)
-    assert any(name.endswith("licenses/LICENSE") for name in names)
