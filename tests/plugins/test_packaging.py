@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import configparser
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.wheels import build_wheels
+
 ROOT = Path(__file__).parent.parent.parent
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
-
-
-BUILD = """
-import os, sys
-from setuptools import build_meta
-from setuptools.command import bdist_wheel, build_py, egg_info, sdist
-for source, out in zip(sys.argv[1::2], sys.argv[2::2]):
-    if not (child := os.fork()):
-        os.chdir(source)
-        build_meta.build_wheel(out)
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        sys.exit(f"{source} cannot be built")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +20,10 @@ def wheels(tmp_path_factory) -> dict[str, zipfile.ZipFile]:
     """Wheels of copies of the root (``""``) and of each plugin, built by the installed setuptools as installers do."""
     folder = tmp_path_factory.mktemp("wheels")
     ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "out", "training")
-    command = [sys.executable, "-c", BUILD]
-    for name in ("", *PLUGINS):
-        out = folder / (name or "root")
-        shutil.copytree(ROOT / "plugins" / name if name else ROOT, out / "source", ignore=ignored)
-        command += [str(out / "source"), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return {name: zipfile.ZipFile(next((folder / (name or "root")).glob("*.whl"))) for name in ("", *PLUGINS)}
+    projects = {"": folder / "root", **{name: folder / name for name in PLUGINS}}
+    for name, project in projects.items():
+        shutil.copytree(ROOT / "plugins" / name if name else ROOT, project, ignore=ignored)
+    return dict(zip(projects, build_wheels(list(projects.values())), strict=True))
 
 
 def entry_points(wheel: zipfile.ZipFile) -> dict[str, str]:

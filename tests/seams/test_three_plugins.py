@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 import zoo
+from tests.wheels import build_wheels
 from zoo.testing.checkpoint import write_tokenizer
 
 HERE = Path(__file__).parent
@@ -40,8 +40,7 @@ SHAPES = {"hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 2, "n
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     """Build three wheels and unpack them as pip would, into one folder."""
-    pytest.importorskip("build")
-    site = tmp_path_factory.mktemp("site")
+    site, folders = tmp_path_factory.mktemp("site"), []
     for part, module in MODULES.items():
         folder = tmp_path_factory.mktemp(part)
         files = [path for path in (HERE / part).iterdir() if path.is_file()]
@@ -49,13 +48,11 @@ def site(tmp_path_factory) -> Path:
             shutil.copy(path, folder)
         data = [path.name for path in files if path.suffix == ".yaml"]
         (folder / "pyproject.toml").write_text(PYPROJECT.format(part=part, module=module, data=json.dumps(data)))
-        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-            wheel.extractall(site)
-        for path in site.glob("*.data/data/*"):
-            shutil.move(path, site)
+        folders.append(folder)
+    for wheel in build_wheels(folders):
+        wheel.extractall(site)
+    for path in site.glob("*.data/data/*"):
+        shutil.move(path, site)
     return site
 
 
