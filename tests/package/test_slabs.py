@@ -103,6 +103,20 @@ def test_interleaved_slices():
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_transposed_slices(scale):
+    """The keys of each head, (size, latent) among others, as (heads, latent, size); slabs end within a head."""
+    heads, keys, values, latent = 3, 6, 2, 10
+    fused = matrix(heads * (keys + values), latent)
+    taken = [range(at, at + keys) for at in range(0, len(fused), keys + values)]
+    slices = [RowSlice("fused", fused.shape, rows, scale=scale, transposed=True) for rows in taken]
+    parameter = Parameter("p", "linear", stacked(*slices), experts=heads)
+    assert parameter.shape == (heads, latent, keys)
+    wanted = fused.reshape(heads, keys + values, latent)[:, :keys].swapaxes(1, 2).astype(np.float32) * scale
+    assert np.array_equal(read_all(Memory(fused=fused), parameter).reshape(parameter.shape), wanted)
+
+
+@pytest.mark.usefixtures("small")
 def test_experts_of_one_tensor_and_of_many():
     """(experts, 2 · ffn, hidden) of a fused tensor, and a tensor an expert, become the same interleaved parameter."""
     experts, ffn, hidden = 3, 4, 8

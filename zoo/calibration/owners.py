@@ -7,12 +7,14 @@ tensors stores rows of one or several of them, without what the graph did to the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.contracts import LayerActivations, Parameter, RowSlice
-from zoo.sources.rows import positions, scattered
+from zoo.contracts import LayerActivations, Parameter, RowSlice, stacked
+from zoo.sources.rows import positions
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -47,14 +49,17 @@ class Owners:
         """The values of a stored parameter as the weights are now, (rows, columns); those themselves if it is one."""
         if self._whole:
             return weights[stored.name].reshape(stored.rows, -1)
+        if (upright := _upright(stored)) is not stored:
+            return _swapped(self.take(upright, weights), len(stored.slices))
+        rows = _stored_rows(stored)
         values = np.empty((stored.rows, stored.columns), np.float32)
-        first, order = _order(stored)
         for owner, each in self._parts(stored):
-            rows = _rows(each) - first
-            values[rows] = _part(weights[owner.name], owner, each)
+            here, there = _shared(rows, each)
+            part = _part(weights[owner.name], owner, each)[there]
             if each.offset or each.scale != 1:
-                values[rows] = (values[rows] - np.float32(each.offset)) / np.float32(each.scale)
-        return values if order is None else values[order]
+                part = (part - np.float32(each.offset)) / np.float32(each.scale)
+            values[here] = part
+        return values
 
     def exact(self, stored: Parameter) -> bool:
         """Tell whether ``take`` gives back, to the bit, what the checkpoint holds."""
@@ -64,15 +69,17 @@ class Owners:
         """Put what was stored back into the weights; nothing is left to do where it was changed in place."""
         if self._whole:
             return
-        first, order = _order(stored)
-        if order is not None:
-            values = values[np.argsort(order)]
+        if (upright := _upright(stored)) is not stored:
+            self.give(upright, _swapped(values, len(stored.slices)), weights)
+            return
+        stored_rows = _stored_rows(stored)
         for owner, each in self._parts(stored):
-            rows = values[_rows(each) - first]
+            here, there = _shared(stored_rows, each)
+            rows = values[here]
             if each.offset or each.scale != 1:
                 rows = rows * np.float32(each.scale) + np.float32(each.offset)
             matrix = weights[owner.name].reshape(owner.rows, -1)
-            matrix[_places(each)[:, None], _columns(each)] = rows
+            matrix[_places(each)[there][:, None], _columns(each)] = rows
 
 
 class OwnersActivations:
@@ -83,8 +90,13 @@ class OwnersActivations:
         self._layer, self._owner = layer, owner
 
     def hessian(self, parameter: Parameter) -> NDArray[np.float32]:
-        """Σ x xᵀ over the calibration tokens of the owner's inputs."""
-        return self._layer.hessian(self._owner)
+        """Σ x xᵀ over the calibration tokens of the owner's inputs, without those that are padding."""
+        return self._layer.hessian(self._owner) if parameter.columns == self._owner.columns else self._narrow
+
+    @cached_property
+    def _narrow(self) -> NDArray[np.float32]:
+        columns = _columns(self._owner.slices[0])
+        return self._layer.hessian(self._owner)[np.ix_(columns, columns)]
 
 
 def _part(weight: NDArray[np.float32], owner: Parameter, each: RowSlice) -> NDArray[np.float32]:
@@ -92,18 +104,31 @@ def _part(weight: NDArray[np.float32], owner: Parameter, each: RowSlice) -> NDAr
     return found
 
 
-def _order(stored: Parameter) -> tuple[int, NDArray[np.intp] | None]:
-    """The first row of its tensor that a stored parameter has, and which of those from there on lies in each of its
-    rows; None where they lie in their order.
-    """
-    rows = stored.slices[0].rows
-    if len(stored.slices) == 1 and not scattered(stored.slices[0]):
-        return (0 if rows is None else rows[0]), None
-    order = np.empty(stored.rows, np.intp)
+def _upright(stored: Parameter) -> Parameter:
+    """A stored parameter without swapped axes: the same rows of its tensor, one matrix behind the other."""
+    if not stored.slices[0].transposed:
+        return stored
+    return replace(stored, slices=stacked(*(replace(each, transposed=False) for each in stored.slices)), experts=None)
+
+
+def _swapped(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Swap the axes of so many matrices that lie one behind the other."""
+    matrices = values.reshape(count, -1, values.shape[1])
+    return np.ascontiguousarray(matrices.swapaxes(1, 2)).reshape(-1, matrices.shape[1])
+
+
+def _stored_rows(stored: Parameter) -> NDArray[np.intp]:
+    """The row of its tensor that each row of a stored parameter is."""
+    rows = np.empty(stored.rows, np.intp)
     for each in stored.slices:
-        order[_places(each)] = _rows(each)
-    first = int(order.min())
-    return first, order - first
+        rows[_places(each)] = _rows(each)
+    return rows
+
+
+def _shared(rows: NDArray[np.intp], each: RowSlice) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where rows of a tensor are that a slice takes too: among ``rows``, and among those of the slice."""
+    _, here, there = np.intersect1d(rows, _rows(each), assume_unique=True, return_indices=True)
+    return here, there
 
 
 def _rows(each: RowSlice) -> NDArray[np.intp]:

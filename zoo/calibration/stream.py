@@ -292,12 +292,14 @@ class CalibratedStream:
         self._output.journal.mark(placed[-1].stop, self._data.checksum)
 
     def _group_of(self, placed: Placed, groups: Sequence[Sequence[Parameter]]) -> Sequence[Parameter]:
-        """Find the linears that share the inputs of what is stored; none where it is not a linear.
+        """Find the linears that share the inputs of what is stored; none where it is no linear, or stored transposed.
 
         Raises:
             ZooError: its rows belong to linears with inputs of their own.
         """
         names = {owner.name for owner in self._owners.of(placed.parameter)}
+        if placed.parameter.slices[0].transposed:
+            return ()
         sharing = [group for group in groups if names & {linear.name for linear in group}]
         if len(sharing) > 1:
             raise ZooError(

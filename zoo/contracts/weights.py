@@ -56,10 +56,12 @@ class RowSlice:
     scale: float = 1.0
     unit: bool = False
     """Divide each row by its length instead."""
+    transposed: bool = False
+    """Swap the axes of the rows that are taken: each of their columns is a row of the parameter."""
 
     @property
     def count(self) -> int:
-        """Rows that are taken, without padding."""
+        """Rows of the tensor that are taken."""
         return flat_shape(self.tensor_shape)[0] if self.rows is None else len(self.rows)
 
     @property
@@ -69,7 +71,9 @@ class RowSlice:
 
     @property
     def stored_rows(self) -> int:
-        """Rows after padding."""
+        """Rows of the parameter, after padding."""
+        if self.transposed:
+            return flat_shape(self.tensor_shape)[1]
         return self.count if self.pad_rows is None else self.pad_rows.heads * self.pad_rows.padded
 
     @property
@@ -77,6 +81,8 @@ class RowSlice:
         """Values of a row after padding; 1 of a vector."""
         if self.pad_columns is not None:
             return self.pad_columns.heads * self.pad_columns.padded
+        if self.transposed:
+            return self.count
         return flat_shape(self.tensor_shape)[1]
 
     @property
@@ -92,7 +98,7 @@ class RowSlice:
     @property
     def untouched(self) -> bool:
         """Whether the rows lie in the parameter as they are read: next to each other, no padding between."""
-        return self.stride == 1 and self.pad_rows is None and self.pad_columns is None
+        return not self.transposed and self.stride == 1 and self.pad_rows is None and self.pad_columns is None
 
 
 def stacked(*slices: RowSlice, at: int = 0) -> tuple[RowSlice, ...]:

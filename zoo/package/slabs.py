@@ -40,7 +40,7 @@ class SlabPiece:
 
     row_slice: RowSlice
     first: int
-    """First row, counted among those that the slice takes."""
+    """First row, counted among those that the slice fills, without padding."""
     last: int
     places: NDArray[np.intp]
     """Where each lies in the slab."""
@@ -104,9 +104,9 @@ def job_bytes(job: SlabJob, tensors: Mapping[str, TensorInfo]) -> JobBytes:
     else:
         read, laid = 0, values * READABLE[common or "F32"].nbytes
         for piece in slab_pieces(job):
-            info = tensors[piece.row_slice.tensor]
-            row = flat_shape(piece.row_slice.tensor_shape)[1] * READABLE[info.dtype].nbytes
-            read = max(read, (piece.last - piece.first) * row)
+            each = piece.row_slice
+            row = flat_shape(each.tensor_shape)[1] * READABLE[tensors[each.tensor].dtype].nbytes
+            read = max(read, (each.count if each.transposed else piece.last - piece.first) * row)
     # Rows that come before their turn are kept until they are digested, as many as are read at once.
     work = moved * values * 4 + (WINDOW + read if any(scattered(each) for each in job.slices) else 0)
     return JobBytes(read, laid, work)
@@ -155,7 +155,7 @@ def _band_kinds(slices: tuple[RowSlice, ...], columns: int, tensors: Mapping[str
 
 def _cut(one: RowSlice, start: int, tensors: Mapping[str, TensorInfo]) -> tuple[object, ...]:
     """What of a slice decides how it is cut and read, seen from the first row of its band."""
-    values = one.offset, one.scale, one.unit
+    values = one.offset, one.scale, one.unit, one.transposed
     placed = one.count, one.at - start, one.stride, one.pad_rows, one.pad_columns
     return (tensors[one.tensor].dtype, one.tensor_shape, scattered(one), values, placed)
 
@@ -236,7 +236,7 @@ def slab_pieces(job: SlabJob) -> Iterator[SlabPiece]:
         if row_slice.pad_rows is None:
             # The first of its places that is not before the slab, and the first that is behind it.
             first, last = (
-                min(max(-(-(row - row_slice.at) // row_slice.stride), 0), row_slice.count)
+                min(max(-(-(row - row_slice.at) // row_slice.stride), 0), row_slice.stored_rows)
                 for row in (job.start, job.stop)
             )
             places = row_slice.at + np.arange(first, last) * row_slice.stride

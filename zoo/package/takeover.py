@@ -23,7 +23,7 @@ def stored_scheme(checkpoint: Checkpoint, parameter: Parameter) -> BlockScheme |
         info = checkpoint.tensors.get(each.tensor)
         if info is None or info.shape != each.tensor_shape:
             return None  # the accounting says it
-        if each.pad_columns is not None or not each.same_values:
+        if each.transposed or each.pad_columns is not None or not each.same_values:
             return None
         schemes.add(block_scheme(checkpoint, each.tensor))
     return schemes.pop() if len(schemes) == 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,10 @@ class RowReader:
     def read(self, row_slice: RowSlice, first: int, last: int) -> NDArray[Any]:
         """Read the slice's rows ``first`` to ``last``, unpadded: (rows, columns), in the checkpoint's type.
 
-        The result is overwritten by the next read.
+        The result is overwritten by the next read. Where axes are swapped, all that the slice takes is read.
         """
+        if row_slice.transposed:
+            return self.read(replace(row_slice, transposed=False), 0, row_slice.count)[:, first:last].T
         rows, columns = row_slice.rows, flat_shape(row_slice.tensor_shape)[1]
         if rows is None or not scattered(row_slice):
             start = first if rows is None else rows[0] + first

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from zoo import Architecture, Parameter, RowSlice, ZooError, interleaved, stacked
+from zoo import Architecture, Parameter, RopeScaling, RowSlice, ZooError, interleaved, stacked
 from zoo_gguf import encoders
 from zoo_gguf.architectures import ARCHITECTURES, NUMBERS, VARIANTS, GgufArchitecture
 
@@ -30,13 +30,19 @@ _SHAPE = frozenset(
     ]
 )
 """Numbers that every architecture of llama.cpp takes, or that say nothing about what is computed."""
-_FIELDS = {"layer_norm_eps": "rms_norm_eps", "layer_norm_epsilon": "rms_norm_eps", "num_local_experts": "num_experts"}
+_FIELDS = {"layer_norm_eps": "rms_norm_eps", "layer_norm_epsilon": "rms_norm_eps", "num_local_experts": "num_experts",
+           "n_routed_experts": "num_experts"}  # fmt: skip
 """Keys of ``config.json`` that are fields by another name."""
 _BIASES = ("attention_bias", "mlp_bias", "qkv_bias")
 _WINDOWS = ("sliding_window", "use_sliding_window", "layer_types")
 _GEMMA = {"norm_offset": 1.0, "scale_embedding": True, "hidden_act": "gelu_pytorch_tanh"}
 _CAPS = ("attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar")
 _ROUTED = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
+_LATENT = (
+    *("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", *_ROUTED),
+    *("norm_topk_prob", "routed_scaling_factor", "first_k_dense_replace", "n_shared_experts"),
+    *("scoring_func", "topk_method", "n_group", "topk_group"),
+)
 _LAYER_NORM = {"norm": "layer", "norm_bias": True}
 _GLM: dict[str, Any] = {"partial_rotary_factor": 0.5, "rotary_interleaved": True, "fused_gate_up": True}
 COMPUTED: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
@@ -69,10 +75,13 @@ COMPUTED: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
         },
         ("tensor_names",),
     ),
+    "deepseek2": ({"rotary_interleaved": True}, _LATENT),
 }
 """What each architecture that is written computes: what a model must state, and what it may beside ``_SHAPE``."""
 _WINDOWED_AT = {"exaone4": 64}
 """So many layers have windows in llama.cpp, whatever a file says."""
+_DIRECT_QUERIES = (26, 27)
+"""With so many layers llama.cpp makes queries of a latent model without ``q_lora_rank``."""
 
 
 def architecture_of(numbers: Architecture) -> str:
@@ -84,10 +93,7 @@ def architecture_of(numbers: Architecture) -> str:
     if encoders.is_encoder(numbers):
         return encoders.require(numbers)
     if numbers.kv_lora_rank is not None:
-        raise ZooError(
-            "attention over a latent (MLA): llama.cpp's attn_k_b has each head's rows as columns, and only whole rows "
-            "of a checkpoint's tensors are written"
-        )
+        _require_latent(numbers)
     departs = frozenset(
         name
         for name, field in Architecture.model_fields.items()
@@ -108,9 +114,30 @@ def architecture_of(numbers: Architecture) -> str:
     )
 
 
+def _require_latent(numbers: Architecture) -> None:
+    """Refuse attention over a latent with what llama.cpp computes beside it in another way, or not at all.
+
+    Source: llama.cpp's ``src/models/deepseek2.cpp``, and ``build_moe_ffn`` of ``src/llama-graph.cpp``.
+    """
+    layers, what = numbers.num_hidden_layers, "attention over a latent (MLA)"
+    if numbers.topk_method == "group_limited_greedy" and numbers.n_group > 1:
+        raise ZooError("groups of experts ranked by their best one: llama.cpp ranks them by the sum of their best two")
+    if not (numbers.num_experts and numbers.n_shared_experts):
+        raise ZooError(f"{what} without routed and shared experts, which llama.cpp's deepseek2 has")
+    scaling = numbers.rope_scaling
+    if scaling is not None and scaling.rope_type == "yarn":
+        one, other = scaling.mscale, scaling.mscale_all_dim
+        if one != other or not other or scaling.attention_factor or not scaling.truncate:
+            raise ZooError(f"{what} with YaRN's mscale {one} and mscale_all_dim {other}, not one number")
+    if numbers.q_lora_rank is None and layers not in _DIRECT_QUERIES:
+        raise ZooError(f"{what} with {layers} layers and no q_lora_rank: llama.cpp takes that of 26 or 27 layers alone")
+
+
 def _in_order(name: str, numbers: Architecture) -> bool:
     """Tell whether layers differ as llama.cpp has them differ, and scores are scaled as it scales them."""
     known, layers = ARCHITECTURES[name], range(1, numbers.num_hidden_layers + 1)
+    if known.latent != (numbers.kv_lora_rank is not None):
+        return False
     if name == "llama" and numbers.num_experts and numbers.moe_block != "block_sparse_moe":
         return False
     if (numbers.positions == "alibi") != (known.alibi_at == len(layers)):
@@ -149,7 +176,8 @@ def tensor_names(numbers: Architecture) -> dict[str, str]:
     stems = dict(known.outside)
     for index in range(numbers.num_hidden_layers):
         stems |= {f"blk.{index}.{short}": f"{known.layers}.{index}.{name}" for short, name in _in_layer(known).items()}
-    return {f"{short}.{kind}": f"{name}.{kind}" for short, name in stems.items() for kind in ("weight", "bias")}
+    names = {f"{short}.{kind}": f"{name}.{kind}" for short, name in stems.items() for kind in ("weight", "bias")}
+    return names | {short: name for short, name in stems.items() if short.endswith(".bias")}
 
 
 def rearranged(parameters: Sequence[Parameter], numbers: Architecture) -> Iterator[Parameter]:
@@ -167,6 +195,8 @@ def rearranged(parameters: Sequence[Parameter], numbers: Architecture) -> Iterat
             if each := experts.pop(whole, None):
                 slices = stacked(*(expert.slices[0] for expert in each))
                 yield replace(parameter, name=whole, slices=slices, experts=len(each))
+        elif known.latent and module == "kv_b_proj":
+            yield from _keys_and_values(parameter, numbers)
         elif joined := known.joined.get(stem.partition(f".{parameter.layer}.")[2]):
             count = groups if joined.groups else 1
             sizes, before = [heads // count, groups // count, groups // count], 0
@@ -184,6 +214,23 @@ def rearranged(parameters: Sequence[Parameter], numbers: Architecture) -> Iterat
             yield replace(parameter, slices=tuple(replace(each, unit=True) for each in parameter.slices))
         else:
             yield parameter
+
+
+def _keys_and_values(parameter: Parameter, numbers: Architecture) -> Iterator[Parameter]:
+    """Take the keys and the values of each head apart: keys as (heads, latent, size), values as (heads, size, latent).
+
+    llama.cpp multiplies queries by the former, so that its cache holds the latent alone.
+    """
+    (whole,), heads = parameter.slices, numbers.num_attention_heads
+    keys, values = numbers.qk_nope_head_dim, numbers.v_head_dim
+    starts = range(0, heads * (keys + values), keys + values)
+    apart = {
+        "attn_k_b": [replace(whole, rows=range(at, at + keys), transposed=True) for at in starts],
+        "attn_v_b": [replace(whole, rows=range(at + keys, at + keys + values)) for at in starts],
+    }
+    for part, slices in apart.items():
+        name = parameter.name.replace(".weight", f".{part}.weight")
+        yield replace(parameter, name=name, slices=stacked(*slices), experts=heads)
 
 
 def _heads(
@@ -221,7 +268,37 @@ def numbers_of(numbers: Architecture) -> dict[str, Any]:
         "rope.dimension_count": numbers.turning,
         "vocab_size": numbers.vocab_size,
     }
+    if numbers.kv_lora_rank is not None:
+        stated |= _latent_numbers(numbers, numbers.kv_lora_rank)
     return {key: value for key, value in stated.items() if value is not None}
+
+
+def _latent_numbers(numbers: Architecture, latent: int) -> dict[str, Any]:
+    """State one KV head, made of the latent and of what positions turn, and how experts are chosen."""
+    greedy, turned = numbers.topk_method == "greedy", numbers.qk_rope_head_dim
+    return {
+        "attention.head_count_kv": 1,
+        "attention.key_length": latent + turned,
+        "attention.value_length": latent,
+        "attention.key_length_mla": numbers.qk_nope_head_dim + turned,
+        "attention.value_length_mla": numbers.v_head_dim,
+        "expert_gating_func": 2 if numbers.scoring_func == "sigmoid" else 1,
+        "expert_group_count": 1 if greedy else numbers.n_group,
+        "expert_group_used_count": 1 if greedy else numbers.topk_group,
+    }
+
+
+def yarn(scaling: RopeScaling) -> dict[str, Any]:
+    """State YaRN as llama.cpp's deepseek2 reads it: a tenth of ``mscale_all_dim``, which ``mscale`` equals."""
+    stated = {
+        "type": "yarn",
+        "factor": float(scaling.factor),
+        "original_context_length": scaling.original_max_position_embeddings,
+        "yarn_beta_fast": scaling.beta_fast,
+        "yarn_beta_slow": scaling.beta_slow,
+        "yarn_log_multiplier": 0.1 * (scaling.mscale_all_dim or 0.0),
+    }
+    return {f"rope.scaling.{key}": value for key, value in stated.items() if value is not None}
 
 
 def _known(numbers: Architecture) -> GgufArchitecture:

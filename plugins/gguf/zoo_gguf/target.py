@@ -67,9 +67,9 @@ class Gguf:
         except ZooError as error:
             return [str(error)]
         kind = None if arch.rope_scaling is None else arch.rope_scaling.rope_type
-        if kind in (None, "linear", "llama3") or (kind == "longrope" and name == "phi3"):
+        if kind in (None, "linear", "llama3") or (kind, name) in (("longrope", "phi3"), ("yarn", "deepseek2")):
             return []
-        return [f"rope scaling {kind!r}, which is not written; linear, llama3 and Phi-3's longrope are"]
+        return [f"rope scaling {kind!r}, which is not written; linear, llama3, Phi-3's longrope, DeepSeek's YaRN are"]
 
     def read_back(self, package: Package) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Read every tensor by the package gguf."""
@@ -157,6 +157,8 @@ def _metadata(contents: PackageContents) -> dict[str, Any]:
     elif scaling is not None and scaling.rope_type == "longrope":
         own |= {"rope.scaling.type": "longrope", "rope.scaling.attn_factor": scaling.magnitude}
         own["rope.scaling.original_context_length"] = scaling.original_max_position_embeddings
+    elif scaling is not None and scaling.rope_type == "yarn":
+        own |= naming.yarn(scaling)
     stated = {"general.architecture": name, "general.type": "model", "general.name": recipe.model}
     stated |= {"general.file_type": _FILE_TYPES[max(set(layer), key=layer.count)] if layer else 0}
     stated |= {"general.quantization_version": 2, "general.license": recipe.licence.id}

@@ -104,6 +104,8 @@ class Imatrix:
         if parameter.kind != "linear" or any(each.pad_columns is not None for each in parameter.slices):
             return None
         names = [_entry(each.tensor) for each in parameter.slices]
+        if parameter.experts and all(name == names[0] for name in names):  # a head's matrices have entries of their own
+            return None
         values = importance(_READ[self.options.file], names)
         if values is None:
             if parameter.role == "lm_head":  # llama-imatrix leaves it out unless asked

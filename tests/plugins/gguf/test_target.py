@@ -128,7 +128,7 @@ def test_llama_cpp_continues_as_transformers_does(tmp_path, model_type):
 
 ARCHITECTURES = (
     "gemma", "gemma2", "gemma3", "phi3", "stablelm", "olmo2", "granite", "smollm3", "exaone4", "glm", "chatglm",
-    "falcon", "mixtral", "qwen3moe", "internlm2", "baichuan",
+    "falcon", "mixtral", "qwen3moe", "internlm2", "baichuan", "deepseek2", "deepseek3",
 )  # fmt: skip
 
 
@@ -166,18 +166,46 @@ def test_a_file_is_the_converters(tmp_path, arch):
     assert (logits.max(-1).values - chosen < 0.05).all()
 
 
-def test_experts_are_rounded_as_the_converter_does(tmp_path):
-    from tests.plugins.gguf import made
-    from tests.plugins.gguf.test_source import model_of
+LATENT = {
+    "qk_nope_head_dim": 32, "v_head_dim": 32, "q_lora_rank": 32, "intermediate_size": 128, "moe_intermediate_size": 64,
+}  # fmt: skip
+"""Widths of attention over a latent that blocks of 32 divide."""
 
-    model = model_of(tmp_path / "in", "mixtral", intermediate_size=128)
-    path = build(tmp_path / "in", tmp_path / "out", "int8") / "model.gguf"
-    found = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
-    for name, values in made.tensors(model, "llama").items():
-        if name.endswith("_exps.weight"):
-            assert found[name].tensor_type.name == "Q8_0"
-            wanted = gguf.quants.quantize(values, found[name].tensor_type)
-            assert np.array_equal(found[name].data.reshape(-1), wanted.reshape(-1)), name
+
+@pytest.mark.parametrize(
+    ("arch", "numbers", "rounded"),
+    [
+        ("mixtral", {"intermediate_size": 128}, ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")),
+        ("deepseek3", LATENT, ("attn_k_b", "attn_v_b", "attn_kv_a_mqa", "ffn_down_exps", "ffn_up_shexp")),
+    ],
+)
+def test_experts_and_latents_are_rounded_as_the_converter_does(tmp_path, arch, numbers, rounded):
+    from tests.plugins.gguf import made
+    from tests.plugins.gguf.test_source import NAMES, model_of
+    from zoo.package.layout import lay_out
+    from zoo.plugins import host
+    from zoo.stages.locations import path_location
+    from zoo.verify.weights import weight_errors
+
+    model = model_of(tmp_path / "in", arch, **numbers)
+    for name, values in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            values[:] = values.new_tensor([0.5, -0.25, 0.125, 0.0])
+            model.save_pretrained(tmp_path / "in")
+    package = zoo.build(tmp_path / "in", "int8", output=tmp_path / "out", target="gguf")
+    found = {tensor.name: tensor for tensor in gguf.GGUFReader(package.path / "model.gguf").tensors}
+    wanted = made.tensors(model, NAMES[arch])
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        kind = found[name].tensor_type
+        assert kind.name == "Q8_0" or not any(stem in name for stem in rounded), name
+        assert tuple(found[name].shape) == values.shape[::-1]
+        assert np.array_equal(found[name].data.reshape(-1), gguf.quants.quantize(values, kind).reshape(-1)), name
+    layout = lay_out(package.manifest.recipe, host().registry)
+    original = path_location(host().registry, tmp_path / "in").open(host().registry)
+    errors = weight_errors(layout, original, layout.target.read_back(package))
+    assert len(errors) == len(wanted)
+    assert max(error.share for error in errors) <= 1
 
 
 def test_stretched_frequencies_lie_in_the_file(tmp_path):
@@ -207,6 +235,26 @@ def test_calibrated_levels_follow_the_order_of_rows(llama, tmp_path, quantizer):
             got = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(values.shape)
             rows = (got * values).sum(1) / np.sqrt((got**2).sum(1) * (values**2).sum(1))
             assert rows.min() > 0.9, tensor.name
+
+
+@pytest.mark.parametrize("arch", ["internlm2", "deepseek3"])
+def test_tensors_that_lie_apart_are_calibrated(tmp_path, arch):
+    """Rows of joined tensors, swapped axes and heads that the computation widens reach the quantizer as stored."""
+    from tests.plugins.gguf import made
+    from tests.plugins.gguf.test_source import NAMES, model_of
+
+    model = model_of(tmp_path / "in", arch, **(LATENT if arch == "deepseek3" else {"intermediate_size": 128}))
+    write_tokenizer(tmp_path / "in")
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time there was a small model. " * 200)
+    package = build(
+        tmp_path / "in", tmp_path / "out", "int4", quantizer="gptq", calibration=text, samples=2, sequence_length=32
+    )
+    wanted = made.tensors(model, NAMES.get(arch, arch))
+    for tensor in gguf.GGUFReader(package / "model.gguf").tensors:
+        values = wanted[tensor.name]
+        got = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(values.shape)
+        assert np.linalg.norm(got - values) <= 0.25 * np.linalg.norm(values), tensor.name
 
 
 def test_an_interrupted_build_ends_in_the_same_bytes(llama, tmp_path):
@@ -244,6 +292,12 @@ def test_rows_that_blocks_do_not_divide_stay_floats_by_the_option_that_is_named(
     assert build(tmp_path / "m", tmp_path / "out", "int4", quantizer_options={"keep": keep}).is_dir()
 
 
+UNEVEN = {
+    "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64, "mscale": 1.0,
+    "mscale_all_dim": 0.5,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arch", "numbers", "reason"),
     [
@@ -255,7 +309,14 @@ def test_rows_that_blocks_do_not_divide_stay_floats_by_the_option_that_is_named(
             "layer_types",
         ),
         ("smollm3", {"no_rope_layers": [1, 0, 1, 0]}, "no_rope_layers"),
-        ("deepseek2", {}, r"attention over a latent \(MLA\): llama\.cpp's attn_k_b has each head's rows as columns"),
+        ("deepseek2", {"num_hidden_layers": 3}, "with 3 layers and no q_lora_rank: llama.cpp takes that of 26 or 27"),
+        ("deepseek3", {"rope_interleave": False}, "none of .* computes this model's .*kv_lora_rank"),
+        ("deepseek3", {"rope_parameters": UNEVEN}, "YaRN's mscale 1.0 and mscale_all_dim 0.5, not one number"),
+        (
+            "deepseek2",
+            {"n_group": 2, "topk_group": 1, "topk_method": "group_limited_greedy"},
+            "groups of experts ranked by their best one: llama.cpp ranks them by the sum of their best two",
+        ),
     ],
 )
 def test_a_model_that_none_of_the_written_architectures_computes(tmp_path, arch, numbers, reason):
