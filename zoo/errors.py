@@ -31,6 +31,10 @@ class WeightsAbsent(ZooError):
     """Report weights that are not on this machine where none may be fetched (exit code 1)."""
 
 
+class EngineEnded(ZooError):
+    """Report an engine's program that died or was ended while it answered; a later request starts it again."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
     """Build the error for a name that nobody declared, offering the nearest ones.
 

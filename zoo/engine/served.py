@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from abc import abstractmethod
@@ -21,7 +22,7 @@ from zoo.engine.scheduler import QueueFull
 from zoo.engine.seat import SchedulerStats
 from zoo.engine.ticket import Ticket
 from zoo.engine.worded import TextEngine
-from zoo.errors import ZooError
+from zoo.errors import EngineEnded, ZooError
 from zoo.package.running import half_kv_bytes
 
 if TYPE_CHECKING:
@@ -34,10 +35,14 @@ if TYPE_CHECKING:
     from zoo.engine.server_process import ServerProcess
     from zoo.package.folder import Package
 
+log = logging.getLogger("zoo")
+
 Chosen = tuple[int, "TokenLogprob | None"]
 """A token, and its log probability where it was asked for."""
 CACHE_SHARE = 0.5
 """Of the free memory, for keys and values where nobody says how much."""
+PAUSE = 30.0
+"""Seconds from one start of a program that ended to the next."""
 
 
 class ServerEngine(TextEngine):
@@ -49,6 +54,7 @@ class ServerEngine(TextEngine):
 
     A class of it starts the program (``start``), asks it (``tokens``) and, where it ``can`` give ``logits``, asks for a
     ``row`` of them. ``open`` starts it for one request at a time; ``queue`` starts it again for as many as are wanted.
+    One that died, or was ended since it hung, is started again by the next request.
     """
 
     can: ClassVar[frozenset[Ability]] = frozenset({"batches", "logprobs"})
@@ -63,6 +69,7 @@ class ServerEngine(TextEngine):
         words: set[Ability] = {"text"} if self.tokenizer is not None else set()
         self.abilities = self.can | words | ({"chat"} if words and self.chat_templates else set())
         self.server: ServerProcess | None = None
+        self._starting, self._not_before = threading.Lock(), 0.0
         self._restart(1, None)
 
     @classmethod
@@ -109,6 +116,7 @@ class ServerEngine(TextEngine):
         ids = self._check_ids(token_ids)
         if len(ids) > min(self.longest_text, self.context_length):
             raise ZooError(f"the text has {len(ids)} tokens; the model takes at most {self.context_length}")
+        self._revive()
         count = len(ids) if positions == "all" else min(positions, len(ids))
         result = np.full((count, self.vocab_size), -np.inf, np.float32)
         server, pool = self.running(), ThreadPoolExecutor(2, "zoo-rows")
@@ -142,17 +150,41 @@ class ServerEngine(TextEngine):
         context = min(arch.context_length, room // (slots * self.token_bytes))
         if context < 2:
             raise ZooError(f"{slots} slots leave {room / 1e9:.2f} GB for keys and values, less than two tokens each")
-        started = time.perf_counter()
         self.close()
+        self._start(slots, context)
+
+    def _start(self, slots: int, context: int) -> None:
+        started = time.perf_counter()
         self.server = self.start(slots, context)
         self.context_length, self.load_seconds = context - self.spared, time.perf_counter() - started
         self.slots = slots
 
+    def _revive(self) -> None:
+        """Start the program again if it ended by itself.
+
+        Raises:
+            EngineEnded: it was started again just now, or does not start.
+        """
+        with self._starting:
+            if self.server is None or not self.server.ended:
+                return
+            left = self._not_before - time.monotonic()
+            if left > 0:
+                raise EngineEnded(f"{self.name} ended once more; it is started again in {left:.0f} s at the earliest")
+            log.warning("%s ended; it is started again for %s", self.name, self.package.path.name)
+            try:
+                self._start(self.slots, self.context_length + self.spared)
+            except ZooError as error:
+                raise EngineEnded(str(error)) from error
+            finally:
+                self._not_before = time.monotonic() + PAUSE
+
     def close(self) -> None:
         """End the program."""
-        if self.server is not None:
-            self.server.close()
-            self.server = None
+        with self._starting:
+            if self.server is not None:
+                self.server.close()
+                self.server = None
 
     def stream(
         self,
@@ -178,6 +210,7 @@ class ServerEngine(TextEngine):
         """Fill an answer; ``text`` are keywords of ``ActiveRequest`` that say what becomes of its text."""
         timings, started = generation.timings, time.perf_counter()
         timings.load_s, timings.prefill_tokens = self.load_seconds, len(generation.prompt_ids)
+        self._revive()
         request = ActiveRequest(generation, limits, sampling, self.context_length, self.tokenizer, **text)
         asked = Limits(request.room, limits.stop, limits.stop_token_ids)
         chosen = self.tokens(generation.prompt_ids, asked, sampling, logprobs)

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from zoo.errors import ZooError
+from zoo.errors import EngineEnded, ZooError
 from zoo.terminal import one_line
 
 GRACE = 10.0
@@ -73,9 +73,14 @@ class ServerProcess:
         opens: what it opens, for messages.
         environment: further variables.
 
+    Attributes:
+        version: of the program, where the engine found it out; for messages.
+
     Raises:
         ZooError: it ended instead of answering, or did not answer in time.
     """
+
+    version = ""
 
     def __init__(
         self, name: str, argv: Sequence[str], *, key: str, opens: str, environment: Mapping[str, str] | None = None
@@ -104,7 +109,7 @@ class ServerProcess:
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if self._process.poll() is not None:
+            if self.ended:
                 raise self._died("while it opened")
             with (
                 contextlib.suppress(OSError, http.client.HTTPException),
@@ -115,6 +120,11 @@ class ServerProcess:
             time.sleep(0.05)
         late = f"{self.name} has not opened {self._opens} within {seconds:g} s (ZOO_ENGINE_START); it was ended"
         raise ZooError(late + self._last())
+
+    @property
+    def ended(self) -> bool:
+        """Whether the program is gone."""
+        return self._process.poll() is not None
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Ask for one answer, JSON.
@@ -162,7 +172,8 @@ class ServerProcess:
     def misread(self, error: Exception) -> ZooError:
         """Say that an answer is not what is read here."""
         what = f"{type(error).__name__}: {one_line(str(error))}"
-        return ZooError(f"{self.name} answered otherwise than this zoo reads ({what}); is it another version?")
+        known = f" {self.version}" if self.version else ""
+        return ZooError(f"{self.name}{known} answered otherwise than this zoo reads ({what}); is it another version?")
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -172,13 +183,13 @@ class ServerProcess:
         except TimeoutError:
             last = self._last()
             self.close()
-            raise ZooError(
+            raise EngineEnded(
                 f"{self.name} hangs: it gave nothing for {self._silence:g} s (ZOO_ENGINE_SILENCE); it was ended{last}"
             ) from None
         except (OSError, http.client.HTTPException) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(2)  # the socket closes before the process is gone
-            if self._process.poll() is not None:
+            if self.ended:
                 raise self._died("while it answered") from None
             raise ZooError(f"{self.name} broke off its answer: {one_line(str(error))}") from None
         except (ValueError, TypeError) as error:
@@ -193,10 +204,10 @@ class ServerProcess:
             message = raw.decode(errors="replace")
         return ZooError(f"{self.name} refused a request ({status}): {one_line(message)[:300]}")
 
-    def _died(self, when: str) -> ZooError:
+    def _died(self, when: str) -> EngineEnded:
         code = self._process.returncode
         ended = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
-        return ZooError(f"{self.name} {ended} {when} {self._opens}{self._last()}")
+        return EngineEnded(f"{self.name} {ended} {when} {self._opens}{self._last()}")
 
     def _last(self) -> str:
         """Quote the line of its output that says most."""

@@ -41,13 +41,12 @@ class LlamaCpp(ServerEngine):
         arguments = ["-m", str(self.package.path / "model.gguf"), "--host", "127.0.0.1", "--port", "{port}"]
         arguments += ["-np", str(slots), "-c", str(slots * context), "--no-warmup", "--poll", "0"]
         arguments += ["-t", str(self.threads)] if self.threads else []
-        return ServerProcess(
-            self.name,
-            [*command, *arguments],
-            key="LLAMA_API_KEY",
-            opens=self.package.path.name,
-            environment=_WHOLE_CACHE,
+        opens = self.package.path.name
+        server = ServerProcess(
+            self.name, [*command, *arguments], key="LLAMA_API_KEY", opens=opens, environment=_WHOLE_CACHE
         )
+        server.version = self._version
+        return server
 
     def settings(self) -> dict[str, Any]:
         """Tell which llama.cpp answers, and with how many threads."""
@@ -170,9 +169,12 @@ def find_server() -> tuple[str, list[str]]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ZooError(f"{program} does not run: {one_line(str(error))}") from None
     told = done.stdout + done.stderr
-    build = re.search(r"version: (\d+)", told)
+    # Builds were counted until llama.cpp got releases, "version: 0.5.0 (build 7000, commit …)".
+    build = re.search(r"version: (\d+)(\.\S+)?", told)
     if done.returncode or build is None:
         raise ZooError(f"{program} does not say which version it is: {one_line(told.strip()[-200:])}")
+    if build[2]:
+        return f"version {build[1]}{build[2]}", [program]
     if int(build[1]) < MINIMUM:
         raise ZooError(f"{program} is build {build[1]} of llama.cpp; this zoo needs {MINIMUM} or later: {INSTALL}")
     return f"build {build[1]}", [program]

@@ -1,6 +1,7 @@
 """llama-server out of the wheel xllamacpp, with the arguments that the engine gives; run as a script."""
 
 import argparse
+import importlib.metadata
 import os
 import signal
 
@@ -18,6 +19,15 @@ def main() -> None:
     parser.add_argument("-t", type=int)
     asked = parser.parse_args()
     params = xllamacpp.CommonParams()
+    lacking = [
+        name for name in ("swa_full", "fit_params", "cache_ram_mib", "ui", "api_keys") if not hasattr(params, name)
+    ]
+    if lacking:
+        version = importlib.metadata.version("xllamacpp")
+        raise SystemExit(
+            f"xllamacpp {version} is another version than this zoo starts: its CommonParams have no {lacking[0]}; "
+            "pip install -U xllamacpp"
+        )
     params.model.path, params.hostnames, params.port = asked.m, [asked.host], asked.port
     params.n_parallel, params.n_ctx, params.warmup = asked.np, asked.c, not asked.no_warmup
     params.api_keys = [os.environ["LLAMA_API_KEY"]]

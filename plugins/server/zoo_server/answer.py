@@ -13,7 +13,7 @@ from starlette.responses import Response
 from zoo.contracts.constraint import ConstraintError
 from zoo.engine import Sampling
 from zoo.engine.generation import Limits
-from zoo.errors import UsageError, ZooError
+from zoo.errors import EngineEnded, UsageError, ZooError
 from zoo.package.chat_defaults import ChatDefaults
 from zoo_server.body import Arriving
 from zoo_server.dialect import Dialect, to_json
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from zoo_server.metrics import Metrics
 
 Send = Callable[[Any], Awaitable[None]]
+RETRY_AFTER = 10
+"""Seconds after which an engine that ended may be asked again."""
 STREAM = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -233,6 +235,9 @@ class Answer(Response):
             raise ApiError(400, message, code="invalid_structure")
         if ticket.error is not None:
             self._service.log.error(ticket.error, model=self._model)
+            if isinstance(ticket.error, EngineEnded):
+                message = "the model's engine ended; a later request starts it again"
+                raise ApiError(503, message, code="model_unavailable", retry_after=RETRY_AFTER)
             raise ApiError(500, "the model failed to answer; see the server's log", code="engine_error")
         if ticket.generation.finish_reason == "interrupt":
             raise ApiError(503, "the answer was stopped: the server is shutting down", code="shutting_down")

@@ -65,6 +65,8 @@ def run_server(
     for name in ("uvicorn.error", "asyncio", "fastapi"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
+    own = logging.getLogger("zoo")
+    own.addHandler(handler)
     for model in models:
         context, whole = fits[model.name].context, model.context_length
         if context < whole:
@@ -84,6 +86,7 @@ def run_server(
         server.run(sockets=[listener])
         log.event("stopped")
     finally:
+        own.removeHandler(handler)
         close(listener, uds)
         log.close()
 

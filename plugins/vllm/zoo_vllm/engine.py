@@ -39,7 +39,8 @@ class VllmEngine(ServerEngine):
         argv += ["--max-num-seqs", str(slots), *([] if self.prefixes else ["--no-enable-prefix-caching"])]
         environment = {} if CACHE in os.environ else {CACHE: str(1 + (slots * context * self.token_bytes >> 30))}
         server = ServerProcess(self.name, argv, key=KEY, opens=path.name, environment=environment)
-        self._version = str(server.ask("/version").get("version"))
+        told = server.ask("/version")
+        server.version = self._version = str(told.get("version") if isinstance(told, dict) else told)
         if (numbers := re.match(r"(\d+)\.(\d+)", self._version)) is None or tuple(map(int, numbers.groups())) < MINIMUM:
             server.close()
             needed = ".".join(map(str, MINIMUM))

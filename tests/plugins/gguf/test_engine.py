@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -57,7 +60,7 @@ def test_its_greedy_tokens_are_llama_cpps(engine, package):
     assert answer.token_ids == continuation(package / "model.gguf", PROMPT, 12)
     assert answer.finish_reason == "length"
     assert engine.tokenizer.decode([*PROMPT, *answer.token_ids]).endswith(answer.text[1:])
-    assert "xllamacpp" in engine.settings()["llama.cpp"] or "build" in engine.settings()["llama.cpp"]
+    assert engine.settings()["llama.cpp"].split()[0] in ("xllamacpp", "build", "version")
 
 
 def test_its_logits_choose_its_tokens_and_end_an_answer(engine):
@@ -207,6 +210,7 @@ if "--version" in sys.argv:
     [
         (12, "", r"llama-server is build 12 of llama\.cpp; this zoo needs 4400 or later: pip install xllamacpp"),
         ("none", "", "does not say which version it is: version: none"),
+        ("0.5.0-dev (build 1, commit 0c1e570)", "sys.exit('bad')", "ended with exit code 1 while it opened tiny: bad"),
         (9999, "print('error: bad'); os.kill(os.getpid(), 6)", r"killed by signal 6 while it opened tiny: error: b"),
         (9999, "print('out of memory'); sys.exit(3)", r"ended with exit code 3 while it opened tiny: out of memory"),
         (9999, "time.sleep(60)", r"has not opened tiny within 1 s \(ZOO_ENGINE_START\)"),
@@ -272,6 +276,94 @@ def test_one_that_dies_while_it_answers(engine, package):
     opened.running().close()
     with pytest.raises(zoo.ZooError, match=r"llama\.cpp (was killed|ended|broke off)"):
         list(answer)
+
+
+MORTAL = """
+import http.server, json
+with open(os.environ["STARTS"], "a+") as file:
+    print(os.getpid(), file=file, flush=True)
+    file.seek(0)
+    starts = len(file.readlines())
+class Mortal(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if starts <= int(os.environ["MORTAL_STARTS"]):
+            {end}
+        self.send_response(200)
+        self.end_headers()
+        for count in (1, 2):
+            told = {{"tokens": [300 + count], "tokens_predicted": count, "stop": count == 2, "stop_type": "limit"}}
+            self.wfile.write(b"data: " + json.dumps(told).encode() + b"\\n\\n")
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Mortal).serve_forever()
+"""
+
+
+@pytest.mark.parametrize(("end", "error"), [("os._exit(3)", "exit code 3"), ("time.sleep(60)", "hangs")])
+@pytest.mark.parametrize("mortal", [3, 99])
+def test_one_that_ends_under_serve_is_started_again(package, tmp_path, monkeypatch, caplog, end, error, mortal):
+    """By the next request, in which one that ends at once is not started all the time."""
+    pytest.importorskip("fastapi")
+    from tests.server.serving import post, serving
+
+    rest = MORTAL.format(end=end)
+    (tmp_path / "llama-server").write_text(FAKE.format(python=sys.executable, build=9999, rest=rest))
+    (tmp_path / "llama-server").chmod(0o755)
+    for name, value in {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "STARTS": str(tmp_path / "starts"),
+        "MORTAL_STARTS": str(mortal), "ZOO_ENGINE_SILENCE": "1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with serving([package], threads=1, slots=2) as served:  # started to be asked what it can, to open, for two slots
+        body = {"model": served.pool.models[0].name, "prompt": PROMPT, "max_tokens": 2}
+        answers = [post(served, "/v1/completions", {**body, "stream": at == 2}) for at in range(4)]
+        failed = [(status, code_of(text), headers.get("retry-after")) for status, headers, text in answers]
+        refused = (503, "model_unavailable", "10")
+        broken = (200, "model_unavailable", None)  # a stream that had begun
+        fine = (200, None, None)
+        assert failed == ([refused, fine, fine, fine] if mortal == 3 else [refused, refused, broken, refused])
+        assert len((tmp_path / "starts").read_text().split()) == 4
+        assert caplog.messages == [f"llama.cpp ended; it is started again for {package.name}"]
+        messages = [event["message"] for event in served.events("error")]
+        assert error in messages[0]
+        assert mortal == 3 or all("ended once more; it is started again in" in one for one in messages[2:])
+
+
+def code_of(answer: Any) -> str | None:
+    """The code of the error that an answer is, or that a stream ends with."""
+    if isinstance(answer, str):
+        events = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith("data: {")]
+        answer = next((event for event in events if "error" in event), {})
+    return answer.get("error", {}).get("code")
+
+
+def test_one_that_answers_in_another_form(package, tmp_path, monkeypatch):
+    rest = MORTAL.format(end="pass").replace('"tokens":', '"token_list":')
+    (tmp_path / "llama-server").write_text(FAKE.format(python=sys.executable, build="7.1.0", rest=rest))
+    (tmp_path / "llama-server").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
+    monkeypatch.setenv("MORTAL_STARTS", "0")
+    told = run("run", package, "Once", code=1).stderr
+    assert told == (
+        "zoo: llama.cpp version 7.1.0 answered otherwise than this zoo reads (KeyError: 'tokens'); "
+        "is it another version?\n"
+    )
+
+
+def test_a_wheel_of_another_version(package, tmp_path, monkeypatch):
+    if importlib.util.find_spec("xllamacpp") is None or shutil.which("llama-server"):
+        pytest.skip("the wheel xllamacpp is not installed, or llama-server is found before it")
+    version = importlib.metadata.version("xllamacpp")
+    (tmp_path / "xllamacpp.py").write_text(
+        "class CommonParams:\n    class model: path = ''\n    swa_full = True\nclass Server: pass\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    told = run("run", package, "Once", code=1).stderr
+    assert f"xllamacpp {version} is another version than this zoo starts: its CommonParams have no fit_params" in told
+    assert len(told.splitlines()) == 1
 
 
 def test_the_command_that_installs_it(package, monkeypatch):

@@ -95,7 +95,10 @@ if {how!r} == "dies":
 class Asked(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
-        self.wfile.write(json.dumps({{"version": "0.6.1"}}).encode())
+        self.wfile.write(json.dumps({{"version": {how!r}.partition(" ")[2]}} if {how!r} != "none" else []).encode())
+    def do_POST(self):
+        self.send_response(200); self.end_headers()
+        self.wfile.write(b"data: " + json.dumps({{"choices": [{{"ids": [5]}}]}}).encode())
     def log_message(self, *_): pass
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Asked).serve_forever()
 """
@@ -106,17 +109,19 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])
     [
         ("absent", "vllm is not installed; install it with: pip install vllm, in an environment of its own"),
         ("dies", r"vllm ended with exit code 1 while it opened .*: \(EngineCore\) ValueError: no GPU"),
-        ("old", r"vllm is version 0\.6\.1; this zoo needs 0\.11 or later"),
+        ("version 0.6.1", r"vllm is version 0\.6\.1; this zoo needs 0\.11 or later"),
+        ("none", r"vllm is version \[\]; this zoo needs 0\.11 or later"),
+        ("version 9.1.0", r"vllm 9\.1\.0 answered otherwise than this zoo reads \(KeyError: 'token_ids'\)"),
     ],
 )
-def test_a_vllm_that_is_absent_dies_or_is_old(built, tmp_path, monkeypatch, how, reason):
+def test_a_vllm_that_is_absent_dies_or_is_another_version(built, tmp_path, monkeypatch, how, reason):
     if how != "absent":
         (tmp_path / "vllm").write_text(FAKE.format(python=sys.executable, how=how))
         (tmp_path / "vllm").chmod(0o755)
     monkeypatch.delenv("ZOO_VLLM", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(zoo.ZooError, match=reason):
-        zoo.open(built("fp16"))
+        zoo.open(built("fp16")).generate(PROMPT)
 
 
 @pytest.mark.vllm
