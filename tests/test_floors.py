@@ -100,7 +100,7 @@ def test_rooms_make_no_circle(graph) -> None:
             del left[name]
 
 
-FEATURES = {"zoo_calibrated", "zoo_scaffold", "zoo_server", "zoo_share"}
+FEATURES = {"zoo_calibrated", "zoo_scaffold", "zoo_server", "zoo_share", "zoo_team"}
 """Plugins that are released with the core and may import its rooms, as the command line does."""
 
 

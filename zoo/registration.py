@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CORE_COMMANDS = frozenset(
     (
         "list", "show", "plugins", "fetch", "build", "verify", "run", "bench", "eval", "report", "doctor", "validate",
-        "catalog", "rm", "prepare", "embed", "rerank", "lock", "sync", "ci", "plan", "install", "uninstall", "upgrade",
+        "catalog", "rm", "prepare", "embed", "rerank", "plan", "install", "uninstall", "upgrade",
         "search", "alias", "gc",
     )
 )  # fmt: skip

@@ -16,12 +16,12 @@ from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner, Result
+from zoo_team import ci as stage
 
 from tests.conftest import REGISTER_FAMILY
 from zoo.cli import app
 from zoo.plugins import host
-from zoo.stages import ci as stage
-from zoo.stages.ci import Check
+from zoo.stages.kit import Check
 from zoo.tomlfile import toml_text
 
 WANTED = '[[model]]\nname = "zoo-tiny"\nprecision = "int8"\n\n[[model]]\nname = "zoo-tiny"\nprecision = "int4"\n'

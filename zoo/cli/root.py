@@ -66,7 +66,6 @@ def _add_commands() -> None:
         show,
         validate,
         verify,
-        workspace,
     )
     from zoo.cli import eval as evaluation
     from zoo.cli import list as listing
@@ -92,9 +91,6 @@ def _add_commands() -> None:
     app.command("rm")(rm.remove)
     app.command("catalog")(catalog.catalog)
     app.command("validate")(validate.validate)
-    app.command("lock")(workspace.lock)
-    app.command("sync")(workspace.sync)
-    app.command("ci")(workspace.ci)
     for command in (manage.install, manage.uninstall, manage.upgrade, manage.search, manage.alias, manage.gc):
         app.command(command.__name__)(command)
     brought = {id(command): command for command in host().registry.commands.values()}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from zoo.errors import ZooError
-from zoo.stages.ci import Check, run_kit
+from zoo.stages.kit import Check, run_kit
 
 WATCHED = ("transformers", "onnxruntime")
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from zoo import __version__
 from zoo.declarations.recipe import Recipe
-from zoo.declarations.workspace import Lock, LockedModel, WantedModel, Workspace, flattened
 from zoo.errors import UsageError, ZooError
 from zoo.package.contents import is_empty
 from zoo.package.folder import MANIFEST, open_package, read_manifest
@@ -23,6 +22,7 @@ from zoo.sources.content import differing
 from zoo.stages import pipeline
 from zoo.stages.request import Request
 from zoo.tomlfile import read_toml, toml_text
+from zoo_team.workspace import Lock, LockedModel, WantedModel, Workspace, flattened
 
 _NAMED = 3
 """Fields that a message names."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from zoo.cli.output import echo, print_notice
-from zoo.declarations.workspace import LOCK, WORKSPACE, Lock, Workspace
 from zoo.errors import UsageError, ZooError, unknown
+from zoo_team.workspace import LOCK, WORKSPACE, Lock, Workspace
 
 if TYPE_CHECKING:
-    from zoo.stages.ci import Check
+    from zoo.stages.kit import Check
 
 FILE = Annotated[Path, typer.Option("--file", metavar="FILE", help="Path of zoo.toml; zoo.lock lies beside it.")]
 
@@ -21,7 +21,7 @@ def lock(file: FILE = WORKSPACE) -> None:
     """Pin every model of zoo.toml in zoo.lock: weights, revision, recipe, and the package's bytes if it is built."""
     from zoo.package.files import write_whole
     from zoo.plugins import host
-    from zoo.stages.lock import lock_text, make_lock, read_workspace
+    from zoo_team.lock import lock_text, make_lock, read_workspace
 
     made = make_lock(host(), read_workspace(file))
     place = file.with_name(LOCK.name)
@@ -40,7 +40,7 @@ def sync(
     """Build exactly what zoo.lock pins, in the order of zoo.toml; packages that match stay, the others are rebuilt."""
     from zoo.cli.progress import build_progress
     from zoo.plugins import host
-    from zoo.stages import lock as stage
+    from zoo_team import lock as stage
 
     workspace, locked = stage.read_workspace(file), stage.read_lock(file.with_name(LOCK.name))
     if check:
@@ -74,7 +74,8 @@ def ci(
 ) -> None:
     """Check every declared family, and what zoo.toml lists; exit code 1 if something fails."""
     from zoo.plugins import host
-    from zoo.stages import ci as stage
+    from zoo.stages.kit import run_kit
+    from zoo_team import ci as stage
 
     if tier not in stage.TIERS:
         raise unknown("tier", tier, stage.TIERS)
@@ -89,7 +90,7 @@ def ci(
     chosen = stage.choose_plugins(host(), plugin or (), changed)
     kind: Literal["declare", "tiny"] = "declare" if tier == "declare" else "tiny"
     count = int(workers) if workers is not None and workers.isdecimal() else _cores()
-    checks += stage.run_kit(chosen, kind, workers=count, say=lambda line: echo(line, err=True))
+    checks += run_kit(chosen, kind, workers=count, say=lambda line: echo(line, err=True))
     if tier == "real":
         checks += stage.real_checks(host().registry, workspace, locked, workers=workers, say=print_notice)
     for path, write in ((junit, stage.junit), (markdown, stage.markdown)):
