@@ -227,6 +227,15 @@ def test_a_plugin_brings_a_command(install_plugin, tmp_path) -> None:
     assert (done.returncode, done.stdout) == (0, "hello you\n")
 
 
+def test_a_command_of_a_plugin_that_is_left_out_says_so() -> None:
+    env = {**os.environ, "ZOO_PLUGINS": "tiny"}
+    done = subprocess.run([sys.executable, "-m", "zoo", "serve", "zoo-tiny"], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "zoo: no such command 'serve'; ZOO_PLUGINS leaves out plugins, which may bring it: see zoo plugins\n"
+    )
+
+
 def test_core_commands_are_reserved() -> None:
     from zoo.cli import app
 
