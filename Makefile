@@ -32,8 +32,7 @@ test-all: check
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/mypy & types=$$!; $(BIN)/python docs/generate.py --check; docs=$$?; wait $$types && exit $$docs
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/compare.py --out benchmarks/results/engine-int8.json

@@ -57,7 +57,7 @@ def test_a_hanging_template_delays_nobody_else(hanging, package, monkeypatch) ->
         assert post(served, "/v1/completions", completion)[0] == 200
         assert post(served, "/v1/completions", completion | {"model": bad})[0] == 200
         answers: list[tuple[int, Any]] = []
-        threads = [threading.Thread(target=lambda: answers.append(chat(served, bad))) for _ in range(4)]
+        threads = [threading.Thread(target=lambda: answers.append(chat(served, bad))) for _ in range(2)]
         for thread in threads:
             thread.start()
         time.sleep(0.3)
@@ -67,7 +67,7 @@ def test_a_hanging_template_delays_nobody_else(hanging, package, monkeypatch) ->
         assert time.monotonic() - begun < 2
         for thread in threads:
             thread.join()
-        assert [status for status, _ in answers] == [400] * 4
+        assert [status for status, _ in answers] == [400] * 2
         assert all("chat template" in body["error"]["message"] for _, body in answers)
         assert post(served, "/v1/completions", completion | {"model": bad})[0] == 200
 
