@@ -15,14 +15,16 @@ from pathlib import Path
 import pytest
 
 from zoo import plugins, yamlfile
+from zoo.engine import machine, session
 from zoo.registry import Registry
 
 # Compiled modules are kept: hundreds of tests start programs that import them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# The tests run a process for each core already; torch's other threads would only spin.
+# The tests run a process for each core already; other threads, torch's and the engine's, would only spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+machine.usable_cores = session.usable_cores = functools.wraps(machine.usable_cores)(lambda: 1)
 
 # No test pulls the plug, and a disk takes milliseconds for each file; programs that tests start wait for it as ever.
 os.fsync = lambda file: os.fstat(file if isinstance(file, int) else file.fileno()) and None

@@ -228,12 +228,13 @@ def test_buffers_are_aligned_and_zero() -> None:
 def test_cores_are_counted_within_the_affinity() -> None:
     import os
 
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+    count = usable_cores.__wrapped__  # what the tests run with counts one
+    assert 1 <= count() <= (os.cpu_count() or 1)
     if hasattr(os, "sched_setaffinity"):
         before = os.sched_getaffinity(0)
         try:
             os.sched_setaffinity(0, {min(before)})
-            assert usable_cores() == 1
+            assert count() == 1
         finally:
             os.sched_setaffinity(0, before)
 

@@ -51,8 +51,7 @@ CHILD = """
     import sys
     from pathlib import Path
     from tests.builds import architecture, make_recipe, registry
-    from zoo.package.slabs import SLAB
-from zoo.sources.folder import open_folder
+    from zoo.sources.folder import open_folder
     from zoo.stages.build import build
     from zoo.stages.plan import plan
     folder, output, precision, threads = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
