@@ -47,8 +47,8 @@ def test_folders_beside_an_output_are_left_alone(tmp_path, make, name):
     make(tmp_path / "out")
     make(tmp_path / "out", "int4", force=True)
     remove_package(tmp_path / "out")
-    publish_site(tmp_path / "out", {"index.html": b"x"})
-    publish_site(tmp_path / "out", {"index.html": b"y"})
+    publish_site(tmp_path / "out", [("index.html", [b"x"])])
+    publish_site(tmp_path / "out", [("index.html", [b"y"])])
     assert [path.read_text() for path in kept] == ["precious"] * 3
     assert hidden(tmp_path) == [name, "zoo-home"][:1]
 

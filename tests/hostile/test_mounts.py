@@ -62,8 +62,8 @@ def test_an_output_that_is_a_mount_point(tmp_path, make, mounted, kind):
     (out / "mine").unlink()
     remove_package(out)
     assert names(out) == set()
-    publish_site(out, {"index.html": b"x", "models/a.html": b"a"})
-    publish_site(out, {"index.html": b"y"})
+    publish_site(out, [("index.html", [b"x"]), ("models/a.html", [b"a"])])
+    publish_site(out, [("index.html", [b"y"])])
     assert names(out) == {"index.html", ".zoo-catalog"}
     assert names(tmp_path) - home == before
 
