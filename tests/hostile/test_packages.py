@@ -192,6 +192,7 @@ def test_no_corner_of_a_graph_reads_a_file_of_the_machine(package, tmp_path, mon
     secret = tmp_path / "private.txt"
     secret.write_text("the key is hunter2 and nobody may read it")
     monkeypatch.setenv("ZOO_PREPACK", mode)
+    monkeypatch.setenv("ZOO_KERNELS", "never")  # ours prepare nothing
     model = graph(package)
     hidden_places(secret_tensor(secret))[place](model)
     list_again(package, "batch.onnx", model.SerializeToString())
@@ -331,6 +332,7 @@ def test_a_manifest_is_bounded(package):
 @pytest.mark.parametrize("where", [0, 0.5, 1])
 def test_an_altered_package_is_never_opened_nor_prepared(package, monkeypatch, tmp_path, mode, where):
     monkeypatch.setenv("ZOO_PREPACK", mode)
+    monkeypatch.setenv("ZOO_KERNELS", "never")  # ours prepare nothing
     path = package / "model.onnx.data"
     at = int(where * (path.stat().st_size - 1))
     with path.open("r+b") as file:
@@ -353,6 +355,7 @@ def test_prepared_weights_are_of_the_sound_package_only(package, sound, monkeypa
         file.seek(data.stat().st_size // 2)
         file.write(bytes(200_000))
     monkeypatch.setenv("ZOO_PREPACK", "always")
+    monkeypatch.setenv("ZOO_KERNELS", "never")  # ours prepare nothing
     refused(package, "SHA-256")
     assert zoo.open(sound).generate(PROMPT, max_new_tokens=6).token_ids == wanted
     shutil.copy(sound / "model.onnx.data", data)
@@ -364,6 +367,7 @@ def test_a_package_that_changes_while_it_is_prepared_leaves_nothing(package, mon
     from zoo.engine.prepack import making
 
     monkeypatch.setenv("ZOO_PREPACK", "always")
+    monkeypatch.setenv("ZOO_KERNELS", "never")  # ours prepare nothing
     original = making._prepare
 
     def altered(graph: Path, part: Path, *args: Any) -> None:
@@ -386,6 +390,7 @@ def prepared(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_HOME", str(tmp_path_factory.mktemp("prepared")))
         patch.setenv("ZOO_PREPACK", "always")
+        patch.setenv("ZOO_KERNELS", "never")  # ours prepare nothing
         return zoo.prepare(sound).folder
 
 
@@ -399,6 +404,7 @@ def test_a_cache_that_is_not_ours_alone_is_ignored_with_a_line(
     from zoo.engine import prepack
 
     monkeypatch.setenv("ZOO_PREPACK", "always")
+    monkeypatch.setenv("ZOO_KERNELS", "never")  # ours prepare nothing
     trust._ignored.cache_clear()
     shutil.copytree(prepared.parent, tmp_path / "zoo-home" / "prepacked")
     entry = zoo.prepare(sound).folder

@@ -26,6 +26,12 @@ from zoo.stages.opening import open_engine
 IDS = list(range(3, 60))
 
 
+@pytest.fixture(autouse=True)
+def onnxruntimes_kernels(monkeypatch):
+    """Ours read weights as they are stored, and need none prepared."""
+    monkeypatch.setenv("ZOO_KERNELS", "never")
+
+
 @pytest.fixture
 def package(tmp_path):
     pytest.importorskip("torch")

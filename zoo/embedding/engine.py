@@ -24,6 +24,7 @@ from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.chat_defaults import ChatDefaults
 from zoo.package.folder import Package
 from zoo.package.running import held_by
+from zoo.targets.ort.placement import DATA_FILE
 from zoo.sources.jsonfile import parse_object
 
 _ACTIVATIONS = {"Sigmoid": True, "Identity": False}
@@ -77,7 +78,7 @@ class EncoderEngine(Engine):
         """
         opened = cls(package, threads)
         give_back_memory()
-        use_huge_pages(held_by(package.manifest))
+        use_huge_pages(held_by(package.manifest), package.path / DATA_FILE)
         return opened
 
     def settings(self) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from zoo.engine.session import Session
 from zoo.engine.worded import TextEngine
 from zoo.errors import ZooError
 from zoo.package.running import held_by
+from zoo.targets.ort.placement import DATA_FILE
 
 if TYPE_CHECKING:
     from zoo.contracts.constraint import Constraint
@@ -66,7 +67,7 @@ class OrtEngine(TextEngine):
         """
         opened = cls(package, threads)
         give_back_memory()
-        use_huge_pages(held_by(package.manifest))
+        use_huge_pages(held_by(package.manifest), package.path / DATA_FILE)
         return opened
 
     @cached_property
@@ -88,7 +89,7 @@ class OrtEngine(TextEngine):
         self.session = open_graph(package, lambda graph: Session(package.path, threads, graph, scales))
         self.load_seconds += self.session.load_seconds
         self._cache = self.session.new_cache()
-        use_huge_pages(held_by(package.manifest))
+        use_huge_pages(held_by(package.manifest), package.path / DATA_FILE)
 
     def guess_with(self, smaller: Engine | None) -> None:
         """Have a smaller model guess the tokens of all answers from now on; they stay the answers that they are.

@@ -6,8 +6,8 @@ unless a program asks ("madvise", the default of most distributions), and onnxru
 
 Measured on two cores of a Zen 4, Linux 6.18, one token after 128: SmolLM2-135M int8 10.9 to 8.1 ms a step, a 1.1B Llama
 int8 50 to 38 ms and int4 39 to 28 ms; between nothing and 15 % where small pages happened to be neighbours, which that
-processor translates together. Prepared weights (``zoo.engine.prepack``) are mapped from a file, which the file
-system keeps in huge pages where it can.
+processor translates together. Weights that our own kernels read (``zoo.engine.kernels``) are copied from the mapped
+file; what onnxruntime rearranged is moved where it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+from zoo.engine.kernels import move_weights
+from zoo.engine.machine import free_memory
 
 COLLAPSE = 25
 """``MADV_COLLAPSE`` of Linux 6.1 (include/uapi/asm-generic/mman-common.h): copy memory into huge pages now."""
@@ -28,14 +31,21 @@ SMALLEST = 2**25
 """Bytes of weights below which caches hold them, and their addresses."""
 
 
-def use_huge_pages(weights_bytes: int) -> None:
-    """Begin to move this process's memory into huge pages, in the background: it takes a second a GB.
+def use_huge_pages(weights_bytes: int, data: Path) -> None:
+    """Begin to move this process's weights into huge pages, in the background: it takes a second a GB.
 
     Args:
-        weights_bytes: of the package that was opened; a small one gains nothing.
+        weights_bytes: of the package that was opened; a small one gains nothing, and one that is larger than the
+            memory that is free stays mapped from its file.
+        data: the file of its weights.
     """
-    if weights_bytes >= SMALLEST:
-        threading.Thread(target=collapse, name="zoo-huge-pages", daemon=True).start()
+    if SMALLEST <= weights_bytes < free_memory():
+        threading.Thread(target=_move, args=(data,), name="zoo-huge-pages", daemon=True).start()
+
+
+def _move(data: Path) -> None:
+    move_weights(data)
+    collapse()
 
 
 def collapse() -> int:

@@ -20,6 +20,7 @@ import numpy as np
 from zoo.engine.binding import INPUTS, Binding
 from zoo.engine.cache import CacheShape, KVCache, Slots
 from zoo.engine.int8_cache import rewrite
+from zoo.engine.kernels import register
 from zoo.engine.machine import usable_cores
 from zoo.errors import ZooError
 from zoo.package.closed import files_of, has_file
@@ -236,6 +237,7 @@ def session_options(threads: int) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
+    register(options)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -173,11 +173,12 @@ class Opener:
 
 def _prepare(package: Package, preparing: Preparing, warn: Callable[[str], None], progress: Progress | None) -> None:
     from zoo.engine import prepack
+    from zoo.engine.kernels import reads_as_stored
 
     if preparing == "now":
         prepare(package, progress)
     elif prepack.mode() == "always":
-        if prepack.can_prepare(package):
+        if prepack.can_prepare(package) and not reads_as_stored(package.manifest):
             prepare(package, progress)
     elif preparing == "later":
         if (short := _only_mapped(package)) is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from zoo.engine.kernels import reads_as_stored
 from zoo.engine.machine import free_memory
 from zoo.engine.prepack.making import can_prepare, source
 from zoo.engine.prepack.store import clear, find
@@ -38,14 +39,14 @@ def mode() -> str:
 
 
 def is_large(package: Package) -> bool:
-    """Tell whether a package is so large that preparing its weights pays."""
-    return stored_bytes(package.manifest) >= SMALLEST
+    """Tell whether a package is so large that preparing its weights pays; what is read as stored needs none."""
+    return stored_bytes(package.manifest) >= SMALLEST and not reads_as_stored(package.manifest)
 
 
 def shortage(package: Package) -> str | None:
     """Say in words why a package cannot be opened as it is: how much memory that takes; None where it can."""
     needed, free = opening_bytes(package.manifest), free_memory()
-    if needed <= free:
+    if needed <= free or reads_as_stored(package.manifest):
         return None
     return f"takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
 
@@ -74,7 +75,7 @@ def open_graph(package: Package, opened: Callable[[Path], Opened]) -> Opened:
 
 def _choose(package: Package) -> Path:
     own, when = package.path / source(package), mode()
-    if when == "never":
+    if when == "never" or reads_as_stored(package.manifest):
         return own
     if (found := find(package)) is not None:
         return found

@@ -1,0 +1,190 @@
+"""Our own matrix products: held against the definition of the weights in float64, and against onnxruntime's."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from tests.engine.made import make_package
+from zoo.engine import kernels
+from zoo.engine.huge_pages import SMALLEST, use_huge_pages
+from zoo.engine.session import Session
+from zoo.errors import UsageError
+
+needs_kernels = pytest.mark.skipif(
+    kernels.library() is None, reason="the kernels are not compiled, or this processor has no AVX-512 VNNI"
+)
+TOKENS = (1, 2, 3, 4, 5, 7, 8, 13, 30)
+"""Along rows by 1 to 4, through tiles by 12, 8, 4 and 1."""
+
+
+class Matrix:
+    """Random weights (rows, columns) in blocks, as ``MatMulNBits`` stores them."""
+
+    def __init__(self, bits: int, block: int, rows: int, columns: int, *, zeros: bool, scale_bits: int = 32) -> None:
+        rng = np.random.default_rng(rows + columns + bits)
+        self.bits, self.block, self.rows, self.columns = bits, block, rows, columns
+        blocks = -(-columns // block)
+        self.levels = rng.integers(0, 256, (rows, blocks, block * bits // 8), dtype=np.uint8)
+        self.scales = rng.random((rows, blocks), dtype=np.float32) * 0.01
+        if scale_bits == 16:
+            self.scales = (self.scales.view(np.uint32) & 0xFFFF0000).view(np.float32)
+        self.zeros = rng.integers(0, 256, (rows, -(-blocks * bits // 8)), dtype=np.uint8) if zeros else None
+
+    def values(self) -> np.ndarray:
+        """The weights themselves, float64 (rows, columns)."""
+        blocks = self.levels.shape[1]
+        levels = self._spread(self.levels).reshape(self.rows, blocks, self.block)
+        middle = np.full((self.rows, blocks), 1 << self.bits - 1)
+        zeros = middle if self.zeros is None else self._spread(self.zeros)[:, :blocks]
+        values = (levels - zeros[..., None].astype(np.float64)) * self.scales[..., None]
+        return values.reshape(self.rows, -1)[:, : self.columns]
+
+    def _spread(self, stored: np.ndarray) -> np.ndarray:
+        if self.bits == 8:
+            return stored
+        return np.stack([stored & 15, stored >> 4], axis=-1).reshape(*stored.shape[:-1], -1)
+
+    def session(self) -> ort.InferenceSession:
+        """A session of the one product, with the kernels where there are some."""
+        arrays = {"levels": self.levels, "scales": self.scales} | ({} if self.zeros is None else {"zeros": self.zeros})
+        sizes = {"K": self.columns, "N": self.rows, "bits": self.bits, "block_size": self.block, "accuracy_level": 4}
+        node = helper.make_node("MatMulNBits", ["x", *arrays], ["y"], domain="com.microsoft", **sizes)
+        types = {name: TensorProto.FLOAT if name == "scales" else TensorProto.UINT8 for name in arrays}
+        weights = [helper.make_tensor(name, types[name], a.shape, a.tobytes(), raw=True) for name, a in arrays.items()]
+        x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
+        opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(helper.make_graph([node], "one", [x], [y], weights), opset_imports=opsets, ir_version=10)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 2
+        kernels.register(options)
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def multiply(session: ort.InferenceSession, x: np.ndarray) -> np.ndarray:
+    return session.run(None, {"x": x})[0]
+
+
+def error(session: ort.InferenceSession, x: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(multiply(session, x) - expected).mean() / np.abs(expected).mean())
+
+
+@needs_kernels
+@pytest.mark.parametrize("zeros", [False, True], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("block", [16, 32, 64, 128, 256])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_products_are_as_close_as_onnxruntimes(bits, block, zeros, monkeypatch):
+    """Rows and columns that fill no tile, no vector and no block; every number of tokens that has code of its own."""
+    for rows, columns in ((64, 256), (17, 1000), (33, 2048 + 48)):
+        matrix = Matrix(bits, block, rows, columns, zeros=zeros)
+        monkeypatch.setenv("ZOO_KERNELS", "auto")
+        ours = matrix.session()
+        monkeypatch.setenv("ZOO_KERNELS", "never")
+        theirs = matrix.session()
+        for tokens in TOKENS:
+            x = np.random.default_rng(tokens).standard_normal((tokens, columns), dtype=np.float32)
+            expected = x.astype(np.float64) @ matrix.values().T
+            assert error(ours, x, expected) < max(1.3 * error(theirs, x, expected), 1e-3), (rows, columns, tokens)
+
+
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_product_does_not_depend_on_the_tokens_beside_it(bits):
+    """Exact integers: along rows and through tiles differ by the order of a few float sums."""
+    matrix = Matrix(bits, 32, 48, 512, zeros=False)
+    session = matrix.session()
+    x = np.random.default_rng(1).standard_normal((29, 512), dtype=np.float32)
+    alone = np.concatenate([multiply(session, x[i : i + 1]) for i in range(29)])
+    np.testing.assert_allclose(multiply(session, x), alone, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(multiply(session, x[:, None]), alone[:, None], rtol=1e-4, atol=1e-5)
+    assert multiply(session, x[:0]).shape == (0, 48)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("bits", "zeros", "scale_bits"), [(4, False, 16), (4, True, 32), (8, True, 16)])
+def test_moved_weights_give_the_same_bits(bits, zeros, scale_bits):
+    matrix = Matrix(bits, 32, 70, 1000, zeros=zeros, scale_bits=scale_bits)
+    session, closed = matrix.session(), matrix.session()
+    inputs = [np.random.default_rng(n).standard_normal((n, 1000), dtype=np.float32) for n in (1, 3, 20)]
+    before = [multiply(session, x) for x in inputs]
+    del closed  # its weights are gone, and moving must not touch them
+    kernels.move_weights(Path("none"))
+    for x, expected in zip(inputs, before, strict=True):
+        np.testing.assert_array_equal(multiply(session, x), expected)
+
+
+@needs_kernels
+def test_tokens_of_zeros_and_of_infinities():
+    matrix = Matrix(8, 32, 20, 64, zeros=False)
+    session = matrix.session()
+    assert not multiply(session, np.zeros((3, 64), np.float32)).any()
+    assert not np.isfinite(multiply(session, np.full((1, 64), np.inf, np.float32))).any()
+
+
+@needs_kernels
+def test_tokens_of_another_width_are_refused():
+    with pytest.raises(Exception, match="width"):
+        multiply(Matrix(8, 32, 20, 64, zeros=False).session(), np.zeros((3, 60), np.float32))
+
+
+@needs_kernels
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_a_package_answers_alike_with_and_without(precision, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    engine, _ = make_package(tmp_path, precision=precision)
+    package, ids = engine.package.path, list(range(5, 60))
+    logits = {}
+    for when in ("auto", "never"):
+        monkeypatch.setenv("ZOO_KERNELS", when)
+        session = Session(package)
+        logits[when] = np.concatenate(list(session.all_logits(session.new_cache(), ids)))
+    spread = logits["never"].std()
+    assert 0 < np.abs(logits["auto"] - logits["never"]).max() < 0.1 * spread
+
+
+def test_the_environment_chooses(monkeypatch):
+    monkeypatch.setenv("ZOO_KERNELS", "never")
+    assert kernels.library() is None
+    monkeypatch.setenv("ZOO_KERNELS", "sometimes")
+    with pytest.raises(UsageError, match="ZOO_KERNELS is auto or never, not 'sometimes'"):
+        kernels.library()
+
+
+MAPS = """\
+7f00-8f00 rw-p 00000000 fe:00 12 /packages/a/model.onnx.data
+Rss: 4 kB
+Anonymous: 0 kB
+9f00-af00 rw-p 00000000 fe:00 12 /packages/a/model.onnx.data
+Anonymous: 4 kB
+bf00-cf00 rw-p 00000000 fe:00 13 /packages/b/model.onnx.data
+Anonymous: 0 kB
+df00-ef00 rw-p 00000000 00:00 0
+Anonymous: 0 kB
+"""
+
+
+def test_only_mapped_pages_of_the_file_that_are_as_on_disk_are_given_back():
+    assert list(kernels.unchanged(MAPS, "/packages/a/model.onnx.data")) == [(0x7F00, 0x8F00)]
+
+
+def test_weights_larger_than_free_memory_stay_mapped(monkeypatch):
+    started = []
+    monkeypatch.setattr("threading.Thread.start", lambda thread: started.append(thread))
+    monkeypatch.setattr("zoo.engine.huge_pages.free_memory", lambda: 2 * SMALLEST)
+    use_huge_pages(2 * SMALLEST, Path("data"))
+    use_huge_pages(SMALLEST - 1, Path("data"))
+    assert not started
+    use_huge_pages(SMALLEST, Path("data"))
+    assert len(started) == 1
+
+
+@needs_kernels
+def test_the_library_is_a_plain_one():
+    """It is registered by its path; nothing in it is imported by Python."""
+    library = ctypes.CDLL(str(kernels.library()))
+    assert library.zoo_kernels_supported() == 1
