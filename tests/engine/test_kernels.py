@@ -20,7 +20,7 @@ needs_kernels = pytest.mark.skipif(
     kernels.library() is None, reason="the kernels are not compiled, or this processor has no AVX-512 VNNI"
 )
 TOKENS = (1, 2, 3, 4, 5, 7, 8, 13, 30)
-"""Along rows by 1 to 4, through tiles by 12, 8, 4 and 1."""
+"""Along rows by 1 to 4, through tiles by 6, 2 and 1."""
 
 
 class Matrix:
@@ -50,16 +50,24 @@ class Matrix:
             return stored
         return np.stack([stored & 15, stored >> 4], axis=-1).reshape(*stored.shape[:-1], -1)
 
-    def session(self) -> ort.InferenceSession:
-        """A session of the one product, with the kernels where there are some."""
+    def session(self, bias: np.ndarray | None = None) -> ort.InferenceSession:
+        """A session of the one product, with the kernels where there are some; a bias is added by a node of its own."""
         arrays = {"levels": self.levels, "scales": self.scales} | ({} if self.zeros is None else {"zeros": self.zeros})
         sizes = {"K": self.columns, "N": self.rows, "bits": self.bits, "block_size": self.block, "accuracy_level": 4}
-        node = helper.make_node("MatMulNBits", ["x", *arrays], ["y"], domain="com.microsoft", **sizes)
+        nodes = [helper.make_node("MatMulNBits", ["x", *arrays], ["y"], domain="com.microsoft", **sizes)]
         types = {name: TensorProto.FLOAT if name == "scales" else TensorProto.UINT8 for name in arrays}
         weights = [helper.make_tensor(name, types[name], a.shape, a.tobytes(), raw=True) for name, a in arrays.items()]
-        x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
+        if bias is not None:
+            nodes.append(helper.make_node("Add", ["y", "bias"], ["z"]))
+            weights.append(helper.make_tensor("bias", TensorProto.FLOAT, bias.shape, bias.tobytes(), raw=True))
+        shapes = (
+            (None, None) if bias is None else (["tokens", self.columns], ["tokens", self.rows])
+        )  # fused where known
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shapes[0])
+        y = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, shapes[1])
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
-        model = helper.make_model(helper.make_graph([node], "one", [x], [y], weights), opset_imports=opsets, ir_version=10)
+        graph = helper.make_graph(nodes, "product", [x], [y], weights)
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         options = ort.SessionOptions()
         options.intra_op_num_threads = 2
         kernels.register(options)
@@ -93,15 +101,19 @@ def test_products_are_as_close_as_onnxruntimes(bits, block, zeros, monkeypatch):
 
 
 @needs_kernels
+@pytest.mark.parametrize("zeros", [False, True], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("block", [16, 32, 64, 128, 256])
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_product_does_not_depend_on_the_tokens_beside_it(bits):
-    """Exact integers: along rows and through tiles differ by the order of a few float sums."""
-    matrix = Matrix(bits, 32, 48, 512, zeros=False)
+def test_a_product_does_not_depend_on_the_tokens_beside_it(bits, block, zeros):
+    """To the bit: along rows and through tiles, integers are exact and floats are added in one order."""
+    matrix = Matrix(bits, block, 48, 536, zeros=zeros)
     session = matrix.session()
-    x = np.random.default_rng(1).standard_normal((29, 512), dtype=np.float32)
-    alone = np.concatenate([multiply(session, x[i : i + 1]) for i in range(29)])
-    np.testing.assert_allclose(multiply(session, x), alone, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(multiply(session, x[:, None]), alone[:, None], rtol=1e-4, atol=1e-5)
+    x = np.random.default_rng(1).standard_normal((29, 536), dtype=np.float32)
+    together = multiply(session, x)
+    for count in TOKENS:
+        parts = [multiply(session, x[start : start + count]) for start in range(0, 29, count)]
+        np.testing.assert_array_equal(np.concatenate(parts), together)
+    np.testing.assert_array_equal(multiply(session, x[:, None]), together[:, None])
     assert multiply(session, x[:0]).shape == (0, 48)
 
 
@@ -127,9 +139,11 @@ def test_tokens_of_zeros_and_of_infinities():
 
 
 @needs_kernels
-def test_tokens_of_another_width_are_refused():
-    with pytest.raises(Exception, match="width"):
-        multiply(Matrix(8, 32, 20, 64, zeros=False).session(), np.zeros((3, 60), np.float32))
+def test_a_bias_that_onnxruntime_moves_into_the_product_is_added():
+    matrix, bias = Matrix(8, 32, 20, 64, zeros=True), np.arange(20, dtype=np.float32)
+    for tokens in (1, 20):
+        x = np.random.default_rng(tokens).standard_normal((tokens, 64), dtype=np.float32)
+        np.testing.assert_array_equal(multiply(matrix.session(bias), x), multiply(matrix.session(), x) + bias)
 
 
 @needs_kernels

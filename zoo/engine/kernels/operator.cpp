@@ -53,6 +53,7 @@ using GetInput = Function<90, Status, const void*, size_t, const void**>;
 using GetOutput = Function<91, Status, void*, size_t, const int64_t*, size_t, void**>;
 using ReleaseTensorTypeAndShapeInfo = Function<99, void, void*>;
 using KernelInfoGetInputCount = Function<230, Status, const void*, size_t*>;
+using KernelInfoGetInputName = Function<232, Status, const void*, size_t, char*, size_t*>;
 using KernelInfoGetConstantInput = Function<249, Status, const void*, size_t, int*, const void**>;
 using ParallelFor = Function<274, Status, const void*, void (*)(void*, size_t), size_t, size_t, void*>;
 
@@ -123,32 +124,40 @@ struct Kernel {
 std::mutex kernels_lock;  // also held while one matrix is moved
 std::set<Kernel*> kernels;
 
-const void* constant(Api api, const void* info, size_t index) {
+// Find an initializer among a node's inputs; null where the node has no such input.
+Status find_initializer(Api api, const void* info, size_t index, const void** data) {
+  size_t inputs = 0, length = 0;
+  *data = nullptr;
+  if (Status failed = KernelInfoGetInputCount::call(api, info, &inputs)) return failed;
+  if (index >= inputs) return nullptr;
+  if (Status failed = KernelInfoGetInputName::call(api, info, index, nullptr, &length)) return failed;
+  if (length <= 1) return nullptr;  // an empty name
   int is_constant = 0;
   const void* value = nullptr;
-  void* data = nullptr;
-  if (KernelInfoGetConstantInput::call(api, info, index, &is_constant, &value) || !is_constant || !value) return nullptr;
-  return GetTensorMutableData::call(api, value, &data) ? nullptr : data;
+  if (Status failed = KernelInfoGetConstantInput::call(api, info, index, &is_constant, &value)) return failed;
+  if (!is_constant || !value) return CreateStatus::call(api, 2, "MatMulNBits: weights that are not initializers");
+  return GetTensorMutableData::call(api, value, const_cast<void**>(data));
 }
 
 Status create(const CustomOp*, Api api, const void* info, void** made) {
   int64_t rows = 0, columns = 0, bits = 0, block = 0;
-  size_t inputs = 0;
+  const void *levels, *scales, *zeros, *order, *bias;
   if (Status failed = GetAttributeInt64::call(api, info, "N", &rows)) return failed;
   if (Status failed = GetAttributeInt64::call(api, info, "K", &columns)) return failed;
   if (Status failed = GetAttributeInt64::call(api, info, "bits", &bits)) return failed;
   if (Status failed = GetAttributeInt64::call(api, info, "block_size", &block)) return failed;
-  if (Status failed = KernelInfoGetInputCount::call(api, info, &inputs)) return failed;
+  if (Status failed = find_initializer(api, info, 1, &levels)) return failed;
+  if (Status failed = find_initializer(api, info, 2, &scales)) return failed;
+  if (Status failed = find_initializer(api, info, 3, &zeros)) return failed;
+  if (Status failed = find_initializer(api, info, 4, &order)) return failed;
+  if (Status failed = find_initializer(api, info, 5, &bias)) return failed;
+  if (!levels || !scales || order) return CreateStatus::call(api, 2, "MatMulNBits: no weights, or columns in another order");
   auto kernel = std::make_unique<Kernel>();
-  const int64_t blocks = (columns + block - 1) / block;
-  kernel->api = api;
-  kernel->stored = {static_cast<const uint8_t*>(constant(api, info, 1)), constant(api, info, 2),
-                    inputs > 3 ? static_cast<const uint8_t*>(constant(api, info, 3)) : nullptr,
-                    rows, columns, blocks, static_cast<int>(bits), static_cast<int>(block), false};
-  kernel->along_rows = zoo::pick_along_rows(bits, block, kernel->stored.zeros != nullptr);
+  kernel->along_rows = zoo::pick_along_rows(bits, block, zeros != nullptr);
   if (!kernel->along_rows) return CreateStatus::call(api, 2, "MatMulNBits: no such bits or block size");
-  if (!kernel->stored.levels || !kernel->stored.scales || (inputs > 3 && !kernel->stored.zeros))
-    return CreateStatus::call(api, 2, "MatMulNBits: weights that are not initializers");
+  kernel->api = api;
+  kernel->stored = {static_cast<const uint8_t*>(levels), scales, static_cast<const uint8_t*>(zeros), static_cast<const float*>(bias),
+                    rows, columns, (columns + block - 1) / block, static_cast<int>(bits), static_cast<int>(block), false};
   const std::lock_guard<std::mutex> lock(kernels_lock);
   kernels.insert(kernel.get());
   *made = kernel.release();
@@ -175,7 +184,7 @@ void round_one(void* job, size_t m) {
   const Job& j = *static_cast<Job*>(job);
   const Tokens& t = j.tokens;
   const auto round = j.w.bits == 8 ? zoo::round_token<8> : zoo::round_token<4>;
-  round(j.x + m * j.w.columns, j.w, t.levels + m * t.width, t.scales + m * t.blocks, t.sums + m * t.blocks, t.integers + m * t.blocks);
+  round(j.x + m * j.w.columns, j.w, t.levels + m * t.width, t.scales + m * t.blocks, t.sums + m * t.blocks, t.offsets + m * t.blocks);
 }
 
 void one_chunk(void* job, size_t at) {
@@ -199,7 +208,7 @@ Tokens lay_out(const Matrix& w, int64_t count) {
   t.levels = reinterpret_cast<int8_t*>(room.at_least(count * t.width + 3 * numbers * sizeof(float)));
   t.scales = reinterpret_cast<float*>(t.levels + count * t.width);
   t.sums = t.scales + numbers;
-  t.integers = reinterpret_cast<int32_t*>(t.sums + numbers);
+  t.offsets = reinterpret_cast<int32_t*>(t.sums + numbers);
   return t;
 }
 
@@ -260,19 +269,20 @@ void move(Kernel& kernel) {
   kernel.current.store(&kernel.moved, std::memory_order_release);
 }
 
-constexpr int FLOAT = 1, UINT8 = 2, REQUIRED = 0, OPTIONAL = 1;
+constexpr int FLOAT = 1, UINT8 = 2, INT32 = 6, REQUIRED = 0, OPTIONAL = 1;
+constexpr int INPUT_TYPES[] = {FLOAT, UINT8, FLOAT, UINT8, INT32, FLOAT};  // x, levels, scales, zero points, order, bias
 const CustomOp MATMUL_NBITS{
     API_VERSION,
     nullptr,
     [](const CustomOp*) { return "MatMulNBits"; },
     [](const CustomOp*) { return "CPUExecutionProvider"; },
-    [](const CustomOp*, size_t index) { return index == 0 || index == 2 ? FLOAT : UINT8; },
-    [](const CustomOp*) -> size_t { return 4; },
+    [](const CustomOp*, size_t index) { return INPUT_TYPES[index]; },
+    [](const CustomOp*) -> size_t { return 6; },
     [](const CustomOp*, size_t) { return FLOAT; },
     [](const CustomOp*) -> size_t { return 1; },
     nullptr,
     destroy,
-    [](const CustomOp*, size_t index) { return index == 3 ? OPTIONAL : REQUIRED; },
+    [](const CustomOp*, size_t index) { return index >= 3 ? OPTIONAL : REQUIRED; },
     [](const CustomOp*, size_t) { return REQUIRED; },
     [](const CustomOp*, size_t) { return 0; },
     {},

@@ -4,9 +4,10 @@
 // byte with the even column low; a block has a scale and a zero point: weight = scale * (level - zero). Tokens are
 // rounded to int8 with a scale a block, as onnxruntime's MatMulNBits does at accuracy level 4, so that
 //   y = sum over blocks of scale * token_scale * (dot(level, token) - zero * sum(token)),
-// where dot and sum are exact integers. Few tokens go along the rows (`along_rows`: a step of generation is as fast as
+// where dot and sum are exact integers, and the blocks are added in four chains, block 0, 4, 8 … to the first. Few tokens go along the rows (`along_rows`: a step of generation is as fast as
 // memory); many go through tiles of 16 rows that are transposed in the cache (`through_tiles`: a prompt is as fast as
-// VPDPBUSD, which multiplies 64 pairs of bytes). Neither needs the weights in another order.
+// VPDPBUSD, which multiplies 64 pairs of bytes). Neither needs the weights in another order, and both round alike: a
+// token's result does not depend on the tokens beside it.
 #pragma once
 
 #include <algorithm>
@@ -17,12 +18,13 @@
 #include <immintrin.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in GCC's own avx512fintrin.h
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
 namespace zoo {
@@ -30,11 +32,13 @@ namespace zoo {
 constexpr int LANES = 16;   // 32-bit lanes of a vector
 constexpr int BYTES = 64;   // bytes of a vector
 constexpr int TOGETHER = 4;  // tokens that go along a row at once
+constexpr int TILE_TOKENS = 6;  // tokens that go through a tile at once, each with four chains in registers
 
 struct Matrix {
   const uint8_t* levels;  // (rows, row_bytes)
   const void* scales;     // (rows, blocks), float32, or bfloat16 where `narrow`
   const uint8_t* zeros;   // (rows, zero_bytes): as many bits as levels have; null where all are the middle, 128 or 8
+  const float* bias;      // (rows); null for none
   int64_t rows, columns, blocks;
   int bits, block;
   bool narrow;
@@ -47,10 +51,10 @@ struct Matrix {
 // Tokens as the products read them. The levels of a token follow the order of stored bytes: for 8 bits as they come, for
 // 4 bits the even columns of a vector of 64 bytes, then its odd ones.
 struct Tokens {
-  int8_t* levels;     // (count, width)
-  float* scales;      // (count, blocks)
-  float* sums;        // (count, blocks): the sum of a block's levels, times its scale
-  int32_t* integers;  // (count, blocks): the sum of a block's levels
+  int8_t* levels;    // (count, width)
+  float* scales;     // (count, blocks)
+  float* sums;       // (count, blocks): the sum of a block's levels, times its scale
+  int32_t* offsets;  // (count, blocks): the sum of a block's levels, times minus the middle, 128 or 8
   int64_t count, width, blocks;
 };
 
@@ -59,7 +63,7 @@ inline __mmask64 first_bytes(int64_t bytes) { return bytes >= BYTES ? ~0ull : (1
 
 // Round one token to int8. A block that ends past the last column is filled with zeros.
 template <int BITS>
-void round_token(const float* x, const Matrix& w, int8_t* levels, float* scales, float* sums, int32_t* integers) {
+void round_token(const float* x, const Matrix& w, int8_t* levels, float* scales, float* sums, int32_t* offsets) {
   const __m128i evens_odds = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
   for (int64_t b = 0; b < w.blocks; b++) {
     const int64_t start = b * w.block, left = std::min<int64_t>(w.block, w.columns - start);
@@ -84,8 +88,9 @@ void round_token(const float* x, const Matrix& w, int8_t* levels, float* scales,
       }
     }
     scales[b] = most / 127.0f;
-    integers[b] = _mm512_reduce_add_epi32(total);
-    sums[b] = scales[b] * integers[b];
+    const int32_t sum = _mm512_reduce_add_epi32(total);
+    sums[b] = scales[b] * sum;
+    offsets[b] = (BITS == 8 ? -128 : -8) * sum;
   }
 }
 
@@ -106,64 +111,107 @@ __m512 read_zeros(const Matrix& w, int64_t row, int64_t block, __mmask16 some) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_unpacklo_epi8(_mm_and_si128(pairs, fifteen), high)));
 }
 
+// Add the pairs of neighbouring lanes of two vectors: in each 128 bits a's two sums, then b's.
+inline __m512i add_pairs(__m512i a, __m512i b) {
+  const __m512 x = _mm512_castsi512_ps(a), y = _mm512_castsi512_ps(b);
+  return _mm512_add_epi32(_mm512_castps_si512(_mm512_shuffle_ps(x, y, 0x88)), _mm512_castps_si512(_mm512_shuffle_ps(x, y, 0xdd)));
+}
+
+// Add the 128-bit quarters of two vectors in pairs: a's two sums, then b's.
+inline __m512i add_quarters(__m512i a, __m512i b) {
+  return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+
+// Sum the lanes of each of 16 blocks. Every block has SHARE lanes, one block after the other, in SHARE vectors, of which
+// `quads` holds four each after two rounds of `add_pairs`, for SHARE 2 after one.
+template <int SHARE>
+__m512i sum_blocks(const __m512i* quads) {
+  const __m512i by_eight = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+  const __m512i by_four = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i by_two = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+  if (SHARE == 16) return add_quarters(add_quarters(quads[0], quads[1]), add_quarters(quads[2], quads[3]));
+  if (SHARE == 8) return _mm512_permutexvar_epi32(by_eight, add_quarters(quads[0], quads[1]));
+  return _mm512_permutexvar_epi32(SHARE == 4 ? by_four : by_two, quads[0]);
+}
+
+// Add what sixteen blocks give to the four chains, in their order.
+template <bool ZEROS>
+__m128 add_blocks(__m128 total, __m512 scaled, __m512 x_scales, __m512 zeros, __m512 x_sums) {
+  const auto add = [&](__m128 a, __m128 b, __m128 c, __m128 d) {
+    total = _mm_fmadd_ps(a, b, total);
+    if (ZEROS) total = _mm_fnmadd_ps(c, d, total);
+  };
+  add(_mm512_castps512_ps128(scaled), _mm512_castps512_ps128(x_scales), _mm512_castps512_ps128(zeros), _mm512_castps512_ps128(x_sums));
+  add(_mm512_extractf32x4_ps(scaled, 1), _mm512_extractf32x4_ps(x_scales, 1), _mm512_extractf32x4_ps(zeros, 1), _mm512_extractf32x4_ps(x_sums, 1));
+  add(_mm512_extractf32x4_ps(scaled, 2), _mm512_extractf32x4_ps(x_scales, 2), _mm512_extractf32x4_ps(zeros, 2), _mm512_extractf32x4_ps(x_sums, 2));
+  add(_mm512_extractf32x4_ps(scaled, 3), _mm512_extractf32x4_ps(x_scales, 3), _mm512_extractf32x4_ps(zeros, 3), _mm512_extractf32x4_ps(x_sums, 3));
+  return total;
+}
+
 // Multiply one row with M tokens. SHARE is how many 32-bit lanes of a vector of stored bytes belong to one block, VECTORS
 // how many vectors a block has; one of them is 16 or 1.
 template <int BITS, int SHARE, int VECTORS, int M, bool ZEROS>
 void along_row(const Matrix& w, const Tokens& t, int64_t token, int64_t row, float* y) {
-  constexpr int PER = LANES / SHARE;  // blocks of a vector
+  constexpr int PER = LANES / SHARE, QUADS = std::max(1, SHARE / 4);  // blocks of a vector; fours of vectors
   const uint8_t* levels = w.levels + row * w.row_bytes();
   const int8_t* x = t.levels + token * t.width;
-  const float *x_scales = t.scales + token * t.blocks, *x_sums = t.sums + token * t.blocks;
-  const __m512i fifteen = _mm512_set1_epi8(15), lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i block_of_lane = _mm512_srli_epi32(lane, __builtin_ctz(SHARE));
-  __m512 total[M], offset[M];
+  const __m512i fifteen = _mm512_set1_epi8(15);
+  __m128 total[M];
 #pragma GCC unroll 4
-  for (int m = 0; m < M; m++) total[m] = offset[m] = _mm512_setzero_ps();
+  for (int m = 0; m < M; m++) total[m] = _mm_setzero_ps();
   const auto sixteen_blocks = [&](int64_t b, int64_t count, bool whole) __attribute__((always_inline)) {
     const __mmask16 some = whole ? 0xffff : first(count);
-    const __m512 scales = read_scales(w, row * w.blocks + b, some);
-    const __m512 zeros = ZEROS ? _mm512_mul_ps(scales, read_zeros<BITS>(w, row, b, some)) : scales;
-    __m512 both[M];
+    __m512i quads[M][QUADS];
 #pragma GCC unroll 4
-    for (int m = 0; m < M; m++) {
-      both[m] = _mm512_mul_ps(scales, _mm512_maskz_loadu_ps(some, x_scales + m * t.blocks + b));
-      offset[m] = _mm512_fmadd_ps(zeros, _mm512_maskz_loadu_ps(some, x_sums + m * t.blocks + b), offset[m]);
-    }
-#pragma GCC unroll 16
-    for (int j = 0; j < SHARE; j++) {
-      if (!whole && j * PER >= count) break;
-      const __mmask64 mask = first_bytes(whole ? BYTES : std::min<int64_t>(BYTES, (count - j * PER) * (BYTES / PER)));
-      __m512i sum[M];
+    for (int q = 0; q < QUADS; q++) {
+      __m512i sum[M][4];
 #pragma GCC unroll 4
-      for (int m = 0; m < M; m++) sum[m] = _mm512_setzero_si512();
+      for (int i = 0; i < std::min(4, SHARE); i++) {
+        const int j = 4 * q + i;
 #pragma GCC unroll 4
-      for (int v = 0; v < VECTORS; v++) {
-        const int64_t at = ((b / PER + j) * VECTORS + v) * BYTES;
-        const __m512i bytes = whole ? _mm512_loadu_si512(levels + at) : _mm512_maskz_loadu_epi8(mask, levels + at);
-        if (BITS == 8) {
+        for (int m = 0; m < M; m++) sum[m][i] = _mm512_setzero_si512();
+        if (!whole && j * PER >= count) continue;
+        const __mmask64 mask = first_bytes(whole ? BYTES : std::min<int64_t>(BYTES, (count - j * PER) * (BYTES / PER)));
 #pragma GCC unroll 4
-          for (int m = 0; m < M; m++) sum[m] = _mm512_dpbusd_epi32(sum[m], bytes, _mm512_loadu_si512(x + m * t.width + at));
-        } else {
-          const __m512i even = _mm512_and_si512(bytes, fifteen), odd = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), fifteen);
+        for (int v = 0; v < VECTORS; v++) {
+          const int64_t at = ((b / PER + j) * VECTORS + v) * BYTES;
+          const __m512i bytes = whole ? _mm512_loadu_si512(levels + at) : _mm512_maskz_loadu_epi8(mask, levels + at);
+          const __m512i even = BITS == 8 ? bytes : _mm512_and_si512(bytes, fifteen);
+          const __m512i odd = BITS == 8 ? bytes : _mm512_and_si512(_mm512_srli_epi16(bytes, 4), fifteen);
 #pragma GCC unroll 4
           for (int m = 0; m < M; m++) {
-            const int8_t* from = x + m * t.width + 2 * at;
-            sum[m] = _mm512_dpbusd_epi32(sum[m], even, _mm512_loadu_si512(from));
-            sum[m] = _mm512_dpbusd_epi32(sum[m], odd, _mm512_loadu_si512(from + BYTES));
+            const int8_t* from = x + m * t.width + at * (8 / BITS);
+            sum[m][i] = _mm512_dpbusd_epi32(sum[m][i], even, _mm512_loadu_si512(from));
+            if (BITS == 4) sum[m][i] = _mm512_dpbusd_epi32(sum[m][i], odd, _mm512_loadu_si512(from + BYTES));
           }
         }
       }
-      const __m512i block = _mm512_add_epi32(block_of_lane, _mm512_set1_epi32(j * PER));
 #pragma GCC unroll 4
-      for (int m = 0; m < M; m++)
-        total[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[m]), _mm512_permutexvar_ps(block, both[m]), total[m]);
+      for (int m = 0; m < M; m++) {
+        const __m512i two = add_pairs(sum[m][0], sum[m][1]);
+        quads[m][q] = SHARE == 2 ? two : add_pairs(two, add_pairs(sum[m][2], sum[m][3]));
+      }
+    }
+    const __m512 scales = read_scales(w, row * w.blocks + b, some);
+    const __m512 zeros = ZEROS ? _mm512_mul_ps(scales, read_zeros<BITS>(w, row, b, some)) : scales;
+#pragma GCC unroll 4
+    for (int m = 0; m < M; m++) {
+      const int64_t at = (token + m) * t.blocks + b;
+      __m512i dots = sum_blocks<SHARE>(quads[m]);
+      if (!ZEROS) dots = _mm512_add_epi32(dots, _mm512_maskz_loadu_epi32(some, t.offsets + at));
+      const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales);
+      const __m512 x_sums = ZEROS ? _mm512_maskz_loadu_ps(some, t.sums + at) : scales;
+      total[m] = add_blocks<ZEROS>(total[m], scaled, _mm512_maskz_loadu_ps(some, t.scales + at), zeros, x_sums);
     }
   };
   int64_t b = 0;
   for (; b + LANES <= w.blocks; b += LANES) sixteen_blocks(b, LANES, true);
   if (b < w.blocks) sixteen_blocks(b, w.blocks - b, false);
-  const __m512 zero = _mm512_set1_ps(ZEROS ? 1.0f : BITS == 8 ? 128.0f : 8.0f);
-  for (int m = 0; m < M; m++) y[m * w.rows] = _mm512_reduce_add_ps(_mm512_fnmadd_ps(zero, offset[m], total[m]));
+#pragma GCC unroll 4
+  for (int m = 0; m < M; m++) {
+    const __m128 pairs = _mm_add_ps(total[m], _mm_movehdup_ps(total[m]));
+    y[m * w.rows] = _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehl_ps(pairs, pairs))) + (w.bias ? w.bias[row] : 0.0f);
+  }
 }
 
 // Multiply rows with all tokens; y is (count, rows).
@@ -232,7 +280,7 @@ inline void transpose(__m512i* rows) {
 struct Tile {
   __m512i* levels;  // (width / 4)
   float* scales;    // (blocks, 16)
-  float* offsets;   // (blocks, 16): scale times zero point, where zero points are stored
+  float* zeros;     // (blocks, 16): scale times zero point, where zero points are stored
 };
 
 template <int BITS>
@@ -260,62 +308,72 @@ void fill_tile(const Matrix& w, int64_t row, Tile tile) {
   }
   for (int64_t b = 0; b < w.blocks; b += LANES) {
     const int64_t count = std::min<int64_t>(LANES, w.blocks - b);
-    __m512i scales[LANES], offsets[LANES];
+    __m512i scales[LANES], zeros[LANES];
     for (int r = 0; r < LANES; r++) {
       const __m512 scale = read_scales(w, source(r) * w.blocks + b, first(count));
       scales[r] = _mm512_castps_si512(scale);
-      if (w.zeros) offsets[r] = _mm512_castps_si512(_mm512_mul_ps(scale, read_zeros<BITS>(w, source(r), b, first(count))));
+      if (w.zeros) zeros[r] = _mm512_castps_si512(_mm512_mul_ps(scale, read_zeros<BITS>(w, source(r), b, first(count))));
     }
     transpose(scales);
     std::memcpy(tile.scales + b * LANES, scales, count * BYTES);
     if (w.zeros) {
-      transpose(offsets);
-      std::memcpy(tile.offsets + b * LANES, offsets, count * BYTES);
+      transpose(zeros);
+      std::memcpy(tile.zeros + b * LANES, zeros, count * BYTES);
     }
   }
 }
 
 // Multiply a tile with M tokens; y is (M, rows), of which 16 are written, or fewer by the mask.
 template <int BITS, int M>
-void through_tile(const Matrix& w, const Tokens& t, int64_t token, Tile tile, float* y, __mmask16 mask) {
+void through_tile(const Matrix& w, const Tokens& t, int64_t token, Tile tile, float* y, __mmask16 mask, __m512 bias) {
   const int64_t words = static_cast<int64_t>(w.block) * BITS / 32;  // groups of four stored bytes of a block
   const int32_t* x[M];
-  __m512 total[M];
-#pragma GCC unroll 12
+  __m512 chains[4][M];
+#pragma GCC unroll 8
   for (int m = 0; m < M; m++) {
     x[m] = reinterpret_cast<const int32_t*>(t.levels + (token + m) * t.width);
-    total[m] = _mm512_setzero_ps();
+    chains[0][m] = chains[1][m] = chains[2][m] = chains[3][m] = _mm512_setzero_ps();
   }
-  const int zero = w.zeros ? 0 : BITS == 8 ? -128 : -8;
-  for (int64_t b = 0; b < w.blocks; b++) {
+  const auto one_block = [&](int64_t b, __m512* total) __attribute__((always_inline)) {
     __m512i sum[M];
-#pragma GCC unroll 12
-    for (int m = 0; m < M; m++) sum[m] = _mm512_set1_epi32(zero * t.integers[(token + m) * t.blocks + b]);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++) sum[m] = _mm512_set1_epi32(w.zeros ? 0 : t.offsets[(token + m) * t.blocks + b]);
     for (int64_t word = b * words; word < (b + 1) * words; word++) {
       const int64_t k = BITS == 8 ? word : word / LANES * (2 * LANES) + word % LANES;
       const __m512i even = tile.levels[k];
-#pragma GCC unroll 12
+#pragma GCC unroll 8
       for (int m = 0; m < M; m++) sum[m] = _mm512_dpbusd_epi32(sum[m], even, _mm512_set1_epi32(x[m][k]));
       if (BITS == 4) {
         const __m512i odd = tile.levels[k + LANES];
-#pragma GCC unroll 12
+#pragma GCC unroll 8
         for (int m = 0; m < M; m++) sum[m] = _mm512_dpbusd_epi32(sum[m], odd, _mm512_set1_epi32(x[m][k + LANES]));
       }
     }
     const __m512 scales = _mm512_load_ps(tile.scales + b * LANES);
-#pragma GCC unroll 12
+#pragma GCC unroll 8
     for (int m = 0; m < M; m++) {
       const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[m]), scales);
       total[m] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(t.scales[(token + m) * t.blocks + b]), total[m]);
     }
     if (w.zeros) {
-      const __m512 offsets = _mm512_load_ps(tile.offsets + b * LANES);
-#pragma GCC unroll 12
-      for (int m = 0; m < M; m++) total[m] = _mm512_fnmadd_ps(offsets, _mm512_set1_ps(t.sums[(token + m) * t.blocks + b]), total[m]);
+      const __m512 zeros = _mm512_load_ps(tile.zeros + b * LANES);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; m++) total[m] = _mm512_fnmadd_ps(zeros, _mm512_set1_ps(t.sums[(token + m) * t.blocks + b]), total[m]);
     }
+  };
+  int64_t b = 0;
+  for (; b + 4 <= w.blocks; b += 4) {
+#pragma GCC unroll 4
+    for (int chain = 0; chain < 4; chain++) one_block(b + chain, chains[chain]);
   }
-#pragma GCC unroll 12
-  for (int m = 0; m < M; m++) _mm512_mask_storeu_ps(y + m * w.rows, mask, total[m]);
+#pragma GCC unroll 3
+  for (int chain = 0; chain < 3; chain++)
+    if (b + chain < w.blocks) one_block(b + chain, chains[chain]);
+#pragma GCC unroll 8
+  for (int m = 0; m < M; m++) {
+    const __m512 all = _mm512_add_ps(_mm512_add_ps(chains[0][m], chains[1][m]), _mm512_add_ps(chains[2][m], chains[3][m]));
+    _mm512_mask_storeu_ps(y + m * w.rows, mask, _mm512_add_ps(all, bias));
+  }
 }
 
 // Bytes of the tile of a matrix.
@@ -329,12 +387,12 @@ void through_tiles(const Matrix& w, const Tokens& t, int64_t row, char* room, fl
   const Tile tile{reinterpret_cast<__m512i*>(room), scales, scales + w.blocks * LANES};
   fill_tile<BITS>(w, row, tile);
   const __mmask16 mask = w.rows - row >= LANES ? 0xffff : first(w.rows - row);
+  const __m512 bias = w.bias ? _mm512_maskz_loadu_ps(mask, w.bias + row) : _mm512_setzero_ps();
   int64_t m = 0;
   const auto at = [&] { return y + m * w.rows + row; };
-  for (; m + 12 <= t.count; m += 12) through_tile<BITS, 12>(w, t, m, tile, at(), mask);
-  if (m + 8 <= t.count) through_tile<BITS, 8>(w, t, m, tile, at(), mask), m += 8;
-  if (m + 4 <= t.count) through_tile<BITS, 4>(w, t, m, tile, at(), mask), m += 4;
-  for (; m < t.count; m++) through_tile<BITS, 1>(w, t, m, tile, at(), mask);
+  for (; m + TILE_TOKENS <= t.count; m += TILE_TOKENS) through_tile<BITS, TILE_TOKENS>(w, t, m, tile, at(), mask, bias);
+  for (; m + 2 <= t.count; m += 2) through_tile<BITS, 2>(w, t, m, tile, at(), mask, bias);
+  for (; m < t.count; m++) through_tile<BITS, 1>(w, t, m, tile, at(), mask, bias);
 }
 
 // Write float32 numbers as bfloat16; false, with nothing of use written, where one would lose bits.
