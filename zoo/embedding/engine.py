@@ -24,8 +24,8 @@ from zoo.errors import UsageError, ZooError, unknown
 from zoo.package.chat_defaults import ChatDefaults
 from zoo.package.folder import Package
 from zoo.package.running import held_by
-from zoo.targets.ort.placement import DATA_FILE
 from zoo.sources.jsonfile import parse_object
+from zoo.targets.ort.placement import DATA_FILE
 
 _ACTIVATIONS = {"Sigmoid": True, "Identity": False}
 

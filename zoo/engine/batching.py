@@ -16,18 +16,24 @@ if TYPE_CHECKING:
     from zoo.engine.session import Session
 
 PROBE = 24
-"""Tokens of the text that is measured on."""
+"""Tokens of a text that is measured on."""
+CACHED = 2**17
+"""Bytes of keys and values that texts are measured for: of a small model, where rounded values that differ are rare,
+many texts, of a larger one a single text."""
+TEXTS = 16
 
 
-def batching_effect(session: Session, seed: int = 0) -> float:
+def batching_effect(session: Session) -> float:
     """Measure the largest difference of a logit between one token a step and all of a text in one step.
-
-    Args:
-        seed: of the text, random tokens.
 
     Returns:
         The difference, in the unit of logits.
     """
+    texts = max(1, min(TEXTS, CACHED // session.token_bytes))
+    return max(_effect(session, seed) for seed in range(texts))
+
+
+def _effect(session: Session, seed: int) -> float:
     count = min(PROBE, session.context)
     ids = np.random.default_rng(seed).integers(0, session.vocab_size, count).tolist()
     slots = session.new_slots(2, count)

@@ -1,9 +1,10 @@
 """Matrix products of our own for ONNX Runtime, where the processor has AVX-512 VNNI.
 
-``MatMulNBits`` is onnxruntime's operator for weights in blocks. It rearranges every matrix when a package is opened, into
-memory of its own. The kernels here read the weights as the package stores them, mapped from its file: opening takes
-no time, and a package larger than memory runs. They are compiled when zoo is installed (``operator.cpp``,
-``products.h``) and registered under the operator's own name, so that a package stays one that onnxruntime opens alone.
+``MatMulNBits`` is onnxruntime's operator for weights in blocks. It rearranges every matrix when a package is opened,
+into memory of its own. The kernels here read the weights as the package stores them, mapped from its file: opening
+takes no time, a package larger than memory runs, and a token's result does not depend on the tokens beside it, to the
+bit. They are compiled when zoo is installed (``operator.cpp``, ``products.h``) and registered under the operator's own
+name, so that a package stays one that onnxruntime opens alone.
 
 Measured beside onnxruntime's on two cores of a Zen 4: see docs/benchmarks.md.
 """
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from zoo.declarations.manifest import Manifest
 
 WHEN = "ZOO_KERNELS"
-"""Environment: ``auto`` uses the kernels where they are compiled and the processor has them, ``never`` onnxruntime's."""
+"""Environment: ``auto`` uses the kernels where they are compiled and the processor has the instructions, ``never`` uses
+onnxruntime's."""
 
 DONTNEED = 4
 """``MADV_DONTNEED`` (madvise(2)): of a file's pages, read them again when they are wanted."""
