@@ -22,7 +22,7 @@ using zoo::Matrix;
 using zoo::Tokens;
 
 constexpr uint32_t API_VERSION = 17;  // onnxruntime 1.17, the first with KernelContext_ParallelFor
-constexpr int TILES_FROM[] = {12, 8};  // tokens from which on tiles are faster than rows, of 4 and of 8 bits
+constexpr int TILES_FROM[] = {8, 6};  // tokens from which on tiles are faster than rows, of 4 and of 8 bits
 constexpr int64_t CHUNK = 1 << 16;    // bytes of a matrix that a thread takes at once, at least
 constexpr int64_t CHUNKS = 16;
 constexpr size_t HUGE = 1 << 21;

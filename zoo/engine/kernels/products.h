@@ -59,7 +59,7 @@ struct Tokens {
 };
 
 inline __mmask16 first(int64_t lanes) { return static_cast<__mmask16>((1u << lanes) - 1); }
-inline __mmask64 first_bytes(int64_t bytes) { return bytes >= BYTES ? ~0ull : (1ull << bytes) - 1; }
+inline __mmask64 first_bytes(int64_t bytes) { return bytes >= BYTES ? ~0ull : bytes > 0 ? (1ull << bytes) - 1 : 0; }
 
 // Round one token to int8. A block that ends past the last column is filled with zeros.
 template <int BITS>
@@ -134,17 +134,21 @@ __m512i sum_blocks(const __m512i* quads) {
   return _mm512_permutexvar_epi32(SHARE == 4 ? by_four : by_two, quads[0]);
 }
 
-// Add what sixteen blocks give to the four chains, in their order.
+// Add what up to sixteen blocks give to the four chains, in their order.
 template <bool ZEROS>
-__m128 add_blocks(__m128 total, __m512 scaled, __m512 x_scales, __m512 zeros, __m512 x_sums) {
-  const auto add = [&](__m128 a, __m128 b, __m128 c, __m128 d) {
-    total = _mm_fmadd_ps(a, b, total);
-    if (ZEROS) total = _mm_fnmadd_ps(c, d, total);
-  };
-  add(_mm512_castps512_ps128(scaled), _mm512_castps512_ps128(x_scales), _mm512_castps512_ps128(zeros), _mm512_castps512_ps128(x_sums));
-  add(_mm512_extractf32x4_ps(scaled, 1), _mm512_extractf32x4_ps(x_scales, 1), _mm512_extractf32x4_ps(zeros, 1), _mm512_extractf32x4_ps(x_sums, 1));
-  add(_mm512_extractf32x4_ps(scaled, 2), _mm512_extractf32x4_ps(x_scales, 2), _mm512_extractf32x4_ps(zeros, 2), _mm512_extractf32x4_ps(x_sums, 2));
-  add(_mm512_extractf32x4_ps(scaled, 3), _mm512_extractf32x4_ps(x_scales, 3), _mm512_extractf32x4_ps(zeros, 3), _mm512_extractf32x4_ps(x_sums, 3));
+__m128 add_blocks(__m128 total, int64_t count, __m512 scaled, __m512 x_scales, __m512 zeros, __m512 x_sums) {
+#pragma GCC unroll 4
+  for (int four = 0; four < 4; four++) {
+    if (4 * four >= count) break;
+    const auto part = [&](__m512 all) __attribute__((always_inline)) {
+      return four == 0   ? _mm512_castps512_ps128(all)
+             : four == 1 ? _mm512_extractf32x4_ps(all, 1)
+             : four == 2 ? _mm512_extractf32x4_ps(all, 2)
+                         : _mm512_extractf32x4_ps(all, 3);
+    };
+    total = _mm_fmadd_ps(part(scaled), part(x_scales), total);
+    if (ZEROS) total = _mm_fnmadd_ps(part(zeros), part(x_sums), total);
+  }
   return total;
 }
 
@@ -164,14 +168,18 @@ void along_row(const Matrix& w, const Tokens& t, int64_t token, int64_t row, flo
     __m512i quads[M][QUADS];
 #pragma GCC unroll 4
     for (int q = 0; q < QUADS; q++) {
+      if (!whole && q * 4 * PER >= count) {
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m++) quads[m][q] = _mm512_setzero_si512();
+        continue;
+      }
       __m512i sum[M][4];
 #pragma GCC unroll 4
       for (int i = 0; i < std::min(4, SHARE); i++) {
         const int j = 4 * q + i;
 #pragma GCC unroll 4
         for (int m = 0; m < M; m++) sum[m][i] = _mm512_setzero_si512();
-        if (!whole && j * PER >= count) continue;
-        const __mmask64 mask = first_bytes(whole ? BYTES : std::min<int64_t>(BYTES, (count - j * PER) * (BYTES / PER)));
+        const __mmask64 mask = first_bytes(whole ? BYTES : (count - j * PER) * (BYTES / PER));
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
           const int64_t at = ((b / PER + j) * VECTORS + v) * BYTES;
@@ -201,7 +209,7 @@ void along_row(const Matrix& w, const Tokens& t, int64_t token, int64_t row, flo
       if (!ZEROS) dots = _mm512_add_epi32(dots, _mm512_maskz_loadu_epi32(some, t.offsets + at));
       const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales);
       const __m512 x_sums = ZEROS ? _mm512_maskz_loadu_ps(some, t.sums + at) : scales;
-      total[m] = add_blocks<ZEROS>(total[m], scaled, _mm512_maskz_loadu_ps(some, t.scales + at), zeros, x_sums);
+      total[m] = add_blocks<ZEROS>(total[m], whole ? LANES : count, scaled, _mm512_maskz_loadu_ps(some, t.scales + at), zeros, x_sums);
     }
   };
   int64_t b = 0;
