@@ -13,8 +13,6 @@ machine that is quiet for minutes only can be used part by part.
 - solo: prompts of 256 and 1024 tokens, then new tokens; beside them a plain read of as many bytes as a step reads.
 - streams: 1, 4 and 8 requests at once against llama.cpp's llama-batched-bench.
 - profile: which kernels the time of a decode step goes to.
-
-zoo's weights are prepared before anything is timed, as they are from a package's second start on.
 """
 
 import argparse
@@ -64,8 +62,7 @@ class Bench:
                 self.sites[name] = self.sites["zoo"]
         self.vocab = SHAPES[args.shape].vocab
         self.home = self.cache / "engine" / "home"
-        # The prepared weights of all packages have room, whatever share of the disk that is.
-        os.environ |= {"ZOO_HOME": str(self.home), "ZOO_PREPACK": "always", "ZOO_PREPACKED_BYTES": str(10**12)}
+        os.environ |= {"ZOO_HOME": str(self.home), "ZOO_PREPACK": "never"}
 
     def package(self, name: str, kind: str = "random") -> Path:
         """Return where a program's package is."""
@@ -97,7 +94,7 @@ class Bench:
 
 
 def build(bench: Bench) -> dict[str, Any]:
-    """Build every program's package; open zoo's once, which prepares their weights."""
+    """Build every program's package."""
     args = bench.args
     checkpoint = ensure(bench.cache, args.shape, "random")
 
@@ -106,12 +103,7 @@ def build(bench: Bench) -> dict[str, Any]:
         out.parent.mkdir(parents=True, exist_ok=True)
         return rounds.build_once(name, bench.sites[name], checkpoint, out, args.precision)
 
-    found = bench.interleave("build", {name: partial(once, name) for name in bench.sites if name not in OPENS})
-    for out in (bench.package(name) for name in ("zoo", *VARIANTS) if name in bench.sites):
-        done = measure([str(bench.sites["zoo"].python), "-m", "zoo", "prepare", str(out)])
-        if done.code:
-            raise RuntimeError(rounds.failure(done.stderr))
-    return found
+    return bench.interleave("build", {name: partial(once, name) for name in bench.sites if name not in OPENS})
 
 
 def step_bytes(bench: Bench) -> int:

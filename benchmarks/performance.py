@@ -29,7 +29,7 @@ from measure import busy_seconds, measure, own_seconds
 from performance_page import LARGE, LIMIT, MEASURED, PLANNED, SMALL
 from rounds import failure, log
 
-from zoo.engine.huge_pages import collapse
+from zoo.engine.huge_pages import move
 from zoo.engine.int8_cache import find_scales
 from zoo.engine.session import Row, Session
 
@@ -111,8 +111,9 @@ def package(work: Path, shape: str) -> Path:
 
 def opened(work: Path, shape: str, threads: int | None = None, scales: Any = None) -> Session:
     """Open a package as the engine does, its weights in huge pages."""
-    session = Session(package(work, shape), threads, scales=scales)
-    collapse()
+    folder = package(work, shape)
+    session = Session(folder, threads, scales=scales)
+    move(folder / "model.onnx.data")
     return session
 
 

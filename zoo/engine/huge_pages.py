@@ -40,10 +40,15 @@ def use_huge_pages(weights_bytes: int, data: Path) -> None:
         data: the file of its weights.
     """
     if SMALLEST <= weights_bytes < free_memory():
-        threading.Thread(target=_move, args=(data,), name="zoo-huge-pages", daemon=True).start()
+        threading.Thread(target=move, args=(data,), name="zoo-huge-pages", daemon=True).start()
 
 
-def _move(data: Path) -> None:
+def move(data: Path) -> None:
+    """Move the weights of what is open into huge pages, and whatever else the process holds.
+
+    Args:
+        data: the file that weights are mapped from.
+    """
     move_weights(data)
     collapse()
 
