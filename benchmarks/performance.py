@@ -113,7 +113,7 @@ def opened(work: Path, shape: str, threads: int | None = None, scales: Any = Non
     """Open a package as the engine does, its weights in huge pages."""
     folder = package(work, shape)
     session = Session(folder, threads, scales=scales)
-    move(folder / "model.onnx.data")
+    move(session, folder / "model.onnx.data")
     return session
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 from tests.engine.made import make_package
 from zoo.engine import kernels
 from zoo.engine.huge_pages import SMALLEST, use_huge_pages
-from zoo.engine.session import Session
+from zoo.engine.session import Session, open_session
 from zoo.errors import UsageError
 
 needs_kernels = pytest.mark.skipif(
@@ -50,10 +53,11 @@ class Matrix:
             return stored
         return np.stack([stored & 15, stored >> 4], axis=-1).reshape(*stored.shape[:-1], -1)
 
-    def session(self, bias: np.ndarray | None = None) -> ort.InferenceSession:
-        """A session of the one product, with the kernels where there are some; a bias is added by a node of its own."""
+    def session(self, bias: np.ndarray | None = None, **sizes: int) -> tuple[Any, int]:
+        """A session of the product, and its number; a bias is added by a node of its own. Sizes may be made to lie."""
         arrays = {"levels": self.levels, "scales": self.scales} | ({} if self.zeros is None else {"zeros": self.zeros})
-        sizes = {"K": self.columns, "N": self.rows, "bits": self.bits, "block_size": self.block, "accuracy_level": 4}
+        true = {"K": self.columns, "N": self.rows, "bits": self.bits, "block_size": self.block, "accuracy_level": 4}
+        sizes = true | sizes
         nodes = [helper.make_node("MatMulNBits", ["x", *arrays], ["y"], domain="com.microsoft", **sizes)]
         types = {name: TensorProto.FLOAT if name == "scales" else TensorProto.UINT8 for name in arrays}
         weights = [helper.make_tensor(name, types[name], a.shape, a.tobytes(), raw=True) for name, a in arrays.items()]
@@ -68,17 +72,14 @@ class Matrix:
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
         graph = helper.make_graph(nodes, "product", [x], [y], weights)
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 2
-        kernels.register(options)
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return open_session(model.SerializeToString(), 2, Path())
 
 
-def multiply(session: ort.InferenceSession, x: np.ndarray) -> np.ndarray:
-    return session.run(None, {"x": x})[0]
+def multiply(session: tuple[Any, int], x: np.ndarray) -> np.ndarray:
+    return session[0].run(None, {"x": x})[0]
 
 
-def error(session: ort.InferenceSession, x: np.ndarray, expected: np.ndarray) -> float:
+def error(session: tuple[Any, int], x: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(multiply(session, x) - expected).mean() / np.abs(expected).mean())
 
 
@@ -121,21 +122,58 @@ def test_a_product_does_not_depend_on_the_tokens_beside_it(bits, block, zeros):
 @pytest.mark.parametrize(("bits", "zeros", "scale_bits"), [(4, False, 16), (4, True, 32), (8, True, 16)])
 def test_moved_weights_give_the_same_bits(bits, zeros, scale_bits):
     matrix = Matrix(bits, 32, 70, 1000, zeros=zeros, scale_bits=scale_bits)
-    session, closed = matrix.session(), matrix.session()
+    session, other = matrix.session(), matrix.session()
     inputs = [np.random.default_rng(n).standard_normal((n, 1000), dtype=np.float32) for n in (1, 3, 20)]
     before = [multiply(session, x) for x in inputs]
-    del closed  # its weights are gone, and moving must not touch them
-    kernels.move_weights(Path("none"))
+    asked = []
+    kernels.move_weights(session[1], Path("none"), lambda: not asked.append(session[1]))
+    assert asked == [session[1]] * 2  # before the one matrix, and before there was none left
     for x, expected in zip(inputs, before, strict=True):
         np.testing.assert_array_equal(multiply(session, x), expected)
+        np.testing.assert_array_equal(multiply(other, x), expected)
 
 
 @needs_kernels
-def test_tokens_of_zeros_and_of_infinities():
+@pytest.mark.parametrize("lie", [{"N": 21}, {"N": 19}, {"K": 96}, {"bits": 4}, {"N": 0}, {"N": -5}, {"K": 2**40}])
+def test_sizes_that_are_not_those_of_the_weights_are_refused(lie):
+    with pytest.raises(Exception, match=r"MatMulNBits|ShapeInferenceError|narrowing"):
+        Matrix(8, 32, 20, 64, zeros=True).session(**lie)
+
+
+@needs_kernels
+def test_what_the_kernels_do_not_take_is_left_to_onnxruntime():
+    matrix, x = Matrix(8, 32, 20, 64, zeros=False), np.ones((2, 64), np.float32)
+    session = matrix.session(accuracy_level=1)
+    assert session[1] == 0
+    np.testing.assert_allclose(multiply(session, x), x @ matrix.values().T, rtol=1e-5)
+
+
+@needs_kernels
+def test_sessions_that_close_while_others_are_moved(tmp_path):
+    """Every session is opened, moved and closed by threads that know nothing of each other."""
+    matrix = Matrix(8, 32, 256, 1024, zeros=False)
+    x = np.random.default_rng(0).standard_normal((1, 1024), dtype=np.float32)
+    expected = multiply(matrix.session(), x)
+
+    def live(index: int) -> bool:
+        session = matrix.session()
+        if index % 2:
+            kernels.move_weights(session[1], tmp_path)
+        return np.array_equal(multiply(session, x), expected)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(live, range(40)))
+
+
+@needs_kernels
+def test_tokens_of_zeros_and_of_no_numbers():
     matrix = Matrix(8, 32, 20, 64, zeros=False)
     session = matrix.session()
     assert not multiply(session, np.zeros((3, 64), np.float32)).any()
-    assert not np.isfinite(multiply(session, np.full((1, 64), np.inf, np.float32))).any()
+    for wrong in (np.inf, np.nan):
+        x = np.ones((1, 64), np.float32)
+        x[0, 40] = wrong
+        assert np.isnan(multiply(session, x)).all()
 
 
 @needs_kernels
@@ -170,30 +208,56 @@ def test_the_environment_chooses(monkeypatch):
 
 
 MAPS = """\
-7f00-8f00 rw-p 00000000 fe:00 12 /packages/a/model.onnx.data
+7f00-8f00 rw-p 00000000 fe:00 12 /packages/a b/model.onnx.data
 Rss: 4 kB
 Anonymous: 0 kB
-9f00-af00 rw-p 00000000 fe:00 12 /packages/a/model.onnx.data
+Swap: 0 kB
+9f00-af00 rw-p 00000000 fe:00 12 /packages/a b/model.onnx.data
 Anonymous: 4 kB
-bf00-cf00 rw-p 00000000 fe:00 13 /packages/b/model.onnx.data
+Swap: 0 kB
+9f00-af00 rw-p 00000000 fe:00 12 /packages/a b/model.onnx.data
 Anonymous: 0 kB
+Swap: 4 kB
+bf00-cf00 rw-p 00000000 fe:00 13 /packages/\f\f/model.onnx.data
+Anonymous: 0 kB
+Swap: 0 kB
 df00-ef00 rw-p 00000000 00:00 0
 Anonymous: 0 kB
+Swap: 0 kB
 """
 
 
 def test_only_mapped_pages_of_the_file_that_are_as_on_disk_are_given_back():
-    assert list(kernels.unchanged(MAPS, "/packages/a/model.onnx.data")) == [(0x7F00, 0x8F00)]
+    assert list(kernels.unchanged(MAPS, "/packages/a b/model.onnx.data")) == [(0x7F00, 0x8F00)]
+
+
+@needs_kernels
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_pages_of_moved_weights_leave_the_process(tmp_path):
+    pytest.importorskip("torch")
+    engine, _ = make_package(tmp_path, precision="int8", hidden_size=512, intermediate_size=2048)
+    data, ids = engine.package.path / "model.onnx.data", list(range(5, 40))
+
+    def resident() -> int:
+        parts = kernels.read_smaps().split(f"{data}\n")[1:]
+        return sum(int(part.split("Rss:")[1].split()[0]) for part in parts)
+
+    before = engine.logits(ids)
+    mapped = resident()
+    kernels.move_weights(engine.session.kernels, data)
+    assert resident() < mapped / 2
+    np.testing.assert_array_equal(engine.logits(ids), before)
 
 
 def test_weights_larger_than_free_memory_stay_mapped(monkeypatch):
     started = []
     monkeypatch.setattr("threading.Thread.start", lambda thread: started.append(thread))
     monkeypatch.setattr("zoo.engine.huge_pages.free_memory", lambda: 2 * SMALLEST)
-    use_huge_pages(2 * SMALLEST, Path("data"))
-    use_huge_pages(SMALLEST - 1, Path("data"))
+    session = SimpleNamespace(kernels=0)
+    use_huge_pages(session, 2 * SMALLEST, Path("data"))
+    use_huge_pages(session, SMALLEST - 1, Path("data"))
     assert not started
-    use_huge_pages(SMALLEST, Path("data"))
+    use_huge_pages(session, SMALLEST, Path("data"))
     assert len(started) == 1
 
 

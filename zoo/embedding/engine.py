@@ -78,7 +78,7 @@ class EncoderEngine(Engine):
         """
         opened = cls(package, threads)
         give_back_memory()
-        use_huge_pages(held_by(package.manifest), package.path / DATA_FILE)
+        use_huge_pages(opened.session, held_by(package.manifest), package.path / DATA_FILE)
         return opened
 
     def settings(self) -> Mapping[str, Any]:

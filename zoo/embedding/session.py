@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zoo.embedding.batches import plan_batches
 from zoo.embedding.tokens import TextTokens
 from zoo.engine.machine import usable_cores
-from zoo.engine.session import session_options
+from zoo.engine.session import open_session
 from zoo.errors import ZooError
 
 SLOW = "SkipLayerNormFusion"
@@ -37,7 +37,7 @@ class TextSession:
             ZooError: onnxruntime cannot load it, or it is not an encoder.
         """
         self._name, self.threads, started = name, threads or usable_cores(), time.perf_counter()
-        self._session = self._open(graph)
+        self._session, self.kernels = self._open(graph)
         self.load_seconds = time.perf_counter() - started
         self._inputs = {value.name for value in self._session.get_inputs()}
         outputs = {value.name: value for value in self._session.get_outputs()}
@@ -48,14 +48,9 @@ class TextSession:
         self.width = int(outputs[self.result].shape[-1])
         self._lock = threading.Lock()
 
-    def _open(self, graph: Path) -> Any:
-        import onnxruntime as ort
-
+    def _open(self, graph: Path) -> tuple[Any, int]:
         try:
-            options = session_options(self.threads)
-            return ort.InferenceSession(
-                str(graph), options, providers=["CPUExecutionProvider"], disabled_optimizers=[SLOW]
-            )
+            return open_session(str(graph), self.threads, graph.parent, disabled_optimizers=[SLOW])
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self._name}: onnxruntime cannot open it: {' '.join(str(error).split())[:300]}") from None
 

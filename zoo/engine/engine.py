@@ -67,7 +67,7 @@ class OrtEngine(TextEngine):
         """
         opened = cls(package, threads)
         give_back_memory()
-        use_huge_pages(held_by(package.manifest), package.path / DATA_FILE)
+        use_huge_pages(opened.session, held_by(package.manifest), package.path / DATA_FILE)
         return opened
 
     @cached_property
@@ -89,7 +89,7 @@ class OrtEngine(TextEngine):
         self.session = open_graph(package, lambda graph: Session(package.path, threads, graph, scales))
         self.load_seconds += self.session.load_seconds
         self._cache = self.session.new_cache()
-        use_huge_pages(held_by(package.manifest), package.path / DATA_FILE)
+        use_huge_pages(self.session, held_by(package.manifest), package.path / DATA_FILE)
 
     def guess_with(self, smaller: Engine | None) -> None:
         """Have a smaller model guess the tokens of all answers from now on; they stay the answers that they are.

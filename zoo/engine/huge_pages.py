@@ -16,8 +16,9 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
-from zoo.engine.kernels import move_weights
+from zoo.engine.kernels import move_weights, read_smaps
 from zoo.engine.machine import free_memory
 
 COLLAPSE = 25
@@ -29,27 +30,36 @@ FULL = 0.95
 """Share of a region that is resident, from which on it is moved."""
 SMALLEST = 2**25
 """Bytes of weights below which caches hold them, and their addresses."""
+SPARE = 2**28
+"""Bytes of memory that are left free."""
 
 
-def use_huge_pages(weights_bytes: int, data: Path) -> None:
-    """Begin to move this process's weights into huge pages, in the background: it takes a second a GB.
+class Opened(Protocol):
+    """A session over a package's graph."""
+
+    @property
+    def kernels(self) -> int:
+        """Its number among the sessions that use our own kernels; 0 where it does not."""
+
+
+def use_huge_pages(session: Opened, weights_bytes: int, data: Path) -> None:
+    """Begin to move a session's weights into huge pages, in the background: it takes a second a GB.
+
+    The session stays open until they are moved.
 
     Args:
-        weights_bytes: of the package that was opened; a small one gains nothing, and one that is larger than the
-            memory that is free stays mapped from its file.
-        data: the file of its weights.
+        session: that was opened.
+        weights_bytes: of its package; a small one gains nothing, and one that is larger than the memory that is free
+            stays mapped from its file.
+        data: that file.
     """
     if SMALLEST <= weights_bytes < free_memory():
-        threading.Thread(target=move, args=(data,), name="zoo-huge-pages", daemon=True).start()
+        threading.Thread(target=move, args=(session, data), name="zoo-huge-pages", daemon=True).start()
 
 
-def move(data: Path) -> None:
-    """Move the weights of what is open into huge pages, and whatever else the process holds.
-
-    Args:
-        data: the file that weights are mapped from.
-    """
-    move_weights(data)
+def move(session: Opened, data: Path) -> None:
+    """Move a session's weights into huge pages, and what else the process holds; see ``use_huge_pages``."""
+    move_weights(session.kernels, data, lambda: free_memory() > SPARE)
     collapse()
 
 
@@ -63,7 +73,7 @@ def collapse() -> int:
     """
     try:
         madvise = ctypes.CDLL(None).madvise
-        regions = list(anonymous(Path("/proc/self/smaps").read_text()))
+        regions = list(anonymous(read_smaps()))
     except (OSError, AttributeError, TypeError):  # another system
         return 0
     moved = 0
@@ -86,8 +96,8 @@ def anonymous(maps: str) -> Iterator[tuple[int, int]]:
     Where little of a region is there, a stack or a cache that waits, huge pages would fill it.
     """
     start = stop = 0
-    for line in maps.splitlines():
-        first, *fields = line.split(maxsplit=5)
+    for line in maps.split("\n"):
+        first, *fields = line.split(maxsplit=5) or [""]
         if "-" in first and not first.endswith(":"):
             permissions, _, _, inode, *name = fields
             start, stop = (int(part, 16) for part in first.split("-"))

@@ -62,6 +62,7 @@ class Session:
 
     Attributes:
         context: positions that the graph serves.
+        kernels: its number among the sessions that use our own kernels; 0 where it does not.
         load_seconds: how long onnxruntime took to load it.
     """
 
@@ -87,7 +88,7 @@ class Session:
         self.threads = threads or usable_cores()
         self.context, self._heads = _read_config(folder)
         started = time.perf_counter()
-        self._session = self._open(graph or folder / GRAPH, scales)
+        self._session, self.kernels = self._open(graph or folder / GRAPH, scales)
         self.load_seconds = time.perf_counter() - started
         self._run_options = ort.RunOptions()
         self._lock = threading.Lock()
@@ -108,15 +109,10 @@ class Session:
             dtype=np.float32 if scales is None else np.int8,
         )
 
-    def _open(self, graph: Path, scales: Scales | None) -> Any:
-        import onnxruntime as ort
-
-        options, model = session_options(self.threads), str(graph) if scales is None else rewrite(graph, scales)
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(graph.parent.resolve())
-        )
+    def _open(self, graph: Path, scales: Scales | None) -> tuple[Any, int]:
+        model = str(graph) if scales is None else rewrite(graph, scales)
         try:
-            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return open_session(model, self.threads, graph.parent)
         except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ZooError(f"{self.name}: onnxruntime cannot open it: {_line(error)}") from None
 
@@ -232,12 +228,39 @@ class Session:
         return length <= self.context and 4 * self._heads * sequences * tokens * length <= SCORES_BYTES
 
 
+def open_session(model: str | bytes, threads: int, folder: Path, **more: Any) -> tuple[Any, int]:
+    """Open a graph with our own kernels, or with onnxruntime's where there are none or they do not take its weights.
+
+    Args:
+        model: the path of the graph, or its bytes.
+        threads: workers of a step.
+        folder: where its weights lie.
+        more: passed to onnxruntime.
+
+    Returns:
+        The session, and its number among those with our kernels, 0 with onnxruntime's.
+    """
+    import onnxruntime as ort
+
+    for ours in (True, False):
+        options = session_options(threads)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
+        number = register(options) if ours else 0
+        if number:
+            options.log_severity_level = 4  # what ours refuse is no error yet
+        try:
+            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], **more), number
+        except Exception:  # onnxruntime's errors have no common base of their own
+            if not number:
+                raise
+    raise AssertionError("not reached")
+
+
 def session_options(threads: int) -> Any:
     """Settings of a session; each was measured."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    register(options)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

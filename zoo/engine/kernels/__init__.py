@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 WHEN = "ZOO_KERNELS"
 """Environment: ``auto`` uses the kernels where they are compiled and the processor has the instructions, ``never`` uses
 onnxruntime's."""
-
-DONTNEED = 4
-"""``MADV_DONTNEED`` (madvise(2)): of a file's pages, read them again when they are wanted."""
 
 
 def library() -> Path | None:
@@ -45,11 +43,20 @@ def library() -> Path | None:
 
 @cache
 def _usable() -> Path | None:
-    path = next((path for path in Path(__file__).parent.glob("_library.*") if path.suffix != ".cpp"), None)
+    path = Path(__file__).with_name(f"_library{sysconfig.get_config_var('EXT_SUFFIX')}")
     try:
-        return path if path is not None and ctypes.CDLL(str(path)).zoo_kernels_supported() else None
-    except (OSError, AttributeError):  # compiled for another system, or from other sources
+        return path if _load(path).zoo_kernels_supported() else None
+    except (OSError, AttributeError):  # not compiled, for another system, or from other sources
         return None
+
+
+@cache
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    library.zoo_kernels_registered.restype = ctypes.c_int64
+    library.zoo_kernels_move.argtypes = [ctypes.c_int64]
+    library.zoo_kernels_give_back.argtypes = [ctypes.c_int64, ctypes.c_size_t, ctypes.c_size_t]
+    return library
 
 
 def reads_as_stored(manifest: Manifest) -> bool:
@@ -59,37 +66,51 @@ def reads_as_stored(manifest: Manifest) -> bool:
     """
     recipe = manifest.recipe
     experts = recipe.architecture is not None and getattr(recipe.architecture, "num_experts", None) is not None
-    return library() is not None and not recipe.precision.startswith("fp") and not experts
+    rounded = recipe.target.options.get("accuracy_level", 4) == 4
+    return library() is not None and rounded and not recipe.precision.startswith("fp") and not experts
 
 
-def register(options: Any) -> None:
-    """Have sessions with these options use the kernels, where there are some."""
-    if (path := library()) is not None:
-        options.register_custom_ops_library(str(path))
+def register(options: Any) -> int:
+    """Have a session with these options use the kernels; return its number among those that do, 0 without kernels."""
+    if (path := library()) is None:
+        return 0
+    options.register_custom_ops_library(str(path))
+    return int(_load(path).zoo_kernels_registered())
 
 
-def move_weights(data: Path) -> None:
-    """Copy the weights of open sessions into huge pages, scales in 16 bits where that is exact.
+def move_weights(number: int, data: Path, enough: Callable[[], bool] = lambda: True) -> None:
+    """Copy a session's weights into huge pages, scales in 16 bits where that is exact.
 
     A step of generation reads them faster from there (``zoo.engine.huge_pages``). Steps go on meanwhile.
 
     Args:
-        data: the file that the weights were mapped from; the pages of it that are no longer needed are given back.
+        number: the session's, from ``register``; it has to stay open until this returns.
+        data: the file that the weights were mapped from; pages of it that are no longer read leave this process.
+        enough: asked before each matrix whether there is still memory.
     """
-    if (path := library()) is None:
+    if not number or (path := library()) is None:
         return
-    ctypes.CDLL(str(path)).zoo_kernels_move()
-    madvise = ctypes.CDLL(None).madvise
-    for start, stop in unchanged(Path("/proc/self/smaps").read_text(), str(data.resolve())):
-        madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), DONTNEED)
+    kernels = _load(path)
+    while enough() and kernels.zoo_kernels_move(number):
+        pass
+    for start, stop in unchanged(read_smaps(), str(data.resolve())):
+        kernels.zoo_kernels_give_back(number, start, stop)
+
+
+def read_smaps() -> str:
+    """Read ``/proc/self/smaps``: this process's memory, mapping by mapping (proc(5))."""
+    return Path("/proc/self/smaps").read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def unchanged(maps: str, file: str) -> Iterator[tuple[int, int]]:
-    """Find where a file is mapped and nothing was written, (start, stop), in ``/proc/self/smaps`` (proc(5))."""
+    """Find where a file is mapped and no page was written to, (start, stop), in the text of ``/proc/self/smaps``."""
     start = stop = 0
-    for line in maps.splitlines():
-        first, *fields = line.split(maxsplit=5)
+    own = True
+    for line in maps.split("\n"):
+        first, *fields = line.split(maxsplit=5) or [""]
         if "-" in first and not first.endswith(":"):
             start, stop = (int(part, 16) for part in first.split("-")) if fields[4:] == [file] else (0, 0)
-        elif first == "Anonymous:" and fields[0] == "0" and start < stop:
+        elif first == "Anonymous:":
+            own = fields[0] != "0"
+        elif first == "Swap:" and fields[0] == "0" and not own and start < stop:
             yield start, stop

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
 #if defined(__x86_64__) && defined(__linux__)
 
 #include <sys/mman.h>
@@ -13,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <tuple>
 
 #include "products.h"
 
@@ -47,6 +50,7 @@ using AddCustomOpDomain = Function<28, Status, void*, void*>;
 using GetTensorMutableData = Function<51, Status, const void*, void**>;
 using GetDimensionsCount = Function<61, Status, const void*, size_t*>;
 using GetDimensions = Function<62, Status, const void*, int64_t*, size_t>;
+using GetTensorShapeElementCount = Function<64, Status, const void*, size_t*>;
 using GetTensorTypeAndShape = Function<65, Status, const void*, void**>;
 using GetAttributeInt64 = Function<86, Status, const void*, const char*, int64_t*>;
 using GetInput = Function<90, Status, const void*, size_t, const void**>;
@@ -79,14 +83,16 @@ struct CustomOp {  // OrtCustomOp of API version 17
   int (*end_version)(const CustomOp*);
 };
 
-// Room of a thread that grows and is kept, aligned to 64 bytes.
+// Room of a thread that grows and is kept, aligned to 64 bytes; null where there is no memory.
 struct Room {
   std::unique_ptr<char, void (*)(void*)> bytes{nullptr, std::free};
   size_t size = 0;
   char* at_least(size_t needed) {
     if (size < needed) {
-      size = (needed + 4095) / 4096 * 4096;
-      bytes.reset(static_cast<char*>(std::aligned_alloc(zoo::BYTES, size)));
+      bytes.reset();
+      const size_t wanted = (needed + 4095) / 4096 * 4096;
+      bytes.reset(static_cast<char*>(std::aligned_alloc(zoo::BYTES, wanted)));
+      size = bytes ? wanted : 0;
     }
     return bytes.get();
   }
@@ -112,8 +118,14 @@ struct Huge {
   void* raw = nullptr;
 };
 
+// The operator of one session, so that its kernels are known.
+struct SessionOp : CustomOp {
+  int64_t session;
+};
+
 struct Kernel {
   Api api;
+  int64_t session;
   Matrix stored;                           // as onnxruntime holds it
   Matrix moved;                            // in huge pages, once `current` points there
   std::atomic<const Matrix*> current{&stored};
@@ -122,10 +134,10 @@ struct Kernel {
 };
 
 std::mutex kernels_lock;  // also held while one matrix is moved
-std::set<Kernel*> kernels;
+std::set<Kernel*>& kernels = *new std::set<Kernel*>;  // never destroyed: a thread may move weights while the process ends
 
-// Find an initializer among a node's inputs; null where the node has no such input.
-Status find_initializer(Api api, const void* info, size_t index, const void** data) {
+// Find an initializer among a node's inputs, and how many elements it has; null where the node has no such input.
+Status find_initializer(Api api, const void* info, size_t index, const void** data, size_t* count) {
   size_t inputs = 0, length = 0;
   *data = nullptr;
   if (Status failed = KernelInfoGetInputCount::call(api, info, &inputs)) return failed;
@@ -136,28 +148,45 @@ Status find_initializer(Api api, const void* info, size_t index, const void** da
   const void* value = nullptr;
   if (Status failed = KernelInfoGetConstantInput::call(api, info, index, &is_constant, &value)) return failed;
   if (!is_constant || !value) return CreateStatus::call(api, 2, "MatMulNBits: weights that are not initializers");
-  return GetTensorMutableData::call(api, value, const_cast<void**>(data));
+  void* shape = nullptr;
+  if (Status failed = GetTensorTypeAndShape::call(api, value, &shape)) return failed;
+  Status failed = GetTensorShapeElementCount::call(api, shape, count);
+  ReleaseTensorTypeAndShapeInfo::call(api, shape);
+  return failed ? failed : GetTensorMutableData::call(api, value, const_cast<void**>(data));
 }
 
-Status create(const CustomOp*, Api api, const void* info, void** made) {
-  int64_t rows = 0, columns = 0, bits = 0, block = 0;
-  const void *levels, *scales, *zeros, *order, *bias;
+Status create(const CustomOp* op, Api api, const void* info, void** made) {
+  const auto refuse = [&](const char* why) { return CreateStatus::call(api, 2, why); };
+  int64_t rows = 0, columns = 0, bits = 0, block = 0, accuracy = 0;
   if (Status failed = GetAttributeInt64::call(api, info, "N", &rows)) return failed;
   if (Status failed = GetAttributeInt64::call(api, info, "K", &columns)) return failed;
   if (Status failed = GetAttributeInt64::call(api, info, "bits", &bits)) return failed;
   if (Status failed = GetAttributeInt64::call(api, info, "block_size", &block)) return failed;
-  if (Status failed = find_initializer(api, info, 1, &levels)) return failed;
-  if (Status failed = find_initializer(api, info, 2, &scales)) return failed;
-  if (Status failed = find_initializer(api, info, 3, &zeros)) return failed;
-  if (Status failed = find_initializer(api, info, 4, &order)) return failed;
-  if (Status failed = find_initializer(api, info, 5, &bias)) return failed;
-  if (!levels || !scales || order) return CreateStatus::call(api, 2, "MatMulNBits: no weights, or columns in another order");
+  if (Status failed = GetAttributeInt64::call(api, info, "accuracy_level", &accuracy)) return failed;
+  if (accuracy != 4) return refuse("MatMulNBits: tokens that are not rounded to 8 bits");
+  if (rows < 1 || columns < 1 || rows > INT32_MAX || columns > INT32_MAX) return refuse("MatMulNBits: no such size");
+  const void* data[6];
+  size_t counts[6] = {};
+  for (size_t index = 1; index < 6; index++)
+    if (Status failed = find_initializer(api, info, index, &data[index], &counts[index])) return failed;
+  const auto [levels, scales, zeros, order, bias] = std::tie(data[1], data[2], data[3], data[4], data[5]);
+  if (!levels || !scales || order) return refuse("MatMulNBits: no weights, or columns in another order");
   auto kernel = std::make_unique<Kernel>();
   kernel->along_rows = zoo::pick_along_rows(bits, block, zeros != nullptr);
-  if (!kernel->along_rows) return CreateStatus::call(api, 2, "MatMulNBits: no such bits or block size");
+  if (!kernel->along_rows) return refuse("MatMulNBits: no such bits or block size");
   kernel->api = api;
-  kernel->stored = {static_cast<const uint8_t*>(levels), scales, static_cast<const uint8_t*>(zeros), static_cast<const float*>(bias),
-                    rows, columns, (columns + block - 1) / block, static_cast<int>(bits), static_cast<int>(block), false};
+  kernel->session = static_cast<const SessionOp*>(op)->session;
+  Matrix& w = kernel->stored;
+  w.levels = static_cast<const uint8_t*>(levels);
+  w.scales = scales;
+  w.zeros = static_cast<const uint8_t*>(zeros);
+  w.bias = static_cast<const float*>(bias);
+  w.rows = rows, w.columns = columns, w.blocks = (columns + block - 1) / block;
+  w.bits = static_cast<int>(bits), w.block = static_cast<int>(block), w.narrow = false;
+  const size_t lines = rows;
+  if (counts[1] != lines * w.row_bytes() || counts[2] != lines * w.blocks || (zeros && counts[3] != lines * w.zero_bytes()) ||
+      (bias && counts[5] != lines))
+    return refuse("MatMulNBits: weights of another shape");
   const std::lock_guard<std::mutex> lock(kernels_lock);
   kernels.insert(kernel.get());
   *made = kernel.release();
@@ -178,6 +207,7 @@ struct Job {
   const float* x;
   float* y;
   int64_t chunk;
+  std::atomic<bool>& out_of_memory;
 };
 
 void round_one(void* job, size_t m) {
@@ -196,8 +226,10 @@ void one_chunk(void* job, size_t at) {
 void one_tile(void* job, size_t at) {
   static thread_local Room room;
   const Job& j = *static_cast<Job*>(job);
+  char* tile = room.at_least(zoo::tile_bytes(j.w));
   const auto multiply = j.w.bits == 8 ? zoo::through_tiles<8> : zoo::through_tiles<4>;
-  multiply(j.w, j.tokens, at * zoo::LANES, room.at_least(zoo::tile_bytes(j.w)), j.y);
+  if (tile) multiply(j.w, j.tokens, at * zoo::LANES, tile, j.y);
+  else j.out_of_memory = true;
 }
 
 // Point to the room for rounded tokens.
@@ -237,15 +269,19 @@ Status compute(void* self, void* context) {
   const Tokens tokens = lay_out(w, count);
   if (!tokens.levels) return CreateStatus::call(api, 1, "MatMulNBits: out of memory");
   const int64_t bytes = w.rows * static_cast<int64_t>(w.row_bytes());
-  const int64_t chunks = std::clamp<int64_t>(bytes / CHUNK, 1, CHUNKS);
-  Job job{kernel, w, tokens, static_cast<const float*>(x), static_cast<float*>(y), (w.rows + chunks - 1) / chunks};
+  const int64_t chunks = std::clamp<int64_t>(bytes / CHUNK, 1, CHUNKS), chunk = (w.rows + chunks - 1) / chunks;
+  std::atomic<bool> out_of_memory{false};
+  Job job{kernel, w, tokens, static_cast<const float*>(x), static_cast<float*>(y), chunk, out_of_memory};
   if (count < 4) {
     for (int64_t m = 0; m < count; m++) round_one(&job, m);
   } else if (Status failed = ParallelFor::call(api, context, round_one, count, 0, &job)) {
     return failed;
   }
-  if (count >= TILES_FROM[w.bits == 8]) return ParallelFor::call(api, context, one_tile, (w.rows + zoo::LANES - 1) / zoo::LANES, 0, &job);
-  return ParallelFor::call(api, context, one_chunk, (w.rows + job.chunk - 1) / job.chunk, 0, &job);
+  const bool tiles = count >= TILES_FROM[w.bits == 8];
+  const int64_t each = tiles ? zoo::LANES : chunk;
+  failed = ParallelFor::call(api, context, tiles ? one_tile : one_chunk, (w.rows + each - 1) / each, 0, &job);
+  if (failed || !out_of_memory) return failed;
+  return CreateStatus::call(api, 1, "MatMulNBits: out of memory");
 }
 
 // Copy a matrix into huge pages, scales as bfloat16 where that loses nothing, and use it from the next product on.
@@ -270,7 +306,7 @@ void move(Kernel& kernel) {
 }
 
 constexpr int FLOAT = 1, UINT8 = 2, INT32 = 6, REQUIRED = 0, OPTIONAL = 1;
-constexpr int INPUT_TYPES[] = {FLOAT, UINT8, FLOAT, UINT8, INT32, FLOAT};  // x, levels, scales, zero points, order, bias
+constexpr int INPUT_TYPES[] = {FLOAT, UINT8, FLOAT, UINT8, INT32, FLOAT};  // x, levels, scales, zeros, order, bias
 const CustomOp MATMUL_NBITS{
     API_VERSION,
     nullptr,
@@ -293,39 +329,58 @@ const CustomOp MATMUL_NBITS{
     [](const CustomOp*) { return INT32_MAX; },
 };
 
-}  // namespace
+std::atomic<int64_t> sessions{0};
+thread_local int64_t registered = 0;
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
+}  // namespace
 
 // 1 where this processor has the instructions.
 EXPORT int zoo_kernels_supported() {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512dq");
+  return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
-// Move the weights of all open sessions that are not moved yet; a session that is closed meanwhile is passed over.
-EXPORT void zoo_kernels_move() {
-  for (;;) {
-    const std::lock_guard<std::mutex> lock(kernels_lock);
-    const auto next = std::find_if(kernels.begin(), kernels.end(), [](Kernel* kernel) { return !kernel->room; });
-    if (next == kernels.end()) return;
-    move(**next);
-    if (!(*next)->room) return;  // no memory
-  }
-}
-
-// What onnxruntime calls with a session's options.
+// What onnxruntime calls with a session's options. The operator and its domain are kept for as long as the process.
 EXPORT Status RegisterCustomOps(void* options, const ApiBase* base) {
   Api api = base->get(API_VERSION);
   void* domain = nullptr;
+  auto* op = new SessionOp{MATMUL_NBITS, ++sessions};
+  registered = op->session;
   if (Status failed = CreateCustomOpDomain::call(api, "com.microsoft", &domain)) return failed;
-  if (Status failed = CustomOpDomainAdd::call(api, domain, &MATMUL_NBITS)) return failed;
+  if (Status failed = CustomOpDomainAdd::call(api, domain, op)) return failed;
   return AddCustomOpDomain::call(api, options, domain);
+}
+
+// The number of the session that this thread registered last.
+EXPORT int64_t zoo_kernels_registered() { return registered; }
+
+// Move one more matrix of a session, which has to stay open meanwhile; 0 when all are moved or memory is short.
+EXPORT int zoo_kernels_move(int64_t session) {
+  const std::lock_guard<std::mutex> lock(kernels_lock);
+  for (Kernel* kernel : kernels) {
+    if (kernel->session != session || kernel->room) continue;
+    move(*kernel);
+    return kernel->room != nullptr;
+  }
+  return 0;
+}
+
+// Give back the pages of moved levels of a session that lie in a range, which has to be the mapping of a file that was
+// not written to: they are read again should anything want them. The session has to stay open meanwhile.
+EXPORT void zoo_kernels_give_back(int64_t session, uintptr_t start, uintptr_t stop) {
+  const std::lock_guard<std::mutex> lock(kernels_lock);
+  for (Kernel* kernel : kernels) {
+    if (kernel->session != session || !kernel->room) continue;
+    const uintptr_t levels = reinterpret_cast<uintptr_t>(kernel->stored.levels), page = 4096;
+    const uintptr_t from = (levels + page - 1) / page * page;
+    const uintptr_t to = (levels + kernel->stored.rows * kernel->stored.row_bytes()) / page * page;
+    if (start <= levels && from < to && to <= stop) madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+  }
 }
 
 #else  // another processor or system: onnxruntime's own kernels are used
 
-extern "C" int zoo_kernels_supported() { return 0; }
+EXPORT int zoo_kernels_supported() { return 0; }
 
 #endif

@@ -4,10 +4,11 @@
 // byte with the even column low; a block has a scale and a zero point: weight = scale * (level - zero). Tokens are
 // rounded to int8 with a scale a block, as onnxruntime's MatMulNBits does at accuracy level 4, so that
 //   y = sum over blocks of scale * token_scale * (dot(level, token) - zero * sum(token)),
-// where dot and sum are exact integers, and the blocks are added in four chains, block 0, 4, 8 … to the first. Few tokens go along the rows (`along_rows`: a step of generation is as fast as
-// memory); many go through tiles of 16 rows that are transposed in the cache (`through_tiles`: a prompt is as fast as
-// VPDPBUSD, which multiplies 64 pairs of bytes). Neither needs the weights in another order, and both round alike: a
-// token's result does not depend on the tokens beside it.
+// where dot and sum are exact integers, and the blocks are added in four chains, block 0, 4, 8 … to the first. Few
+// tokens go along the rows (`along_rows`: a step of generation is as fast as memory); many go through tiles of 16 rows
+// that are transposed in the cache (`through_tiles`: a prompt is as fast as VPDPBUSD, which multiplies 64 pairs of
+// bytes). Neither needs the weights in another order, and both round alike: a token's result does not depend on the
+// tokens beside it.
 #pragma once
 
 #include <algorithm>
@@ -69,8 +70,12 @@ void round_token(const float* x, const Matrix& w, int8_t* levels, float* scales,
     const int64_t start = b * w.block, left = std::min<int64_t>(w.block, w.columns - start);
     const auto values = [&](int i) { return _mm512_maskz_loadu_ps(left >= i + LANES ? 0xffff : left > i ? first(left - i) : 0, x + start + i); };
     __m512 largest = _mm512_setzero_ps();
-    for (int i = 0; i < w.block; i += LANES) largest = _mm512_max_ps(largest, _mm512_abs_ps(values(i)));
-    const float most = _mm512_reduce_max_ps(largest);
+    __mmask16 lost = 0;  // not a number, which a maximum forgets
+    for (int i = 0; i < w.block; i += LANES) {
+      largest = _mm512_max_ps(largest, _mm512_abs_ps(values(i)));
+      lost |= _mm512_cmp_ps_mask(values(i), values(i), _CMP_UNORD_Q);
+    }
+    const float most = lost ? __builtin_nanf("") : _mm512_reduce_max_ps(largest);
     const __m512 inverse = _mm512_set1_ps(most > 0 ? 127.0f / most : 0.0f);
     __m512i total = _mm512_setzero_si512();
     for (int i = 0; i < w.block; i += LANES) {
@@ -90,7 +95,7 @@ void round_token(const float* x, const Matrix& w, int8_t* levels, float* scales,
     scales[b] = most / 127.0f;
     const int32_t sum = _mm512_reduce_add_epi32(total);
     sums[b] = scales[b] * sum;
-    offsets[b] = (BITS == 8 ? -128 : -8) * sum;
+    offsets[b] = static_cast<int32_t>((BITS == 8 ? -128u : -8u) * static_cast<uint32_t>(sum));
   }
 }
 
