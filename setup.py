@@ -1,4 +1,4 @@
-"""The compiled part: kernels of the engine. Where no compiler is found, or for Windows, zoo is installed without."""
+"""The compiled part: kernels of the engine, for Linux. Where no compiler is found, zoo is installed without."""
 
 import sys
 

@@ -60,7 +60,7 @@ struct Tokens {
 };
 
 inline __mmask16 first(int64_t lanes) { return static_cast<__mmask16>((1u << lanes) - 1); }
-inline __mmask64 first_bytes(int64_t bytes) { return bytes >= BYTES ? ~0ull : bytes > 0 ? (1ull << bytes) - 1 : 0; }
+inline __mmask64 first_bytes(int64_t bytes) { return bytes >= BYTES ? ~0ull : (1ull << bytes) - 1; }
 
 // Round one token to int8. A block that ends past the last column is filled with zeros.
 template <int BITS>
@@ -161,7 +161,8 @@ __m128 add_blocks(__m128 total, int64_t count, __m512 scaled, __m512 x_scales, _
 // how many vectors a block has; one of them is 16 or 1.
 template <int BITS, int SHARE, int VECTORS, int M, bool ZEROS>
 void along_row(const Matrix& w, const Tokens& t, int64_t token, int64_t row, float* y) {
-  constexpr int PER = LANES / SHARE, QUADS = std::max(1, SHARE / 4);  // blocks of a vector; fours of vectors
+  constexpr int PER = LANES / SHARE;  // blocks of a vector
+  constexpr int QUADS = std::max(1, SHARE / 4), QUAD = std::min(4, SHARE);  // vectors go by fours
   const uint8_t* levels = w.levels + row * w.row_bytes();
   const int8_t* x = t.levels + token * t.width;
   const __m512i fifteen = _mm512_set1_epi8(15);
@@ -180,10 +181,11 @@ void along_row(const Matrix& w, const Tokens& t, int64_t token, int64_t row, flo
       }
       __m512i sum[M][4];
 #pragma GCC unroll 4
-      for (int i = 0; i < std::min(4, SHARE); i++) {
+      for (int i = 0; i < QUAD; i++) {
         const int j = 4 * q + i;
 #pragma GCC unroll 4
         for (int m = 0; m < M; m++) sum[m][i] = _mm512_setzero_si512();
+        if (!whole && j * PER >= count) continue;
         const __mmask64 mask = first_bytes(whole ? BYTES : (count - j * PER) * (BYTES / PER));
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
