@@ -90,11 +90,10 @@ def move_weights(number: int, data: Path, enough: Callable[[], bool] = lambda: T
     """
     if not number or (path := library()) is None:
         return
-    kernels = _load(path)
+    kernels, mapped = _load(path), list(unchanged(read_smaps(), str(data.resolve())))
     while enough() and kernels.zoo_kernels_move(number):
-        pass
-    for start, stop in unchanged(read_smaps(), str(data.resolve())):
-        kernels.zoo_kernels_give_back(number, start, stop)
+        for start, stop in mapped:
+            kernels.zoo_kernels_give_back(number, start, stop)
 
 
 def read_smaps() -> str:

@@ -131,6 +131,7 @@ struct Kernel {
   std::atomic<const Matrix*> current{&stored};
   zoo::AlongRows along_rows;
   std::unique_ptr<Huge> room;
+  bool returned = false;  // the pages of its stored levels
 };
 
 std::mutex kernels_lock;  // also held while one matrix is moved
@@ -371,11 +372,13 @@ EXPORT int zoo_kernels_move(int64_t session) {
 EXPORT void zoo_kernels_give_back(int64_t session, uintptr_t start, uintptr_t stop) {
   const std::lock_guard<std::mutex> lock(kernels_lock);
   for (Kernel* kernel : kernels) {
-    if (kernel->session != session || !kernel->room) continue;
+    if (kernel->session != session || !kernel->room || kernel->returned) continue;
     const uintptr_t levels = reinterpret_cast<uintptr_t>(kernel->stored.levels), page = 4096;
     const uintptr_t from = (levels + page - 1) / page * page;
     const uintptr_t to = (levels + kernel->stored.rows * kernel->stored.row_bytes()) / page * page;
-    if (start <= levels && from < to && to <= stop) madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+    if (start > levels || from >= to || to > stop) continue;
+    madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+    kernel->returned = true;
   }
 }
 
