@@ -303,6 +303,10 @@ void fill_tile(const Matrix& w, int64_t row, Tile tile) {
   const size_t row_bytes = w.row_bytes();
   const __m512i fifteen = _mm512_set1_epi8(15);
   const auto source = [&](int r) { return std::min(row + r, w.rows - 1); };
+  // In the order of memory, which is faster than by the rows in turn.
+  const char* stored = reinterpret_cast<const char*>(w.levels + row * row_bytes);
+  const int64_t size = std::min<int64_t>(LANES, w.rows - row) * row_bytes;
+  for (int64_t at = 0; at < size; at += BYTES) _mm_prefetch(stored + at, _MM_HINT_T1);
   for (int64_t v = 0; v < w.vectors(); v++) {
     const __mmask64 mask = first_bytes(row_bytes - v * BYTES);
     __m512i even[LANES], odd[LANES];
