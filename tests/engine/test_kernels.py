@@ -17,6 +17,7 @@ from tests.engine.made import make_package
 from zoo.engine import kernels
 from zoo.engine.huge_pages import SMALLEST, use_huge_pages
 from zoo.engine.session import Session, open_session
+from zoo.engine.smaps import read_smaps
 from zoo.errors import UsageError
 
 needs_kernels = pytest.mark.skipif(
@@ -239,7 +240,7 @@ def test_the_pages_of_moved_weights_leave_the_process(tmp_path):
     data, ids = engine.package.path / "model.onnx.data", list(range(5, 40))
 
     def resident() -> int:
-        parts = kernels.read_smaps().split(f"{data}\n")[1:]
+        parts = read_smaps().split(f"{data}\n")[1:]
         return sum(int(part.split("Rss:")[1].split()[0]) for part in parts)
 
     before = engine.logits(ids)

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from zoo.engine.kernels import move_weights, read_smaps
+from zoo.engine.kernels import move_weights
 from zoo.engine.machine import free_memory
+from zoo.engine.smaps import mappings, read_smaps
 
 COLLAPSE = 25
 """``MADV_COLLAPSE`` of Linux 6.1 (include/uapi/asm-generic/mman-common.h): copy memory into huge pages now."""
@@ -95,13 +96,9 @@ def anonymous(maps: str) -> Iterator[tuple[int, int]]:
 
     Where little of a region is there, a stack or a cache that waits, huge pages would fill it.
     """
-    start = stop = 0
-    for line in maps.split("\n"):
-        first, *fields = line.split(maxsplit=5) or [""]
-        if "-" in first and not first.endswith(":"):
-            permissions, _, _, inode, *name = fields
-            start, stop = (int(part, 16) for part in first.split("-"))
-            if permissions != "rw-p" or inode != "0" or name not in ([], ["[heap]"]):
-                start = stop
-        elif first == "Rss:" and 1024 * int(fields[0]) > FULL * (stop - start) > 0:
-            yield start, stop
+    for mapping in mappings(maps):
+        size = mapping.stop - mapping.start
+        if mapping.permissions != "rw-p" or mapping.inode != "0" or mapping.path not in ("", "[heap]"):
+            continue
+        if 1024 * mapping.sizes.get("Rss", 0) > FULL * size > 0:
+            yield mapping.start, mapping.stop

@@ -229,7 +229,7 @@ class Session:
 
 
 def open_session(model: str | bytes, threads: int, folder: Path, **more: Any) -> tuple[Any, int]:
-    """Open a graph with our own kernels, or with onnxruntime's where there are none or they do not take its weights.
+    """Open a graph with our own kernels; with onnxruntime's if ours are not available or refuse a weight.
 
     Args:
         model: the path of the graph, or its bytes.

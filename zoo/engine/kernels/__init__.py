@@ -16,9 +16,11 @@ import os
 import sysconfig
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.engine.smaps import mappings, read_smaps
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ onnxruntime's."""
 
 
 def library() -> Path | None:
-    """Find the compiled kernels; None where there are none, the processor lacks their instructions, or none are wanted.
+    """Find the compiled kernels; None if they were not compiled, cannot run on this processor, or are switched off.
 
     Raises:
         UsageError: the environment says something else than ``auto`` or ``never``.
@@ -54,8 +56,7 @@ def _usable() -> Path | None:
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     library.zoo_kernels_registered.restype = ctypes.c_int64
-    library.zoo_kernels_move.argtypes = [ctypes.c_int64]
-    library.zoo_kernels_give_back.argtypes = [ctypes.c_int64, ctypes.c_size_t, ctypes.c_size_t]
+    library.zoo_kernels_move.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_size_t]
     return library
 
 
@@ -65,7 +66,7 @@ def reads_as_stored(manifest: Manifest) -> bool:
     Weights that stay floats, and those of experts, are onnxruntime's own products.
     """
     recipe = manifest.recipe
-    experts = recipe.architecture is not None and getattr(recipe.architecture, "num_experts", None) is not None
+    experts = recipe.architecture is not None and recipe.architecture.num_experts is not None
     rounded = recipe.target.options.get("accuracy_level", 4) == 4
     return library() is not None and rounded and not recipe.precision.startswith("fp") and not experts
 
@@ -90,26 +91,14 @@ def move_weights(number: int, data: Path, enough: Callable[[], bool] = lambda: T
     """
     if not number or (path := library()) is None:
         return
-    kernels, mapped = _load(path), list(unchanged(read_smaps(), str(data.resolve())))
-    while enough() and kernels.zoo_kernels_move(number):
-        for start, stop in mapped:
-            kernels.zoo_kernels_give_back(number, start, stop)
-
-
-def read_smaps() -> str:
-    """Read ``/proc/self/smaps``: this process's memory, mapping by mapping (proc(5))."""
-    return Path("/proc/self/smaps").read_text(encoding="utf-8", errors="surrogateescape")
+    mapped = list(unchanged(read_smaps(), str(data.resolve())))
+    spans = (ctypes.c_size_t * (2 * len(mapped)))(*chain.from_iterable(mapped))
+    while enough() and _load(path).zoo_kernels_move(number, spans, len(mapped)):
+        pass
 
 
 def unchanged(maps: str, file: str) -> Iterator[tuple[int, int]]:
     """Find where a file is mapped and no page was written to, (start, stop), in the text of ``/proc/self/smaps``."""
-    start = stop = 0
-    own = True
-    for line in maps.split("\n"):
-        first, *fields = line.split(maxsplit=5) or [""]
-        if "-" in first and not first.endswith(":"):
-            start, stop = (int(part, 16) for part in first.split("-")) if fields[4:] == [file] else (0, 0)
-        elif first == "Anonymous:":
-            own = fields[0] != "0"
-        elif first == "Swap:" and fields[0] == "0" and not own and start < stop:
-            yield start, stop
+    for mapping in mappings(maps):
+        if mapping.path == file and mapping.sizes.get("Anonymous") == 0 == mapping.sizes.get("Swap"):
+            yield mapping.start, mapping.stop

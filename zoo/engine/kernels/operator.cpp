@@ -131,7 +131,6 @@ struct Kernel {
   std::atomic<const Matrix*> current{&stored};
   zoo::AlongRows along_rows;
   std::unique_ptr<Huge> room;
-  bool returned = false;  // the pages of its stored levels
 };
 
 std::mutex kernels_lock;  // also held while one matrix is moved
@@ -357,29 +356,24 @@ EXPORT Status RegisterCustomOps(void* options, const ApiBase* base) {
 EXPORT int64_t zoo_kernels_registered() { return registered; }
 
 // Move one more matrix of a session, which has to stay open meanwhile; 0 when all are moved or memory is short.
-EXPORT int zoo_kernels_move(int64_t session) {
+//
+// `spans` are starts and stops, `count` pairs, of mappings of a file that were not written to: the pages of levels that
+// lie in one are given back, and read again should anything want them.
+EXPORT int zoo_kernels_move(int64_t session, const uintptr_t* spans, size_t count) {
   const std::lock_guard<std::mutex> lock(kernels_lock);
   for (Kernel* kernel : kernels) {
     if (kernel->session != session || kernel->room) continue;
     move(*kernel);
-    return kernel->room != nullptr;
+    if (!kernel->room) return 0;
+    const Matrix& w = kernel->stored;
+    const uintptr_t levels = reinterpret_cast<uintptr_t>(w.levels), page = 4096;
+    const uintptr_t from = (levels + page - 1) / page * page, to = (levels + w.rows * w.row_bytes()) / page * page;
+    for (size_t i = 0; i < count; i++)
+      if (spans[2 * i] <= levels && from < to && to <= spans[2 * i + 1])
+        madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+    return 1;
   }
   return 0;
-}
-
-// Give back the pages of moved levels of a session that lie in a range, which has to be the mapping of a file that was
-// not written to: they are read again should anything want them. The session has to stay open meanwhile.
-EXPORT void zoo_kernels_give_back(int64_t session, uintptr_t start, uintptr_t stop) {
-  const std::lock_guard<std::mutex> lock(kernels_lock);
-  for (Kernel* kernel : kernels) {
-    if (kernel->session != session || !kernel->room || kernel->returned) continue;
-    const uintptr_t levels = reinterpret_cast<uintptr_t>(kernel->stored.levels), page = 4096;
-    const uintptr_t from = (levels + page - 1) / page * page;
-    const uintptr_t to = (levels + kernel->stored.rows * kernel->stored.row_bytes()) / page * page;
-    if (start > levels || from >= to || to > stop) continue;
-    madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
-    kernel->returned = true;
-  }
 }
 
 #else  // another processor or system: onnxruntime's own kernels are used
